@@ -1,0 +1,54 @@
+# platter.qemu: everything here needs python3 and make only, and writes under .build and .venv only.
+# make demo shows it, make test proves it; `make test STEPS="unit contract"` or `make unit` runs a part.
+
+PYTHON ?= python3
+TOOLS := $(PYTHON) tests/tools
+STEPS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test bench docs soak clean format lint unit contract faults sanity integration molecule
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: ## build disk images on this machine with playbooks/quickstart.yml (IMAGE=path-or-URL to use your own)
+	@$(TOOLS)/run_demo.py
+
+test: ## everything needed to trust a change
+	@$(TOOLS)/run_steps.py $(STEPS)
+
+lint: ## step: ruff, mypy, yamllint, ansible-lint, documentation, changelog, shell scripts, oldest Python
+	@$(TOOLS)/run_steps.py lint
+
+unit: ## step: the pure part, on every ansible-core here
+	@$(TOOLS)/run_steps.py unit
+
+contract: ## step: every action against the installed QEMU
+	@$(TOOLS)/run_steps.py contract
+
+faults: ## step: kills, races, full disks, hostile images
+	@$(TOOLS)/run_steps.py faults
+
+sanity: ## step: ansible-test sanity
+	@$(TOOLS)/run_steps.py sanity
+
+integration: ## step: ansible-test integration, the modules as users call them
+	@$(TOOLS)/run_steps.py integration
+
+molecule: ## step: the roles, in every scenario of extensions/molecule
+	@$(TOOLS)/run_steps.py molecule
+
+bench: ## measure against what one would use instead; writes .build/bench.json
+	@$(TOOLS)/run_in_venv.py python tests/bench/run.py
+
+soak: ## the tests that take minutes to hours: many kills, many examples
+	@HYPOTHESIS_PROFILE=soak $(TOOLS)/run_in_venv.py pytest tests/unit tests/faults
+
+docs: ## HTML documentation in .build/docs/html
+	@$(TOOLS)/build_docs.py
+
+format: ## write the code the way make lint wants it
+	@$(TOOLS)/run_in_venv.py sh -c 'ruff check --fix . ; ruff format .'
+
+clean: ## remove everything make has built
+	rm -rf .build .venv

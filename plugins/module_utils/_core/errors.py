@@ -1,0 +1,89 @@
+# Copyright: the platter.qemu authors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# PRIVATE to the collection: it can change at any time without notice.
+
+"""Every error that is raised on purpose. Raised low, caught once (C(_module/run.py)).
+
+EngineError                   message + facts (keys of the failed result)
++-- RefusedError              nothing was changed: reason (a stable code), evidence, one way out
+|   +-- SpecError             the options contradict each other or the format
++-- ToolError                 a program failed: cmd, rc, stdout, stderr
+|   +-- ImageLockedError      QEMU's image lock said no
+|   +-- ToolTimeoutError      killed at its time limit
++-- ToolOutputError           exit 0, unreadable answer
++-- HeaderError               bytes that are not a well-formed header of the format
++-- FailedError               something was begun: says what was done and what is there now
+"""
+
+from __future__ import annotations
+
+import typing as t
+
+
+class EngineError(Exception):
+    """Base of all. C(facts) become keys of the module's failed result."""
+
+    def __init__(self, message: str, **facts: t.Any) -> None:
+        super().__init__(message)
+        self.message = message
+        self.facts = facts
+
+
+class RefusedError(EngineError):
+    """Nothing was changed, because of a fact that can be shown."""
+
+    def __init__(
+        self,
+        asked: str,
+        path: str,
+        fact: str,
+        *,
+        reason: str,
+        way_out: str,
+        evidence: t.Optional[t.Mapping[str, t.Any]] = None,
+    ) -> None:
+        text = "refused: %s on %s: %s. Nothing was changed. %s" % (asked, path, fact.rstrip("."), way_out)
+        super().__init__(text, reason=reason, evidence=dict(evidence or {}), path=path)
+
+    @property
+    def reason(self) -> str:
+        """The stable snake_case code of this refusal."""
+        return str(self.facts["reason"])
+
+
+class SpecError(RefusedError):
+    """The options contradict each other, the format, or the installed QEMU."""
+
+
+class ToolError(EngineError):
+    """A program ended with a failure."""
+
+    def __init__(self, cmd: t.Sequence[str], rc: int, stdout: str, stderr: str, message: str = "") -> None:
+        said = (stderr or stdout).strip()
+        text = message or "%s failed with exit status %d: %s" % (" ".join(cmd[:2]), rc, said)
+        super().__init__(text, cmd=list(cmd), rc=rc, stdout=stdout, stderr=stderr)
+        self.rc = rc
+        self.stdout = stdout
+        self.stderr = stderr
+
+
+class ImageLockedError(ToolError):
+    """QEMU's own image lock is held by another process (seen on QEMU 7.2: C(Failed to get "write" lock))."""
+
+
+class ToolTimeoutError(ToolError):
+    """The program was killed at its limit of time."""
+
+
+class ToolOutputError(EngineError):
+    """The program succeeded, but what it printed cannot be understood."""
+
+
+class HeaderError(EngineError):
+    """The bytes are not a well-formed header of that format (or go beyond what is read)."""
+
+
+class FailedError(EngineError):
+    """Something was begun and did not end; the message says what was done and what is there now."""

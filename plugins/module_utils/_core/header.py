@@ -1,0 +1,89 @@
+# Copyright: the platter.qemu authors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# PRIVATE to the collection: it can change at any time without notice.
+
+"""What the first bytes of an image say, for every format alike. Values only: reading is done by C(_formats)."""
+
+from __future__ import annotations
+
+import typing as t
+from dataclasses import dataclass, field
+
+
+class ByteSource(t.Protocol):
+    """Bounded random access to an image's own bytes (C(_tools/files.py) has the one for files)."""
+
+    length: int
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Exactly C(size) bytes, or fewer at the end of the file. Raises HeaderError beyond its budget."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Something outside the image's own bytes that opening the image would open."""
+
+    kind: str  # backing_file, data_file, extent, parent
+    target: str  # as it stands in the image
+
+
+@dataclass(frozen=True)
+class Extent:
+    """One member file of a VMDK, as the descriptor has it. Sizes in bytes."""
+
+    access: str  # RW, RDONLY, NOACCESS
+    kind: str  # SPARSE, FLAT, ZERO, ...
+    filename: str
+    virtual_size: int
+    offset: int = 0
+
+
+@dataclass(frozen=True)
+class InternalSnapshot:
+    """One entry of qcow2's snapshot table. Keys as in C(qemu-img info --output=json)."""
+
+    id: str
+    name: str
+    vm_state_size: int
+    date_sec: int
+    date_nsec: int
+    vm_clock_nsec: int
+    icount: t.Optional[int] = None
+    virtual_size: t.Optional[int] = None
+
+
+@dataclass(frozen=True)
+class Bitmap:
+    """One persistent dirty bitmap of a qcow2 image."""
+
+    name: str
+    granularity: int
+    flags: t.Tuple[str, ...]  # in-use, auto
+
+
+@dataclass(frozen=True)
+class Header:
+    """Facts that an image's header states about itself; C(None) where the format has no such thing."""
+
+    format: str
+    virtual_size: int
+    cluster_size: t.Optional[int] = None
+    backing_file: t.Optional[str] = None
+    backing_format: t.Optional[str] = None
+    data_file: t.Optional[str] = None
+    encrypted: bool = False
+    compressed: bool = False
+    dirty: bool = False
+    corrupt: bool = False
+    #: create options as far as the header tells them, by QEMU's names, values as Python bool, int (bytes) or str
+    options: t.Mapping[str, t.Any] = field(default_factory=dict)
+    snapshots: t.Tuple[InternalSnapshot, ...] = ()
+    bitmaps: t.Tuple[Bitmap, ...] = ()
+    extents: t.Tuple[Extent, ...] = ()
+    references: t.Tuple[Reference, ...] = ()
+    #: incompatible features that this reader does not know: a QEMU that knows them may open other files
+    unknown_features: t.Tuple[str, ...] = ()
+    #: C(format-specific) as in C(qemu-img info --output=json), or None where qemu-img prints none
+    format_specific: t.Optional[t.Mapping[str, t.Any]] = None

@@ -1,0 +1,61 @@
+# Copyright: the platter.qemu authors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# PRIVATE to the collection: it can change at any time without notice.
+"""One thing of a task on its way from what is so to what is asked; a task with one thing is a list of one."""
+
+from __future__ import annotations
+
+import typing as t
+from dataclasses import dataclass, field
+
+from ansible_collections.platter.qemu.plugins.module_utils._core.errors import EngineError, SpecError
+
+
+@dataclass
+class Item:
+    """The one mutable value of the loop: an engine fills it in as the work goes on.
+
+    C(before), C(after): states (observed, predicted). C(plan): the steps. C(refusal): why there is none. C(done): steps carried
+    out. C(error): what ended them. C(notes): further keys of the result. C(warnings): sentences.
+    """
+
+    name: str
+    spec: t.Any
+    before: t.Any = None
+    reading: t.Any = None
+    plan: t.List[t.Any] = field(default_factory=list)
+    after: t.Any = None
+    refusal: t.Optional[EngineError] = None
+    done: int = 0
+    error: t.Optional[EngineError] = None
+    notes: t.Dict[str, t.Any] = field(default_factory=dict)
+    warnings: t.List[str] = field(default_factory=list)
+
+    @property
+    def failure(self) -> t.Optional[EngineError]:
+        """The refusal or error of this item, if any."""
+        return self.refusal or self.error
+
+
+def in_order(names: t.Sequence[str], needs: t.Mapping[str, t.AbstractSet[str]]) -> t.List[t.List[str]]:
+    """C(names) in levels: each needs only names of earlier levels. Names within a level keep their order.
+
+    Raises SpecError when they need each other in a circle.
+    """
+    left, levels = list(names), []
+    while left:
+        waiting = set(left)
+        level = [name for name in left if not (needs.get(name, frozenset()) & waiting)]
+        if not level:
+            raise SpecError(
+                "this task",
+                left[0],
+                "the listed images need each other in a circle: %s" % ", ".join(left),
+                reason="backing_loop",
+                way_out="Take one of them out of the circle.",
+            )
+        levels.append(level)
+        left = [name for name in left if name not in set(level)]
+    return levels

@@ -1,0 +1,16 @@
+# Copyright: the platter.qemu authors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# PRIVATE to the collection: it can change at any time without notice.
+
+"""raw: no header at all; the file is the disk."""
+
+from __future__ import annotations
+
+from ansible_collections.platter.qemu.plugins.module_utils._core.header import ByteSource, Header
+from ansible_collections.platter.qemu.plugins.module_utils._core.size import SECTOR, round_up
+
+
+def read(source: ByteSource) -> Header:
+    return Header(format="raw", virtual_size=round_up(source.length, SECTOR))

@@ -1,0 +1,46 @@
+# Copyright: the platter.qemu authors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# PRIVATE to the collection: it can change at any time without notice.
+
+"""Bounded reads for the format readers: what is not there, or not in the file, is a HeaderError."""
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible_collections.platter.qemu.plugins.module_utils._core.errors import HeaderError
+from ansible_collections.platter.qemu.plugins.module_utils._core.header import ByteSource
+
+SECTOR = 512
+
+
+def exactly(source: ByteSource, offset: int, size: int, what: str) -> bytes:
+    """C(size) bytes at C(offset); the file must have them. Keeps hostile offsets away from the source."""
+    if offset < 0 or size < 0 or offset + size > source.length:
+        raise HeaderError(f"{what} is at bytes {offset} to {offset + size}, beyond the end of the file")
+    data = source.read(offset, size)
+    if len(data) != size:
+        raise HeaderError(f"{what} could not be read whole")
+    return data
+
+
+def require(condition: t.Any, sentence: str) -> None:
+    """The one way a reader says that bytes are not well formed."""
+    if not condition:
+        raise HeaderError(sentence)
+
+
+def text(data: bytes) -> str:
+    """A C string: up to the first NUL. Bytes that are not UTF-8 survive as surrogates, as in Python's file names."""
+    return data.split(b"\0", 1)[0].decode("utf-8", "surrogateescape")
+
+
+def is_power_of_two(value: int) -> bool:
+    return value > 0 and value & (value - 1) == 0
+
+
+def whole_sectors(size: int) -> int:
+    """QEMU counts in sectors: what a header says beyond a whole sector is not part of the disk."""
+    return size // SECTOR * SECTOR

@@ -1,0 +1,238 @@
+# Copyright: the platter.qemu authors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# PRIVATE to the collection: it can change at any time without notice.
+"""The steps that lead from one state of an image to another, as values. Pure."""
+
+from __future__ import annotations
+
+import typing as t
+from dataclasses import dataclass, replace
+
+from ansible_collections.platter.qemu.plugins.module_utils._core.plan import Action
+from ansible_collections.platter.qemu.plugins.module_utils._core.size import human
+from ansible_collections.platter.qemu.plugins.module_utils._image.spec import Keyslot, SourceSpec
+from ansible_collections.platter.qemu.plugins.module_utils._image.state import Backing, ImageState, Pairs
+
+
+class ImageAction(Action[ImageState]):
+    """A step on one image. C(writes_content): needs an image that nobody uses and nobody builds on."""
+
+    writes_content = True
+
+
+@dataclass(frozen=True)
+class _Making(ImageAction):
+    """What every action that makes a whole image knows of it."""
+
+    path: str
+    format: str
+    virtual_size: t.Optional[int]
+    options: Pairs
+    backing: t.Optional[Backing]
+    attributes: Pairs
+    keyslots: t.Optional[t.Tuple[int, ...]]
+
+    def apply(self, state: ImageState) -> ImageState:
+        return replace(
+            state,
+            format=self.format,
+            virtual_size=self.virtual_size,
+            options=self.options,
+            backing=self.backing,
+            attributes=self.attributes,
+            keyslots=self.keyslots,
+            leaks=0,
+            corruptions=0,
+            base_unchanged=True,
+        )
+
+
+@dataclass(frozen=True)
+class CreateImage(_Making):
+    """Make an empty image or an overlay."""
+
+    inherits_size: bool = False
+
+    def __str__(self) -> str:
+        size = "" if self.virtual_size is None else " of %s" % human(self.virtual_size)
+        base = " on %s (%s)" % (self.backing.path, self.backing.format) if self.backing else ""
+        return "Create %s as %s%s%s." % (self.path, self.format, size, base)
+
+
+@dataclass(frozen=True)
+class ImportImage(_Making):
+    """Make an image from a source, verified. C(replaces) says why an image that is there is replaced."""
+
+    source: SourceSpec
+    digest: t.Optional[str]
+    compressed: bool = False
+    replaces: str = ""
+
+    def apply(self, state: ImageState) -> ImageState:
+        return replace(super().apply(state), source=self.digest)
+
+    def __str__(self) -> str:
+        size = "" if self.virtual_size is None else ", %s" % human(self.virtual_size)
+        why = ", replacing the image there: %s" % self.replaces if self.replaces else ""
+        return "Import %s (%s) to %s as %s%s%s." % (self.source.text, self.source.format, self.path, self.format, size, why)
+
+
+@dataclass(frozen=True)
+class RewriteImage(_Making):
+    """Copy the image into a new file that has what cannot be changed in place, then take its name."""
+
+    old_format: str
+    differences: t.Tuple[str, ...]
+    compressed: bool = False
+
+    def __str__(self) -> str:
+        return "Rewrite %s as %s because of %s." % (self.path, self.format, "; ".join(self.differences))
+
+
+@dataclass(frozen=True)
+class ResizeImage(ImageAction):
+    """Change the virtual size in place."""
+
+    path: str
+    format: str
+    old_size: int
+    virtual_size: int
+    preallocation: str = "off"
+
+    @property
+    def shrink(self) -> bool:
+        """Whether bytes are cut off."""
+        return self.virtual_size < self.old_size
+
+    def apply(self, state: ImageState) -> ImageState:
+        return replace(state, virtual_size=self.virtual_size)
+
+    def __str__(self) -> str:
+        verb = "Shrink" if self.shrink else "Grow"
+        return "%s %s from %s to %s." % (verb, self.path, human(self.old_size), human(self.virtual_size))
+
+
+@dataclass(frozen=True)
+class AmendImage(ImageAction):
+    """Change options in place; the data is not rewritten."""
+
+    path: str
+    format: str
+    changes: Pairs
+    old: Pairs
+
+    def apply(self, state: ImageState) -> ImageState:
+        return replace(state, options=tuple(sorted({**dict(state.options), **dict(self.changes)}.items())))
+
+    def __str__(self) -> str:
+        old = dict(self.old)
+        changes = ["%s from %s to %s" % (name, old.get(name), value) for name, value in self.changes]
+        return "Amend %s: %s." % (self.path, ", ".join(changes))
+
+
+@dataclass(frozen=True)
+class RebaseImage(ImageAction):
+    """Give an overlay another backing file, or none. C(why) is the proof where no data is compared."""
+
+    path: str
+    format: str
+    backing: t.Optional[Backing]
+    safe: bool
+    why: str = ""
+
+    def apply(self, state: ImageState) -> ImageState:
+        return replace(state, backing=self.backing, base_unchanged=True)
+
+    def __str__(self) -> str:
+        if self.backing is None:
+            return "Flatten %s: copy what it takes from its backing file, then drop the reference." % self.path
+        how = "keeping what the guest sees" if self.safe else "changing the reference only: %s" % self.why
+        return "Rebase %s onto %s (%s), %s." % (self.path, self.backing.path, self.backing.format, how)
+
+
+@dataclass(frozen=True)
+class ChangeKeyslots(ImageAction):
+    """Add and remove LUKS key slots; new ones first, so that the image is never without a key."""
+
+    path: str
+    format: str
+    changes: t.Tuple[Keyslot, ...]
+
+    def apply(self, state: ImageState) -> ImageState:
+        active = set(state.keyslots or ())
+        for slot in self.changes:
+            active = active | {slot.slot} if slot.active else active - {slot.slot}
+        return replace(state, keyslots=tuple(sorted(active)))
+
+    def __str__(self) -> str:
+        words = ["%s slot %d" % ("set" if slot.active else "erase", slot.slot) for slot in self.changes]
+        return "Change the key slots of %s: %s." % (self.path, ", ".join(words))
+
+
+@dataclass(frozen=True)
+class RepairImage(ImageAction):
+    """Repair what check found. C(repair): leaks or all."""
+
+    path: str
+    format: str
+    repair: str
+    leaks: int
+    corruptions: int
+
+    def apply(self, state: ImageState) -> ImageState:
+        return replace(state, leaks=0, corruptions=0 if self.repair == "all" else state.corruptions)
+
+    def __str__(self) -> str:
+        return "Repair %s (%s): %d leaked clusters, %d corruptions." % (self.path, self.repair, self.leaks, self.corruptions)
+
+
+@dataclass(frozen=True)
+class RemoveImage(ImageAction):
+    """Remove the image with all its member files."""
+
+    path: str
+    members: t.Tuple[str, ...] = ()
+
+    def apply(self, state: ImageState) -> ImageState:
+        return ImageState(path=state.path)
+
+    def __str__(self) -> str:
+        also = " and its %d member files" % len(self.members) if self.members else ""
+        return "Remove %s%s." % (self.path, also)
+
+
+@dataclass(frozen=True)
+class SetAttributes(ImageAction):
+    """Set owner, group, mode, SELinux context or file attributes, on every member file."""
+
+    path: str
+    attributes: Pairs
+    old: Pairs
+
+    writes_content = False
+
+    def apply(self, state: ImageState) -> ImageState:
+        return replace(state, attributes=self.attributes)
+
+    def __str__(self) -> str:
+        old = dict(self.old)
+        changes = ["%s from %s to %s" % (name, old.get(name), value) for name, value in self.attributes if old.get(name) != value]
+        return "Set %s of %s." % (", ".join(changes), self.path)
+
+
+@dataclass(frozen=True)
+class AcceptBase(ImageAction):
+    """Remember the backing file as it is now, because the task accepts its change."""
+
+    path: str
+    base: str
+
+    writes_content = False
+
+    def apply(self, state: ImageState) -> ImageState:
+        return replace(state, base_unchanged=True)
+
+    def __str__(self) -> str:
+        return "Accept that %s, the backing file of %s, has changed." % (self.base, self.path)

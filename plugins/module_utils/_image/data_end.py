@@ -1,0 +1,30 @@
+# Copyright: the platter.qemu authors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# PRIVATE to the collection: it can change at any time without notice.
+"""Where the data of an image ends, so that a shrink is known to cut nothing. Read-only."""
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec
+from ansible_collections.platter.qemu.plugins.module_utils._inspect.image import Seen
+from ansible_collections.platter.qemu.plugins.module_utils._inspect.signatures import end_of_data
+from ansible_collections.platter.qemu.plugins.module_utils._tools.qemu_img import QemuImg, image_node
+from ansible_collections.platter.qemu.plugins.module_utils._tools.qemu_io import GuestView
+
+
+def find_data_end(qemu_img: QemuImg, run_command: t.Any, spec: ImageSpec, seen: Seen, size: int) -> t.Optional[t.Tuple[int, str]]:
+    """(byte, what) of the last thing found: a partition or file system by its own account, else data beyond C(size)."""
+    header = t.cast(t.Any, seen.header)
+    protocol = {"driver": "file" if seen.facts.kind == "file" else "host_device", "filename": spec.path}
+    node = image_node(header.format, protocol)
+    known = end_of_data(GuestView(run_command, node, header.virtual_size))
+    if known is not None and known > size:
+        return known, "a partition or file system"
+    data = [extent for extent in qemu_img.map(node, start=size) if extent.get("data") and not extent.get("zero")]
+    if not data:
+        return None
+    return max(int(extent["start"]) + int(extent["length"]) for extent in data), "data"

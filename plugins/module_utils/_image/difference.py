@@ -1,0 +1,88 @@
+# Copyright: the platter.qemu authors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# PRIVATE to the collection: it can change at any time without notice.
+"""Which create options differ from what is asked, and which of them can be amended in place. Pure."""
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible_collections.platter.qemu.plugins.module_utils._formats.options import find_option
+from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec
+from ansible_collections.platter.qemu.plugins.module_utils._image.state import ImageReading, ImageState, Pairs
+
+
+def observed_options(spec: ImageSpec, reading: ImageReading) -> Pairs:
+    """The asked options as the image has them: told by its header, else remembered, else (unprovable) taken as asked.
+
+    What neither QEMU nor a record can tell is left alone: an image made by hand is adopted, not remade.
+    """
+    header = dict(reading.header.options) if reading.header else {}
+    remembered = dict(reading.record.get("options") or {})
+    values = []
+    for name, asked in spec.options:
+        values.append((name, header.get(name, remembered.get(name, asked))))
+    return tuple(values)
+
+
+def unprovable_options(spec: ImageSpec, reading: ImageReading) -> t.List[str]:
+    """Asked options that nothing can confirm."""
+    header = reading.header.options if reading.header else {}
+    remembered = reading.record.get("options") or {}
+    return [name for name, _asked in spec.options if name not in header and name not in remembered]
+
+
+def option_differences(spec: ImageSpec, state: ImageState) -> t.List[t.Tuple[str, t.Any, t.Any]]:
+    """(name, as it is, as asked) for every asked option that differs."""
+    current = dict(state.options)
+    return [(name, current.get(name), asked) for name, asked in spec.options if current.get(name) != asked]
+
+
+def amendable(spec: ImageSpec, reading: ImageReading, name: str, new: t.Any) -> bool:
+    """Whether qemu-img amend brings this option to C(new) on this image without loss.
+
+    QEMU 7.2 accepts compat=0.10 for a zstd image, which then has no valid header; and refuses it with snapshots inside.
+    """
+    option = find_option(t.cast(str, spec.format), name)
+    if option is None or not option.amendable:
+        return False
+    if name == "compat" and new == "0.10":
+        return not _needs_version_3(spec, reading)
+    return True
+
+
+def _needs_version_3(spec: ImageSpec, reading: ImageReading) -> bool:
+    header = reading.header
+    if header is None:
+        return True
+    options = header.options
+    refcount_bits = spec.option("refcount_bits") or options.get("refcount_bits", 16)
+    return bool(
+        header.snapshots
+        or header.bitmaps
+        or header.data_file
+        or options.get("extended_l2")
+        or options.get("compression_type", "zlib") != "zlib"
+        or refcount_bits != 16
+    )
+
+
+def kept_options(spec_options: Pairs, format_name: str, reading: ImageReading) -> Pairs:
+    """What a rewrite in the same format takes over from the old image besides the asked options."""
+    if reading.header is None or reading.header.format != format_name:
+        return ()
+    asked = dict(spec_options)
+    kept = dict(reading.record.get("options") or {})
+    kept.update({k: v for k, v in reading.header.options.items() if _kept(format_name, k)})
+    return tuple(sorted((k, v) for k, v in kept.items() if k not in asked and v is not None))
+
+
+def _kept(format_name: str, name: str) -> bool:
+    option = find_option(format_name, name)
+    return option is not None and not option.managed and name not in _NEVER_KEPT
+
+
+#: a new file must not be given the old one's data file
+_NEVER_KEPT = ("data_file", "data_file_raw")

@@ -1,0 +1,149 @@
+# Copyright: the platter.qemu authors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# PRIVATE to the collection: it can change at any time without notice.
+"""Changes an image in place, where QEMU does that without rewriting the data."""
+
+from __future__ import annotations
+
+import os
+import typing as t
+
+from ansible_collections.platter.qemu.plugins.module_utils._formats.options import to_argument
+from ansible_collections.platter.qemu.plugins.module_utils._image.actions import (
+    AcceptBase,
+    AmendImage,
+    ChangeKeyslots,
+    RebaseImage,
+    RemoveImage,
+    RepairImage,
+    ResizeImage,
+    SetAttributes,
+)
+from ansible_collections.platter.qemu.plugins.module_utils._image.build import keep_backup, secrets_of
+from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec, Keyslot
+from ansible_collections.platter.qemu.plugins.module_utils._image.state import ImageReading
+from ansible_collections.platter.qemu.plugins.module_utils._inspect.image import fingerprint, look_at
+from ansible_collections.platter.qemu.plugins.module_utils._inspect.members import member_paths
+from ansible_collections.platter.qemu.plugins.module_utils._tools.copy import copy_file
+from ansible_collections.platter.qemu.plugins.module_utils._tools.files import BuildDirectory, file_facts, fsync_path
+from ansible_collections.platter.qemu.plugins.module_utils._tools.image_lock import image_lock
+from ansible_collections.platter.qemu.plugins.module_utils._tools.qemu_img import QemuImg, image_node
+from ansible_collections.platter.qemu.plugins.module_utils._tools.records import read_record, remove_record, write_record
+
+Notes = t.Dict[str, t.Any]
+
+
+class Editor:
+    """One method per action; each ends with the image on stable storage and returns notes for the result."""
+
+    def __init__(self, qemu_img: QemuImg, attributes: t.Any) -> None:
+        self._qemu_img = qemu_img
+        self._attributes = attributes
+
+    def _node(self, spec: ImageSpec, format_name: str, reading: ImageReading) -> t.Dict[str, t.Any]:
+        protocol = {"driver": "host_device" if reading.kind == "block" else "file", "filename": spec.path}
+        return image_node(format_name, protocol, "sec0" if spec.encryption else None)
+
+    def resize(self, spec: ImageSpec, action: ResizeImage, reading: ImageReading) -> Notes:
+        """Grow or shrink."""
+        self._qemu_img.resize(
+            self._node(spec, action.format, reading),
+            action.virtual_size,
+            shrink=action.shrink,
+            preallocation=action.preallocation,
+            secrets=secrets_of(spec),
+        )
+        return self._durable(spec)
+
+    def amend(self, spec: ImageSpec, action: AmendImage, reading: ImageReading) -> Notes:
+        """Change options of the header."""
+        arguments = [to_argument(name, value) for name, value in action.changes]
+        self._qemu_img.amend(self._node(spec, action.format, reading), arguments, secrets=secrets_of(spec))
+        record = dict(reading.record)
+        record["options"] = dict(record.get("options") or {}, **dict(action.changes))
+        if reading.kind == "file":
+            write_record(spec.path, record)
+        return self._durable(spec)
+
+    def rebase(self, spec: ImageSpec, action: RebaseImage, reading: ImageReading) -> Notes:
+        """Change or drop the backing file."""
+        node = self._node(spec, action.format, reading)
+        name, format_name = (action.backing.name, action.backing.format) if action.backing else ("", None)
+        change = self._qemu_img.rebase if action.safe else self._qemu_img.unsafe_rebase
+        change(node, name, format_name or "")
+        if reading.kind == "file":
+            self.remember_base(spec.path, action.backing.path if action.backing else None)
+        return self._durable(spec)
+
+    @staticmethod
+    def remember_base(path: str, base: t.Optional[str]) -> None:
+        """Keep the fingerprint of the base as it is now in the overlay's record."""
+        record = read_record(path)
+        record.pop("base", None)
+        if base:
+            record["base"] = fingerprint(file_facts(base))
+        write_record(path, record)
+
+    def accept_base(self, spec: ImageSpec, action: AcceptBase, reading: ImageReading) -> Notes:
+        """Remember the changed base as the right one."""
+        self.remember_base(spec.path, action.base)
+        return self._durable(spec)
+
+    def repair(self, spec: ImageSpec, action: RepairImage, reading: ImageReading) -> Notes:
+        """Repair in a copy when more than leaks is to be repaired: check -r all may make things worse (QEMU 7.2)."""
+        if action.repair == "leaks":
+            self._qemu_img.check(self._node(spec, action.format, reading), repair="leaks")
+            return self._durable(spec)
+        with image_lock(spec.path), BuildDirectory(spec.path) as build:
+            copy_file(spec.path, build.path)
+            node = image_node(action.format, {"driver": "file", "filename": build.path})
+            self._qemu_img.check(node, repair="all")
+            self._attributes.dress(spec, build.path, spec.path)
+            write_record(build.path, dict(reading.record), spec.path)
+            fsync_path(build.path)
+            backup = keep_backup(spec)
+            os.rename(build.path, spec.path)
+        return dict(self._durable(spec), backup_file=backup)
+
+    def change_keyslots(self, spec: ImageSpec, action: ChangeKeyslots, reading: ImageReading) -> Notes:
+        """Set new slots, then erase; each step is one amend of its own."""
+        for slot in action.changes:
+            self._change_keyslot(spec, action.format, slot, reading)
+        return self._durable(spec)
+
+    def _change_keyslot(self, spec: ImageSpec, format_name: str, slot: Keyslot, reading: ImageReading) -> None:
+        prefix = "" if format_name == "luks" else "encrypt.format=luks,encrypt."
+        secrets = secrets_of(spec)
+        if slot.active:
+            secrets.append(("sec1", str(slot.new_secret_file)))
+            change = "%sstate=active,%snew-secret=sec1,%skeyslot=%d"
+        else:
+            change = "%sstate=inactive,%skeyslot=%d"
+        plain = prefix.rsplit(",", 1)[-1]
+        marks = (prefix,) + (plain,) * (change.count("%s") - 1)
+        self._qemu_img.amend(self._node(spec, format_name, reading), [change % (marks + (slot.slot,))], secrets=secrets)
+
+    def set_attributes(self, spec: ImageSpec, action: SetAttributes, reading: ImageReading) -> Notes:
+        """Owner, group, mode, context and file attributes of every member."""
+        for member in member_paths(spec.path, reading.header):
+            self._attributes.apply(spec, member)
+        return {}
+
+    def remove(self, spec: ImageSpec, action: RemoveImage, reading: ImageReading) -> Notes:
+        """The descriptor last: as long as it is there, a next run finds the members to remove."""
+        backup = keep_backup(spec) if spec.backup else None
+        header = look_at(spec.path, spec.format).header
+        with image_lock(spec.path, readers=False):
+            for member in reversed(member_paths(spec.path, header)):
+                if os.path.lexists(member):
+                    os.unlink(member)
+        remove_record(spec.path)
+        fsync_path(os.path.dirname(spec.path))
+        return {"backup_file": backup} if backup else {}
+
+    @staticmethod
+    def _durable(spec: ImageSpec) -> Notes:
+        fsync_path(spec.path)
+        return {}

@@ -1,0 +1,154 @@
+# Copyright: the platter.qemu authors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# PRIVATE to the collection: it can change at any time without notice.
+"""Carries out plans, several images at a time, and looks again at what came of it."""
+
+from __future__ import annotations
+
+import os
+import typing as t
+
+from ansible_collections.platter.qemu.plugins.module_utils._core.errors import (
+    EngineError,
+    FailedError,
+    ImageLockedError,
+    RefusedError,
+)
+from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item
+from ansible_collections.platter.qemu.plugins.module_utils._image import actions as act
+from ansible_collections.platter.qemu.plugins.module_utils._image.build import Builder
+from ansible_collections.platter.qemu.plugins.module_utils._image.edit import Editor
+from ansible_collections.platter.qemu.plugins.module_utils._image.refuse import refused
+from ansible_collections.platter.qemu.plugins.module_utils._image.state import ImageState
+from ansible_collections.platter.qemu.plugins.module_utils._inspect.image import look_at
+from ansible_collections.platter.qemu.plugins.module_utils._inspect.members import member_paths
+from ansible_collections.platter.qemu.plugins.module_utils._tools.qemu_img import QemuImg
+
+#: programs and fsyncs overlap well up to here even on two cores
+_MOST_WORKERS = 8
+
+
+class Executor:
+    """Runs the actions of items. C(workers) 0: as many as help."""
+
+    def __init__(self, qemu_img: QemuImg, attributes: t.Any, observer: t.Any, *, workers: int, fail_fast: bool) -> None:
+        self._observer = observer
+        self._qemu_img = qemu_img
+        self._builder = Builder(qemu_img, attributes)
+        self._editor = Editor(qemu_img, attributes)
+        self._workers = workers or min(_MOST_WORKERS, 2 * (os.cpu_count() or 1))
+        self._fail_fast = fail_fast
+
+    def run(self, items: t.Sequence[Item]) -> None:
+        """Carry out the plans of items that do not need each other."""
+        todo = [item for item in items if item.plan]
+        if len(todo) < 2 or self._workers == 1:
+            for item in todo:
+                self._run_one(item)
+            return
+        from concurrent.futures import ThreadPoolExecutor
+
+        self._run_one(todo[0])  # alone: what it makes serves the others as a template
+        with ThreadPoolExecutor(self._workers) as pool:
+            list(pool.map(self._run_one, todo[1:]))
+
+    def _run_one(self, item: Item) -> None:
+        try:
+            for action in item.plan:
+                item.notes.update(self._carry_out(item, action))
+                item.done += 1
+            self._look_again(item)
+        except ImageLockedError as exc:
+            item.error = self._failed(item, _locked(item, exc))
+        except EngineError as exc:
+            item.error = self._failed(item, exc)
+        except OSError as exc:
+            item.error = self._failed(item, EngineError("%s: %s" % (exc.filename or item.name, exc.strerror)))
+
+    def _carry_out(self, item: Item, action: t.Any) -> t.Dict[str, t.Any]:
+        spec, reading = item.spec, item.reading
+        if isinstance(action, act.CreateImage):
+            return self._builder.create(spec, action, reading)
+        if isinstance(action, act.ImportImage):
+            from ansible_collections.platter.qemu.plugins.module_utils._image.fetch import import_image
+
+            return import_image(self._builder, self._qemu_img, spec, action, reading)
+        if isinstance(action, act.RewriteImage):
+            return self._builder.rewrite(spec, action, reading, item.before.virtual_size)
+        return self._edit(item, action)
+
+    def _edit(self, item: Item, action: t.Any) -> t.Dict[str, t.Any]:
+        method = {
+            act.ResizeImage: self._editor.resize,
+            act.AmendImage: self._editor.amend,
+            act.RebaseImage: self._editor.rebase,
+            act.AcceptBase: self._editor.accept_base,
+            act.RepairImage: self._editor.repair,
+            act.ChangeKeyslots: self._editor.change_keyslots,
+            act.SetAttributes: self._editor.set_attributes,
+            act.RemoveImage: self._editor.remove,
+        }[type(action)]
+        return method(item.spec, action, item.reading)
+
+    # --- afterwards
+
+    def _look_again(self, item: Item) -> None:
+        found, _reading = self._observer.observe(item.spec)
+        expected = _known_from(item.after, found)
+        if found != expected:
+            raise FailedError(
+                "failed: %s is not as planned after the change: %s instead of %s."
+                % (item.name, found.to_facts(), expected.to_facts()),
+                reason="not_as_planned",
+            )
+        item.after = found
+
+    @staticmethod
+    def _failed(item: Item, exc: EngineError) -> EngineError:
+        if isinstance(exc, RefusedError) and not item.done:
+            return exc
+        done = " ".join(str(action) for action in item.plan[: item.done]) or "Nothing was done before."
+        step = str(item.plan[item.done]) if item.done < len(item.plan) else "the last look"
+        exc.message = "failed at: %s %s Done before: %s State now: %s" % (step, exc.message, done, _state_now(item))
+        return exc
+
+    @staticmethod
+    def forget_unfinished(item: Item, build: str) -> None:
+        """Members that a killed run had already put in place for an image that never got its name."""
+        unfinished = os.path.join(build, os.path.basename(item.name))
+        if not os.path.exists(unfinished):
+            return
+        kept = set(member_paths(item.name, look_at(item.name, item.spec.format).header))
+        for member in member_paths(unfinished, look_at(unfinished, item.spec.format).header)[1:]:
+            placed = os.path.join(os.path.dirname(item.name), os.path.basename(member))
+            if placed not in kept and not os.path.exists(member) and os.path.exists(placed):
+                os.unlink(placed)
+
+
+def _known_from(expected: ImageState, found: ImageState) -> ImageState:
+    """What could not be known before (the size and digest of a download) is taken as found."""
+    from dataclasses import replace
+
+    if expected.exists and expected.virtual_size is None:
+        expected = replace(expected, virtual_size=found.virtual_size)
+    if expected.source is None:
+        expected = replace(expected, source=found.source)
+    return expected
+
+
+def _locked(item: Item, exc: ImageLockedError) -> RefusedError:
+    return refused(
+        item.spec,
+        "image_in_use",
+        "QEMU's lock on it is held by another process (%s)" % exc.stderr.strip().splitlines()[-1],
+        "Stop what uses it, or set on_in_use to wait or skip.",
+    )
+
+
+def _state_now(item: Item) -> str:
+    seen = look_at(item.name, item.spec.format)
+    if seen.header is None:
+        return "no image at %s." % item.name
+    return "%s is %s of %d bytes." % (item.name, seen.header.format, seen.header.virtual_size)

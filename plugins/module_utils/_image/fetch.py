@@ -1,0 +1,178 @@
+# Copyright: the platter.qemu authors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# PRIVATE to the collection: it can change at any time without notice.
+"""Brings a source to this host, verifies and unpacks it in a private place, and hands it to the builder."""
+
+from __future__ import annotations
+
+import os
+import typing as t
+
+from ansible_collections.platter.qemu.plugins.module_utils._core.errors import RefusedError, ToolError
+from ansible_collections.platter.qemu.plugins.module_utils._formats.features import FEATURES
+from ansible_collections.platter.qemu.plugins.module_utils._image.actions import ImportImage
+from ansible_collections.platter.qemu.plugins.module_utils._image.build import SPACE_RESERVE, Builder
+from ansible_collections.platter.qemu.plugins.module_utils._image.refuse import refuse_shrink
+from ansible_collections.platter.qemu.plugins.module_utils._image.source import inspect_source, source_refused
+from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec, SourceSpec
+from ansible_collections.platter.qemu.plugins.module_utils._image.state import ImageReading, SourceReading
+from ansible_collections.platter.qemu.plugins.module_utils._inspect.image import look_at
+from ansible_collections.platter.qemu.plugins.module_utils._tools import decompress, download
+from ansible_collections.platter.qemu.plugins.module_utils._tools.files import BuildDirectory, file_facts
+from ansible_collections.platter.qemu.plugins.module_utils._tools.qemu_img import QemuImg, image_node
+from ansible_collections.platter.qemu.plugins.module_utils._tools.sparse import digest_of
+
+Record = t.Dict[str, t.Any]
+
+
+def import_image(
+    builder: Builder, qemu_img: QemuImg, spec: ImageSpec, action: ImportImage, reading: ImageReading
+) -> t.Dict[str, t.Any]:
+    """Carry out an import; nothing but the final step is seen at the image's place."""
+    place = action.source.place
+    if place is not None and place.path is None and (action.source.format == "raw" or action.source.trusted):
+        return builder.import_node(spec, action, reading, image_node(action.source.format, place.node()), {})
+    with BuildDirectory(spec.path) as staging:
+        path, record = _staged(qemu_img, spec, action.source, staging)
+        path = _unpacked(spec, action.source, path, staging)
+        header = inspect_source(spec, path)
+        _refuse_damaged(qemu_img, spec, action.source, path)
+        if spec.effective_size is not None and t.cast(int, spec.size) < header.virtual_size:
+            refuse_shrink(spec, header.virtual_size, None)
+        before = file_facts(path)
+        notes = builder.import_file(spec, action, reading, path, record)
+        _refuse_moving(spec, path, before)
+    return notes
+
+
+def _staged(qemu_img: QemuImg, spec: ImageSpec, source: SourceSpec, staging: BuildDirectory) -> t.Tuple[str, Record]:
+    """(a local file with the source's bytes, what to remember of it)."""
+    if source.url:
+        return _downloaded(spec, source, staging)
+    place = t.cast(t.Any, source.place)
+    if place.path is None:
+        # QEMU reads the foreign bytes as raw only, so that our parser sees the image before QEMU's do
+        path = staging.spare("source")
+        qemu_img.convert(image_node("raw", place.node()), path, "raw")
+        return path, {}
+    facts = file_facts(place.path)
+    record: Record = {"size": facts.length, "mtime_ns": facts.mtime_ns}
+    if source.checksum:
+        record["digest"] = verified_digest(spec, place.path)
+    return place.path, record
+
+
+def _downloaded(spec: ImageSpec, source: SourceSpec, staging: BuildDirectory) -> t.Tuple[str, Record]:
+    path = staging.spare("download")
+    report = download.download(
+        t.cast(str, source.url), path, expected_digest=expected_digest(spec), **_http(source)
+    )
+    record = {"digest": report.digest, "etag": report.etag, "last_modified": report.last_modified}
+    return path, {key: value for key, value in record.items() if value}
+
+
+def _http(source: SourceSpec) -> t.Dict[str, t.Any]:
+    http = source.http
+    return {
+        "headers": dict(http.headers),
+        "username": http.username,
+        "password": http.password,
+        "validate_certs": http.validate_certs,
+        "ca_path": http.ca_path,
+        "timeout": http.timeout,
+    }
+
+
+def expected_digest(spec: ImageSpec) -> t.Optional[str]:
+    """C(algorithm:hex) that the source must have; a checksum file is fetched for it."""
+    source = t.cast(SourceSpec, spec.source)
+    if not source.checksum:
+        return None
+    return str(download.resolve_checksum(source.checksum, _file_name(source), **_http(source)))
+
+
+def _file_name(source: SourceSpec) -> str:
+    text = source.url.split("?")[0] if source.url else str(t.cast(t.Any, source.place).path)
+    return os.path.basename(text)
+
+
+def verified_digest(spec: ImageSpec, path: str) -> str:
+    """The digest of the local source, which must be the declared one."""
+    expected = t.cast(str, expected_digest(spec))
+    algorithm, _colon, declared = expected.partition(":")
+    found = digest_of(path, algorithm)
+    if found != declared.lower():
+        raise source_refused(
+            spec,
+            "checksum_mismatch",
+            "its %s is %s, not %s" % (algorithm, found, declared),
+            "Get the source again, or correct source.checksum.",
+            found=found,
+            expected=declared,
+        )
+    return "%s:%s" % (algorithm, found)
+
+
+def compression_of(source: SourceSpec, path: str) -> str:
+    """How the file at C(path) is packed; empty when it is not."""
+    if source.compression == "auto":
+        return decompress.detect_compression(path) or ""
+    return "" if source.compression == "none" else source.compression
+
+
+def _unpacked(spec: ImageSpec, source: SourceSpec, path: str, staging: BuildDirectory) -> str:
+    compression = compression_of(source, path)
+    if not compression:
+        return path
+    unpacked = staging.spare("unpacked")
+    limit = None if source.trusted else spec.max_virtual_size or (1 << 40)
+    decompress.decompress(path, unpacked, compression, limit_bytes=limit, free_bytes_reserve=SPACE_RESERVE)
+    if path != str(source.place):
+        os.unlink(path)
+    return unpacked
+
+
+def _refuse_damaged(qemu_img: QemuImg, spec: ImageSpec, source: SourceSpec, path: str) -> None:
+    """QEMU 7.2 converts a truncated qcow2 image to zeros without a word; only check tells."""
+    if not FEATURES[source.format].check or look_at(path, source.format).header is None:
+        return
+    try:
+        report = qemu_img.check(image_node(source.format, {"driver": "file", "filename": path}))
+    except ToolError as exc:
+        raise source_refused(
+            spec, "source_damaged", "qemu-img check cannot read it: %s" % exc.stderr.strip(), "Get the source again."
+        ) from exc
+    damage = {key: report[key] for key in ("corruptions", "check-errors") if report.get(key)}
+    if damage:
+        raise source_refused(
+            spec, "source_damaged", "qemu-img check finds %s" % damage, "Get the source again.", **report
+        )
+
+
+def _refuse_moving(spec: ImageSpec, path: str, before: t.Any) -> None:
+    now = file_facts(path)
+    if (now.identity, now.length, now.mtime_ns) != (before.identity, before.length, before.mtime_ns):
+        raise RefusedError(
+            "import of %s" % path,
+            spec.path,
+            "the source was written to while it was read",
+            reason="source_changed",
+            way_out="Remove the image that was made, and import when nobody writes to the source.",
+        )
+
+
+def read_remote(spec: ImageSpec, remembered: t.Optional[Record]) -> SourceReading:
+    """Whether the source behind a URL has changed, by its digest or else by what its server says (a HEAD request)."""
+    source = t.cast(SourceSpec, spec.source)
+    digest = expected_digest(spec)
+    if not remembered:
+        return SourceReading(digest=digest)
+    if digest and remembered.get("digest"):
+        return SourceReading(digest=digest, changed=digest != remembered["digest"], why="its checksum is another")
+    seen = download.head(t.cast(str, source.url), **_http(source))
+    now = {"etag": seen.etag, "last_modified": seen.last_modified}
+    known = [key for key in now if now[key] and remembered.get(key)]
+    changed = any(now[key] != remembered[key] for key in known)
+    return SourceReading(changed=changed, why="the server says that it has changed")

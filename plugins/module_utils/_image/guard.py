@@ -1,0 +1,142 @@
+# Copyright: the platter.qemu authors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# PRIVATE to the collection: it can change at any time without notice.
+"""Looks, before anything is changed, at who uses an image and who builds on it. Read-only."""
+
+from __future__ import annotations
+
+import os
+import time
+import typing as t
+
+from ansible_collections.platter.qemu.plugins.module_utils._core.errors import RefusedError
+from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item
+from ansible_collections.platter.qemu.plugins.module_utils._image.actions import ImportImage
+from ansible_collections.platter.qemu.plugins.module_utils._image.refuse import refused
+from ansible_collections.platter.qemu.plugins.module_utils._inspect.chain import resolve_backing
+from ansible_collections.platter.qemu.plugins.module_utils._inspect.dependents import find_dependents
+from ansible_collections.platter.qemu.plugins.module_utils._inspect.holders import Holder, find_holders
+from ansible_collections.platter.qemu.plugins.module_utils._inspect.image import look_at
+from ansible_collections.platter.qemu.plugins.module_utils._inspect.members import member_paths
+
+_POLL_SECONDS = 0.2
+Holders = t.Mapping[str, t.List[Holder]]
+
+
+def writes_existing(item: Item) -> bool:
+    """Whether the plan changes the bytes of, replaces or removes an image that is there."""
+    return item.before.exists and any(action.writes_content for action in item.plan)
+
+
+def guard(items: t.Sequence[Item], patient: bool) -> None:
+    """Turn plans that would touch what is in use, or is a base of others, into refusals (or skips)."""
+    _guard_dependents(items)
+    _guard_holders(items, patient)
+    _guard_sources(items)
+
+
+# --- who builds on it
+
+
+def _guard_dependents(items: t.Sequence[Item]) -> None:
+    touched = [item for item in items if writes_existing(item)]
+    if not touched:
+        return
+    directories = {os.path.dirname(item.spec.path) for item in items}
+    directories.update(name for item in items for name in item.spec.overlay_directories)
+    found = find_dependents([item.spec.path for item in touched], sorted(directories), recorded_base)
+    leaving = {item.spec.path: item.after.backing.path if item.after.backing else None for item in items if item.after}
+    for item in touched:
+        overlays = [o for o in found.get(item.spec.path, []) if leaving.get(o, item.spec.path) == item.spec.path]
+        if overlays:
+            item.refusal = refused(
+                item.spec,
+                "has_overlays",
+                "%d other images have it as their backing file: %s" % (len(overlays), ", ".join(overlays[:5])),
+                "Rebase or flatten those first; or make a new image under another name.",
+                {"overlays": overlays},
+            )
+
+
+def recorded_base(path: str) -> t.Optional[str]:
+    """The resolved backing file that the image at C(path) names, if any."""
+    header = look_at(path).header
+    if header is None or not header.backing_file:
+        return None
+    kind, target = resolve_backing(path, header.backing_file)
+    return target if kind == "file" else None
+
+
+# --- who uses it
+
+
+def _guard_holders(items: t.Sequence[Item], patient: bool) -> None:
+    waiting = [item for item in items if writes_existing(item) and not item.refusal]
+    deadline = time.monotonic() + max([item.spec.wait_timeout for item in waiting], default=0.0)
+    while waiting:
+        held = _held(waiting)
+        waiting = [item for item in waiting if held[item.name]]
+        still = [i for i in waiting if patient and i.spec.on_in_use == "wait" and time.monotonic() < deadline]
+        for item in waiting:
+            if item not in still:
+                _give_up(item, held[item.name])
+        waiting = still
+        if waiting:
+            time.sleep(_POLL_SECONDS)
+
+
+def _held(items: t.Sequence[Item]) -> t.Dict[str, t.List[Holder]]:
+    members = {item.name: member_paths(item.spec.path, item.reading.header) for item in items}
+    found = find_holders(sorted({path for paths in members.values() for path in paths}))
+    return {name: [holder for path in paths for holder in found[path]] for name, paths in members.items()}
+
+
+def _give_up(item: Item, holders: t.List[Holder]) -> None:
+    evidence = {"in_use_by": [holder.to_facts() for holder in holders]}
+    text = ", ".join(str(holder) for holder in holders[:5])
+    if item.spec.on_in_use == "skip":
+        item.plan, item.after = [], item.before
+        item.notes.update(skipped_reason="image_in_use", evidence=evidence)
+        item.warnings.append("%s is left as it is because it is in use: %s" % (item.name, text))
+        return
+    item.refusal = refused(
+        item.spec,
+        "image_in_use",
+        "it is in use by %s" % text,
+        "Stop what uses it, or set on_in_use to wait or skip.",
+        evidence,
+    )
+
+
+# --- who writes to what is read
+
+
+def _guard_sources(items: t.Sequence[Item]) -> None:
+    sources = {item.name: path for item in items if not item.refusal for path in [_source(item)] if path}
+    found: Holders = find_holders(sorted(set(sources.values()))) if sources else {}
+    for item in items:
+        writers = [holder for holder in found.get(sources.get(item.name, ""), []) if holder.writes is not False]
+        if writers:
+            item.refusal = _being_written(item, sources[item.name], writers)
+
+
+def _source(item: Item) -> t.Optional[str]:
+    """A local file whose content an action relies on: the source of an import, or a new backing file."""
+    for action in item.plan:
+        if isinstance(action, ImportImage):
+            return action.source.place.path if action.source.place else None
+        if getattr(action, "backing", None) and item.spec.backing:
+            return str(item.spec.backing.path)
+    return None
+
+
+def _being_written(item: Item, path: str, writers: t.List[Holder]) -> RefusedError:
+    return refused(
+        item.spec,
+        "image_in_use",
+        "%s, which it is made from, is being written by %s" % (path, ", ".join(str(holder) for holder in writers[:5])),
+        "Stop what writes to it.",
+        {"source": path, "in_use_by": [holder.to_facts() for holder in writers]},
+    )

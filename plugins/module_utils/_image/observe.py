@@ -1,0 +1,245 @@
+# Copyright: the platter.qemu authors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# PRIVATE to the collection: it can change at any time without notice.
+"""Reads the world for one image: what is there, and what decides about it. Read-only."""
+
+from __future__ import annotations
+
+import os
+import typing as t
+
+from ansible_collections.platter.qemu.plugins.module_utils._core.errors import HeaderError, RefusedError
+from ansible_collections.platter.qemu.plugins.module_utils._core.header import Header
+from ansible_collections.platter.qemu.plugins.module_utils._image.difference import observed_options
+from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec
+from ansible_collections.platter.qemu.plugins.module_utils._image.state import (
+    Backing,
+    BaseReading,
+    ImageReading,
+    ImageState,
+)
+from ansible_collections.platter.qemu.plugins.module_utils._inspect.chain import resolve_backing, walk_chain
+from ansible_collections.platter.qemu.plugins.module_utils._inspect.image import (
+    Seen,
+    fingerprint,
+    look_at,
+    same_content,
+)
+from ansible_collections.platter.qemu.plugins.module_utils._inspect.members import member_paths
+from ansible_collections.platter.qemu.plugins.module_utils._image.source import read_source
+from ansible_collections.platter.qemu.plugins.module_utils._tools.files import file_facts
+from ansible_collections.platter.qemu.plugins.module_utils._tools.process import RunCommand
+from ansible_collections.platter.qemu.plugins.module_utils._tools.qemu_img import QemuImg, image_node
+
+Attributes = t.Any  # _module/file_attributes.py: FileAttributes
+
+
+def resolve_target(path: str) -> str:
+    """The file behind C(path): directories resolved, a symbolic link followed if its place can be trusted."""
+    directory = os.path.realpath(os.path.dirname(path))
+    resolved = os.path.join(directory, os.path.basename(path))
+    if not os.path.islink(resolved):
+        return resolved
+    _refuse_planted_link(path, resolved, directory)
+    target = os.path.realpath(resolved)
+    if not os.path.exists(target):
+        raise RefusedError(
+            "this task",
+            path,
+            "it is a symbolic link to %s, which does not exist" % target,
+            reason="dangling_symlink",
+            way_out="Remove the link, or name its target.",
+            evidence={"target": target},
+        )
+    return target
+
+
+def _refuse_planted_link(path: str, resolved: str, directory: str) -> None:
+    """In a directory that anyone can write to, only links of root or of this user are followed."""
+    owner, open_to_all = os.lstat(resolved).st_uid, os.stat(directory).st_mode & 0o002
+    if open_to_all and owner not in (0, os.geteuid()):
+        raise RefusedError(
+            "this task",
+            path,
+            "it is a symbolic link of user %d in a directory that anyone can write to" % owner,
+            reason="unsafe_directory",
+            way_out="Keep images in a directory of their own.",
+            evidence={"owner": owner},
+        )
+
+
+def refuse_unsafe_directory(spec: ImageSpec) -> None:
+    """The directory must exist (unless the image is to be absent), and others must not be able to replace files in it."""
+    path = spec.path
+    directory = os.path.dirname(path)
+    try:
+        mode = os.stat(directory).st_mode
+    except FileNotFoundError:
+        if spec.state == "absent":
+            return
+        raise RefusedError(
+            "this task",
+            path,
+            "its directory does not exist",
+            reason="directory_missing",
+            way_out="Make the directory first (ansible.builtin.file).",
+        ) from None
+    if mode & 0o002 and not mode & 0o1000:
+        raise RefusedError(
+            "this task",
+            path,
+            "anyone can replace files in its directory (mode %04o)" % (mode & 0o7777),
+            reason="unsafe_directory",
+            way_out="Take write permission from others, or set the sticky bit.",
+            evidence={"mode": "%04o" % (mode & 0o7777)},
+        )
+
+
+class Observer:
+    """Observes one image after another. C(attributes) answers for owner, mode and the like."""
+
+    def __init__(self, run_command: RunCommand, qemu_img: QemuImg, attributes: Attributes) -> None:
+        self._run_command = run_command
+        self._qemu_img = qemu_img
+        self._attributes = attributes
+
+    def observe(self, spec: ImageSpec) -> t.Tuple[ImageState, ImageReading]:
+        """The state and the reading of C(spec)'s image. Raises RefusedError where nothing sound can be said."""
+        seen = look_at(spec.path, spec.format)
+        signature = self._signature(seen)
+        if seen.facts.kind == "block" and signature is None and spec.format != "raw":
+            seen = Seen(seen.facts, (), {}, None)
+        reading = self._reading(spec, seen, signature)
+        return self._state(spec, seen, reading), reading
+
+    def _signature(self, seen: Seen) -> t.Optional[str]:
+        """What a block device carries; None when it is blank, or a file."""
+        if seen.facts.kind != "block" or seen.header and seen.header.format != "raw":
+            return None
+        from ansible_collections.platter.qemu.plugins.module_utils._inspect.signatures import first_signature
+
+        return first_signature(seen.facts.path)
+
+    def _reading(self, spec: ImageSpec, seen: Seen, signature: t.Optional[str]) -> ImageReading:
+        backing = self._backing(spec, seen)
+        current = file_facts(backing.path) if backing and os.path.isabs(backing.path) else None
+        base = self._base(spec)
+        asked = file_facts(spec.backing.path) if spec.backing else None
+        return ImageReading(
+            kind=seen.facts.kind,
+            length=seen.facts.length,
+            nlink=seen.facts.nlink,
+            header=seen.header,
+            detected=seen.detected,
+            problem=seen.problem,
+            record=seen.record,
+            chain_problem=_chain_problem(spec.path, seen),
+            signature=signature,
+            base=base,
+            current_base_exists=bool(current and current.kind != "absent"),
+            current_base_is_asked=bool(
+                current and asked and current.kind != "absent" and current.identity == asked.identity
+            ),
+            current_base_fingerprint=fingerprint(current) if current else None,
+            source=read_source(spec, seen, self._qemu_img) if spec.source else None,
+            data_end=self._data_end(spec, seen),
+            desired_attributes=self._attributes.desired(spec, member_paths(spec.path, seen.header)),
+        )
+
+    def _state(self, spec: ImageSpec, seen: Seen, reading: ImageReading) -> ImageState:
+        header = seen.header
+        if seen.facts.kind == "absent" or (seen.facts.kind == "block" and self._is_blank(spec, reading)):
+            return ImageState(spec.path)
+        if header is None:
+            return ImageState(spec.path, format=seen.detected[0] if seen.detected else "unknown")
+        check = self._check(spec, seen) if spec.repair else {}
+        return ImageState(
+            path=spec.path,
+            format=header.format,
+            virtual_size=header.virtual_size,
+            options=observed_options(spec, reading),
+            backing=self._backing(spec, seen),
+            keyslots=self._keyslots(spec, seen),
+            source=seen.record.get("source", {}).get("digest"),
+            leaks=int(check.get("leaks", 0)),
+            corruptions=int(check.get("corruptions", 0)),
+            base_unchanged=self._base_unchanged(seen, reading),
+            attributes=self._attributes.current(spec, member_paths(spec.path, header)),
+        )
+
+    @staticmethod
+    def _is_blank(spec: ImageSpec, reading: ImageReading) -> bool:
+        """A device without any content is as good as absent, except that a raw image is just its device."""
+        if spec.format == "raw":
+            return spec.source is not None and reading.signature is None
+        return reading.header is None and reading.signature is None
+
+    @staticmethod
+    def _backing(spec: ImageSpec, seen: Seen) -> t.Optional[Backing]:
+        if seen.header is None or not seen.header.backing_file:
+            return None
+        kind, target = resolve_backing(spec.path, seen.header.backing_file)
+        return Backing(os.path.normpath(target) if kind == "file" else target, seen.header.backing_format, seen.header.backing_file)
+
+    @staticmethod
+    def _base_unchanged(seen: Seen, reading: ImageReading) -> bool:
+        remembered, now = seen.record.get("base"), reading.current_base_fingerprint
+        return not remembered or not now or same_content(remembered, now)
+
+    @staticmethod
+    def _keyslots(spec: ImageSpec, seen: Seen) -> t.Optional[t.Tuple[int, ...]]:
+        if not spec.encryption or not spec.encryption.keyslots or seen.header is None:
+            return None
+        specific = seen.header.format_specific or {}
+        data = specific.get("data", {})
+        slots = data.get("slots") or data.get("encrypt", {}).get("slots") or ()
+        return tuple(number for number, slot in enumerate(slots) if slot.get("active"))
+
+    def _base(self, spec: ImageSpec) -> t.Optional[BaseReading]:
+        if not spec.backing:
+            return None
+        seen = look_at(spec.backing.path, spec.backing.format)
+        if seen.facts.kind == "absent":
+            return BaseReading(spec.backing.path, exists=False)
+        chain = walk_chain(spec.backing.path, spec.backing.format, _chain_header)
+        return BaseReading(
+            path=spec.backing.path,
+            exists=True,
+            detected=seen.detected,
+            virtual_size=seen.header.virtual_size if seen.header else None,
+            fingerprint=fingerprint(seen.facts),
+            chain_problem=(chain.problem.reason, chain.problem.fact) if chain.problem else None,
+            in_chain_of=tuple(os.path.realpath(link.path) for link in chain.links),
+        )
+
+    def _check(self, spec: ImageSpec, seen: Seen) -> t.Dict[str, t.Any]:
+        if seen.header is None:
+            return {}
+        place = {"driver": "file" if seen.facts.kind == "file" else "host_device", "filename": spec.path}
+        return self._qemu_img.check(image_node(seen.header.format, place))
+
+    def _data_end(self, spec: ImageSpec, seen: Seen) -> t.Optional[t.Tuple[int, str]]:
+        """Only looked for when the task may cut: the last byte that holds something."""
+        size = spec.effective_size
+        if size is None or seen.header is None or size >= seen.header.virtual_size or not spec.allow_shrink:
+            return None
+        from ansible_collections.platter.qemu.plugins.module_utils._image.data_end import find_data_end
+
+        return find_data_end(self._qemu_img, self._run_command, spec, seen, size)
+
+
+def _chain_header(path: str, format_name: t.Optional[str]) -> Header:
+    seen = look_at(path, format_name)
+    if seen.header is None:
+        raise HeaderError("%s is not a readable %s image" % (path, format_name or "disk"), path=path)
+    return seen.header
+
+
+def _chain_problem(path: str, seen: Seen) -> t.Optional[t.Tuple[str, str]]:
+    """What is wrong with the backing chain of an image that is there: (reason, sentence)."""
+    if seen.header is None or not seen.header.backing_file:
+        return None
+    problem = walk_chain(path, seen.header.format, _chain_header).problem
+    return (problem.reason, problem.fact) if problem else None

@@ -1,0 +1,150 @@
+# Copyright: the platter.qemu authors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# PRIVATE to the collection: it can change at any time without notice.
+"""The refusals that a plan can come to, each with its evidence and one way out. Pure."""
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible_collections.platter.qemu.plugins.module_utils._core.errors import RefusedError
+from ansible_collections.platter.qemu.plugins.module_utils._core.size import human
+from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec
+from ansible_collections.platter.qemu.plugins.module_utils._image.state import ImageReading, ImageState
+
+Evidence = t.Optional[t.Mapping[str, t.Any]]
+
+
+def refused(spec: ImageSpec, reason: str, fact: str, way_out: str, evidence: Evidence = None) -> RefusedError:
+    """A refusal of what C(spec) asks."""
+    asked = "state=%s" % spec.state + (" as %s" % spec.format if spec.format and spec.state == "present" else "")
+    return RefusedError(asked, spec.path, fact, reason=reason, way_out=way_out, evidence=evidence)
+
+
+def refuse_impossible_file(spec: ImageSpec, reading: ImageReading) -> None:
+    """Only regular files and block devices hold images."""
+    if reading.kind not in ("absent", "file", "block"):
+        raise refused(spec, "not_a_file", "it is a %s" % reading.kind, "Name another path.", {"kind": reading.kind})
+
+
+def refuse_foreign_content(spec: ImageSpec, reading: ImageReading) -> None:
+    """The bytes must be of the declared format, or of one that a rewrite may start from."""
+    if reading.signature and spec.format == "raw" and spec.source is None:
+        return  # a raw device is its content
+    header = reading.header
+    if spec.format == "raw" and reading.detected and not spec.allow_nested_header and header is not None:
+        if header.format == "raw" and reading.record.get("format") != "raw":
+            raise refused(
+                spec,
+                "format_mismatch",
+                "it is declared raw, but its first bytes are those of %s" % ", ".join(reading.detected),
+                "If a guest wrote them into its raw disk, set allow_nested_header to true; else correct format.",
+                {"asked": "raw", "found": list(reading.detected)},
+            )
+    if header is None:
+        raise refused(
+            spec,
+            "format_mismatch",
+            "what is there is not %s%s" % (spec.format, ", but %s" % ", ".join(reading.detected) if reading.detected else ""),
+            "Correct format, or remove the file first.",
+            {"asked": spec.format, "found": list(reading.detected)},
+        )
+    if header.corrupt and spec.repair != "all":
+        raise refused(spec, "image_corrupt", "it is marked corrupt", "Set repair to all, after a backup.")
+    if header.unknown_features:
+        raise refused(
+            spec,
+            "unknown_features",
+            "it uses features that are not known here: %s" % ", ".join(header.unknown_features),
+            "Use a newer version of this collection.",
+            {"unknown_features": list(header.unknown_features)},
+        )
+
+
+def refuse_bad_base(spec: ImageSpec, reading: ImageReading) -> None:
+    """The base must be there, be what it is declared to be, and lead nowhere back."""
+    base = reading.base
+    if spec.backing is None or base is None:
+        return
+    if not base.exists:
+        raise refused(
+            spec,
+            "base_missing",
+            "its backing file %s does not exist" % base.path,
+            "Make the base first, in an earlier task or in the same list of images.",
+            {"backing_file": base.path},
+        )
+    if base.chain_problem:
+        reason, sentence = base.chain_problem
+        raise refused(spec, reason, sentence, "Mend the backing chain of %s." % base.path, {"backing_file": base.path})
+    if spec.path in base.in_chain_of:
+        raise refused(
+            spec,
+            "backing_loop",
+            "it is itself in the backing chain of %s" % base.path,
+            "Name another base.",
+            {"chain": list(base.in_chain_of)},
+        )
+    _refuse_undeclared_base(spec, reading)
+
+
+def _refuse_undeclared_base(spec: ImageSpec, reading: ImageReading) -> None:
+    base, backing = reading.base, spec.backing
+    if base is None or backing is None:
+        return
+    declared_raw_looks_else = backing.format == "raw" and base.detected and not spec.allow_nested_header
+    if (backing.format != "raw" and backing.format not in base.detected) or declared_raw_looks_else:
+        raise refused(
+            spec,
+            "format_mismatch",
+            "its backing file %s is declared %s, but its bytes say %s"
+            % (base.path, backing.format, ", ".join(base.detected) or "no known format"),
+            "Correct backing.format.",
+            {"backing_file": base.path, "asked": backing.format, "found": list(base.detected)},
+        )
+
+
+def refuse_broken_chain(spec: ImageSpec, reading: ImageReading) -> None:
+    """QEMU reads a looping chain for ever, and what lies under a missing link cannot be read at all."""
+    if reading.chain_problem is None:
+        return
+    reason, sentence = reading.chain_problem
+    raise refused(spec, reason, sentence, "Mend the backing chain first.", {"chain": sentence})
+
+
+def refuse_changed_base(spec: ImageSpec, state: ImageState) -> None:
+    """An overlay is only meaningful over the very base it was made on."""
+    accepted = spec.flatten is False and spec.backing is not None and spec.backing.accept_changed
+    if state.base_unchanged or accepted or state.backing is None:
+        return
+    raise refused(
+        spec,
+        "base_changed",
+        "its backing file %s has changed since this overlay was made, so that the guest may see corrupted data"
+        % state.backing.path,
+        "Restore the base; or, if the change is known to be harmless, set backing.accept_changed to true once.",
+        {"backing_file": state.backing.path},
+    )
+
+
+def refuse_shrink(spec: ImageSpec, old: int, data_end: t.Optional[t.Tuple[int, str]]) -> None:
+    """A smaller size needs consent; data beyond the new end needs its own."""
+    new = t.cast(int, spec.effective_size)
+    if not spec.allow_shrink:
+        raise refused(
+            spec,
+            "shrink_refused",
+            "it is %s, and %s would cut off its end" % (human(old), human(new)),
+            "Set allow_shrink to true to agree.",
+            {"virtual_size": old, "size": new},
+        )
+    if data_end and data_end[0] > new and not spec.discard_data:
+        raise refused(
+            spec,
+            "shrink_cuts_data",
+            "%s reaches to byte %d, and the new end would be byte %d" % (data_end[1], data_end[0], new),
+            "Shrink what is inside first, or set discard_data to true to lose it.",
+            {"data_end": data_end[0], "size": new, "what": data_end[1]},
+        )

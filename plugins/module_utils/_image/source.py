@@ -1,0 +1,111 @@
+# Copyright: the platter.qemu authors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# PRIVATE to the collection: it can change at any time without notice.
+"""Sources of images: what can be told of one before anything is fetched, and fetching it into a private place."""
+
+from __future__ import annotations
+
+import os
+import typing as t
+
+from ansible_collections.platter.qemu.plugins.module_utils._core.errors import RefusedError
+from ansible_collections.platter.qemu.plugins.module_utils._image.gate import Gate
+from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec, SourceSpec
+from ansible_collections.platter.qemu.plugins.module_utils._image.state import SourceReading
+from ansible_collections.platter.qemu.plugins.module_utils._inspect.image import Seen, look_at
+from ansible_collections.platter.qemu.plugins.module_utils._tools.files import FileFacts, file_facts
+from ansible_collections.platter.qemu.plugins.module_utils._tools.qemu_img import QemuImg
+
+
+def source_refused(spec: ImageSpec, reason: str, fact: str, way_out: str, **evidence: t.Any) -> RefusedError:
+    """A refusal that is about the source."""
+    source = t.cast(SourceSpec, spec.source)
+    asked = "import of %s" % source.text
+    return RefusedError(asked, spec.path, fact, reason=reason, way_out=way_out, evidence=evidence)
+
+
+def read_source(spec: ImageSpec, image: Seen, qemu_img: QemuImg) -> SourceReading:
+    """What can be told before the import. Reads nothing when the image is there and is not to follow its source."""
+    source = t.cast(SourceSpec, spec.source)
+    there = image.facts.kind == "file"
+    if there and source.policy == "if_absent":
+        return SourceReading()
+    remembered = dict(image.record.get("source") or {})
+    if source.url:
+        from ansible_collections.platter.qemu.plugins.module_utils._image.fetch import read_remote
+
+        return read_remote(spec, remembered if there else None)
+    if source.place is None or source.place.path is None:
+        return SourceReading(changed=False)
+    return _read_local(spec, source.place.path, remembered if there else None)
+
+
+def _read_local(spec: ImageSpec, path: str, remembered: t.Optional[t.Dict[str, t.Any]]) -> SourceReading:
+    source = t.cast(SourceSpec, spec.source)
+    facts = file_facts(path)
+    if facts.kind not in ("file", "block"):
+        fact = "it does not exist" if facts.kind == "absent" else "it is a %s" % facts.kind
+        raise source_refused(spec, "source_missing", fact, "Put the source there, or correct source.path.")
+    changed, why = _local_change(source, facts, remembered)
+    if remembered is not None and not changed:
+        return SourceReading(changed=changed)
+    from ansible_collections.platter.qemu.plugins.module_utils._image.fetch import compression_of, verified_digest
+
+    digest = verified_digest(spec, path) if source.checksum else None
+    if compression_of(source, path):
+        return SourceReading(digest=digest, changed=changed, why=why)
+    header = inspect_source(spec, path)
+    return SourceReading(header.virtual_size, digest, changed, why)
+
+
+def _local_change(
+    source: SourceSpec, facts: FileFacts, remembered: t.Optional[t.Dict[str, t.Any]]
+) -> t.Tuple[t.Optional[bool], str]:
+    """(changed, why), from the declared digest if there is one, else from length and time of the last write."""
+    if not remembered:
+        return None, ""
+    if source.checksum and remembered.get("digest") and "://" not in source.checksum:
+        return source.checksum.lower() != remembered["digest"], "the checksum of the source is another"
+    now = {"size": facts.length, "mtime_ns": facts.mtime_ns}
+    return any(remembered.get(key) != now[key] for key in now), "the source file has changed"
+
+
+def inspect_source(spec: ImageSpec, path: str) -> t.Any:
+    """The header of the source file at C(path), after the gate if it is not trusted."""
+    source = t.cast(SourceSpec, spec.source)
+    seen = look_at(path, source.format)
+    if seen.header is None or seen.header.format != source.format:
+        found = ", ".join(seen.detected) or "no known format"
+        raise source_refused(
+            spec,
+            "format_mismatch",
+            "it is declared %s, but its bytes say %s%s" % (source.format, found, ": " + seen.problem if seen.problem else ""),
+            "Correct source.format.",
+            asked=source.format,
+            found=list(seen.detected),
+        )
+    if not source.trusted:
+        Gate(source.text, spec.path, spec.max_virtual_size).check(seen.header, source.format, _claims(seen))
+    _refuse_missing_members(spec, path, seen)
+    return seen.header
+
+
+def _claims(seen: Seen) -> t.Tuple[str, ...]:
+    """A file that we wrote as raw may begin with whatever its guest put there."""
+    return () if seen.record.get("format") == "raw" else seen.detected
+
+
+def _refuse_missing_members(spec: ImageSpec, path: str, seen: Seen) -> None:
+    from ansible_collections.platter.qemu.plugins.module_utils._inspect.members import member_paths
+
+    for member in member_paths(path, seen.header):
+        if not os.path.exists(member):
+            raise source_refused(
+                spec,
+                "source_damaged",
+                "its member file %s is missing" % member,
+                "Bring all files of the split image.",
+                missing=member,
+            )

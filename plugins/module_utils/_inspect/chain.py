@@ -1,0 +1,125 @@
+# Copyright: the platter.qemu authors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# PRIVATE to the collection: it can change at any time without notice.
+
+"""The backing chain of an image, followed by reading headers, without opening anything that is no image file."""
+
+from __future__ import annotations
+
+import errno
+import os
+import typing as t
+from dataclasses import dataclass
+
+from ansible_collections.platter.qemu.plugins.module_utils._core.errors import HeaderError
+from ansible_collections.platter.qemu.plugins.module_utils._core.header import Header
+from ansible_collections.platter.qemu.plugins.module_utils._inspect.block_use import Identity, identity
+
+ReadHeader = t.Callable[[str, t.Optional[str]], Header]
+
+
+@dataclass(frozen=True)
+class ChainProblem:
+    """Why a chain cannot be followed to its end; the caller decides whether that is a refusal."""
+
+    #: backing_loop, base_missing, chain_too_long, backing_not_regular; image_missing and header_unreadable of any link
+    reason: str
+    path: str
+    fact: str
+
+
+@dataclass(frozen=True)
+class Link:
+    """One image of a chain. C(kind) is file or protocol (a URI, json: or the like: named, never opened)."""
+
+    path: str
+    format: str | None
+    header: Header | None = None
+    problem: ChainProblem | None = None
+    kind: str = "file"
+
+
+@dataclass(frozen=True)
+class ChainResult:
+    """The links from the image itself down to its base, as far as they could be followed."""
+
+    links: tuple[Link, ...]
+    problem: ChainProblem | None = None
+
+
+def resolve_backing(image_path: str, name: str) -> tuple[str, str]:
+    """(kind, target) of the backing file C(name) as it stands in the image C(image_path); kind is file or protocol.
+
+    As QEMU does it: a colon before the first slash makes it a protocol, and a relative name starts at the directory
+    of the image that names it, as that image was called (not where a symbolic link leads). C(file:) with an absolute
+    path is a file; with a relative one it would start at QEMU's working directory, so it is not followed.
+    """
+    if name.startswith("file:/"):
+        return "file", "/" + name[len("file:/") :].lstrip("/")
+    if ":" in name.split("/")[0]:
+        return "protocol", name
+    return "file", os.path.join(os.path.dirname(image_path), name)
+
+
+def walk_chain(path: str, format: str | None, read_header: ReadHeader, limit: int = 200) -> ChainResult:
+    """The chain that starts at the image C(path) of C(format) (None: let C(read_header) find out).
+
+    C(read_header(path, format or None)) is called for regular files and block devices only.
+    """
+    walk = _Walk(read_header, limit, {}, [])
+    kind, target, named = "file", path, format
+    while True:
+        link = walk.follow(target, named) if kind == "file" else Link(target, named, kind=kind)
+        walk.links.append(link)
+        if link.header is None or not link.header.backing_file:
+            return ChainResult(tuple(walk.links), link.problem)
+        kind, target = resolve_backing(target, link.header.backing_file)
+        named = link.header.backing_format
+
+
+@dataclass
+class _Walk:
+    read_header: ReadHeader
+    limit: int
+    seen: dict[Identity, str]
+    links: list[Link]
+
+    def follow(self, path: str, format: str | None) -> Link:
+        """The link for the file C(path), with its header or with the problem that ends the chain."""
+        if len(self.links) >= self.limit:
+            return self._end(path, format, "chain_too_long", f"the backing chain has more than {self.limit} images")
+        try:
+            which = identity(os.stat(path))
+        except (OSError, ValueError) as exc:
+            return self._end(path, format, *self._unreachable(path, exc))
+        if which is None:
+            return self._end(path, format, "backing_not_regular", f"{path} is neither a file nor a block device")
+        if which in self.seen:
+            way = [link.path for link in self.links] + [path]
+            return self._end(path, format, "backing_loop", "the backing files form a loop: " + " -> ".join(way))
+        self.seen[which] = path
+        return self._read(path, format)
+
+    def _read(self, path: str, format: str | None) -> Link:
+        try:
+            header = self.read_header(path, format)
+        except HeaderError as exc:
+            return self._end(path, format, "header_unreadable", exc.message)
+        except OSError as exc:
+            return self._end(path, format, "header_unreadable", f"{path} cannot be read: {exc.strerror}")
+        return Link(path, header.format, header)
+
+    def _unreachable(self, path: str, exc: Exception) -> tuple[str, str]:
+        reason = "base_missing" if self.links else "image_missing"
+        if isinstance(exc, OSError) and exc.errno == errno.ELOOP:
+            return "backing_loop", f"{path} is a symbolic link that leads to itself"
+        if isinstance(exc, OSError) and exc.errno in (errno.EACCES, errno.EPERM):
+            return "header_unreadable", f"{path} cannot be reached: {exc.strerror}"
+        named = f", named as the backing file of {self.links[-1].path}," if self.links else ""
+        return reason, f"{path}{named} does not exist"
+
+    @staticmethod
+    def _end(path: str, format: str | None, reason: str, fact: str) -> Link:
+        return Link(path, format, problem=ChainProblem(reason, path, fact))

@@ -1,0 +1,78 @@
+# Copyright: the platter.qemu authors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# PRIVATE to the collection: it can change at any time without notice.
+
+"""Which images in some directories are built on given bases. QEMU does not lock a base against its overlays' owners."""
+
+from __future__ import annotations
+
+import os
+import typing as t
+
+from ansible_collections.platter.qemu.plugins.module_utils._core.errors import EngineError, HeaderError
+from ansible_collections.platter.qemu.plugins.module_utils._inspect.block_use import Identity, identity_of
+from ansible_collections.platter.qemu.plugins.module_utils._tools.files import TEMP_PREFIX
+
+
+
+#: What C(read_backing) answers: the resolved path or paths that an image's header names, or None.
+Named = t.Union[None, str, t.Sequence[str]]
+
+
+def find_dependents(
+    base_paths: t.Sequence[str],
+    directories: t.Sequence[str],
+    read_backing: t.Callable[[str], Named],
+) -> dict[str, list[str]]:
+    """The files in C(directories) (not below them) that name one of C(base_paths) as backing or data file.
+
+    C(read_backing(path)) reads one header; None (or HeaderError) for what is no image or names nothing.
+    Bases are recognised by what they are, through symbolic and hard links. One header is read for each file.
+    """
+    bases = _by_identity(base_paths)
+    found: dict[str, list[str]] = {path: [] for path in base_paths}
+    known: dict[str, Identity | None] = {}  # a thousand overlays share few bases
+    for path in _files_in(directories) if bases else ():
+        for backing in _named(path, read_backing):
+            if backing not in known:
+                known[backing] = identity_of(backing)
+            _add(found, bases.get(known[backing], ()), path)
+    return found
+
+
+def _by_identity(base_paths: t.Sequence[str]) -> dict[Identity | None, list[str]]:
+    bases: dict[Identity | None, list[str]] = {}
+    for path in dict.fromkeys(base_paths):
+        which = identity_of(path)
+        if which:
+            bases.setdefault(which, []).append(path)
+    return bases
+
+
+def _files_in(directories: t.Sequence[str]) -> t.Iterator[str]:
+    for directory in dict.fromkeys(directories):
+        try:
+            with os.scandir(directory) as entries:
+                names = sorted(each.name for each in entries if each.is_file())
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as exc:
+            raise EngineError(f"{directory} cannot be searched for images: {exc.strerror}", path=directory) from exc
+        # Our own half-made files become overlays by a rename, or are removed.
+        yield from (os.path.join(directory, name) for name in names if not name.startswith(TEMP_PREFIX))
+
+
+def _named(path: str, read_backing: t.Callable[[str], Named]) -> t.Sequence[str]:
+    try:
+        named = read_backing(path)
+    except (HeaderError, FileNotFoundError):  # no image, or gone since the directory was read
+        return ()
+    return (named,) if isinstance(named, str) else named or ()
+
+
+def _add(found: dict[str, list[str]], bases: t.Iterable[str], path: str) -> None:
+    for base in bases:
+        if path not in found[base][-1:] and identity_of(path) != identity_of(base):
+            found[base].append(path)

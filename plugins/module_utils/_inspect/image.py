@@ -1,0 +1,84 @@
+# Copyright: the platter.qemu authors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# PRIVATE to the collection: it can change at any time without notice.
+"""What lies at a path, read by ourselves: file facts, the formats its bytes look like, its header."""
+
+from __future__ import annotations
+
+import typing as t
+from dataclasses import dataclass
+
+from ansible_collections.platter.qemu.plugins.module_utils._core.errors import HeaderError
+from ansible_collections.platter.qemu.plugins.module_utils._core.header import Header
+from ansible_collections.platter.qemu.plugins.module_utils._formats.registry import detect, read_header
+from ansible_collections.platter.qemu.plugins.module_utils._tools.files import FileFacts, FileReader, file_facts
+from ansible_collections.platter.qemu.plugins.module_utils._tools.records import read_record
+
+_EDGE = 512
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One look at a path. C(header) None: not an image of a known format (C(problem) says why, if there is a reason)."""
+
+    facts: FileFacts
+    detected: t.Tuple[str, ...]
+    record: t.Mapping[str, t.Any]
+    header: t.Optional[Header]
+    problem: str = ""
+
+
+def look_at(path: str, declared: t.Optional[str] = None) -> Seen:
+    """Read what is at C(path), opened read-only, shared, and only if it is a regular file or block device.
+
+    The format is what our record says, else C(declared) where the bytes agree, else what the bytes say; raw is never concluded
+    from bytes, only declared or remembered.
+    """
+    facts = file_facts(path)
+    if facts.kind not in ("file", "block"):
+        return Seen(facts, (), {}, None)
+    record = read_record(path) if facts.kind == "file" else {}
+    with FileReader(path) as reader:
+        first = reader.read(0, min(_EDGE, reader.length))
+        detected = detect(first, reader.read(max(0, reader.length - _EDGE), _EDGE))
+        format_name = _choose(declared, record.get("format"), detected)
+        return _read(reader, facts, detected, record, format_name)
+
+
+def _choose(declared: t.Optional[str], remembered: t.Any, detected: t.Tuple[str, ...]) -> t.Optional[str]:
+    if remembered == "raw":
+        return "raw"
+    if declared == "raw" or declared in detected:
+        return declared
+    if remembered in detected:
+        return str(remembered)
+    return detected[0] if len(detected) == 1 else None
+
+
+def _read(
+    reader: FileReader,
+    facts: FileFacts,
+    detected: t.Tuple[str, ...],
+    record: t.Mapping[str, t.Any],
+    format_name: t.Optional[str],
+) -> Seen:
+    if format_name is None:
+        return Seen(facts, detected, record, None)
+    try:
+        return Seen(facts, detected, record, read_header(format_name, reader))
+    except HeaderError as exc:
+        return Seen(facts, detected, record, None, exc.message)
+
+
+def fingerprint(facts: FileFacts) -> t.Optional[t.Dict[str, int]]:
+    """What tells whether a base file is still the one an overlay was made on: length, time of the last write, inode."""
+    if facts.kind != "file":
+        return None
+    return {"size": facts.length, "mtime_ns": facts.mtime_ns, "ino": facts.ino}
+
+
+def same_content(remembered: t.Mapping[str, t.Any], now: t.Mapping[str, t.Any]) -> bool:
+    """A file restored with its times (C(cp -p)) has another inode but is the same base."""
+    return all(remembered.get(key) == now.get(key) for key in ("size", "mtime_ns"))

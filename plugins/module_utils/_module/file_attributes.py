@@ -1,0 +1,111 @@
+# Copyright: the platter.qemu authors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# PRIVATE to the collection: it can change at any time without notice.
+"""Owner, group, mode, SELinux context and file attributes, by the functions of every Ansible file module."""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import stat
+import typing as t
+
+if t.TYPE_CHECKING:
+    from ansible.module_utils.basic import AnsibleModule
+
+Pairs = t.Tuple[t.Tuple[str, t.Any], ...]
+#: a new image is for its owner only, unless the task says otherwise
+NEW_MODE = 0o600
+_NAMES = ("owner", "group", "mode", "seuser", "serole", "setype", "selevel", "attributes")
+
+
+class FileAttributes:
+    """Answers what they are and should be, and sets them. C(params) of an item are found by its path."""
+
+    def __init__(self, module: "AnsibleModule", params_by_path: t.Mapping[str, t.Mapping[str, t.Any]]) -> None:
+        self._module = module
+        self._params = params_by_path
+
+    def _asked(self, spec: t.Any) -> t.Dict[str, t.Any]:
+        params = self._params[spec.path]
+        return {name: params[name] for name in _NAMES if params.get(name) is not None}
+
+    def desired(self, spec: t.Any, members: t.Sequence[str]) -> Pairs:
+        """What the task asks, comparable with C(current): names, octal mode."""
+        asked = self._asked(spec)
+        if "mode" in asked:
+            asked["mode"] = self._octal(asked["mode"], members[0])
+        for name, look_up in (("owner", _user_name), ("group", _group_name)):
+            if name in asked:
+                asked[name] = look_up(asked[name])
+        return tuple(sorted(asked.items()))
+
+    def _octal(self, mode: t.Any, path: str) -> str:
+        text = str(mode)
+        if isinstance(mode, int) or text.isdigit():
+            return "%04o" % (mode if isinstance(mode, int) else int(text, 8))
+        there = os.stat(path) if os.path.exists(path) else os.stat_result((stat.S_IFREG | NEW_MODE,) + (0,) * 9)
+        return "%04o" % self._module._symbolic_mode_to_octal(there, text)
+
+    def current(self, spec: t.Any, members: t.Sequence[str]) -> Pairs:
+        """The asked ones as they are; of several members the first that differs speaks for all."""
+        desired = self.desired(spec, members)
+        found = [self._of(path, [name for name, _value in desired]) for path in members if os.path.exists(path)]
+        return next((pairs for pairs in found if pairs != desired), desired)
+
+    def _of(self, path: str, names: t.Sequence[str]) -> Pairs:
+        facts = os.stat(path)
+        known: t.Dict[str, t.Any] = {
+            "owner": _user_name(str(facts.st_uid)),
+            "group": _group_name(str(facts.st_gid)),
+            "mode": "%04o" % stat.S_IMODE(facts.st_mode),
+        }
+        if any(name.startswith("se") for name in names):
+            context = self._module.selinux_context(path)
+            known.update(zip(("seuser", "serole", "setype", "selevel"), context))
+        if "attributes" in names:
+            known["attributes"] = self._module.get_file_attributes(path).get("attr_flags", "")
+        return tuple((name, known.get(name)) for name in names)
+
+    def apply(self, spec: t.Any, path: str) -> None:
+        """Make C(path) as asked."""
+        params = dict.fromkeys(_NAMES)
+        params.update(self._params[spec.path], path=path)
+        arguments = self._module.load_file_common_arguments(params, path=path)
+        self._module.set_fs_attributes_if_different(arguments, False)
+
+    def dress(self, spec: t.Any, built: str, like: t.Optional[str]) -> None:
+        """Prepare a finished file for its name: as C(like) (the file it replaces), then as asked."""
+        os.chmod(built, NEW_MODE)
+        if like:
+            _copy_attributes(like, built)
+        elif self._module.selinux_enabled():
+            self._module.set_default_selinux_context(built, False)
+        if self._asked(spec):
+            self.apply(spec, built)
+
+
+def _user_name(text: t.Any) -> str:
+    try:
+        return pwd.getpwuid(int(text)).pw_name if str(text).isdigit() else str(text)
+    except KeyError:
+        return str(text)
+
+
+def _group_name(text: t.Any) -> str:
+    try:
+        return grp.getgrgid(int(text)).gr_name if str(text).isdigit() else str(text)
+    except KeyError:
+        return str(text)
+
+
+def _copy_attributes(source: str, target: str) -> None:
+    facts = os.stat(source)
+    os.chown(target, facts.st_uid, facts.st_gid)
+    os.chmod(target, stat.S_IMODE(facts.st_mode))
+    for name in os.listxattr(source):
+        if name != "user.platter.qemu":
+            os.setxattr(target, name, os.getxattr(source, name))

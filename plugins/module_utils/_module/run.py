@@ -1,0 +1,129 @@
+# Copyright: the platter.qemu authors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# PRIVATE to the collection: it can change at any time without notice.
+"""The one loop of all modules: observe, plan, predict, execute, observe again, report."""
+
+from __future__ import annotations
+
+import contextlib
+import typing as t
+
+from ansible_collections.platter.qemu.plugins.module_utils._core.errors import EngineError
+from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item
+
+if t.TYPE_CHECKING:
+    from ansible.module_utils.basic import AnsibleModule
+
+
+class Engine(t.Protocol):
+    """What a resource gives to the loop. C(noun)/C(nouns): the keys of its facts in the result."""
+
+    noun: str
+    nouns: str
+    commands: t.List[t.List[str]]
+
+    def hold(self) -> t.ContextManager[t.Any]:
+        """Locks everything that may change."""
+
+    def prepare(self, patient: bool) -> t.List[Item]:
+        """Observes and plans every item; read-only. C(patient): may wait for an image in use."""
+
+    def execute(self, items: t.List[Item]) -> None:
+        """Carries out the plans; errors end up in the items."""
+
+    def facts(self, state: t.Any) -> t.Dict[str, t.Any]:
+        """A state as a result shows it."""
+
+
+def run_module(module: "AnsibleModule", make_engine: t.Callable[["AnsibleModule"], Engine]) -> None:
+    """Run the loop and end the module with its result."""
+    try:
+        engine = make_engine(module)
+        result = _converge(engine, module.check_mode, module.params)
+    except EngineError as exc:
+        module.fail_json(msg=exc.message, changed=False, **exc.facts)
+        return
+    for warning in result.pop("warnings"):
+        module.warn(warning)
+    if result.get("failed"):
+        module.fail_json(**result)
+    module.exit_json(**result)
+
+
+def _converge(engine: Engine, check_mode: bool, params: t.Mapping[str, t.Any]) -> t.Dict[str, t.Any]:
+    with contextlib.nullcontext() if check_mode else engine.hold():
+        items = engine.prepare(patient=not check_mode)
+        stopped = params.get("fail_fast") is not False and any(item.refusal for item in items)
+        if stopped:
+            items = [_not_begun(item) for item in items]
+        elif check_mode:
+            items = [_as_if_done(item) for item in items]
+        else:
+            engine.execute(items)
+    return _report(engine, items, single=not params.get(engine.nouns))
+
+
+def _as_if_done(item: Item) -> Item:
+    item.done = len(item.plan)
+    return item
+
+
+def _not_begun(item: Item) -> Item:
+    """One refusal stops all: what was planned for the others is not reported as if it were to be."""
+    item.plan, item.after = [], item.before
+    return item
+
+
+def _report(engine: Engine, items: t.List[Item], single: bool) -> t.Dict[str, t.Any]:
+    results = [_item_result(engine, item) for item in items]
+    failed = [result for result in results if result.get("failed")]
+    shared = {"commands": engine.commands, "warnings": [warning for item in items for warning in item.warnings]}
+    if single:
+        return dict(results[0], **shared)
+    report = {
+        "changed": any(result["changed"] for result in results),
+        "actions": [action for result in results for action in result["actions"]],
+        "diff": [result["diff"] for result in results if result["changed"]],
+        engine.nouns: results,
+    }
+    if failed:
+        report.update(_list_failure(engine, failed, len(results)))
+    return dict(report, **shared)
+
+
+def _list_failure(engine: Engine, failed: t.List[t.Dict[str, t.Any]], total: int) -> t.Dict[str, t.Any]:
+    first = failed[0]
+    facts = {key: first[key] for key in ("reason", "evidence", "path") if key in first}
+    others = " (and %d more of %d %s)" % (len(failed) - 1, total, engine.nouns) if len(failed) > 1 else ""
+    return dict(facts, failed=True, msg=first["msg"] + others)
+
+
+def _item_result(engine: Engine, item: Item) -> t.Dict[str, t.Any]:
+    result: t.Dict[str, t.Any] = {
+        "changed": item.done > 0,
+        "actions": [str(action) for action in item.plan[: item.done]],
+        "diff": _diff(engine, item),
+        engine.noun: dict(engine.facts(item.after), **item.notes.pop("readings", {})),
+    }
+    result.update(item.notes)
+    if item.failure:
+        result.update(_failure(item, item.failure))
+    return result
+
+
+def _diff(engine: Engine, item: Item) -> t.Dict[str, t.Any]:
+    return {
+        "before_header": item.name,
+        "after_header": item.name,
+        "before": engine.facts(item.before),
+        "after": engine.facts(item.after),
+    }
+
+
+def _failure(item: Item, error: EngineError) -> t.Dict[str, t.Any]:
+    facts = dict(error.facts, failed=True, msg=error.message)
+    if item.plan[item.done :] and not item.refusal:
+        facts["failed_action"] = str(item.plan[item.done])
+    return facts

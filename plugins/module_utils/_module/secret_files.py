@@ -1,0 +1,67 @@
+# Copyright: the platter.qemu authors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# PRIVATE to the collection: it can change at any time without notice.
+"""Secrets given as text reach programs only as files (0600) in the module's own temporary directory."""
+
+from __future__ import annotations
+
+import os
+import stat
+import tempfile
+import typing as t
+
+from ansible_collections.platter.qemu.plugins.module_utils._core.errors import SpecError
+
+if t.TYPE_CHECKING:
+    from ansible.module_utils.basic import AnsibleModule
+
+
+def with_secret_files(module: "AnsibleModule", params: t.Dict[str, t.Any]) -> t.Dict[str, t.Any]:
+    """C(params) of one image with every secret given as text replaced by the path of a file that holds it."""
+    encryption = params.get("encryption")
+    if not encryption:
+        return params
+    encryption = _replaced(module, params, encryption, "secret")
+    slots = [_replaced(module, params, slot, "new_secret") for slot in encryption.get("keyslots") or ()]
+    return dict(params, encryption=dict(encryption, keyslots=slots))
+
+
+def _replaced(
+    module: "AnsibleModule", params: t.Mapping[str, t.Any], given: t.Mapping[str, t.Any], name: str
+) -> t.Dict[str, t.Any]:
+    given = dict(given)
+    text = given.pop(name, None)
+    if text is not None:
+        given[name + "_file"] = _write(module.tmpdir, text)
+    elif given.get(name + "_file"):
+        _refuse_readable(params, given[name + "_file"])
+    return given
+
+
+def _write(directory: str, text: str) -> str:
+    descriptor, path = tempfile.mkstemp(dir=directory)
+    with os.fdopen(descriptor, "wb") as stream:
+        stream.write(text.encode())
+    return path
+
+
+def _refuse_readable(params: t.Mapping[str, t.Any], path: str) -> None:
+    """A key that others can read is no secret."""
+    try:
+        mode = stat.S_IMODE(os.stat(path).st_mode)
+    except OSError as exc:
+        raise _bad_key(params, path, "it cannot be read (%s)" % exc.strerror, "secret_missing") from exc
+    if mode & 0o037:
+        raise _bad_key(params, path, "its mode is %04o" % mode, "key_permissions")
+
+
+def _bad_key(params: t.Mapping[str, t.Any], path: str, fact: str, reason: str) -> SpecError:
+    return SpecError(
+        "use of the secret file %s" % path,
+        str(params.get("path")),
+        fact,
+        reason=reason,
+        way_out="Make it readable for its owner only (mode 0600).",
+    )

@@ -1,0 +1,203 @@
+# Copyright: the platter.qemu authors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# PRIVATE to the collection: it can change at any time without notice.
+"""Files as the engine needs them: bounded reads, a private place to build in, publishing in one durable step."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import shutil
+import stat
+import typing as t
+from dataclasses import dataclass
+
+from ansible_collections.platter.qemu.plugins.module_utils._core.errors import EngineError, HeaderError
+
+#: build directories are named C(.platter-tmp.<12 hex of the image's name>.<8 hex>), in the image's own directory
+TEMP_PREFIX = ".platter-tmp."
+#: all that a header reader may read of one image, in bytes
+READ_BUDGET = 2 << 20
+
+
+@dataclass(frozen=True)
+class FileFacts:
+    """What lstat/stat say of a path. C(kind): absent, file, block, or the name of another file type."""
+
+    path: str
+    kind: str
+    dev: int = 0
+    ino: int = 0
+    length: int = 0
+    allocated: int = 0
+    mtime_ns: int = 0
+    nlink: int = 1
+    mode: int = 0
+
+    @property
+    def identity(self) -> t.Tuple[int, int]:
+        """(device, inode): the file itself, whatever its name."""
+        return (self.dev, self.ino)
+
+
+_KINDS = ((stat.S_ISREG, "file"), (stat.S_ISBLK, "block"), (stat.S_ISDIR, "directory"), (stat.S_ISFIFO, "FIFO"))
+
+
+def file_facts(path: str) -> FileFacts:
+    """Facts of what C(path) leads to, through symbolic links. Absence is a fact, not an error."""
+    try:
+        seen = os.stat(path)
+    except FileNotFoundError:
+        return FileFacts(path, "absent")
+    except OSError as exc:
+        raise EngineError("%s cannot be examined: %s" % (path, exc.strerror), path=path) from exc
+    kind = next((name for test, name in _KINDS if test(seen.st_mode)), "special file")
+    length = seen.st_size if kind != "block" else _device_length(path)
+    return FileFacts(
+        path, kind, seen.st_dev, seen.st_ino, length, seen.st_blocks * 512, seen.st_mtime_ns, seen.st_nlink, seen.st_mode
+    )
+
+
+def _device_length(path: str) -> int:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.lseek(descriptor, 0, os.SEEK_END)
+    finally:
+        os.close(descriptor)
+
+
+class FileReader:
+    """A ByteSource over a regular file or block device: read-only, leaves no access time, within a budget."""
+
+    def __init__(self, path: str, budget: int = READ_BUDGET) -> None:
+        self._descriptor = _open_quietly(path)
+        self._budget = budget
+        self.path = path
+        self.length = os.lseek(self._descriptor, 0, os.SEEK_END)
+
+    def __enter__(self) -> "FileReader":
+        return self
+
+    def __exit__(self, *_unused: t.Any) -> None:
+        os.close(self._descriptor)
+
+    def read(self, offset: int, size: int) -> bytes:
+        """C(size) bytes at C(offset), fewer at the end. HeaderError when the image sends the reader too far about."""
+        if size < 0 or offset < 0 or size > self._budget:
+            raise HeaderError("%s: its header points beyond what is read of an image" % self.path, path=self.path)
+        self._budget -= size
+        try:
+            return os.pread(self._descriptor, size, offset)
+        except OverflowError as exc:
+            raise HeaderError("%s: its header points beyond any file" % self.path, path=self.path) from exc
+        except OSError as exc:
+            raise EngineError("%s cannot be read: %s" % (self.path, exc.strerror), path=self.path) from exc
+
+
+def _open_quietly(path: str) -> int:
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+    try:
+        return os.open(path, flags | os.O_NOATIME)
+    except PermissionError:
+        pass  # O_NOATIME is for the owner and root only (open(2))
+    except OSError as exc:
+        raise EngineError("%s cannot be opened: %s" % (path, exc.strerror), path=path) from exc
+    try:
+        return os.open(path, flags)
+    except OSError as exc:
+        raise EngineError("%s cannot be opened: %s" % (path, exc.strerror), path=path) from exc
+
+
+def _temp_tag(path: str) -> str:
+    return TEMP_PREFIX + hashlib.sha256(os.fsencode(os.path.basename(path))).hexdigest()[:12] + "."
+
+
+class BuildDirectory:
+    """A private directory (0700) beside C(path): what is built there can be renamed to C(path) in one step."""
+
+    def __init__(self, path: str) -> None:
+        self.directory = os.path.join(os.path.dirname(path), _temp_tag(path) + secrets.token_hex(4))
+        #: the image being built, under its final base name
+        self.path = os.path.join(self.directory, os.path.basename(path))
+
+    def __enter__(self) -> "BuildDirectory":
+        try:
+            os.mkdir(self.directory, 0o700)
+        except OSError as exc:
+            raise EngineError("nothing can be made in %s: %s" % (os.path.dirname(self.directory), exc.strerror)) from exc
+        return self
+
+    def __exit__(self, *_unused: t.Any) -> None:
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def spare(self, name: str) -> str:
+        """Another path inside, for an intermediate file."""
+        return os.path.join(self.directory, ".spare-" + name)
+
+
+def stale_builds(path: str, names: t.Optional[t.Iterable[str]] = None) -> t.List[str]:
+    """Build directories that earlier runs for C(path) left behind. Hold the image's lock before believing it."""
+    directory = os.path.dirname(path)
+    if names is None:
+        names = os.listdir(directory) if os.path.isdir(directory) else []
+    tag = _temp_tag(path)
+    return sorted(os.path.join(directory, name) for name in names if name.startswith(tag))
+
+
+def fsync_path(path: str) -> None:
+    """Wait until the file or directory is on stable storage."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    except OSError as exc:
+        raise EngineError("%s could not be made durable: %s" % (path, exc.strerror), path=path) from exc
+    finally:
+        os.close(descriptor)
+
+
+def publish_new(built: str, path: str) -> bool:
+    """Give the finished file its name, unless something has taken it meanwhile (then False). Never overwrites."""
+    try:
+        os.link(built, path)
+    except FileExistsError:
+        return False
+    except OSError:
+        return _publish_without_links(built, path)
+    os.unlink(built)
+    return True
+
+
+def _publish_without_links(built: str, path: str) -> bool:
+    """For file systems without hard links (vfat, some FUSE): the gap between look and rename stays."""
+    if os.path.lexists(path):
+        return False
+    os.rename(built, path)
+    return True
+
+
+def publish_over(built: str, path: str, expected: t.Tuple[int, int]) -> bool:
+    """Replace C(path) by the finished file if it is still the file seen before; else False."""
+    seen = os.lstat(path)
+    if (seen.st_dev, seen.st_ino) != expected:
+        return False
+    os.rename(built, path)
+    return True
+
+
+def direct_io_works(directory: str) -> bool:
+    """Whether files in C(directory) can be opened with O_DIRECT (not on every file system; QEMU fails where not)."""
+    try:
+        descriptor = os.open(directory, os.O_TMPFILE | os.O_RDWR | os.O_DIRECT | os.O_CLOEXEC, 0o600)
+    except OSError:
+        return False
+    os.close(descriptor)
+    return True
+
+
+def free_bytes(directory: str) -> int:
+    """Bytes that this user can still write in the file system of C(directory)."""
+    facts = os.statvfs(directory)
+    return facts.f_bavail * facts.f_frsize

@@ -1,0 +1,127 @@
+# Copyright: the platter.qemu authors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# PRIVATE to the collection: it can change at any time without notice.
+"""The only door to a program: limits of time and memory, no shell, a record of every command."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import typing as t
+from dataclasses import dataclass
+
+from ansible_collections.platter.qemu.plugins.module_utils._core.errors import (
+    EngineError,
+    ImageLockedError,
+    ToolError,
+    ToolTimeoutError,
+)
+
+#: C(command) in, (exit status, standard output, standard error) out
+RunCommand = t.Callable[..., t.Tuple[int, str, str]]
+
+_LOCK_MESSAGES = ('Failed to get "write" lock', 'Failed to get shared "write" lock', 'Failed to get "consistent read" lock')
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a program that reads foreign bytes may use: CPU seconds, address space in bytes, open files.
+
+    vdsm and Nova run C(qemu-img info) with 30 s and 1 GiB for the same reason.
+    """
+
+    cpu_seconds: int = 30
+    address_space: int = 1 << 30
+    open_files: int = 1024
+
+    def wrap(self, argv: t.Sequence[str]) -> t.List[str]:
+        """C(argv) under prlimit(1) of util-linux."""
+        return [
+            "prlimit",
+            "--cpu=%d" % self.cpu_seconds,
+            "--as=%d" % self.address_space,
+            "--nofile=%d" % self.open_files,
+            "--core=0",
+            "--",
+        ] + list(argv)
+
+
+#: for programs that only inspect
+INSPECTION = Limits()
+
+
+class Runner:
+    """Runs programs and remembers what it ran (C(commands): lists of arguments, in order of their start)."""
+
+    def __init__(self, keep_open: t.Sequence[int] = ()) -> None:
+        self.commands: t.List[t.List[str]] = []
+        #: file descriptors that children inherit: a lock then lives as long as an orphaned child still writes
+        self.keep_open = list(keep_open)
+
+    def __call__(
+        self,
+        argv: t.Sequence[str],
+        *,
+        limits: t.Optional[Limits] = None,
+        timeout: t.Optional[float] = None,
+        cwd: t.Optional[str] = None,
+    ) -> t.Tuple[int, str, str]:
+        """Run C(argv) to its end; the whole process group is killed after C(timeout) seconds (then ToolTimeoutError)."""
+        self.commands.append(list(argv))
+        started = self._start(limits.wrap(argv) if limits and shutil.which("prlimit") else list(argv), cwd)
+        try:
+            stdout, stderr = started.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired as exc:
+            _kill_group(started)
+            raise ToolTimeoutError(argv, -9, "", "", "%s was ended after %s s" % (argv[0], timeout)) from exc
+        except BaseException:
+            _kill_group(started)
+            raise
+        return started.returncode, _text(stdout), _text(stderr)
+
+    def _start(self, argv: t.Sequence[str], cwd: t.Optional[str]) -> "subprocess.Popen[bytes]":
+        try:
+            return subprocess.Popen(
+                _dying_with_parent(argv),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env=dict(os.environ, LC_ALL="C", LANG="C"),
+                start_new_session=True,
+                pass_fds=self.keep_open,
+                cwd=cwd,
+            )
+        except OSError as exc:
+            raise EngineError("%s cannot be started: %s" % (argv[0], exc.strerror), cmd=list(argv)) from exc
+
+
+def _dying_with_parent(argv: t.Sequence[str]) -> t.List[str]:
+    """A module that is killed takes its programs along: setpriv(1) of util-linux sets PR_SET_PDEATHSIG before exec."""
+    setpriv = shutil.which("setpriv")
+    return [setpriv, "--pdeathsig", "KILL", "--", *argv] if setpriv else list(argv)
+
+
+def _kill_group(process: "subprocess.Popen[bytes]") -> None:
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    process.wait()
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "surrogateescape")
+
+
+def run(run_command: RunCommand, argv: t.Sequence[str], *, ok: t.Sequence[int] = (0,), **how: t.Any) -> t.Tuple[int, str]:
+    """Run and return (exit status, standard output); any status outside C(ok) raises ToolError or ImageLockedError."""
+    rc, stdout, stderr = run_command(list(argv), **how)
+    if rc in ok:
+        return rc, stdout
+    if any(message in stderr for message in _LOCK_MESSAGES):
+        raise ImageLockedError(argv, rc, stdout, stderr)
+    raise ToolError(argv, rc, stdout, stderr)

@@ -1,0 +1,181 @@
+# Copyright: the platter.qemu authors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# PRIVATE to the collection: it can change at any time without notice.
+"""qemu-img(1): one method per subcommand. It decides nothing, never probes a format, and names the driver of every image."""
+
+from __future__ import annotations
+
+import json
+import typing as t
+
+from ansible_collections.platter.qemu.plugins.module_utils._core.errors import EngineError, ToolOutputError
+from ansible_collections.platter.qemu.plugins.module_utils._tools.process import INSPECTION, RunCommand, run
+
+Node = t.Mapping[str, t.Any]
+
+
+def image_node(format_name: str, protocol: Node, secret: t.Optional[str] = None) -> t.Dict[str, t.Any]:
+    """The node of an image: its format over its protocol node. C(secret) is the id of a secret object."""
+    node: t.Dict[str, t.Any] = {"driver": format_name, "file": dict(protocol)}
+    if secret and format_name == "luks":
+        node["key-secret"] = secret
+    elif secret:
+        node["encrypt"] = {"format": "luks", "key-secret": secret}
+    return node
+
+
+def json_filename(node: Node) -> str:
+    """A node as a file name. Unlike an option string it needs no escaping of commas and cannot be read as a protocol."""
+    return "json:" + json.dumps(node, sort_keys=True)
+
+
+class QemuImg:
+    """Secrets are pairs (id, path of a file that holds it): a secret never stands in an argument."""
+
+    def __init__(self, run_command: RunCommand, binary: t.Optional[str]) -> None:
+        self._run_command = run_command
+        self._binary = binary
+
+    def _argv(self, verb: str, *rest: str, secrets: t.Iterable[t.Tuple[str, str]] = ()) -> t.List[str]:
+        if not self._binary:
+            raise EngineError(
+                "qemu-img is not installed on this host. Install it (Debian: qemu-utils, Fedora: qemu-img).",
+                reason="tool_missing",
+            )
+        argv = [self._binary, verb]
+        for name, path in secrets:
+            argv += ["--object", json.dumps({"qom-type": "secret", "id": name, "file": path})]
+        return argv + list(rest)
+
+    def create(
+        self,
+        path: str,
+        format_name: str,
+        size: t.Optional[int],
+        *,
+        options: t.Sequence[str] = (),
+        backing: t.Optional[t.Tuple[str, str]] = None,
+        open_backing: bool = True,
+        secrets: t.Iterable[t.Tuple[str, str]] = (),
+    ) -> None:
+        """Create C(path). C(options) are ready C(name=value) pieces; C(backing) is (file name as recorded, format)."""
+        rest = ["-q", "-f", format_name]
+        if backing:
+            rest += ["-b", backing[0], "-F", backing[1]] + ([] if open_backing else ["-u"])
+        for option in options:
+            rest += ["-o", option]
+        rest += [path] + ([] if size is None else [str(size)])
+        run(self._run_command, self._argv("create", *rest, secrets=secrets))
+
+    def convert(
+        self,
+        source: Node,
+        path: str,
+        format_name: str,
+        *,
+        options: t.Sequence[str] = (),
+        compressed: bool = False,
+        parallel: bool = False,
+        direct: bool = False,
+        direct_source: bool = False,
+        existing: bool = False,
+        secrets: t.Iterable[t.Tuple[str, str]] = (),
+    ) -> None:
+        """Copy the guest's view of C(source) to C(path).
+
+        C(parallel): out of order with 16 coroutines (qemu-img's most), which pays with compression.
+        C(direct)/C(direct_source): without the page cache. C(existing): C(path) exists and is written in place (a device).
+        """
+        rest = ["-q", "-O", format_name]
+        rest += ["-c"] if compressed else []
+        rest += ["-W", "-m", "16"] if parallel else []
+        rest += ["-t", "none"] if direct else ["-t", "writeback"]
+        rest += ["-T", "none"] if direct_source else []
+        rest += ["-n"] if existing else []
+        for option in options:
+            rest += ["-o", option]
+        run(self._run_command, self._argv("convert", *rest, json_filename(source), path, secrets=secrets))
+
+    def resize(
+        self,
+        image: Node,
+        size: int,
+        *,
+        shrink: bool = False,
+        preallocation: str = "off",
+        secrets: t.Iterable[t.Tuple[str, str]] = (),
+    ) -> None:
+        """Set the virtual size to C(size) bytes."""
+        rest = ["-q", "--preallocation=" + preallocation] + (["--shrink"] if shrink else [])
+        run(self._run_command, self._argv("resize", *rest, json_filename(image), str(size), secrets=secrets))
+
+    def amend(self, image: Node, options: t.Sequence[str], secrets: t.Iterable[t.Tuple[str, str]] = ()) -> None:
+        """Change options in place, all in one call (QEMU 7.2 takes lazy_refcounts only together with compat=1.1)."""
+        rest = ["-q"]
+        for option in options:
+            rest += ["-o", option]
+        run(self._run_command, self._argv("amend", *rest, json_filename(image), secrets=secrets))
+
+    def rebase(self, image: Node, backing: str, backing_format: str) -> None:
+        """Give the image another backing file and copy what differs, so that the guest sees the same. C("") is none."""
+        self._rebase(image, ["-q", "-t", "writeback"], backing, backing_format)
+
+    def unsafe_rebase(self, image: Node, backing: str, backing_format: str) -> None:
+        """Only write another backing file name: the guest sees other data unless the two are equal."""
+        self._rebase(image, ["-q", "-u"], backing, backing_format)
+
+    def _rebase(self, image: Node, rest: t.List[str], backing: str, backing_format: str) -> None:
+        rest = rest + ["-b", backing] + (["-F", backing_format] if backing else [])
+        run(self._run_command, self._argv("rebase", *rest, json_filename(image)))
+
+    def check(self, image: Node, *, repair: str = "", secrets: t.Iterable[t.Tuple[str, str]] = ()) -> t.Dict[str, t.Any]:
+        """The check report as qemu-img's JSON. C(repair): leaks or all.
+
+        Exit status 2 (corruptions) and 3 (leaks) come with a report all the same (qemu-img(1)).
+        """
+        rest = ["--output=json"] + (["-r", repair] if repair else [])
+        limits = None if repair else INSPECTION
+        argv = self._argv("check", *rest, json_filename(image), secrets=secrets)
+        _rc, stdout = run(self._run_command, argv, ok=(0, 2, 3), limits=limits)
+        return _parsed(argv, stdout)
+
+    def info(self, image: Node, secrets: t.Iterable[t.Tuple[str, str]] = ()) -> t.Dict[str, t.Any]:
+        """The facts as qemu-img's JSON, also of an image in use (C(--force-share): never for a verdict on content)."""
+        argv = self._argv("info", "--force-share", "--output=json", json_filename(image), secrets=secrets)
+        _rc, stdout = run(self._run_command, argv, limits=INSPECTION, timeout=60)
+        return _parsed(argv, stdout)
+
+    def map(self, image: Node, *, start: int = 0) -> t.List[t.Dict[str, t.Any]]:
+        """Extents (start, length, zero, data, depth, ...) from byte C(start) on."""
+        rest = ["--force-share", "--output=json", "--start-offset=%d" % start]
+        argv = self._argv("map", *rest, json_filename(image))
+        _rc, stdout = run(self._run_command, argv, limits=INSPECTION)
+        return t.cast("t.List[t.Dict[str, t.Any]]", _loads(argv, stdout))
+
+    def measure(self, image: Node, format_name: str) -> t.Dict[str, t.Any]:
+        """Bytes that a conversion of C(image) to raw, qcow2 or luks needs: C(required), C(fully-allocated)."""
+        argv = self._argv("measure", "--force-share", "--output=json", "-O", format_name, json_filename(image))
+        _rc, stdout = run(self._run_command, argv, limits=INSPECTION)
+        return _parsed(argv, stdout)
+
+    def compare(self, first: Node, second: Node) -> bool:
+        """Whether two images show the guest the same bytes (a longer tail of zeros counts as equal, as in qemu-img)."""
+        argv = self._argv("compare", "-q", json_filename(first), json_filename(second))
+        rc, _stdout = run(self._run_command, argv, ok=(0, 1))
+        return rc == 0
+
+
+def _loads(argv: t.Sequence[str], stdout: str) -> t.Any:
+    try:
+        return json.loads(stdout)
+    except ValueError as exc:
+        raise ToolOutputError("%s printed no JSON: %s" % (" ".join(argv[:2]), exc), cmd=list(argv), stdout=stdout) from exc
+
+
+def _parsed(argv: t.Sequence[str], stdout: str) -> t.Dict[str, t.Any]:
+    value = _loads(argv, stdout)
+    if not isinstance(value, dict):
+        raise ToolOutputError("%s printed no JSON object" % " ".join(argv[:2]), cmd=list(argv), stdout=stdout)
+    return value

@@ -1,0 +1,50 @@
+# Copyright: the platter.qemu authors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# PRIVATE to the collection: it can change at any time without notice.
+"""Reads what the guest sees of an image, by qemu-io(1), read-only."""
+
+from __future__ import annotations
+
+import json
+import re
+import typing as t
+
+from ansible_collections.platter.qemu.plugins.module_utils._core.errors import HeaderError, ToolOutputError
+from ansible_collections.platter.qemu.plugins.module_utils._tools.process import INSPECTION, RunCommand, run
+
+#: C(read -v) prints: offset, colon, 16 bytes in hex, two spaces, the same as text
+_LINE = re.compile(r"^[0-9a-f]+:  ((?:[0-9a-f]{2} ?)+)", re.MULTILINE)
+#: a reader that wants more than this, in bytes, is lost
+_BUDGET = 4 << 20
+
+
+class GuestView:
+    """A ByteSource over the guest's view of an image in any format."""
+
+    def __init__(self, run_command: RunCommand, node: t.Mapping[str, t.Any], length: int, binary: str = "qemu-io") -> None:
+        self._run_command = run_command
+        self._filename = "json:" + json.dumps(node, sort_keys=True)
+        self._binary = binary
+        self._budget = _BUDGET
+        self.length = length
+
+    def read(self, offset: int, size: int) -> bytes:
+        """C(size) bytes at C(offset), fewer at the end."""
+        size = max(0, min(size, self.length - offset))
+        if not size:
+            return b""
+        if size > self._budget:
+            raise HeaderError("more of the image would have to be read than is allowed")
+        self._budget -= size
+        start, end = offset // 512 * 512, -(-(offset + size) // 512) * 512
+        return self._sectors(start, end - start)[offset - start : offset - start + size]
+
+    def _sectors(self, offset: int, size: int) -> bytes:
+        argv = [self._binary, "-r", "-U", "-c", "read -v %d %d" % (offset, size), self._filename]
+        _rc, stdout = run(self._run_command, argv, limits=INSPECTION, timeout=60)
+        data = bytes.fromhex("".join(_LINE.findall(stdout)).replace(" ", ""))
+        if len(data) != size:
+            raise ToolOutputError("qemu-io printed %d bytes instead of %d" % (len(data), size), cmd=argv, stdout=stdout)
+        return data

@@ -1,0 +1,87 @@
+# Copyright: the platter.qemu authors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# PRIVATE to the collection: it can change at any time without notice.
+"""Where facts are remembered that QEMU cannot report back: an extended attribute, or a sidecar file where there are none."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import typing as t
+
+ATTRIBUTE = "user.platter.qemu"
+_NO_ATTRIBUTES = (errno.ENOTSUP, errno.EPERM, errno.ENOSYS)
+
+
+def sidecar_path(path: str) -> str:
+    """The file beside C(path) that remembers for file systems without user attributes."""
+    return os.path.join(os.path.dirname(path), "." + os.path.basename(path) + ".platter.json")
+
+
+def read_record(path: str) -> t.Dict[str, t.Any]:
+    """What is remembered of the file at C(path); empty when nothing is, or when it is unreadable."""
+    try:
+        return _decoded(os.getxattr(path, ATTRIBUTE))
+    except OSError as exc:
+        if exc.errno not in _NO_ATTRIBUTES:
+            return {}
+    return _read_sidecar(path)
+
+
+def _decoded(data: bytes) -> t.Dict[str, t.Any]:
+    try:
+        value = json.loads(data.decode("utf-8", "replace"))
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _read_sidecar(path: str) -> t.Dict[str, t.Any]:
+    """A sidecar speaks for one inode only: a file put in the image's place by others is not described by it."""
+    try:
+        with open(sidecar_path(path), "rb") as stream:
+            records = _decoded(stream.read(1 << 20))
+        record = records.get(str(os.stat(path).st_ino), {})
+    except OSError:
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+def write_record(built: str, record: t.Mapping[str, t.Any], final: t.Optional[str] = None) -> None:
+    """Remember C(record) for the file at C(built), which will be renamed to C(final) (default: stays).
+
+    A sidecar is written beside C(final) before the rename and keeps the old file's entry, so that a crash at any point leaves
+    the file that is there described by its own entry.
+    """
+    text = json.dumps(record, sort_keys=True)
+    try:
+        os.setxattr(built, ATTRIBUTE, text.encode())
+    except OSError as exc:
+        if exc.errno not in _NO_ATTRIBUTES:
+            raise
+        _write_sidecar(built, record, final or built)
+
+
+def _write_sidecar(built: str, record: t.Mapping[str, t.Any], final: str) -> None:
+    sidecar = sidecar_path(final)
+    records = {str(os.stat(built).st_ino): dict(record)}
+    if os.path.exists(final) and final != built:
+        old = _read_sidecar(final)
+        records.update({str(os.stat(final).st_ino): old} if old else {})
+    temporary = sidecar + ".new"
+    with open(temporary, "w", encoding="utf-8") as stream:
+        json.dump(records, stream, sort_keys=True)
+        stream.flush()
+        os.fsync(stream.fileno())
+    os.rename(temporary, sidecar)
+
+
+def remove_record(path: str) -> None:
+    """Forget what a sidecar says of C(path) (an attribute goes with its file)."""
+    try:
+        os.unlink(sidecar_path(path))
+    except FileNotFoundError:
+        pass

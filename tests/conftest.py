@@ -1,0 +1,33 @@
+"""Lets plain pytest import ansible_collections.platter.qemu, and sets how hard hypothesis looks."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from hypothesis import settings
+from hypothesis.configuration import set_hypothesis_home_dir
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+
+
+def _collections_tree() -> Path:
+    """The directory above ansible_collections: the real one, or a link under .build."""
+    if CHECKOUT.parts[-3:] == ("ansible_collections", "platter", "qemu"):
+        return CHECKOUT.parents[2]
+    tree = CHECKOUT / ".build" / "collections"
+    link = tree / "ansible_collections" / "platter" / "qemu"
+    link.parent.mkdir(parents=True, exist_ok=True)
+    if not link.is_symlink():
+        link.symlink_to(CHECKOUT, target_is_directory=True)
+    return tree
+
+
+if "ansible_collections" not in sys.modules:
+    sys.path.insert(0, str(_collections_tree()))
+
+set_hypothesis_home_dir(CHECKOUT / ".build" / "hypothesis")
+settings.register_profile("gate", deadline=None, derandomize=True, database=None)
+settings.register_profile("soak", deadline=None, max_examples=20_000, database=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "gate"))

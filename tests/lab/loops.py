@@ -1,0 +1,31 @@
+"""Loop devices for tests. Needs root."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+from typing import Iterator
+
+HAVE_LOOPS = os.geteuid() == 0 and os.path.exists("/dev/loop-control")
+
+
+@contextlib.contextmanager
+def attached(path: object, *options: str) -> Iterator[str]:
+    """A loop device on a file while the block runs."""
+    command = ["losetup", "--show", "-f", *options, str(path)]
+    device = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+    try:
+        yield device
+    finally:
+        subprocess.run(["losetup", "-d", device], check=True)
+
+
+@contextlib.contextmanager
+def mounted(device: object, directory: object, *options: str) -> Iterator[None]:
+    """A file system mounted while the block runs."""
+    subprocess.run(["mount", *options, str(device), str(directory)], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", str(directory)], check=True)

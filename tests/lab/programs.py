@@ -1,0 +1,58 @@
+"""Programs that run while a test looks at what they do."""
+
+from __future__ import annotations
+
+import contextlib
+import socket as socket_module
+import subprocess
+import time
+from typing import Callable, Iterator
+
+DEADLINE = 20.0
+
+
+def wait_until(fact: Callable[[], object], what: str) -> None:
+    """Look again and again until it is so; fails after 20 seconds."""
+    end = time.monotonic() + DEADLINE
+    while not fact():
+        assert time.monotonic() < end, what
+        time.sleep(0.01)
+
+
+@contextlib.contextmanager
+def running(*argv: object) -> Iterator[subprocess.Popen[bytes]]:
+    """A program while the block runs."""
+    process = subprocess.Popen([str(part) for part in argv], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        yield process
+    finally:
+        _stop(process)
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.communicate(timeout=5)
+    except subprocess.TimeoutExpired:  # qemu-nbd can lose a SIGTERM while it starts
+        process.kill()
+        process.communicate(timeout=DEADLINE)
+
+
+@contextlib.contextmanager
+def exported(path: object, format: str, socket: object, *options: str) -> Iterator[subprocess.Popen[bytes]]:
+    """An image served by qemu-nbd."""
+    with running("qemu-nbd", "-t", "-f", format, "-k", socket, *options, path) as process:
+        wait_until(lambda: _greets(str(socket)) or process.poll() is not None, "qemu-nbd serves")
+        assert process.poll() is None
+        yield process
+
+
+def _greets(path: str) -> bool:
+    """Whether an NBD server answers: its socket is there before the image is open."""
+    with socket_module.socket(socket_module.AF_UNIX) as connection:
+        try:
+            connection.connect(path)
+            connection.settimeout(DEADLINE)
+            return connection.recv(8) == b"NBDMAGIC"
+        except OSError:
+            return False

@@ -1,0 +1,112 @@
+"""The programs this collection is used and tested with, and the system package each is in.
+
+system_tools.py check|install demo|test
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+
+# program: (Debian and Ubuntu package, Fedora package)
+DEMO = {
+    "qemu-img": ("qemu-utils", "qemu-img"),
+    "qemu-io": ("qemu-utils", "qemu-img"),
+    "qemu-nbd": ("qemu-utils", "qemu-img"),
+    "mke2fs": ("e2fsprogs", "e2fsprogs"),
+}
+STORAGE = {
+    **DEMO,
+    "qemu-storage-daemon": ("qemu-system-common", "qemu-img"),
+    "qemu-system-x86_64": ("qemu-system-x86", "qemu-system-x86-core"),
+    "nbdkit": ("nbdkit", "nbdkit"),
+    "nbdinfo": ("libnbd-bin", "libnbd"),
+    "strace": ("strace", "strace"),
+    "setfattr": ("attr", "attr"),
+    "setfacl": ("acl", "acl"),
+    "losetup": ("mount", "util-linux"),
+    "sfdisk": ("fdisk", "util-linux"),
+    "parted": ("parted", "parted"),
+    "mdadm": ("mdadm", "mdadm"),
+    "mkfs.xfs": ("xfsprogs", "xfsprogs"),
+    "mkfs.btrfs": ("btrfs-progs", "btrfs-progs"),
+    "zstd": ("zstd", "zstd"),
+    "xz": ("xz-utils", "xz"),
+    "bzip2": ("bzip2", "bzip2"),
+    "nginx": ("nginx-light", "nginx-core"),
+    "ssh": ("openssh-client", "openssh-clients"),
+    "sshd": ("openssh-server", "openssh-server"),
+}
+TEST = {
+    **STORAGE,
+    "git": ("git", "git"),
+    "make": ("make", "make"),
+    "shellcheck": ("shellcheck", "ShellCheck"),
+}
+PROFILES = {"demo": DEMO, "test": TEST}
+
+# Packages without a program of their own: QEMU's ssh and http drivers, and Python's venv.
+LIBRARIES = {"apt-get": ["python3-venv", "qemu-block-extra"], "dnf": ["qemu-block-curl", "qemu-block-ssh"]}
+INSTALL = {"apt-get": ["apt-get", "install", "-y", "--no-install-recommends"], "dnf": ["dnf", "install", "-y"]}
+
+
+def search_path() -> str:
+    """PATH, with the directories that hold the administrator's programs."""
+    return os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"])
+
+
+def missing(programs) -> list[str]:
+    """Those of the programs which this machine lacks."""
+    return [name for name in programs if not shutil.which(name, path=search_path())]
+
+
+def package_manager() -> str | None:
+    """The package manager of this machine, if it is one we know."""
+    return next((name for name in INSTALL if shutil.which(name, path=search_path())), None)
+
+
+def packages(programs, manager: str) -> list[str]:
+    """The packages the programs are in."""
+    column = list(INSTALL).index(manager)
+    return sorted({TEST[name][column] for name in programs})
+
+
+def advice(programs) -> str:
+    """What to type to get the programs, for a person."""
+    known = [package_manager()] if package_manager() else list(INSTALL)
+    commands = [" ".join(INSTALL[name] + packages(programs, name)) for name in known]
+    return f"missing: {', '.join(programs)}. Install with: {' or: '.join(commands)}"
+
+
+def install(names: list[str], manager: str) -> None:
+    """Install packages without a question; nothing is started (see .ci/run for daemons)."""
+    environ = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    if manager == "apt-get":
+        subprocess.run(["apt-get", "update", "-q"], check=True, stdin=subprocess.DEVNULL, env=environ)
+    subprocess.run(INSTALL[manager] + names, check=True, stdin=subprocess.DEVNULL, env=environ)
+
+
+def install_missing(programs, extra=()) -> None:
+    """Install what is missing when root, else say which command to run and exit."""
+    absent, manager = missing(programs), package_manager()
+    if not absent and not extra:
+        return
+    if manager is None or os.geteuid() != 0:
+        raise SystemExit(advice(absent) if absent else 0)
+    install([*packages(absent, manager), *extra], manager)
+
+
+def main() -> None:
+    """Check or install the programs of one profile."""
+    verb, profile = sys.argv[1:]
+    programs = PROFILES[profile]
+    if verb == "install":
+        install_missing(programs, LIBRARIES.get(package_manager() or "", ()) if profile == "test" else ())
+    if missing(programs):
+        raise SystemExit(advice(missing(programs)))
+
+
+if __name__ == "__main__":
+    main()
