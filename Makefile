@@ -2,7 +2,8 @@
 # make demo shows it, make test proves it; `make test STEPS="unit contract"` or `make unit` runs a part.
 
 PYTHON ?= python3
-TOOLS := $(PYTHON) tests/tools
+TOOLS = $(PYTHON) -c 'import sys; sys.version_info < (3, 9) and sys.exit("$(TOO_OLD)")' && $(PYTHON) tests/tools
+TOO_OLD := This needs python3 3.11 or newer: make PYTHON=python3.11 ..., after installing it with apt-get or dnf.
 STEPS ?=
 
 .DEFAULT_GOAL := help
@@ -42,7 +43,7 @@ bench: ## measure against what one would use instead; writes .build/bench.json
 	@$(TOOLS)/run_in_venv.py python tests/bench/run.py
 
 soak: ## the tests that take minutes to hours: many kills, many examples
-	@HYPOTHESIS_PROFILE=soak $(TOOLS)/run_in_venv.py pytest tests/unit tests/faults
+	@export HYPOTHESIS_PROFILE=soak; $(TOOLS)/run_in_venv.py pytest tests/unit tests/faults
 
 docs: ## HTML documentation in .build/docs/html
 	@$(TOOLS)/build_docs.py

@@ -15,12 +15,14 @@ version_added: 0.1.0
 author:
   - The platter.qemu authors (@platter)
 description:
-  - Makes disk images be as described, whatever they are now. Creating, importing, growing, converting, rebasing, amending and
-    repairing are not things to ask for, but what follows from the description; RV(actions) says which, and why.
-  - A new image is built in a private directory beside its place, verified, made durable, and only then given its name. Whoever
-    looks, at any time, finds the old image or the new one.
-  - A format is never guessed for a write, an image in use or with overlays is never changed, and what cannot be undone
-    is refused unless its own option agrees to it. A refusal begins with C(refused:) and carries RV(reason) and RV(evidence).
+  - Makes disk images be as described, whatever they are now. Creating, importing, growing, converting, rebasing,
+    amending and repairing are not things to ask for, but what follows from the description; RV(actions) says which,
+    and why.
+  - A new image is built in a private directory beside its place, verified, made durable, and only then given its
+    name. Whoever looks, at any time, finds the old image or the new one.
+  - A format is never guessed for a write, an image in use or with overlays is never changed, and what cannot be
+    undone is refused unless its own option agrees to it. A refusal begins with C(refused:) and carries RV(reason) and
+    RV(evidence).
   - Many images in one task cost little more than one. See O(images).
 requirements:
   - QEMU 5.2 or later (C(qemu-img), for shrinking also C(qemu-io))
@@ -29,7 +31,8 @@ options:
   path: &path
     description:
       - The image, an absolute path of a file or block device. A symbolic link is followed.
-      - A fixed part of the name of our temporary files is C(.platter-tmp.); they are removed by the next run for the same image.
+      - A fixed part of the name of our temporary files is C(.platter-tmp.); they are removed by the next run for the
+        same image.
     type: raw
     aliases: [dest, name]
   state: &state
@@ -59,14 +62,14 @@ options:
   options: &options
     description:
       - Options of the format and of the file, as C(qemu-img create -o) has them, with C(_) for C(-) and C(.).
-      - On an image that is there, what C(qemu-img amend) can change is amended and the data is not touched; anything else needs
-        O(allow_rewrite). What neither QEMU nor our own record can tell of an image is taken as right, and named in
-        RV(unprovable_options).
+      - On an image that is there, what C(qemu-img amend) can change is amended and the data is not touched; anything
+        else needs O(allow_rewrite). What neither QEMU nor our own record can tell of an image is taken as right, and
+        named in RV(unprovable_options).
     type: dict
     suboptions:
       preallocation:
         description:
-          - What is allocated at creation: nothing, the metadata, or all of it (by fallocate, or by writing zeroes).
+          - What is allocated at creation - nothing, the metadata, or all of it (by fallocate, or by writing zeroes).
           - For raw, qcow2, luks.
         type: str
         choices: [falloc, full, metadata, 'off']
@@ -133,7 +136,17 @@ options:
           - The cipher.
           - For qcow2.
         type: str
-        choices: [aes-128, aes-192, aes-256, cast5-128, serpent-128, serpent-192, serpent-256, twofish-128, twofish-192, twofish-256]
+        choices:
+          - aes-128
+          - aes-192
+          - aes-256
+          - cast5-128
+          - serpent-128
+          - serpent-192
+          - serpent-256
+          - twofish-128
+          - twofish-192
+          - twofish-256
       encrypt_cipher_mode:
         description:
           - The cipher's mode.
@@ -178,7 +191,14 @@ options:
           - One file or several, sparse or flat.
           - For vmdk, vhdx, vpc.
         type: str
-        choices: [dynamic, fixed, monolithicFlat, monolithicSparse, streamOptimized, twoGbMaxExtentFlat, twoGbMaxExtentSparse]
+        choices:
+          - dynamic
+          - fixed
+          - monolithicFlat
+          - monolithicSparse
+          - streamOptimized
+          - twoGbMaxExtentFlat
+          - twoGbMaxExtentSparse
       adapter_type:
         description:
           - The virtual adapter.
@@ -230,7 +250,17 @@ options:
           - The cipher.
           - For luks.
         type: str
-        choices: [aes-128, aes-192, aes-256, cast5-128, serpent-128, serpent-192, serpent-256, twofish-128, twofish-192, twofish-256]
+        choices:
+          - aes-128
+          - aes-192
+          - aes-256
+          - cast5-128
+          - serpent-128
+          - serpent-192
+          - serpent-256
+          - twofish-128
+          - twofish-192
+          - twofish-256
       cipher_mode:
         description:
           - The cipher's mode.
@@ -268,8 +298,8 @@ options:
     suboptions:
       path:
         description:
-          - The base, an absolute path. A symbolic link is resolved before it is recorded, so that switching the link later does not
-            change what is under the overlay.
+          - The base, an absolute path. A symbolic link is resolved before it is recorded, so that switching the link
+            later does not change what is under the overlay.
         type: str
         required: true
       format:
@@ -302,13 +332,14 @@ options:
     default: false
   source: &source
     description:
-      - Where the content of a new image comes from. It is fetched, verified, inspected, converted if need be, and published whole.
+      - Where the content of a new image comes from. It is fetched, verified, inspected, converted if need be, and
+        published whole.
     type: dict
     suboptions:
       path:
         description:
-          - A file or block device on this host, or a place QEMU reads - an URI (C(nbd://), C(nbd+unix://), C(ssh://)) or a blockdev
-            dict.
+          - A file or block device on this host, or a place QEMU reads - an URI (C(nbd://), C(nbd+unix://), C(ssh://))
+            or a blockdev dict.
         type: raw
       url:
         description:
@@ -332,8 +363,10 @@ options:
         default: auto
       trusted:
         description:
-          - Read other files that the source refers to (backing files, data files, extents), and formats that are seldom checked.
-          - Otherwise the source is read by a small parser of our own first, and refused if it refers to anything but itself.
+          - Read other files that the source refers to (backing files, data files, extents), and formats that are
+            seldom checked.
+          - Otherwise the source is read by a small parser of our own first, and refused if it refers to anything but
+            itself.
         type: bool
         default: false
       headers:
@@ -365,15 +398,15 @@ options:
   source_policy: &source_policy
     description:
       - V(if_absent) - an image that is there is not imported again.
-      - V(if_changed) - it is replaced when the source has changed since - another checksum, or (without one) another length or time,
-        or another C(ETag) of the server. What the guest has written is lost then.
+      - V(if_changed) - it is replaced when the source has changed since - another checksum, or (without one) another
+        length or time, or another C(ETag) of the server. What the guest has written is lost then.
     type: str
     choices: [if_absent, if_changed]
     default: if_absent
   compressed: &compressed
     description:
-      - Compress the data on import and rewrite. In qcow2 by zstd, which QEMU reads since 5.1, unless C(options.compression_type) says
-        otherwise.
+      - Compress the data on import and rewrite. In qcow2 by zstd, which QEMU reads since 5.1, unless
+        C(options.compression_type) says otherwise.
     type: bool
     default: false
   encryption: &encryption
@@ -387,7 +420,8 @@ options:
         type: str
       secret_file:
         description:
-          - A file on this host that holds the secret, readable by its owner only. A newline at its end is part of the secret.
+          - A file on this host that holds the secret, readable by its owner only. A newline at its end is part of the
+            secret.
         type: path
       keyslots:
         description:
@@ -433,18 +467,21 @@ options:
     default: false
   allow_rewrite: &allow_rewrite
     description:
-      - Agree to copying the image into a new file where it differs in what cannot be changed in place (another format, another
-        cluster size). The copy is compared with the image before it takes its name. Internal snapshots and bitmaps are lost.
+      - Agree to copying the image into a new file where it differs in what cannot be changed in place (another
+        format, another cluster size). The copy is compared with the image before it takes its name. Internal
+        snapshots and bitmaps are lost.
     type: bool
     default: false
   allow_nested_header: &allow_nested_header
     description:
-      - Agree that a raw image begins with the signature of another format, as a guest may have written it into its disk.
+      - Agree that a raw image begins with the signature of another format, as a guest may have written it into its
+        disk.
     type: bool
     default: false
   on_in_use: &on_in_use
     description:
-      - What to do when an image that has to be changed is in use (by QEMU, an export, a loop device, a mount, any process).
+      - What to do when an image that has to be changed is in use (by QEMU, an export, a loop device, a mount, any
+        process).
       - V(fail) - refuse. V(skip) - leave it, with a warning. V(wait) - wait O(wait_timeout) seconds, then refuse.
     type: str
     choices: [fail, skip, wait]
@@ -456,8 +493,8 @@ options:
     default: 60
   overlay_directories: &overlay_directories
     description:
-      - Further directories in which overlays of the image may lie. Its own directory and those of all images of the task are always
-        looked through before a base is changed or removed.
+      - Further directories in which overlays of the image may lie. Its own directory and those of all images of the
+        task are always looked through before a base is changed or removed.
     type: list
     elements: path
   backup: &backup
@@ -500,8 +537,8 @@ options:
     aliases: [attr]
   images:
     description:
-      - Many images in one task, instead of O(path). Each entry takes the same options; what an entry leaves unset is taken from the
-        task.
+      - Many images in one task, instead of O(path). Each entry takes the same options; what an entry leaves unset is
+        taken from the task.
       - All are planned first, bases before their overlays; if one is refused, none is changed (see O(fail_fast)).
     type: list
     elements: dict
@@ -564,7 +601,8 @@ options:
     default: 0
   fail_fast:
     description:
-      - With V(true), one refusal or failure stops the task - nothing is begun after a refusal, and no further image after a failure.
+      - With V(true), one refusal or failure stops the task - nothing is begun after a refusal, and no further image
+        after a failure.
       - With V(false), the other images are carried out all the same, and the task fails at its end.
     type: bool
     default: true
@@ -593,8 +631,8 @@ seealso:
     description: What the formats and their options mean.
     link: https://www.qemu.org/docs/master/tools/qemu-img.html
 notes:
-  - Overlays are looked for in the directories of the task and in O(overlay_directories). An overlay elsewhere, or on another host, is
-    not seen.
+  - Overlays are looked for in the directories of the task and in O(overlay_directories). An overlay elsewhere, or on
+    another host, is not seen.
   - Locks of other hosts are not seen on network file systems.
 """
 
@@ -672,7 +710,11 @@ image:
       returned: when present
     options: {description: The options that the task names., type: dict, returned: when the task names some}
     backing: {description: Path and format of the backing file., type: dict, returned: when present}
-    keyslots: {description: Numbers of the active key slots., type: list, elements: int, returned: when the task names some}
+    keyslots:
+      description: Numbers of the active key slots.
+      type: list
+      elements: int
+      returned: when the task names some
     source: {description: Digest of the source it was imported from., type: str, returned: when one was verified}
     leaks: {description: Clusters that nothing uses., type: int, returned: with O(repair) and when there are any}
     corruptions: {description: Corruptions found., type: int, returned: with O(repair) and when there are any}
@@ -691,8 +733,9 @@ image:
     backing: {path: /srv/images/golden.qcow2, format: qcow2}
 images:
   description: >-
-    One entry for each of O(images), in their order, with the keys RV(image), RV(actions), RV(diff), C(changed) and, where it
-    applies, C(failed), C(msg), RV(reason), RV(evidence), RV(skipped_reason), RV(backup_file), RV(unprovable_options).
+    One entry for each of O(images), in their order, with the keys RV(image), RV(actions), RV(diff), C(changed) and,
+    where it applies, C(failed), C(msg), RV(reason), RV(evidence), RV(skipped_reason), RV(backup_file),
+    RV(unprovable_options).
   returned: with O(images)
   type: list
   elements: dict

@@ -17,8 +17,8 @@ from ansible_collections.platter.qemu.plugins.module_utils._core.errors import E
 class Item:
     """The one mutable value of the loop: an engine fills it in as the work goes on.
 
-    C(before), C(after): states (observed, predicted). C(plan): the steps. C(refusal): why there is none. C(done): steps carried
-    out. C(error): what ended them. C(notes): further keys of the result. C(warnings): sentences.
+    C(before), C(after): states (observed, predicted). C(plan): the steps. C(refusal): why there is none.
+    C(done): steps carried out. C(error): what ended them. C(notes): further keys of the result. C(warnings): sentences.
     """
 
     name: str

@@ -3,7 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
 # PRIVATE to the collection: it can change at any time without notice.
-"""A place: where an image is. One value for a local path, a URI and a blockdev dict, so that no module tells them apart."""
+"""A place: where an image is. One value for a local path, a URI and a blockdev dict, so that no module tells them
+apart.
+"""
 
 from __future__ import annotations
 
@@ -22,8 +24,8 @@ _LOCAL_DRIVERS = ("file", "host_device")
 class Place:
     """A protocol node without its format.
 
-    C(driver) is QEMU's protocol driver; C(options) the node's other keys as canonical JSON (so that a place is hashable);
-    C(text) what messages call it. C(path) is the absolute path of a local place, else None.
+    C(driver) is QEMU's protocol driver; C(options) the node's other keys as canonical JSON (so that a place is
+    hashable); C(text) what messages call it. C(path) is the absolute path of a local place, else None.
     """
 
     driver: str
@@ -88,7 +90,9 @@ def _from_blockdev(node: t.Mapping[str, t.Any]) -> Place:
         return local_place(str(node.get("filename", "")))
     if driver not in REMOTE_DRIVERS:
         known = ", ".join(_LOCAL_DRIVERS + REMOTE_DRIVERS)
-        raise ValueError("a place needs a protocol driver (%s), not %r; the format is an option of its own" % (known, driver))
+        raise ValueError(
+            "a place needs a protocol driver (%s), not %r; the format is an option of its own" % (known, driver)
+        )
     _refuse_secret(node.get("url", ""))
     rest = {key: value for key, value in node.items() if key != "driver"}
     return _remote(str(driver), rest, "%s place %s" % (driver, json.dumps(rest, sort_keys=True)))
@@ -100,7 +104,9 @@ def _remote(driver: str, options: t.Mapping[str, t.Any], text: str) -> Place:
 
 def _refuse_secret(url: str) -> None:
     if urlsplit(url).password is not None:
-        raise ValueError("the URI carries a password, which would show in process lists and logs; use the options for it")
+        raise ValueError(
+            "the URI carries a password, which would show in process lists and logs; use the options for it"
+        )
 
 
 def _from_uri(uri: str) -> Place:
@@ -127,7 +133,9 @@ def _from_ssh(uri: str) -> Place:
 
 
 def _from_nbd_uri(uri: str) -> Place:
-    """The NBD URI specification (NBD project, doc/uri.md): C(nbd://host[:port]/[export]), C(nbd+unix:///[export]?socket=path)."""
+    """The NBD URI specification (NBD project, doc/uri.md): C(nbd://host[:port]/[export]),
+    C(nbd+unix:///[export]?socket=path).
+    """
     parts = urlsplit(uri)
     if parts.scheme == "nbd+unix":
         socket = parse_qs(parts.query).get("socket")

@@ -26,9 +26,11 @@ def parse_size(value: t.Union[str, int]) -> int:
     """
     match = _SIZE.match(str(value).strip())
     if not match:
-        raise ValueError("%r is not a size; write bytes, or a number with K, M, G, T, P or E, for example 20G" % (value,))
+        raise ValueError(
+            "%r is not a size; write bytes, or a number with K, M, G, T, P or E, for example 20G" % (value,)
+        )
     whole, fraction, unit = match.groups()
-    factor = 1024 ** _UNITS[unit.upper()]
+    factor: int = 1024 ** _UNITS[unit.upper()]
     if fraction and factor == 1:
         raise ValueError("%r is not a whole number of bytes" % (value,))
     size = int(whole) * factor

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from ansible_collections.platter.qemu.plugins.module_utils._core.size import LARGEST, SECTOR, round_up
 from ansible_collections.platter.qemu.plugins.module_utils._formats.geometry import vpc_size
-from ansible_collections.platter.qemu.plugins.module_utils._formats.options import OPTIONS, CreateOption
+from ansible_collections.platter.qemu.plugins.module_utils._formats.options import OPTIONS, CreateOption, with_defaults
 from ansible_collections.platter.qemu.plugins.module_utils._formats.registry import FORMAT_NAMES
 
 _GIB, _TIB = 1 << 30, 1 << 40
@@ -142,27 +142,28 @@ def rounded_size(format: str, size: int, options: t.Mapping[str, t.Any] | None =
 
 def largest_size(format: str, options: t.Mapping[str, t.Any] | None = None) -> int:
     """The largest virtual size QEMU makes in that format (a file system may have less room for raw and luks)."""
-    full = {option.name: option.default for option in OPTIONS[format]}
-    full.update((name, value) for name, value in (options or {}).items() if value is not None)
     by_options = _LARGEST_BY_OPTIONS.get(format)
-    return by_options(full) if by_options else _LARGEST.get(format, LARGEST)
+    if by_options is None:
+        return _LARGEST.get(format, LARGEST)
+    return min(LARGEST, by_options(with_defaults(format, options or {})))
 
 
 _LARGEST = {"vdi": 0x1FFFFF8000000, "vhdx": 64 * _TIB, "vpc": 2040 * _GIB}
 
 
 def _largest_qcow2(options: t.Mapping[str, t.Any]) -> int:
-    cluster, entry = options["cluster_size"], 16 if options["extended_l2"] else 8
-    return min(LARGEST, _QCOW2_L1_ENTRIES * (cluster // entry) * cluster)
+    cluster, entry = int(options["cluster_size"]), 16 if options["extended_l2"] else 8
+    return _QCOW2_L1_ENTRIES * (cluster // entry) * cluster
 
 
 def _largest_qed(options: t.Mapping[str, t.Any]) -> int:
-    entries = options["table_size"] * options["cluster_size"] // 8
-    return min(LARGEST, entries * entries * options["cluster_size"])
+    cluster = int(options["cluster_size"])
+    entries = int(options["table_size"]) * cluster // 8
+    return entries * entries * cluster
 
 
 def _largest_parallels(options: t.Mapping[str, t.Any]) -> int:
-    return min(LARGEST, (options["cluster_size"] << 32) - SECTOR)
+    return (int(options["cluster_size"]) << 32) - SECTOR
 
 
 _LARGEST_BY_OPTIONS: t.Mapping[str, t.Callable[[t.Mapping[str, t.Any]], int]] = {

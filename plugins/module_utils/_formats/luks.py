@@ -13,6 +13,7 @@ import typing as t
 from dataclasses import dataclass
 
 from ansible_collections.platter.qemu.plugins.module_utils._core.header import ByteSource, Header
+from ansible_collections.platter.qemu.plugins.module_utils._core.size import round_up
 from ansible_collections.platter.qemu.plugins.module_utils._formats.reading import SECTOR, exactly, require, text
 
 MAGIC = b"LUKS\xba\xbe"
@@ -58,7 +59,7 @@ class LuksHeader:
 
 def read(source: ByteSource) -> Header:
     header = read_header(source, 0)
-    size = source.length - header.payload_offset
+    size = round_up(source.length, SECTOR) - header.payload_offset
     require(size >= 0, "the LUKS payload begins beyond the end of the file")
     info = header.info()
     return Header(

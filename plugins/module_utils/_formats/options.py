@@ -4,12 +4,14 @@
 #
 # PRIVATE to the collection: it can change at any time without notice.
 
-"""The create options of every format as data: QEMU's names, kinds, choices, defaults, and what can be seen and changed."""
+"""The create options of every format as data: names, kinds, choices, defaults, what can be seen and what be changed."""
 
 from __future__ import annotations
 
 import typing as t
 from dataclasses import dataclass, replace
+
+from ansible_collections.platter.qemu.plugins.module_utils._core.size import parse_size
 
 
 @dataclass(frozen=True)
@@ -37,8 +39,8 @@ def _option(name: str, kind: str, doc: str, **more: t.Any) -> CreateOption:
     return CreateOption(name, more.pop("qemu_name", name), kind, doc, **more)
 
 
-CIPHERS = ("aes-128", "aes-192", "aes-256", "cast5-128", "serpent-128", "serpent-192", "serpent-256")
-CIPHERS += ("twofish-128", "twofish-192", "twofish-256")
+_KEY_SIZES = {"aes": (128, 192, 256), "cast5": (128,), "serpent": (128, 192, 256), "twofish": (128, 192, 256)}
+CIPHERS = tuple(f"{name}-{bits}" for name, sizes in _KEY_SIZES.items() for bits in sizes)
 CIPHER_MODES = ("cbc", "ctr", "ecb", "xts")
 HASHES = ("md5", "ripemd160", "sha1", "sha224", "sha256", "sha384", "sha512")
 IVGENS = ("plain", "plain64", "essiv")
@@ -209,6 +211,16 @@ _QEMU_NAMES = {option.name: option.qemu_name for options in OPTIONS.values() for
 
 def find_option(format: str, name: str) -> CreateOption | None:
     return next((option for option in OPTIONS[format] if option.name == name), None)
+
+
+def with_defaults(format: str, options: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+    """All create options: defaults where none is given, sizes as bytes. Raises ValueError for a size that is none."""
+    full = {option.name: option.default for option in OPTIONS[format] if not option.amend_only}
+    for name, value in options.items():
+        option = find_option(format, name)
+        if value is not None:
+            full[name] = parse_size(value) if option and option.kind == "size" else value
+    return full
 
 
 def to_argument(name: str, value: t.Any) -> str:

@@ -80,8 +80,8 @@ def _is_descriptor(first: bytes) -> bool:
     return first[:21] == b"# Disk DescriptorFile" or _DESCRIPTOR.match(first[:4096]) is not None
 
 
-# Each reader is imported where it is needed. Ansible finds these import statements and ships the files all the same, and
-# Python on the managed host, which compiles what it imports every time, compiles one reader and not ten.
+# Each reader is imported where it is needed: Ansible finds these import statements and ships the files all the same,
+# and Python on the managed host, which compiles what it imports every time, compiles one reader and not ten.
 
 
 def _raw(source: ByteSource) -> Header:

@@ -11,7 +11,12 @@ from __future__ import annotations
 import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core.size import parse_size
-from ansible_collections.platter.qemu.plugins.module_utils._formats.options import OPTIONS, CreateOption, find_option
+from ansible_collections.platter.qemu.plugins.module_utils._formats.options import (
+    OPTIONS,
+    CreateOption,
+    find_option,
+    with_defaults,
+)
 from ansible_collections.platter.qemu.plugins.module_utils._formats.reading import is_power_of_two
 
 Options = t.Mapping[str, t.Any]
@@ -24,7 +29,10 @@ def validate_options(format: str, options: Options) -> list[str]:
     problems = [_problem_of_one(format, name, value) for name, value in sorted(given.items())]
     found = [problem for problem in problems if problem]
     if not found:
-        found.extend(_RULES.get(format, _no_rules)(_normalised(format, given)))
+        full = with_defaults(format, given)
+        found.extend(_RULES.get(format, _no_rules)(full))
+        found.extend(_extent_size_hint(full))
+        found.extend(_without_encryption(given))
     return found
 
 
@@ -73,19 +81,6 @@ _CHECKS: t.Mapping[str, t.Callable[[CreateOption, t.Any], str]] = {
 }
 
 
-def _normalised(format: str, given: Options) -> dict[str, t.Any]:
-    """Defaults filled in and sizes as bytes, so that a rule reads one way only."""
-    full = {option.name: option.default for option in OPTIONS[format] if not option.amend_only}
-    for name, value in given.items():
-        option = find_option(format, name)
-        full[name] = parse_size(value) if option and option.kind == "size" else value
-    return full
-
-
-def _no_rules(options: Options) -> t.Iterator[str]:
-    return iter(())
-
-
 def _said(*facts: tuple[t.Any, str]) -> t.Iterator[str]:
     """The sentences whose condition holds."""
     return (sentence for condition, sentence in facts if condition)
@@ -96,7 +91,8 @@ def _qcow2(options: Options) -> t.Iterator[str]:
     if options["compat"] == "0.10":
         yield from _qcow2_version_2(options)
     yield from _qcow2_files(options)
-    yield from _encryption(options)
+    if options["encrypt_format"] == "luks":
+        yield from _luks({name[len("encrypt_") :]: options[name] for name in options if name.startswith("encrypt_")})
 
 
 def _qcow2_sizes(options: Options) -> t.Iterator[str]:
@@ -135,29 +131,24 @@ def _qcow2_files(options: Options) -> t.Iterator[str]:
     )
 
 
-def _encryption(options: Options) -> t.Iterator[str]:
-    chosen = [name for name, value in options.items() if name.startswith("encrypt_") and value is not None]
-    defaults = {option.name: option.default for option in OPTIONS["qcow2"]}
-    special = [name for name in chosen if options[name] != defaults.get(name) and name not in _OF_EVERY_METHOD]
-    if options["encrypt_format"] == "luks":
-        yield from _luks({name[len("encrypt_") :]: options[name] for name in options if name.startswith("encrypt_")})
-    elif special:
-        yield "{} needs encrypt_format luks".format(", ".join(sorted(special)))
-
-
-_OF_EVERY_METHOD = ("encrypt_format", "encrypt_key_secret")
+def _without_encryption(given: Options) -> t.Iterator[str]:
+    """LUKS' options below C(encrypt_) are for encrypt_format luks; the secret is for any."""
+    of_luks = [n for n in given if n.startswith("encrypt_") and n not in ("encrypt_format", "encrypt_key_secret")]
+    wrong = of_luks and given.get("encrypt_format") != "luks"
+    return _said((wrong, "{} needs encrypt_format luks".format(", ".join(sorted(of_luks)))))
 
 
 def _luks(options: Options) -> t.Iterator[str]:
-    cipher, mode = options["cipher_alg"], options["cipher_mode"]
+    cipher, mode, essiv = options["cipher_alg"], options["cipher_mode"], options["ivgen_alg"] == "essiv"
+    iv_hash = options["ivgen_hash_alg"] or ("sha256" if essiv else None)
     return _said(
         # Seen on QEMU 7.2: "Unsupported cipher mode xts", and an assertion that fails for keys of 24 bytes.
         (cipher == "cast5-128" and mode == "xts", "cipher cast5-128 has no mode xts"),
         (cipher.endswith("-192") and mode != "xts", "ciphers with keys of 192 bits work with cipher_mode xts only"),
-        (
-            options.get("ivgen_hash_alg") and options["ivgen_alg"] != "essiv",
-            "ivgen_hash_alg is for ivgen_alg essiv only",
-        ),
+        (iv_hash and not essiv, "ivgen_hash_alg is for ivgen_alg essiv only"),
+        # The digest is a key of the same cipher: QEMU says "No AES cipher with key size 20 available".
+        (essiv and iv_hash not in ("md5", "sha256"), "ivgen_hash_alg must be md5 or sha256, whose digests are key sizes"),
+        (essiv and iv_hash == "sha256" and cipher == "cast5-128", "essiv with cast5-128 needs ivgen_hash_alg md5"),
     )
 
 
@@ -207,8 +198,11 @@ def _extent_size_hint(options: Options) -> t.Iterator[str]:
     return _said((options["extent_size_hint"] >= 1 << 32, "extent_size_hint must be below 4G"))
 
 
+def _no_rules(options: Options) -> t.Iterator[str]:
+    return iter(())
+
+
 _RULES: t.Mapping[str, t.Callable[[Options], t.Iterator[str]]] = {
-    "raw": _extent_size_hint,
     "qcow2": _qcow2,
     "luks": _luks,
     "qed": _qed,

@@ -4,7 +4,7 @@
 #
 # PRIVATE to the collection: it can change at any time without notice.
 
-"""vpc: Virtual PC, Hyper-V and Azure (VHD). Microsoft's "Virtual Hard Disk Image Format Specification" is the layout."""
+"""vpc: Virtual PC, Hyper-V and Azure (VHD). Layout: Microsoft's "Virtual Hard Disk Image Format Specification"."""
 
 from __future__ import annotations
 

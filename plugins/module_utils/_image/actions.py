@@ -76,7 +76,14 @@ class ImportImage(_Making):
     def __str__(self) -> str:
         size = "" if self.virtual_size is None else ", %s" % human(self.virtual_size)
         why = ", replacing the image there: %s" % self.replaces if self.replaces else ""
-        return "Import %s (%s) to %s as %s%s%s." % (self.source.text, self.source.format, self.path, self.format, size, why)
+        return "Import %s (%s) to %s as %s%s%s." % (
+            self.source.text,
+            self.source.format,
+            self.path,
+            self.format,
+            size,
+            why,
+        )
 
 
 @dataclass(frozen=True)
@@ -185,7 +192,12 @@ class RepairImage(ImageAction):
         return replace(state, leaks=0, corruptions=0 if self.repair == "all" else state.corruptions)
 
     def __str__(self) -> str:
-        return "Repair %s (%s): %d leaked clusters, %d corruptions." % (self.path, self.repair, self.leaks, self.corruptions)
+        return "Repair %s (%s): %d leaked clusters, %d corruptions." % (
+            self.path,
+            self.repair,
+            self.leaks,
+            self.corruptions,
+        )
 
 
 @dataclass(frozen=True)
@@ -218,7 +230,11 @@ class SetAttributes(ImageAction):
 
     def __str__(self) -> str:
         old = dict(self.old)
-        changes = ["%s from %s to %s" % (name, old.get(name), value) for name, value in self.attributes if old.get(name) != value]
+        changes = [
+            "%s from %s to %s" % (name, old.get(name), value)
+            for name, value in self.attributes
+            if old.get(name) != value
+        ]
         return "Set %s of %s." % (", ".join(changes), self.path)
 
 

@@ -3,7 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
 # PRIVATE to the collection: it can change at any time without notice.
-"""Makes whole images: built in a private directory beside their place, verified, made durable, then given their name."""
+"""Makes whole images: built in a private directory beside their place, verified, made durable, then given their
+name.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,11 @@ import shutil
 import time
 import typing as t
 
-from ansible_collections.platter.qemu.plugins.module_utils._core.errors import EngineError, FailedError, RefusedError, ToolError
+from ansible_collections.platter.qemu.plugins.module_utils._core.errors import (
+    FailedError,
+    RefusedError,
+    ToolError,
+)
 from ansible_collections.platter.qemu.plugins.module_utils._core.size import human
 from ansible_collections.platter.qemu.plugins.module_utils._formats.options import to_argument
 from ansible_collections.platter.qemu.plugins.module_utils._image.actions import CreateImage, ImportImage, RewriteImage
@@ -105,19 +111,23 @@ class Builder:
 
     @staticmethod
     def _with_luck(make: t.Callable[[], None]) -> None:
-        for left in reversed(range(_TIMING_TRIES)):
+        for _try in range(_TIMING_TRIES - 1):
             try:
-                return make()
+                make()
+                return
             except ToolError as exc:
-                if _TIMING_MESSAGE not in exc.stderr or not left:
+                if _TIMING_MESSAGE not in exc.stderr:
                     raise
+        make()
 
     def _arguments(self, spec: ImageSpec, format_name: str, options: Pairs) -> t.List[str]:
         arguments = [to_argument(name, value) for name, value in options]
         if spec.encryption and format_name == "luks":
             arguments.append("key-secret=sec0")
         elif spec.encryption:
-            arguments += ["encrypt.key-secret=sec0"] + ([] if spec.option("encrypt_format") else ["encrypt.format=luks"])
+            arguments += ["encrypt.key-secret=sec0"] + (
+                [] if spec.option("encrypt_format") else ["encrypt.format=luks"]
+            )
         return arguments
 
     def _create_on_device(self, spec: ImageSpec, action: CreateImage) -> t.Dict[str, t.Any]:
@@ -130,7 +140,9 @@ class Builder:
     def import_file(
         self, spec: ImageSpec, action: ImportImage, reading: ImageReading, source: str, record: t.Dict[str, t.Any]
     ) -> t.Dict[str, t.Any]:
-        """Carry out C(action) from the local file C(source), which has passed the gate. C(record): what to remember of it."""
+        """Carry out C(action) from the local file C(source), which has passed the gate. C(record): what to remember
+        of it.
+        """
         node = image_node(action.source.format, {"driver": "file", "filename": source})
         return self.import_node(spec, action, reading, node, record, source)
 
@@ -143,7 +155,9 @@ class Builder:
         record: t.Dict[str, t.Any],
         source: t.Optional[str] = None,
     ) -> t.Dict[str, t.Any]:
-        """The same from any node; a local C(source) file of the right form is copied, which may cost nothing (reflink)."""
+        """The same from any node; a local C(source) file of the right form is copied, which may cost nothing
+        (reflink).
+        """
         if reading.kind == "block":
             self._qemu_img.convert(node, spec.path, action.format, existing=True, direct=True, secrets=secrets_of(spec))
             fsync_path(spec.path)
@@ -195,11 +209,16 @@ class Builder:
             )
 
     def _convert(
-        self, spec: ImageSpec, action: t.Union[ImportImage, RewriteImage], node: t.Mapping[str, t.Any], path: str, options: Pairs
+        self,
+        spec: ImageSpec,
+        action: t.Union[ImportImage, RewriteImage],
+        node: t.Mapping[str, t.Any],
+        path: str,
+        options: Pairs,
     ) -> None:
         compressed = action.compressed
         if compressed and action.format == "qcow2" and not _says_compression(options):
-            options = options + (("compression_type", "zstd"),)
+            options = (*options, ("compression_type", "zstd"))
         self._qemu_img.convert(
             node,
             path,
@@ -220,9 +239,15 @@ class Builder:
 
     # --- rewriting
 
-    def rewrite(self, spec: ImageSpec, action: RewriteImage, reading: ImageReading, old_size: int) -> t.Dict[str, t.Any]:
-        """Carry out C(action): the new file shows the guest the same bytes, which is compared before it takes the name."""
-        old = image_node(action.old_format, {"driver": "file", "filename": spec.path}, "sec0" if spec.encryption else None)
+    def rewrite(
+        self, spec: ImageSpec, action: RewriteImage, reading: ImageReading, old_size: int
+    ) -> t.Dict[str, t.Any]:
+        """Carry out C(action): the new file shows the guest the same bytes, which is compared before it takes the
+        name.
+        """
+        old = image_node(
+            action.old_format, {"driver": "file", "filename": spec.path}, "sec0" if spec.encryption else None
+        )
         self._require_space(spec, self._space_needed(old, action.format, spec.path))
         with image_lock(spec.path), BuildDirectory(spec.path) as build:
             node = self._resized_view(action, old, old_size, build) or old
@@ -251,12 +276,12 @@ class Builder:
         self._qemu_img.create(overlay, "qcow2", action.virtual_size)
         return dict(image_node("qcow2", {"driver": "file", "filename": overlay}), backing=dict(old))
 
-    def _prove_equal(
-        self, spec: ImageSpec, action: RewriteImage, node: t.Mapping[str, t.Any], path: str
-    ) -> None:
+    def _prove_equal(self, spec: ImageSpec, action: RewriteImage, node: t.Mapping[str, t.Any], path: str) -> None:
         new = image_node(action.format, {"driver": "file", "filename": path}, "sec0" if spec.encryption else None)
         if not self._qemu_img.compare(node, new):
-            raise FailedError("failed: the rewritten copy of %s is not equal to it. The image is unchanged." % spec.path)
+            raise FailedError(
+                "failed: the rewritten copy of %s is not equal to it. The image is unchanged." % spec.path
+            )
 
     # --- publishing
 
@@ -284,19 +309,18 @@ class Builder:
 
     def _verified(self, spec: ImageSpec, action: Making, path: str) -> t.Any:
         header = look_at(path, action.format).header
-        wrong = header is None or header.format != action.format
-        wrong = wrong or (action.virtual_size is not None and header.virtual_size != action.virtual_size)
-        if wrong or header is None:
-            found = "nothing readable" if header is None else "%s of %d bytes" % (header.format, header.virtual_size)
+        expected = (action.format, action.virtual_size)
+        found = (header.format, header.virtual_size) if header else ("nothing readable", 0)
+        if found != expected and (action.virtual_size is not None or found[0] != action.format):
             raise FailedError(
-                "failed: QEMU made %s instead of %s of %s bytes for %s. Nothing was changed."
-                % (found, action.format, action.virtual_size, spec.path)
+                "failed: QEMU made %s of %d bytes instead of %s of %s bytes for %s. Nothing was changed."
+                % (*found, *expected, spec.path)
             )
         return header
 
     @staticmethod
     def _record(action: Making, record: t.Dict[str, t.Any]) -> t.Dict[str, t.Any]:
-        options = dict(record.get("options") or {}) if isinstance(action, RewriteImage) else {}
+        options = dict(record.get("options") or {}) if record.get("format") == action.format else {}
         options.update(dict(action.options))
         record = dict(record, format=action.format, options=options)
         record.pop("base", None)

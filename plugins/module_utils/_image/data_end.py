@@ -16,7 +16,9 @@ from ansible_collections.platter.qemu.plugins.module_utils._tools.qemu_img impor
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qemu_io import GuestView
 
 
-def find_data_end(qemu_img: QemuImg, run_command: t.Any, spec: ImageSpec, seen: Seen, size: int) -> t.Optional[t.Tuple[int, str]]:
+def find_data_end(
+    qemu_img: QemuImg, run_command: t.Any, spec: ImageSpec, seen: Seen, size: int
+) -> t.Optional[t.Tuple[int, str]]:
     """(byte, what) of the last thing found: a partition or file system by its own account, else data beyond C(size)."""
     header = t.cast(t.Any, seen.header)
     protocol = {"driver": "file" if seen.facts.kind == "file" else "host_device", "filename": spec.path}

@@ -74,8 +74,8 @@ def kept_options(spec_options: Pairs, format_name: str, reading: ImageReading) -
     if reading.header is None or reading.header.format != format_name:
         return ()
     asked = dict(spec_options)
-    kept = dict(reading.record.get("options") or {})
-    kept.update({k: v for k, v in reading.header.options.items() if _kept(format_name, k)})
+    kept = {**dict(reading.record.get("options") or {}), **reading.header.options}
+    kept = {name: value for name, value in kept.items() if _kept(format_name, name)}
     return tuple(sorted((k, v) for k, v in kept.items() if k not in asked and v is not None))
 
 

@@ -30,7 +30,11 @@ from ansible_collections.platter.qemu.plugins.module_utils._tools.copy import co
 from ansible_collections.platter.qemu.plugins.module_utils._tools.files import BuildDirectory, file_facts, fsync_path
 from ansible_collections.platter.qemu.plugins.module_utils._tools.image_lock import image_lock
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qemu_img import QemuImg, image_node
-from ansible_collections.platter.qemu.plugins.module_utils._tools.records import read_record, remove_record, write_record
+from ansible_collections.platter.qemu.plugins.module_utils._tools.records import (
+    read_record,
+    remove_record,
+    write_record,
+)
 
 Notes = t.Dict[str, t.Any]
 
@@ -114,16 +118,13 @@ class Editor:
         return self._durable(spec)
 
     def _change_keyslot(self, spec: ImageSpec, format_name: str, slot: Keyslot, reading: ImageReading) -> None:
-        prefix = "" if format_name == "luks" else "encrypt.format=luks,encrypt."
+        prefix = "" if format_name == "luks" else "encrypt."
         secrets = secrets_of(spec)
+        change = ["state=active" if slot.active else "state=inactive", "keyslot=%d" % slot.slot]
         if slot.active:
             secrets.append(("sec1", str(slot.new_secret_file)))
-            change = "%sstate=active,%snew-secret=sec1,%skeyslot=%d"
-        else:
-            change = "%sstate=inactive,%skeyslot=%d"
-        plain = prefix.rsplit(",", 1)[-1]
-        marks = (prefix,) + (plain,) * (change.count("%s") - 1)
-        self._qemu_img.amend(self._node(spec, format_name, reading), [change % (marks + (slot.slot,))], secrets=secrets)
+            change.append("new-secret=sec1")
+        self._qemu_img.amend(self._node(spec, format_name, reading), [prefix + c for c in change], secrets=secrets)
 
     def set_attributes(self, spec: ImageSpec, action: SetAttributes, reading: ImageReading) -> Notes:
         """Owner, group, mode, context and file attributes of every member."""

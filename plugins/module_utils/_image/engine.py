@@ -20,6 +20,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._core.errors import (
 )
 from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item, in_order
 from ansible_collections.platter.qemu.plugins.module_utils._core.plan import predict
+from ansible_collections.platter.qemu.plugins.module_utils._image.difference import unprovable_options
 from ansible_collections.platter.qemu.plugins.module_utils._image.execute import Executor
 from ansible_collections.platter.qemu.plugins.module_utils._image.guard import guard
 from ansible_collections.platter.qemu.plugins.module_utils._image.observe import (
@@ -27,7 +28,6 @@ from ansible_collections.platter.qemu.plugins.module_utils._image.observe import
     refuse_unsafe_directory,
     resolve_target,
 )
-from ansible_collections.platter.qemu.plugins.module_utils._image.difference import unprovable_options
 from ansible_collections.platter.qemu.plugins.module_utils._image.plan import plan_image
 from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec
 from ansible_collections.platter.qemu.plugins.module_utils._image.state import BaseReading, ImageState, SourceReading
@@ -129,7 +129,7 @@ class _InheritedLocks(ImageLocks):
 
     runner: Runner
 
-    def __enter__(self) -> "ImageLocks":
+    def __enter__(self) -> ImageLocks:
         super().__enter__()
         self.runner.keep_open.append(self.descriptor)
         return self
@@ -226,7 +226,8 @@ def _pass_on_refusals(items: t.Sequence[Item], levels: t.List[t.List[str]]) -> N
         item = by_path[name]
         if failed and item.plan and not item.refusal:
             item.refusal = FailedError(
-                "refused: %s needs %s, which is refused. Nothing was changed." % (name, failed[0]), reason="needs_refused"
+                "refused: %s needs %s, which is refused. Nothing was changed." % (name, failed[0]),
+                reason="needs_refused",
             )
 
 

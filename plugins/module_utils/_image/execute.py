@@ -80,7 +80,7 @@ class Executor:
         return self._edit(item, action)
 
     def _edit(self, item: Item, action: t.Any) -> t.Dict[str, t.Any]:
-        method = {
+        methods: t.Dict[t.Any, t.Callable[..., t.Dict[str, t.Any]]] = {
             act.ResizeImage: self._editor.resize,
             act.AmendImage: self._editor.amend,
             act.RebaseImage: self._editor.rebase,
@@ -89,8 +89,8 @@ class Executor:
             act.ChangeKeyslots: self._editor.change_keyslots,
             act.SetAttributes: self._editor.set_attributes,
             act.RemoveImage: self._editor.remove,
-        }[type(action)]
-        return method(item.spec, action, item.reading)
+        }
+        return methods[type(action)](item.spec, action, item.reading)
 
     # --- afterwards
 

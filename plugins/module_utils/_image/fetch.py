@@ -66,9 +66,7 @@ def _staged(qemu_img: QemuImg, spec: ImageSpec, source: SourceSpec, staging: Bui
 
 def _downloaded(spec: ImageSpec, source: SourceSpec, staging: BuildDirectory) -> t.Tuple[str, Record]:
     path = staging.spare("download")
-    report = download.download(
-        t.cast(str, source.url), path, expected_digest=expected_digest(spec), **_http(source)
-    )
+    report = download.download(t.cast(str, source.url), path, expected_digest=expected_digest(spec), **_http(source))
     record = {"digest": report.digest, "etag": report.etag, "last_modified": report.last_modified}
     return path, {key: value for key, value in record.items() if value}
 

@@ -13,6 +13,7 @@ import typing as t
 from ansible_collections.platter.qemu.plugins.module_utils._core.errors import HeaderError, RefusedError
 from ansible_collections.platter.qemu.plugins.module_utils._core.header import Header
 from ansible_collections.platter.qemu.plugins.module_utils._image.difference import observed_options
+from ansible_collections.platter.qemu.plugins.module_utils._image.source import read_source
 from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec
 from ansible_collections.platter.qemu.plugins.module_utils._image.state import (
     Backing,
@@ -28,7 +29,6 @@ from ansible_collections.platter.qemu.plugins.module_utils._inspect.image import
     same_content,
 )
 from ansible_collections.platter.qemu.plugins.module_utils._inspect.members import member_paths
-from ansible_collections.platter.qemu.plugins.module_utils._image.source import read_source
 from ansible_collections.platter.qemu.plugins.module_utils._tools.files import file_facts
 from ansible_collections.platter.qemu.plugins.module_utils._tools.process import RunCommand
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qemu_img import QemuImg, image_node
@@ -71,7 +71,9 @@ def _refuse_planted_link(path: str, resolved: str, directory: str) -> None:
 
 
 def refuse_unsafe_directory(spec: ImageSpec) -> None:
-    """The directory must exist (unless the image is to be absent), and others must not be able to replace files in it."""
+    """The directory must exist (unless the image is to be absent), and others must not be able to replace files in
+    it.
+    """
     path = spec.path
     directory = os.path.dirname(path)
     try:
@@ -116,7 +118,7 @@ class Observer:
 
     def _signature(self, seen: Seen) -> t.Optional[str]:
         """What a block device carries; None when it is blank, or a file."""
-        if seen.facts.kind != "block" or seen.header and seen.header.format != "raw":
+        if seen.facts.kind != "block" or (seen.header and seen.header.format != "raw"):
             return None
         from ansible_collections.platter.qemu.plugins.module_utils._inspect.signatures import first_signature
 
@@ -181,7 +183,9 @@ class Observer:
         if seen.header is None or not seen.header.backing_file:
             return None
         kind, target = resolve_backing(spec.path, seen.header.backing_file)
-        return Backing(os.path.normpath(target) if kind == "file" else target, seen.header.backing_format, seen.header.backing_file)
+        return Backing(
+            os.path.normpath(target) if kind == "file" else target, seen.header.backing_format, seen.header.backing_file
+        )
 
     @staticmethod
     def _base_unchanged(seen: Seen, reading: ImageReading) -> bool:

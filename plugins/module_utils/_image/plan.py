@@ -96,7 +96,7 @@ def _asked_keyslots(spec: ImageSpec) -> t.Optional[t.Tuple[int, ...]]:
 
 def _plan_new(spec: ImageSpec, reading: ImageReading) -> Plan:
     made: ImageAction = _import(spec, reading) if spec.source else _create(spec, reading)
-    return [made] + _plan_keyslots(spec, made.apply(ImageState(spec.path)))
+    return [made, *_plan_keyslots(spec, made.apply(ImageState(spec.path)))]
 
 
 def _create(spec: ImageSpec, reading: ImageReading) -> CreateImage:
@@ -213,9 +213,7 @@ def _can_resize(spec: ImageSpec, state: ImageState) -> bool:
     return features.grow if t.cast(int, spec.size) > t.cast(int, state.virtual_size) else features.shrink
 
 
-def _rewrite(
-    spec: ImageSpec, state: ImageState, reading: ImageReading, differences: t.Tuple[str, ...]
-) -> RewriteImage:
+def _rewrite(spec: ImageSpec, state: ImageState, reading: ImageReading, differences: t.Tuple[str, ...]) -> RewriteImage:
     size = t.cast(int, state.virtual_size)
     if _needs_resize(spec, state):
         if t.cast(int, spec.size) < size:
@@ -327,7 +325,9 @@ def _plan_keyslots(spec: ImageSpec, state: ImageState) -> Plan:
     changes = tuple(slot for slot in spec.encryption.keyslots if slot.active != (slot.slot in active))
     if not changes:
         return []
-    action = ChangeKeyslots(spec.path, t.cast(str, spec.format), tuple(sorted(changes, key=lambda s: (not s.active, s.slot))))
+    action = ChangeKeyslots(
+        spec.path, t.cast(str, spec.format), tuple(sorted(changes, key=lambda s: (not s.active, s.slot)))
+    )
     if not action.apply(state).keyslots:
         raise refused(spec, "last_keyslot", "no key would be left", "Keep or add at least one key slot.")
     return [action]

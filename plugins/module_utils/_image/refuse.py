@@ -34,20 +34,20 @@ def refuse_foreign_content(spec: ImageSpec, reading: ImageReading) -> None:
     if reading.signature and spec.format == "raw" and spec.source is None:
         return  # a raw device is its content
     header = reading.header
-    if spec.format == "raw" and reading.detected and not spec.allow_nested_header and header is not None:
-        if header.format == "raw" and reading.record.get("format") != "raw":
-            raise refused(
-                spec,
-                "format_mismatch",
-                "it is declared raw, but its first bytes are those of %s" % ", ".join(reading.detected),
-                "If a guest wrote them into its raw disk, set allow_nested_header to true; else correct format.",
-                {"asked": "raw", "found": list(reading.detected)},
-            )
+    if spec.format == "raw" and _hides_another_format(spec, reading):
+        raise refused(
+            spec,
+            "format_mismatch",
+            "it is declared raw, but its first bytes are those of %s" % ", ".join(reading.detected),
+            "If a guest wrote them into its raw disk, set allow_nested_header to true; else correct format.",
+            {"asked": "raw", "found": list(reading.detected)},
+        )
     if header is None:
         raise refused(
             spec,
             "format_mismatch",
-            "what is there is not %s%s" % (spec.format, ", but %s" % ", ".join(reading.detected) if reading.detected else ""),
+            "what is there is not %s%s"
+            % (spec.format, ", but %s" % ", ".join(reading.detected) if reading.detected else ""),
             "Correct format, or remove the file first.",
             {"asked": spec.format, "found": list(reading.detected)},
         )
@@ -61,6 +61,13 @@ def refuse_foreign_content(spec: ImageSpec, reading: ImageReading) -> None:
             "Use a newer version of this collection.",
             {"unknown_features": list(header.unknown_features)},
         )
+
+
+def _hides_another_format(spec: ImageSpec, reading: ImageReading) -> bool:
+    """Bytes of another format in what is declared raw, unless we made it raw, or the task says that a guest did it."""
+    if spec.allow_nested_header or reading.record.get("format") == "raw":
+        return False
+    return bool(reading.detected) and reading.header is not None and reading.header.format == "raw"
 
 
 def refuse_bad_base(spec: ImageSpec, reading: ImageReading) -> None:

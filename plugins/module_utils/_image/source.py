@@ -81,7 +81,8 @@ def inspect_source(spec: ImageSpec, path: str) -> t.Any:
         raise source_refused(
             spec,
             "format_mismatch",
-            "it is declared %s, but its bytes say %s%s" % (source.format, found, ": " + seen.problem if seen.problem else ""),
+            "it is declared %s, but its bytes say %s%s"
+            % (source.format, found, ": " + seen.problem if seen.problem else ""),
             "Correct source.format.",
             asked=source.format,
             found=list(seen.detected),

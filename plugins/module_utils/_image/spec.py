@@ -3,7 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
 # PRIVATE to the collection: it can change at any time without notice.
-"""What a task asks of one image. Contradictions are refused here; sizes become bytes on the grid that QEMU rounds to."""
+"""What a task asks of one image. Contradictions are refused here; sizes become bytes on the grid that QEMU rounds
+to.
+"""
 
 from __future__ import annotations
 
@@ -119,7 +121,7 @@ class ImageSpec:
         return dict(self.options).get(name)
 
     @classmethod
-    def from_params(cls, params: t.Mapping[str, t.Any]) -> "ImageSpec":
+    def from_params(cls, params: t.Mapping[str, t.Any]) -> ImageSpec:
         """The spec of one item's module options. Raises SpecError."""
         reader = _Reader(params)
         spec = cls(
@@ -275,18 +277,23 @@ def _contradictions(spec: ImageSpec) -> t.Iterator[t.Tuple[str, str]]:
         yield "QEMU cannot make %s images" % spec.format, "Choose another format."
     for problem in _managed_options(spec) + validate_options(spec.format, dict(spec.options)):
         yield "options: %s" % problem, "Correct options."
-    if spec.backing and spec.flatten:
-        yield "both backing and flatten are given", "Set one of them."
-    if spec.backing and not features.backing:
-        yield "the format %s has no backing files" % spec.format, "Use qcow2."
-    if spec.backing and spec.backing.path == spec.path:
-        yield "the image is its own backing file", "Name another base."
-    if spec.source and spec.backing:
-        yield "both source and backing are given", "Import the base first, then make an overlay of it."
+    if spec.backing:
+        yield from _backing_contradictions(spec)
     if spec.repair and spec.repair not in features.repair:
         yield "QEMU has no repair for the format %s" % spec.format, "Leave repair out."
     if spec.compressed and not features.compression:
         yield "the format %s holds no compressed data" % spec.format, "Leave compressed out."
+
+
+def _backing_contradictions(spec: ImageSpec) -> t.Iterator[t.Tuple[str, str]]:
+    if spec.flatten:
+        yield "both backing and flatten are given", "Set one of them."
+    if not FEATURES[str(spec.format)].backing:
+        yield "the format %s has no backing files" % spec.format, "Use qcow2."
+    if spec.backing and spec.backing.path == spec.path:
+        yield "the image is its own backing file", "Name another base."
+    if spec.source:
+        yield "both source and backing are given", "Import the base first, then make an overlay of it."
 
 
 def _managed_options(spec: ImageSpec) -> t.List[str]:

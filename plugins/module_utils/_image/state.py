@@ -3,7 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
 # PRIVATE to the collection: it can change at any time without notice.
-"""What is so: the part of an image that is managed (ImageState), and what was read beside it to decide (ImageReading)."""
+"""What is so: the part of an image that is managed (ImageState), and what was read beside it to decide
+(ImageReading).
+"""
 
 from __future__ import annotations
 
@@ -28,8 +30,8 @@ class Backing:
 class ImageState:
     """What the module manages, no more: measurements (allocated bytes, holders) are readings.
 
-    C(format) None means: no image there. C(options), C(attributes) hold only what the task names. C(virtual_size) in bytes,
-    None when it cannot be known before a download.
+    C(format) None means: no image there. C(options), C(attributes) hold only what the task names. C(virtual_size) in
+    bytes, None when it cannot be known before a download.
     """
 
     path: str

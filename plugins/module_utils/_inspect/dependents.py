@@ -15,8 +15,6 @@ from ansible_collections.platter.qemu.plugins.module_utils._core.errors import E
 from ansible_collections.platter.qemu.plugins.module_utils._inspect.block_use import Identity, identity_of
 from ansible_collections.platter.qemu.plugins.module_utils._tools.files import TEMP_PREFIX
 
-
-
 #: What C(read_backing) answers: the resolved path or paths that an image's header names, or None.
 Named = t.Union[None, str, t.Sequence[str]]
 

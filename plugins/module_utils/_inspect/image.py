@@ -21,7 +21,9 @@ _EDGE = 512
 
 @dataclass(frozen=True)
 class Seen:
-    """One look at a path. C(header) None: not an image of a known format (C(problem) says why, if there is a reason)."""
+    """One look at a path. C(header) None: not an image of a known format (C(problem) says why, if there is a
+    reason).
+    """
 
     facts: FileFacts
     detected: t.Tuple[str, ...]
@@ -33,8 +35,8 @@ class Seen:
 def look_at(path: str, declared: t.Optional[str] = None) -> Seen:
     """Read what is at C(path), opened read-only, shared, and only if it is a regular file or block device.
 
-    The format is what our record says, else C(declared) where the bytes agree, else what the bytes say; raw is never concluded
-    from bytes, only declared or remembered.
+    The format is what our record says, else C(declared) where the bytes agree, else what the bytes say; raw is never
+    concluded from bytes, only declared or remembered.
     """
     facts = file_facts(path)
     if facts.kind not in ("file", "block"):

@@ -25,7 +25,7 @@ _NAMES = ("owner", "group", "mode", "seuser", "serole", "setype", "selevel", "at
 class FileAttributes:
     """Answers what they are and should be, and sets them. C(params) of an item are found by its path."""
 
-    def __init__(self, module: "AnsibleModule", params_by_path: t.Mapping[str, t.Mapping[str, t.Any]]) -> None:
+    def __init__(self, module: AnsibleModule, params_by_path: t.Mapping[str, t.Mapping[str, t.Any]]) -> None:
         self._module = module
         self._params = params_by_path
 

@@ -37,7 +37,7 @@ class Engine(t.Protocol):
         """A state as a result shows it."""
 
 
-def run_module(module: "AnsibleModule", make_engine: t.Callable[["AnsibleModule"], Engine]) -> None:
+def run_module(module: AnsibleModule, make_engine: t.Callable[[AnsibleModule], Engine]) -> None:
     """Run the loop and end the module with its result."""
     try:
         engine = make_engine(module)
@@ -95,7 +95,7 @@ def _report(engine: Engine, items: t.List[Item], single: bool) -> t.Dict[str, t.
 
 def _list_failure(engine: Engine, failed: t.List[t.Dict[str, t.Any]], total: int) -> t.Dict[str, t.Any]:
     first = failed[0]
-    facts = {key: first[key] for key in ("reason", "evidence", "path") if key in first}
+    facts: t.Dict[str, t.Any] = {key: first[key] for key in ("reason", "evidence", "path") if key in first}
     others = " (and %d more of %d %s)" % (len(failed) - 1, total, engine.nouns) if len(failed) > 1 else ""
     return dict(facts, failed=True, msg=first["msg"] + others)
 

@@ -18,7 +18,7 @@ if t.TYPE_CHECKING:
     from ansible.module_utils.basic import AnsibleModule
 
 
-def with_secret_files(module: "AnsibleModule", params: t.Dict[str, t.Any]) -> t.Dict[str, t.Any]:
+def with_secret_files(module: AnsibleModule, params: t.Dict[str, t.Any]) -> t.Dict[str, t.Any]:
     """C(params) of one image with every secret given as text replaced by the path of a file that holds it."""
     encryption = params.get("encryption")
     if not encryption:
@@ -29,7 +29,7 @@ def with_secret_files(module: "AnsibleModule", params: t.Dict[str, t.Any]) -> t.
 
 
 def _replaced(
-    module: "AnsibleModule", params: t.Mapping[str, t.Any], given: t.Mapping[str, t.Any], name: str
+    module: AnsibleModule, params: t.Mapping[str, t.Any], given: t.Mapping[str, t.Any], name: str
 ) -> t.Dict[str, t.Any]:
     given = dict(given)
     text = given.pop(name, None)

@@ -57,7 +57,15 @@ def file_facts(path: str) -> FileFacts:
     kind = next((name for test, name in _KINDS if test(seen.st_mode)), "special file")
     length = seen.st_size if kind != "block" else _device_length(path)
     return FileFacts(
-        path, kind, seen.st_dev, seen.st_ino, length, seen.st_blocks * 512, seen.st_mtime_ns, seen.st_nlink, seen.st_mode
+        path,
+        kind,
+        seen.st_dev,
+        seen.st_ino,
+        length,
+        seen.st_blocks * 512,
+        seen.st_mtime_ns,
+        seen.st_nlink,
+        seen.st_mode,
     )
 
 
@@ -78,7 +86,7 @@ class FileReader:
         self.path = path
         self.length = os.lseek(self._descriptor, 0, os.SEEK_END)
 
-    def __enter__(self) -> "FileReader":
+    def __enter__(self) -> FileReader:
         return self
 
     def __exit__(self, *_unused: t.Any) -> None:
@@ -123,11 +131,13 @@ class BuildDirectory:
         #: the image being built, under its final base name
         self.path = os.path.join(self.directory, os.path.basename(path))
 
-    def __enter__(self) -> "BuildDirectory":
+    def __enter__(self) -> BuildDirectory:
         try:
             os.mkdir(self.directory, 0o700)
         except OSError as exc:
-            raise EngineError("nothing can be made in %s: %s" % (os.path.dirname(self.directory), exc.strerror)) from exc
+            raise EngineError(
+                "nothing can be made in %s: %s" % (os.path.dirname(self.directory), exc.strerror)
+            ) from exc
         return self
 
     def __exit__(self, *_unused: t.Any) -> None:

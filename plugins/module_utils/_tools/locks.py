@@ -5,8 +5,8 @@
 # PRIVATE to the collection: it can change at any time without notice.
 """Our own lock: one writer per image on this host, from the first look to the last fsync.
 
-All locks are bytes of one file, taken as open-file-description locks (fcntl(2), Linux 3.15): any number of images costs one
-descriptor, a crash leaves nothing stale, and a program that inherits the descriptor keeps them while it still writes.
+All locks are bytes of one file, taken as open-file-description locks (fcntl(2), Linux 3.15): any number of images costs
+one descriptor, a crash leaves nothing stale, and a program that inherits the descriptor keeps them while it writes.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ class ImageLocks:
     """A context that holds locks: C(exclusive) for paths that may change, C(shared) for bases that must not change."""
 
     def __init__(self, exclusive: t.Iterable[str], shared: t.Iterable[str] = (), timeout: float = 30.0) -> None:
-        kinds = {path: fcntl.F_RDLCK for path in shared}
-        kinds.update({path: fcntl.F_WRLCK for path in exclusive})
+        kinds = dict.fromkeys(shared, fcntl.F_RDLCK)
+        kinds.update(dict.fromkeys(exclusive, fcntl.F_WRLCK))
         self._wanted = sorted((_offset(path), kind, path) for path, kind in kinds.items())
         self._timeout = timeout
         self.descriptor = -1
 
-    def __enter__(self) -> "ImageLocks":
+    def __enter__(self) -> ImageLocks:
         self.descriptor = _open_lock_file()
         deadline = time.monotonic() + self._timeout
         try:

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -24,7 +25,11 @@ from ansible_collections.platter.qemu.plugins.module_utils._core.errors import (
 #: C(command) in, (exit status, standard output, standard error) out
 RunCommand = t.Callable[..., t.Tuple[int, str, str]]
 
-_LOCK_MESSAGES = ('Failed to get "write" lock', 'Failed to get shared "write" lock', 'Failed to get "consistent read" lock')
+_LOCK_MESSAGES = (
+    'Failed to get "write" lock',
+    'Failed to get shared "write" lock',
+    'Failed to get "consistent read" lock',
+)
 
 
 @dataclass(frozen=True)
@@ -47,7 +52,8 @@ class Limits:
             "--nofile=%d" % self.open_files,
             "--core=0",
             "--",
-        ] + list(argv)
+            *argv,
+        ]
 
 
 #: for programs that only inspect
@@ -70,7 +76,9 @@ class Runner:
         timeout: t.Optional[float] = None,
         cwd: t.Optional[str] = None,
     ) -> t.Tuple[int, str, str]:
-        """Run C(argv) to its end; the whole process group is killed after C(timeout) seconds (then ToolTimeoutError)."""
+        """Run C(argv) to its end; the whole process group is killed after C(timeout) seconds (then
+        ToolTimeoutError).
+        """
         self.commands.append(list(argv))
         started = self._start(limits.wrap(argv) if limits and shutil.which("prlimit") else list(argv), cwd)
         try:
@@ -83,7 +91,7 @@ class Runner:
             raise
         return started.returncode, _text(stdout), _text(stderr)
 
-    def _start(self, argv: t.Sequence[str], cwd: t.Optional[str]) -> "subprocess.Popen[bytes]":
+    def _start(self, argv: t.Sequence[str], cwd: t.Optional[str]) -> subprocess.Popen[bytes]:
         try:
             return subprocess.Popen(
                 _dying_with_parent(argv),
@@ -105,11 +113,9 @@ def _dying_with_parent(argv: t.Sequence[str]) -> t.List[str]:
     return [setpriv, "--pdeathsig", "KILL", "--", *argv] if setpriv else list(argv)
 
 
-def _kill_group(process: "subprocess.Popen[bytes]") -> None:
-    try:
+def _kill_group(process: subprocess.Popen[bytes]) -> None:
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
     process.wait()
 
 
@@ -117,7 +123,9 @@ def _text(data: bytes) -> str:
     return data.decode("utf-8", "surrogateescape")
 
 
-def run(run_command: RunCommand, argv: t.Sequence[str], *, ok: t.Sequence[int] = (0,), **how: t.Any) -> t.Tuple[int, str]:
+def run(
+    run_command: RunCommand, argv: t.Sequence[str], *, ok: t.Sequence[int] = (0,), **how: t.Any
+) -> t.Tuple[int, str]:
     """Run and return (exit status, standard output); any status outside C(ok) raises ToolError or ImageLockedError."""
     rc, stdout, stderr = run_command(list(argv), **how)
     if rc in ok:

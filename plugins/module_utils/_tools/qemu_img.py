@@ -3,7 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
 # PRIVATE to the collection: it can change at any time without notice.
-"""qemu-img(1): one method per subcommand. It decides nothing, never probes a format, and names the driver of every image."""
+"""qemu-img(1): one method per subcommand. It decides nothing, never probes a format, and names the driver of every
+image.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ def image_node(format_name: str, protocol: Node, secret: t.Optional[str] = None)
 
 
 def json_filename(node: Node) -> str:
-    """A node as a file name. Unlike an option string it needs no escaping of commas and cannot be read as a protocol."""
+    """A node as a file name. Unlike an option string it needs no escaping of commas and cannot be read as a
+    protocol.
+    """
     return "json:" + json.dumps(node, sort_keys=True)
 
 
@@ -86,7 +90,7 @@ class QemuImg:
         """Copy the guest's view of C(source) to C(path).
 
         C(parallel): out of order with 16 coroutines (qemu-img's most), which pays with compression.
-        C(direct)/C(direct_source): without the page cache. C(existing): C(path) exists and is written in place (a device).
+        C(direct)/C(direct_source): without the page cache. C(existing): C(path) is there and is written in place.
         """
         rest = ["-q", "-O", format_name]
         rest += ["-c"] if compressed else []
@@ -130,7 +134,9 @@ class QemuImg:
         rest = rest + ["-b", backing] + (["-F", backing_format] if backing else [])
         run(self._run_command, self._argv("rebase", *rest, json_filename(image)))
 
-    def check(self, image: Node, *, repair: str = "", secrets: t.Iterable[t.Tuple[str, str]] = ()) -> t.Dict[str, t.Any]:
+    def check(
+        self, image: Node, *, repair: str = "", secrets: t.Iterable[t.Tuple[str, str]] = ()
+    ) -> t.Dict[str, t.Any]:
         """The check report as qemu-img's JSON. C(repair): leaks or all.
 
         Exit status 2 (corruptions) and 3 (leaks) come with a report all the same (qemu-img(1)).
@@ -171,7 +177,9 @@ def _loads(argv: t.Sequence[str], stdout: str) -> t.Any:
     try:
         return json.loads(stdout)
     except ValueError as exc:
-        raise ToolOutputError("%s printed no JSON: %s" % (" ".join(argv[:2]), exc), cmd=list(argv), stdout=stdout) from exc
+        raise ToolOutputError(
+            "%s printed no JSON: %s" % (" ".join(argv[:2]), exc), cmd=list(argv), stdout=stdout
+        ) from exc
 
 
 def _parsed(argv: t.Sequence[str], stdout: str) -> t.Dict[str, t.Any]:

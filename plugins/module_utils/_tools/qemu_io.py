@@ -23,7 +23,9 @@ _BUDGET = 4 << 20
 class GuestView:
     """A ByteSource over the guest's view of an image in any format."""
 
-    def __init__(self, run_command: RunCommand, node: t.Mapping[str, t.Any], length: int, binary: str = "qemu-io") -> None:
+    def __init__(
+        self, run_command: RunCommand, node: t.Mapping[str, t.Any], length: int, binary: str = "qemu-io"
+    ) -> None:
         self._run_command = run_command
         self._filename = "json:" + json.dumps(node, sort_keys=True)
         self._binary = binary

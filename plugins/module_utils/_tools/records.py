@@ -3,10 +3,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
 # PRIVATE to the collection: it can change at any time without notice.
-"""Where facts are remembered that QEMU cannot report back: an extended attribute, or a sidecar file where there are none."""
+"""Where facts are remembered that QEMU cannot report back: an extended attribute, or a sidecar file where there are
+none.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -53,8 +56,8 @@ def _read_sidecar(path: str) -> t.Dict[str, t.Any]:
 def write_record(built: str, record: t.Mapping[str, t.Any], final: t.Optional[str] = None) -> None:
     """Remember C(record) for the file at C(built), which will be renamed to C(final) (default: stays).
 
-    A sidecar is written beside C(final) before the rename and keeps the old file's entry, so that a crash at any point leaves
-    the file that is there described by its own entry.
+    A sidecar is written beside C(final) before the rename and keeps the old file's entry, so that a crash at any point
+    leaves the file that is there described by its own entry.
     """
     text = json.dumps(record, sort_keys=True)
     try:
@@ -81,7 +84,5 @@ def _write_sidecar(built: str, record: t.Mapping[str, t.Any], final: str) -> Non
 
 def remove_record(path: str) -> None:
     """Forget what a sidecar says of C(path) (an attribute goes with its file)."""
-    try:
+    with contextlib.suppress(FileNotFoundError):
         os.unlink(sidecar_path(path))
-    except FileNotFoundError:
-        pass

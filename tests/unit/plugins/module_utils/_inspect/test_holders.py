@@ -14,7 +14,10 @@ from ansible_collections.platter.qemu.plugins.module_utils._inspect.holders impo
     ("holder", "text"),
     [
         (Holder("process", 1234, "qemu-nbd", True), "process 1234 (qemu-nbd), open for writing"),
-        (Holder("process", 7, "cat", False, "through /dev/loop0"), "process 7 (cat), open for reading, through /dev/loop0"),
+        (
+            Holder("process", 7, "cat", False, "through /dev/loop0"),
+            "process 7 (cat), open for reading, through /dev/loop0",
+        ),
         (Holder("mount", None, "/srv", None, "ext4"), "mount /srv, ext4"),
     ],
 )

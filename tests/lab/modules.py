@@ -1,0 +1,46 @@
+"""Runs a module of the collection as Ansible does, in this process or as a process of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import io
+import json
+import subprocess
+import sys
+import typing as t
+
+from ansible.module_utils.testing import patch_module_args
+
+MODULES = "ansible_collections.platter.qemu.plugins.modules."
+
+
+def call(name: str, *, check: bool = False, **options: t.Any) -> dict[str, t.Any]:
+    """The result of module C(name), a failed one too."""
+    module = importlib.import_module(MODULES + name)
+    printed = io.StringIO()
+    arguments = dict(options, _ansible_check_mode=check, _ansible_diff=True)
+    with patch_module_args(arguments), contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
+        module.main()
+    return dict(json.loads(printed.getvalue().splitlines()[-1]))
+
+
+def process(name: str, **options: t.Any) -> subprocess.Popen[str]:
+    """Module C(name) begun as a process in its own session; its result is the last line that it prints."""
+    check = options.pop("check", False)
+    arguments = json.dumps(dict(options, _ansible_check_mode=check))
+    code = "from ansible_collections.platter.qemu.tests.lab.modules import main; main()"
+    paths = [path for path in sys.path if path]
+    return subprocess.Popen(
+        [sys.executable, "-c", f"import sys; sys.path[:0] = {paths!r}; {code}", name, arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def main() -> None:
+    """In the child of C(process)."""
+    with patch_module_args(json.loads(sys.argv[2])):
+        importlib.import_module(MODULES + sys.argv[1]).main()
