@@ -28,513 +28,6 @@ requirements:
   - QEMU 5.2 or later (C(qemu-img), for shrinking also C(qemu-io))
   - Linux 3.15 or later, util-linux
 options:
-  path: &path
-    description:
-      - The image, an absolute path of a file or block device. A symbolic link is followed.
-      - A fixed part of the name of our temporary files is C(.platter-tmp.); they are removed by the next run for the
-        same image.
-    type: raw
-    aliases: [dest, name]
-  state: &state
-    description:
-      - V(present) - the image is as described; what is not described is left alone.
-      - V(absent) - there is no image; all members of a split image are removed.
-    type: str
-    choices: [present, absent]
-    default: present
-  format: &format
-    description:
-      - The format of the image. Needed for everything but O(state=absent), as a format is never guessed for a write.
-    type: str
-    choices: [raw, qcow, qcow2, qed, vdi, vmdk, vhdx, vpc, parallels, luks]
-  size: &size
-    description:
-      - The virtual size, in bytes or with a unit; C(K M G T P E), with or without C(iB) or C(B), are powers of 1024.
-      - A larger size grows the image. A smaller one needs O(allow_shrink).
-      - Formats round it up, to 512 bytes or (C(vpc)) to a disk geometry; the rounded size counts as equal.
-      - Without it a new overlay takes the size of its backing file, and an import that of its source.
-    type: str
-  max_virtual_size: &max_virtual_size
-    description:
-      - Refuse an image with a larger virtual size.
-      - A source that is not trusted has a limit of 1 TiB when this is not set.
-    type: str
-  options: &options
-    description:
-      - Options of the format and of the file, as C(qemu-img create -o) has them, with C(_) for C(-) and C(.).
-      - On an image that is there, what C(qemu-img amend) can change is amended and the data is not touched; anything
-        else needs O(allow_rewrite). What neither QEMU nor our own record can tell of an image is taken as right, and
-        named in RV(unprovable_options).
-    type: dict
-    suboptions:
-      preallocation:
-        description:
-          - What is allocated at creation - nothing, the metadata, or all of it (by fallocate, or by writing zeroes).
-          - For raw, qcow2, luks.
-        type: str
-        choices: [falloc, full, metadata, 'off']
-      nocow:
-        description:
-          - Turn copy-on-write off for the file, on Btrfs.
-          - For any format.
-        type: bool
-      extent_size_hint:
-        description:
-          - The extent size hint of the file, on XFS.
-          - For any format.
-        type: str
-      encrypt_format:
-        description:
-          - Encrypt.
-          - For qcow, qcow2.
-        type: str
-        choices: [aes, luks]
-      compat:
-        description:
-          - The version of the format.
-          - For qcow2.
-        type: str
-        choices: ['0.10', '1.1']
-      cluster_size:
-        description:
-          - The size of a cluster.
-          - For qcow2, qed, parallels.
-        type: str
-      lazy_refcounts:
-        description:
-          - Write reference counts later.
-          - For qcow2.
-        type: bool
-      refcount_bits:
-        description:
-          - The bits of a reference count.
-          - For qcow2.
-        type: int
-      extended_l2:
-        description:
-          - Allocate 32 subclusters in a cluster.
-          - For qcow2.
-        type: bool
-      compression_type:
-        description:
-          - How compressed clusters are compressed.
-          - For qcow2.
-        type: str
-        choices: [zlib, zstd]
-      data_file:
-        description:
-          - The file that holds the data, beside the metadata.
-          - For qcow2.
-        type: str
-      data_file_raw:
-        description:
-          - Keep the data file readable as raw.
-          - For qcow2.
-        type: bool
-      encrypt_cipher_alg:
-        description:
-          - The cipher.
-          - For qcow2.
-        type: str
-        choices:
-          - aes-128
-          - aes-192
-          - aes-256
-          - cast5-128
-          - serpent-128
-          - serpent-192
-          - serpent-256
-          - twofish-128
-          - twofish-192
-          - twofish-256
-      encrypt_cipher_mode:
-        description:
-          - The cipher's mode.
-          - For qcow2.
-        type: str
-        choices: [cbc, ctr, ecb, xts]
-      encrypt_ivgen_alg:
-        description:
-          - The generator of the IVs.
-          - For qcow2.
-        type: str
-        choices: [essiv, plain, plain64]
-      encrypt_ivgen_hash_alg:
-        description:
-          - The hash of an essiv generator.
-          - For qcow2.
-        type: str
-        choices: [md5, ripemd160, sha1, sha224, sha256, sha384, sha512]
-      encrypt_hash_alg:
-        description:
-          - The hash of PBKDF2.
-          - For qcow2.
-        type: str
-        choices: [md5, ripemd160, sha1, sha224, sha256, sha384, sha512]
-      encrypt_iter_time:
-        description:
-          - The milliseconds that unlocking shall take.
-          - For qcow2.
-        type: int
-      table_size:
-        description:
-          - The clusters of an L1 or L2 table.
-          - For qed.
-        type: str
-      static:
-        description:
-          - Allocate all blocks.
-          - For vdi.
-        type: bool
-      subformat:
-        description:
-          - One file or several, sparse or flat.
-          - For vmdk, vhdx, vpc.
-        type: str
-        choices:
-          - dynamic
-          - fixed
-          - monolithicFlat
-          - monolithicSparse
-          - streamOptimized
-          - twoGbMaxExtentFlat
-          - twoGbMaxExtentSparse
-      adapter_type:
-        description:
-          - The virtual adapter.
-          - For vmdk.
-        type: str
-        choices: [buslogic, ide, legacyESX, lsilogic]
-      hwversion:
-        description:
-          - The virtual hardware version.
-          - For vmdk.
-        type: str
-      toolsversion:
-        description:
-          - The guest tools' version.
-          - For vmdk.
-        type: str
-      compat6:
-        description:
-          - Hardware version 6; QEMU's old word.
-          - For vmdk.
-        type: bool
-      zeroed_grain:
-        description:
-          - Mark zeroes in the grain table.
-          - For vmdk.
-        type: bool
-      block_size:
-        description:
-          - The size of a block; 0 lets QEMU choose by size.
-          - For vhdx.
-        type: str
-      log_size:
-        description:
-          - The size of the log, whole MiB.
-          - For vhdx.
-        type: str
-      block_state_zero:
-        description:
-          - Mark new blocks as zero.
-          - For vhdx.
-        type: bool
-      force_size:
-        description:
-          - The exact size, not the next CHS geometry.
-          - For vpc.
-        type: bool
-      cipher_alg:
-        description:
-          - The cipher.
-          - For luks.
-        type: str
-        choices:
-          - aes-128
-          - aes-192
-          - aes-256
-          - cast5-128
-          - serpent-128
-          - serpent-192
-          - serpent-256
-          - twofish-128
-          - twofish-192
-          - twofish-256
-      cipher_mode:
-        description:
-          - The cipher's mode.
-          - For luks.
-        type: str
-        choices: [cbc, ctr, ecb, xts]
-      ivgen_alg:
-        description:
-          - The generator of the IVs.
-          - For luks.
-        type: str
-        choices: [essiv, plain, plain64]
-      ivgen_hash_alg:
-        description:
-          - The hash of an essiv generator.
-          - For luks.
-        type: str
-        choices: [md5, ripemd160, sha1, sha224, sha256, sha384, sha512]
-      hash_alg:
-        description:
-          - The hash of PBKDF2.
-          - For luks.
-        type: str
-        choices: [md5, ripemd160, sha1, sha224, sha256, sha384, sha512]
-      iter_time:
-        description:
-          - The milliseconds that unlocking shall take.
-          - For luks.
-        type: int
-  backing: &backing
-    description:
-      - The backing file that makes the image an overlay. The base is never written to.
-      - Another base than the present one rebases the overlay, keeping what the guest sees.
-    type: dict
-    suboptions:
-      path:
-        description:
-          - The base, an absolute path. A symbolic link is resolved before it is recorded, so that switching the link
-            later does not change what is under the overlay.
-        type: str
-        required: true
-      format:
-        description:
-          - The format of the base, which is recorded in the overlay.
-        type: str
-        choices: [raw, qcow, qcow2, qed, vdi, vmdk, vhdx, vpc, parallels, luks]
-        required: true
-      relative:
-        description:
-          - Record the path relative to the directory of the overlay, so that both can be moved together.
-        type: bool
-        default: false
-      rebase:
-        description:
-          - V(safe) - rebasing copies whatever differs between the bases, so that the guest sees the same.
-          - V(unsafe) - only the reference is changed; right only if the new base has the very content of the old one.
-        type: str
-        choices: [safe, unsafe]
-        default: safe
-      accept_changed:
-        description:
-          - Accept that the base has changed since the overlay was made, which is refused otherwise.
-        type: bool
-        default: false
-  flatten: &flatten
-    description:
-      - Copy into the image what it takes from its backing file, so that it stands for itself.
-    type: bool
-    default: false
-  source: &source
-    description:
-      - Where the content of a new image comes from. It is fetched, verified, inspected, converted if need be, and
-        published whole.
-    type: dict
-    suboptions:
-      path:
-        description:
-          - A file or block device on this host, or a place QEMU reads - an URI (C(nbd://), C(nbd+unix://), C(ssh://))
-            or a blockdev dict.
-        type: raw
-      url:
-        description:
-          - An C(http://) or C(https://) URL that is fetched by the module. An interrupted transfer is resumed.
-        type: str
-      format:
-        description:
-          - The format of the source.
-        type: str
-        choices: [raw, qcow, qcow2, qed, vdi, vmdk, vhdx, vpc, parallels, luks]
-        required: true
-      checksum:
-        description:
-          - C(algorithm:hex), or C(algorithm:URL) of a file with checksums, over the bytes as they are fetched.
-        type: str
-      compression:
-        description:
-          - How the source is packed. V(auto) looks at its first bytes.
-        type: str
-        choices: [auto, none, gzip, bzip2, xz, zstd]
-        default: auto
-      trusted:
-        description:
-          - Read other files that the source refers to (backing files, data files, extents), and formats that are
-            seldom checked.
-          - Otherwise the source is read by a small parser of our own first, and refused if it refers to anything but
-            itself.
-        type: bool
-        default: false
-      headers:
-        description:
-          - Further HTTP headers.
-        type: dict
-      username:
-        description:
-          - User name for HTTP basic authentication.
-        type: str
-      password:
-        description:
-          - Password for HTTP basic authentication. It is never sent to another host than that of O(source.url).
-        type: str
-      validate_certs:
-        description:
-          - Verify the server's certificate.
-        type: bool
-        default: true
-      ca_path:
-        description:
-          - A file of CA certificates to verify with instead of the system's.
-        type: path
-      timeout:
-        description:
-          - Seconds without any answer after which the server is given up.
-        type: int
-        default: 30
-  source_policy: &source_policy
-    description:
-      - V(if_absent) - an image that is there is not imported again.
-      - V(if_changed) - it is replaced when the source has changed since - another checksum, or (without one) another
-        length or time, or another C(ETag) of the server. What the guest has written is lost then.
-    type: str
-    choices: [if_absent, if_changed]
-    default: if_absent
-  compressed: &compressed
-    description:
-      - Compress the data on import and rewrite. In qcow2 by zstd, which QEMU reads since 5.1, unless
-        C(options.compression_type) says otherwise.
-    type: bool
-    default: false
-  encryption: &encryption
-    description:
-      - The secret of an encrypted image (O(format=luks), or qcow2 with C(options.encrypt_format)), and its key slots.
-    type: dict
-    suboptions:
-      secret:
-        description:
-          - The secret that opens the image. It reaches QEMU as a private file only.
-        type: str
-      secret_file:
-        description:
-          - A file on this host that holds the secret, readable by its owner only. A newline at its end is part of the
-            secret.
-        type: path
-      keyslots:
-        description:
-          - LUKS key slots as they should be; others are left alone.
-        type: list
-        elements: dict
-        suboptions:
-          slot:
-            description:
-              - The number of the slot.
-            type: int
-            required: true
-          state:
-            description:
-              - Whether it holds a key.
-            type: str
-            choices: [present, absent]
-            default: present
-          new_secret:
-            description:
-              - The secret it gets when it is empty.
-            type: str
-          new_secret_file:
-            description:
-              - A file on this host that holds that secret.
-            type: path
-  repair: &repair
-    description:
-      - Check the image on every run and repair what is found.
-      - V(leaks) - only give back space that nothing uses.
-      - V(all) - also repair corruptions, in a copy; the damaged file is kept (RV(backup_file)).
-    type: str
-    choices: [leaks, all]
-  allow_shrink: &allow_shrink
-    description:
-      - Agree to a smaller size. Still refused while partitions, a file system or data reach beyond the new end.
-    type: bool
-    default: false
-  discard_data: &discard_data
-    description:
-      - Agree to losing what lies beyond the new end.
-    type: bool
-    default: false
-  allow_rewrite: &allow_rewrite
-    description:
-      - Agree to copying the image into a new file where it differs in what cannot be changed in place (another
-        format, another cluster size). The copy is compared with the image before it takes its name. Internal
-        snapshots and bitmaps are lost.
-    type: bool
-    default: false
-  allow_nested_header: &allow_nested_header
-    description:
-      - Agree that a raw image begins with the signature of another format, as a guest may have written it into its
-        disk.
-    type: bool
-    default: false
-  on_in_use: &on_in_use
-    description:
-      - What to do when an image that has to be changed is in use (by QEMU, an export, a loop device, a mount, any
-        process).
-      - V(fail) - refuse. V(skip) - leave it, with a warning. V(wait) - wait O(wait_timeout) seconds, then refuse.
-    type: str
-    choices: [fail, skip, wait]
-    default: fail
-  wait_timeout: &wait_timeout
-    description:
-      - Seconds to wait with O(on_in_use=wait).
-    type: int
-    default: 60
-  overlay_directories: &overlay_directories
-    description:
-      - Further directories in which overlays of the image may lie. Its own directory and those of all images of the
-        task are always looked through before a base is changed or removed.
-    type: list
-    elements: path
-  backup: &backup
-    description:
-      - Keep the file that is replaced or removed under a dated name (RV(backup_file)).
-    type: bool
-    default: false
-  owner: &owner
-    description:
-      - The owner of the image and its member files.
-    type: str
-  group: &group
-    description:
-      - The group of the image and its member files.
-    type: str
-  mode: &mode
-    description:
-      - The permissions, as in M(ansible.builtin.file). A new image has V(0600) when this is not set.
-    type: raw
-  seuser: &seuser
-    description:
-      - The user part of the SELinux context.
-    type: str
-  serole: &serole
-    description:
-      - The role part of the SELinux context.
-    type: str
-  setype: &setype
-    description:
-      - The type part of the SELinux context.
-    type: str
-  selevel: &selevel
-    description:
-      - The level part of the SELinux context.
-    type: str
-  attributes: &attributes
-    description:
-      - File attributes as in M(ansible.builtin.file).
-    type: str
-    aliases: [attr]
   images:
     description:
       - Many images in one task, instead of O(path). Each entry takes the same options; what an entry leaves unset is
@@ -543,57 +36,558 @@ options:
     type: list
     elements: dict
     suboptions:
-      path: *path
-      state:
-        <<: *state
-        default: null
-      format: *format
-      size: *size
-      max_virtual_size: *max_virtual_size
-      options: *options
-      backing: *backing
-      flatten:
-        <<: *flatten
-        default: null
-      source: *source
-      source_policy:
-        <<: *source_policy
-        default: null
-      compressed:
-        <<: *compressed
-        default: null
-      encryption: *encryption
-      repair: *repair
-      allow_shrink:
-        <<: *allow_shrink
-        default: null
-      discard_data:
-        <<: *discard_data
-        default: null
-      allow_rewrite:
-        <<: *allow_rewrite
-        default: null
-      allow_nested_header:
-        <<: *allow_nested_header
-        default: null
-      on_in_use:
-        <<: *on_in_use
-        default: null
-      wait_timeout:
-        <<: *wait_timeout
-        default: null
-      overlay_directories: *overlay_directories
-      backup:
-        <<: *backup
-        default: null
-      owner: *owner
-      group: *group
-      mode: *mode
-      seuser: *seuser
-      serole: *serole
-      setype: *setype
-      selevel: *selevel
-      attributes: *attributes
+      path: &path
+        description:
+          - The image, an absolute path of a file or block device. A symbolic link is followed.
+          - A fixed part of the name of our temporary files is C(.platter-tmp.); they are removed by the next run for
+            the same image.
+        type: raw
+        aliases: [dest, name]
+      state: &state
+        description:
+          - V(present) - the image is as described; what is not described is left alone.
+          - V(absent) - there is no image; all members of a split image are removed.
+        type: str
+        choices: [present, absent]
+      format: &format
+        description:
+          - The format of the image. Needed for everything but O(state=absent), as a format is never guessed for a
+            write.
+        type: str
+        choices: [raw, qcow, qcow2, qed, vdi, vmdk, vhdx, vpc, parallels, luks]
+      size: &size
+        description:
+          - The virtual size, in bytes or with a unit; C(K M G T P E), with or without C(iB) or C(B), are powers of
+            1024.
+          - A larger size grows the image. A smaller one needs O(allow_shrink).
+          - Formats round it up, to 512 bytes or (C(vpc)) to a disk geometry; the rounded size counts as equal.
+          - Without it a new overlay takes the size of its backing file, and an import that of its source.
+        type: str
+      max_virtual_size: &max_virtual_size
+        description:
+          - Refuse an image with a larger virtual size.
+          - A source that is not trusted has a limit of 1 TiB when this is not set.
+        type: str
+      options: &options
+        description:
+          - Options of the format and of the file, as C(qemu-img create -o) has them, with C(_) for C(-) and C(.).
+          - On an image that is there, what C(qemu-img amend) can change is amended and the data is not touched;
+            anything else needs O(allow_rewrite). What neither QEMU nor our own record can tell of an image is taken
+            as right, and named in RV(unprovable_options).
+        type: dict
+        suboptions:
+          preallocation:
+            description:
+              - What is allocated at creation - nothing, the metadata, or all of it (by fallocate, or by writing
+                zeroes).
+              - For raw, qcow2, luks.
+            type: str
+            choices: [falloc, full, metadata, 'off']
+          nocow:
+            description:
+              - Turn copy-on-write off for the file, on Btrfs.
+              - For any format.
+            type: bool
+          extent_size_hint:
+            description:
+              - The extent size hint of the file, on XFS.
+              - For any format.
+            type: str
+          encrypt_format:
+            description:
+              - Encrypt.
+              - For qcow, qcow2.
+            type: str
+            choices: [aes, luks]
+          compat:
+            description:
+              - The version of the format.
+              - For qcow2.
+            type: str
+            choices: ['0.10', '1.1']
+          cluster_size:
+            description:
+              - The size of a cluster.
+              - For qcow2, qed, parallels.
+            type: str
+          lazy_refcounts:
+            description:
+              - Write reference counts later.
+              - For qcow2.
+            type: bool
+          refcount_bits:
+            description:
+              - The bits of a reference count.
+              - For qcow2.
+            type: int
+          extended_l2:
+            description:
+              - Allocate 32 subclusters in a cluster.
+              - For qcow2.
+            type: bool
+          compression_type:
+            description:
+              - How compressed clusters are compressed.
+              - For qcow2.
+            type: str
+            choices: [zlib, zstd]
+          data_file:
+            description:
+              - The file that holds the data, beside the metadata.
+              - For qcow2.
+            type: str
+          data_file_raw:
+            description:
+              - Keep the data file readable as raw.
+              - For qcow2.
+            type: bool
+          encrypt_cipher_alg:
+            description:
+              - The cipher.
+              - For qcow2.
+            type: str
+            choices:
+              - aes-128
+              - aes-192
+              - aes-256
+              - cast5-128
+              - serpent-128
+              - serpent-192
+              - serpent-256
+              - twofish-128
+              - twofish-192
+              - twofish-256
+          encrypt_cipher_mode:
+            description:
+              - The cipher's mode.
+              - For qcow2.
+            type: str
+            choices: [cbc, ctr, ecb, xts]
+          encrypt_ivgen_alg:
+            description:
+              - The generator of the IVs.
+              - For qcow2.
+            type: str
+            choices: [essiv, plain, plain64]
+          encrypt_ivgen_hash_alg:
+            description:
+              - The hash of an essiv generator.
+              - For qcow2.
+            type: str
+            choices: [md5, ripemd160, sha1, sha224, sha256, sha384, sha512]
+          encrypt_hash_alg:
+            description:
+              - The hash of PBKDF2.
+              - For qcow2.
+            type: str
+            choices: [md5, ripemd160, sha1, sha224, sha256, sha384, sha512]
+          encrypt_iter_time:
+            description:
+              - The milliseconds that unlocking shall take.
+              - For qcow2.
+            type: int
+          table_size:
+            description:
+              - The clusters of an L1 or L2 table.
+              - For qed.
+            type: str
+          static:
+            description:
+              - Allocate all blocks.
+              - For vdi.
+            type: bool
+          subformat:
+            description:
+              - One file or several, sparse or flat.
+              - For vmdk, vhdx, vpc.
+            type: str
+            choices:
+              - dynamic
+              - fixed
+              - monolithicFlat
+              - monolithicSparse
+              - streamOptimized
+              - twoGbMaxExtentFlat
+              - twoGbMaxExtentSparse
+          adapter_type:
+            description:
+              - The virtual adapter.
+              - For vmdk.
+            type: str
+            choices: [buslogic, ide, legacyESX, lsilogic]
+          hwversion:
+            description:
+              - The virtual hardware version.
+              - For vmdk.
+            type: str
+          toolsversion:
+            description:
+              - The guest tools' version.
+              - For vmdk.
+            type: str
+          compat6:
+            description:
+              - Hardware version 6; QEMU's old word.
+              - For vmdk.
+            type: bool
+          zeroed_grain:
+            description:
+              - Mark zeroes in the grain table.
+              - For vmdk.
+            type: bool
+          block_size:
+            description:
+              - The size of a block; 0 lets QEMU choose by size.
+              - For vhdx.
+            type: str
+          log_size:
+            description:
+              - The size of the log, whole MiB.
+              - For vhdx.
+            type: str
+          block_state_zero:
+            description:
+              - Mark new blocks as zero.
+              - For vhdx.
+            type: bool
+          force_size:
+            description:
+              - The exact size, not the next CHS geometry.
+              - For vpc.
+            type: bool
+          cipher_alg:
+            description:
+              - The cipher.
+              - For luks.
+            type: str
+            choices:
+              - aes-128
+              - aes-192
+              - aes-256
+              - cast5-128
+              - serpent-128
+              - serpent-192
+              - serpent-256
+              - twofish-128
+              - twofish-192
+              - twofish-256
+          cipher_mode:
+            description:
+              - The cipher's mode.
+              - For luks.
+            type: str
+            choices: [cbc, ctr, ecb, xts]
+          ivgen_alg:
+            description:
+              - The generator of the IVs.
+              - For luks.
+            type: str
+            choices: [essiv, plain, plain64]
+          ivgen_hash_alg:
+            description:
+              - The hash of an essiv generator.
+              - For luks.
+            type: str
+            choices: [md5, ripemd160, sha1, sha224, sha256, sha384, sha512]
+          hash_alg:
+            description:
+              - The hash of PBKDF2.
+              - For luks.
+            type: str
+            choices: [md5, ripemd160, sha1, sha224, sha256, sha384, sha512]
+          iter_time:
+            description:
+              - The milliseconds that unlocking shall take.
+              - For luks.
+            type: int
+      backing: &backing
+        description:
+          - The backing file that makes the image an overlay. The base is never written to.
+          - Another base than the present one rebases the overlay, keeping what the guest sees.
+        type: dict
+        suboptions:
+          path:
+            description:
+              - The base, an absolute path. A symbolic link is resolved before it is recorded, so that switching the
+                link later does not change what is under the overlay.
+            type: str
+            required: true
+          format:
+            description:
+              - The format of the base, which is recorded in the overlay.
+            type: str
+            choices: [raw, qcow, qcow2, qed, vdi, vmdk, vhdx, vpc, parallels, luks]
+            required: true
+          relative:
+            description:
+              - Record the path relative to the directory of the overlay, so that both can be moved together.
+            type: bool
+            default: false
+          rebase:
+            description:
+              - V(safe) - rebasing copies whatever differs between the bases, so that the guest sees the same.
+              - V(unsafe) - only the reference is changed; right only if the new base has the very content of the old
+                one.
+            type: str
+            choices: [safe, unsafe]
+            default: safe
+          accept_changed:
+            description:
+              - Accept that the base has changed since the overlay was made, which is refused otherwise.
+            type: bool
+            default: false
+      flatten: &flatten
+        description:
+          - Copy into the image what it takes from its backing file, so that it stands for itself.
+        type: bool
+      source: &source
+        description:
+          - Where the content of a new image comes from. It is fetched, verified, inspected, converted if need be, and
+            published whole.
+        type: dict
+        suboptions:
+          path:
+            description:
+              - A file or block device on this host, or a place QEMU reads - an URI (C(nbd://), C(nbd+unix://),
+                C(ssh://)) or a blockdev dict.
+            type: raw
+          url:
+            description:
+              - An C(http://) or C(https://) URL that is fetched by the module. An interrupted transfer is resumed.
+            type: str
+          format:
+            description:
+              - The format of the source.
+            type: str
+            choices: [raw, qcow, qcow2, qed, vdi, vmdk, vhdx, vpc, parallels, luks]
+            required: true
+          checksum:
+            description:
+              - C(algorithm:hex), or C(algorithm:URL) of a file with checksums, over the bytes as they are fetched.
+            type: str
+          compression:
+            description:
+              - How the source is packed. V(auto) looks at its first bytes.
+            type: str
+            choices: [auto, none, gzip, bzip2, xz, zstd]
+            default: auto
+          trusted:
+            description:
+              - Read other files that the source refers to (backing files, data files, extents), and formats that are
+                seldom checked.
+              - Otherwise the source is read by a small parser of our own first, and refused if it refers to anything
+                but itself.
+            type: bool
+            default: false
+          headers:
+            description:
+              - Further HTTP headers.
+            type: dict
+          username:
+            description:
+              - User name for HTTP basic authentication.
+            type: str
+          password:
+            description:
+              - Password for HTTP basic authentication. It is never sent to another host than that of O(source.url).
+            type: str
+          validate_certs:
+            description:
+              - Verify the server's certificate.
+            type: bool
+            default: true
+          ca_path:
+            description:
+              - A file of CA certificates to verify with instead of the system's.
+            type: path
+          timeout:
+            description:
+              - Seconds without any answer after which the server is given up.
+            type: int
+            default: 30
+      source_policy: &source_policy
+        description:
+          - V(if_absent) - an image that is there is not imported again.
+          - V(if_changed) - it is replaced when the source has changed since - another checksum, or (without one)
+            another length or time, or another C(ETag) of the server. What the guest has written is lost then.
+        type: str
+        choices: [if_absent, if_changed]
+      compressed: &compressed
+        description:
+          - Compress the data on import and rewrite. In qcow2 by zstd, which QEMU reads since 5.1, unless
+            C(options.compression_type) says otherwise.
+        type: bool
+      encryption: &encryption
+        description:
+          - The secret of an encrypted image (O(format=luks), or qcow2 with C(options.encrypt_format)), and its key
+            slots.
+        type: dict
+        suboptions:
+          secret:
+            description:
+              - The secret that opens the image. It reaches QEMU as a private file only.
+            type: str
+          secret_file:
+            description:
+              - A file on this host that holds the secret, readable by its owner only. A newline at its end is part of
+                the secret.
+            type: path
+          keyslots:
+            description:
+              - LUKS key slots as they should be; others are left alone.
+            type: list
+            elements: dict
+            suboptions:
+              slot:
+                description:
+                  - The number of the slot.
+                type: int
+                required: true
+              state:
+                description:
+                  - Whether it holds a key.
+                type: str
+                choices: [present, absent]
+                default: present
+              new_secret:
+                description:
+                  - The secret it gets when it is empty.
+                type: str
+              new_secret_file:
+                description:
+                  - A file on this host that holds that secret.
+                type: path
+      repair: &repair
+        description:
+          - Check the image on every run and repair what is found.
+          - V(leaks) - only give back space that nothing uses.
+          - V(all) - also repair corruptions, in a copy; the damaged file is kept (RV(backup_file)).
+        type: str
+        choices: [leaks, all]
+      allow_shrink: &allow_shrink
+        description:
+          - Agree to a smaller size. Still refused while partitions, a file system or data reach beyond the new end.
+        type: bool
+      discard_data: &discard_data
+        description:
+          - Agree to losing what lies beyond the new end.
+        type: bool
+      allow_rewrite: &allow_rewrite
+        description:
+          - Agree to copying the image into a new file where it differs in what cannot be changed in place (another
+            format, another cluster size). The copy is compared with the image before it takes its name. Internal
+            snapshots and bitmaps are lost.
+        type: bool
+      allow_nested_header: &allow_nested_header
+        description:
+          - Agree that a raw image begins with the signature of another format, as a guest may have written it into its
+            disk.
+        type: bool
+      on_in_use: &on_in_use
+        description:
+          - What to do when an image that has to be changed is in use (by QEMU, an export, a loop device, a mount, any
+            process).
+          - V(fail) - refuse. V(skip) - leave it, with a warning. V(wait) - wait O(wait_timeout) seconds, then refuse.
+        type: str
+        choices: [fail, skip, wait]
+      wait_timeout: &wait_timeout
+        description:
+          - Seconds to wait with O(on_in_use=wait).
+        type: int
+      overlay_directories: &overlay_directories
+        description:
+          - Further directories in which overlays of the image may lie. Its own directory and those of all images of the
+            task are always looked through before a base is changed or removed.
+        type: list
+        elements: path
+      backup: &backup
+        description:
+          - Keep the file that is replaced or removed under a dated name (RV(backup_file)).
+        type: bool
+      owner: &owner
+        description:
+          - The owner of the image and its member files.
+        type: str
+      group: &group
+        description:
+          - The group of the image and its member files.
+        type: str
+      mode: &mode
+        description:
+          - The permissions, as in M(ansible.builtin.file). A new image has V(0600) when this is not set.
+        type: raw
+      seuser: &seuser
+        description:
+          - The user part of the SELinux context.
+        type: str
+      serole: &serole
+        description:
+          - The role part of the SELinux context.
+        type: str
+      setype: &setype
+        description:
+          - The type part of the SELinux context.
+        type: str
+      selevel: &selevel
+        description:
+          - The level part of the SELinux context.
+        type: str
+      attributes: &attributes
+        description:
+          - File attributes as in M(ansible.builtin.file).
+        type: str
+        aliases: [attr]
+  path: *path
+  state:
+    <<: *state
+    default: present
+  format: *format
+  size: *size
+  max_virtual_size: *max_virtual_size
+  options: *options
+  backing: *backing
+  flatten:
+    <<: *flatten
+    default: false
+  source: *source
+  source_policy:
+    <<: *source_policy
+    default: if_absent
+  compressed:
+    <<: *compressed
+    default: false
+  encryption: *encryption
+  repair: *repair
+  allow_shrink:
+    <<: *allow_shrink
+    default: false
+  discard_data:
+    <<: *discard_data
+    default: false
+  allow_rewrite:
+    <<: *allow_rewrite
+    default: false
+  allow_nested_header:
+    <<: *allow_nested_header
+    default: false
+  on_in_use:
+    <<: *on_in_use
+    default: fail
+  wait_timeout:
+    <<: *wait_timeout
+    default: 60
+  overlay_directories: *overlay_directories
+  backup:
+    <<: *backup
+    default: false
+  owner: *owner
+  group: *group
+  mode: *mode
+  seuser: *seuser
+  serole: *serole
+  setype: *setype
+  selevel: *selevel
+  attributes: *attributes
   workers:
     description:
       - How many images are worked on at a time; V(0) lets the module choose.

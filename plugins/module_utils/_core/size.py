@@ -13,7 +13,7 @@ import typing as t
 
 SECTOR = 512
 _UNITS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4, "P": 5, "E": 6}
-_SIZE = re.compile(r"^(\d+)(?:\.(\d+))?\s?([KMGTPE]?)(?:iB|B)?$", re.IGNORECASE)
+_SIZE = re.compile(r"^([0-9]+)(?:\.([0-9]+))? ?([KMGTPE]?)(?:iB|B)?\Z", re.IGNORECASE)
 #: QEMU 7.2 answers "Image size cannot be negative" from 2^63 on.
 LARGEST = 2**63 - SECTOR
 

@@ -26,7 +26,8 @@ def to_qemu_info(header: Header, *, filename: str, actual_size: int) -> dict[str
         "actual-size": actual_size,
     }
     if header.format not in _WITHOUT_DRIVER_INFO:
-        info["dirty-flag"] = header.dirty and header.format in ("qcow2", "qed")
+        # Of the formats with such a mark qcow2's is the only one that is printed: QEMU looks into a qed by itself.
+        info["dirty-flag"] = header.dirty and header.format == "qcow2"
         if header.cluster_size:
             info["cluster-size"] = header.cluster_size
     if header.encrypted:

@@ -9,10 +9,7 @@ name.
 
 from __future__ import annotations
 
-import errno
 import os
-import shutil
-import time
 import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core.errors import (
@@ -24,9 +21,10 @@ from ansible_collections.platter.qemu.plugins.module_utils._core.size import hum
 from ansible_collections.platter.qemu.plugins.module_utils._formats.options import to_argument
 from ansible_collections.platter.qemu.plugins.module_utils._image.actions import CreateImage, ImportImage, RewriteImage
 from ansible_collections.platter.qemu.plugins.module_utils._image.difference import kept_options
+from ansible_collections.platter.qemu.plugins.module_utils._image.publish import Publisher
 from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec
 from ansible_collections.platter.qemu.plugins.module_utils._image.state import ImageReading, Pairs
-from ansible_collections.platter.qemu.plugins.module_utils._inspect.image import fingerprint, look_at
+from ansible_collections.platter.qemu.plugins.module_utils._inspect.image import look_at
 from ansible_collections.platter.qemu.plugins.module_utils._inspect.members import member_paths
 from ansible_collections.platter.qemu.plugins.module_utils._tools.copy import copy_file
 from ansible_collections.platter.qemu.plugins.module_utils._tools.files import (
@@ -35,12 +33,9 @@ from ansible_collections.platter.qemu.plugins.module_utils._tools.files import (
     file_facts,
     free_bytes,
     fsync_path,
-    publish_new,
-    publish_over,
 )
 from ansible_collections.platter.qemu.plugins.module_utils._tools.image_lock import image_lock
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qemu_img import QemuImg, image_node
-from ansible_collections.platter.qemu.plugins.module_utils._tools.records import write_record
 from ansible_collections.platter.qemu.plugins.module_utils._tools.sparse import write_sparse
 
 #: QEMU gives up on timing its key derivation on a busy machine; seen in 5 of 20 creations on 7.2
@@ -58,7 +53,7 @@ class Builder:
 
     def __init__(self, qemu_img: QemuImg, attributes: t.Any) -> None:
         self._qemu_img = qemu_img
-        self._attributes = attributes
+        self._publisher = Publisher(attributes)
         #: bytes of empty qcow2 images of this run by what they are made of: QEMU writes the same each time
         self._templates: t.Dict[t.Any, bytes] = {}
 
@@ -70,7 +65,7 @@ class Builder:
             return self._create_on_device(spec, action)
         with BuildDirectory(spec.path) as build:
             self._make_empty(spec, action, build.path)
-            self._publish(spec, action, build, reading, {})
+            self._publisher.publish(spec, action, build, reading, {})
         return {}
 
     def _make_empty(self, spec: ImageSpec, action: CreateImage, path: str) -> None:
@@ -165,7 +160,7 @@ class Builder:
         with BuildDirectory(spec.path) as build:
             method = self._fill(spec, action, node, build.path, source)
             self._grow(spec, action, build.path)
-            notes = self._publish(spec, action, build, reading, {"source": record})
+            notes = self._publisher.publish(spec, action, build, reading, {"source": record})
         return dict(notes, method=method)
 
     def _fill(
@@ -254,7 +249,7 @@ class Builder:
             options = action.options + kept_options(action.options, action.format, reading)
             self._convert(spec, action, node, build.path, tuple(sorted(options)))
             self._prove_equal(spec, action, node, build.path)
-            notes = self._publish(spec, action, build, reading, dict(reading.record))
+            notes = self._publisher.publish(spec, action, build, reading, dict(reading.record))
         self._forget_members(spec, reading)
         return notes
 
@@ -283,75 +278,6 @@ class Builder:
                 "failed: the rewritten copy of %s is not equal to it. The image is unchanged." % spec.path
             )
 
-    # --- publishing
-
-    def _publish(
-        self,
-        spec: ImageSpec,
-        action: Making,
-        build: BuildDirectory,
-        reading: ImageReading,
-        record: t.Dict[str, t.Any],
-    ) -> t.Dict[str, t.Any]:
-        header = self._verified(spec, action, build.path)
-        members = member_paths(build.path, header)
-        old = file_facts(spec.path)
-        for member in members:
-            self._attributes.dress(spec, member, spec.path if old.kind == "file" else None)
-        write_record(build.path, self._record(action, record), spec.path)
-        for member in members:
-            fsync_path(member)
-        for member in members[1:]:
-            self._place_member(member, spec)
-        notes = self._give_name(spec, build.path, reading)
-        fsync_path(os.path.dirname(spec.path))
-        return notes
-
-    def _verified(self, spec: ImageSpec, action: Making, path: str) -> t.Any:
-        header = look_at(path, action.format).header
-        expected = (action.format, action.virtual_size)
-        found = (header.format, header.virtual_size) if header else ("nothing readable", 0)
-        if found != expected and (action.virtual_size is not None or found[0] != action.format):
-            raise FailedError(
-                "failed: QEMU made %s of %d bytes instead of %s of %s bytes for %s. Nothing was changed."
-                % (*found, *expected, spec.path)
-            )
-        return header
-
-    @staticmethod
-    def _record(action: Making, record: t.Dict[str, t.Any]) -> t.Dict[str, t.Any]:
-        options = dict(record.get("options") or {}) if record.get("format") == action.format else {}
-        options.update(dict(action.options))
-        record = dict(record, format=action.format, options=options)
-        record.pop("base", None)
-        if action.backing:
-            record["base"] = fingerprint(file_facts(action.backing.path))
-        return record
-
-    def _place_member(self, member: str, spec: ImageSpec) -> None:
-        target = os.path.join(os.path.dirname(spec.path), os.path.basename(member))
-        if not publish_new(member, target):
-            raise RefusedError(
-                "a split image",
-                spec.path,
-                "a file with the name of its member %s is there" % target,
-                reason="member_exists",
-                way_out="Remove that file, or choose another name for the image.",
-                evidence={"member": target},
-            )
-
-    def _give_name(self, spec: ImageSpec, built: str, reading: ImageReading) -> t.Dict[str, t.Any]:
-        old = file_facts(spec.path)
-        if reading.kind == "absent":
-            if not publish_new(built, spec.path):
-                raise _taken(spec)
-            return {}
-        with image_lock(spec.path, readers=False):
-            backup = keep_backup(spec) if spec.backup else None
-            if not publish_over(built, spec.path, old.identity):
-                raise _taken(spec)
-        return {"backup_file": backup} if backup else {}
-
 
 def secrets_of(spec: ImageSpec) -> t.List[t.Tuple[str, str]]:
     """The secret objects that open the image: (id, file)."""
@@ -360,31 +286,9 @@ def secrets_of(spec: ImageSpec) -> t.List[t.Tuple[str, str]]:
     return [("sec0", spec.encryption.secret_file)]
 
 
-def keep_backup(spec: ImageSpec) -> str:
-    """Give the present file a second, dated name; costs nothing, as the new one will be another file."""
-    name = "%s.%d.%s~" % (spec.path, os.getpid(), time.strftime("%Y-%m-%d@%H:%M:%S"))
-    try:
-        os.link(spec.path, name)
-    except OSError as exc:
-        if exc.errno not in (errno.EPERM, errno.ENOTSUP, errno.EMLINK):
-            raise
-        shutil.copy2(spec.path, name)
-    return name
-
-
 def _says_compression(options: Pairs) -> bool:
     asked = dict(options)
     return "compression_type" in asked or asked.get("compat") == "0.10"
-
-
-def _taken(spec: ImageSpec) -> RefusedError:
-    return RefusedError(
-        "a new image",
-        spec.path,
-        "something else has appeared there meanwhile",
-        reason="changed_meanwhile",
-        way_out="Run the task again.",
-    )
 
 
 def _write_file(path: str, data: bytes) -> None:

@@ -21,7 +21,8 @@ from ansible_collections.platter.qemu.plugins.module_utils._image.actions import
     ResizeImage,
     SetAttributes,
 )
-from ansible_collections.platter.qemu.plugins.module_utils._image.build import keep_backup, secrets_of
+from ansible_collections.platter.qemu.plugins.module_utils._image.build import secrets_of
+from ansible_collections.platter.qemu.plugins.module_utils._image.publish import keep_backup
 from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec, Keyslot
 from ansible_collections.platter.qemu.plugins.module_utils._image.state import ImageReading
 from ansible_collections.platter.qemu.plugins.module_utils._inspect.image import fingerprint, look_at

@@ -70,7 +70,7 @@ class Gate:
             )
 
     def _reference(self, reference: Reference) -> RefusedError:
-        protocol = ":" in reference.target.split("/")[0]
+        protocol = ":" in reference.target.split("/", 1)[0]
         return self._refused(
             "backing_protocol_refused" if protocol else "image_references_file",
             "it refers to another file as its %s: %r" % (reference.kind.replace("_", " "), reference.target),

@@ -145,7 +145,7 @@ class Observer:
                 current and asked and current.kind != "absent" and current.identity == asked.identity
             ),
             current_base_fingerprint=fingerprint(current) if current else None,
-            source=read_source(spec, seen, self._qemu_img) if spec.source else None,
+            source=read_source(spec, seen, self._qemu_img) if spec.source and spec.state == "present" else None,
             data_end=self._data_end(spec, seen),
             desired_attributes=self._attributes.desired(spec, member_paths(spec.path, seen.header)),
         )

@@ -121,6 +121,20 @@ def refuse_broken_chain(spec: ImageSpec, reading: ImageReading) -> None:
     raise refused(spec, reason, sentence, "Mend the backing chain first.", {"chain": sentence})
 
 
+def refuse_losing_rewrite(spec: ImageSpec, reading: ImageReading) -> None:
+    """A rewrite copies what the guest sees now, and nothing else."""
+    header = reading.header
+    lost = [s.name for s in header.snapshots] + [b.name for b in header.bitmaps] if header else []
+    if lost:
+        raise refused(
+            spec,
+            "would_lose_snapshots",
+            "a rewrite would lose its internal snapshots and bitmaps: %s" % ", ".join(lost),
+            "Delete those first.",
+            {"snapshots_and_bitmaps": lost},
+        )
+
+
 def refuse_changed_base(spec: ImageSpec, state: ImageState) -> None:
     """An overlay is only meaningful over the very base it was made on."""
     accepted = spec.flatten is False and spec.backing is not None and spec.backing.accept_changed

@@ -93,7 +93,8 @@ class Runner:
 
     def _start(self, argv: t.Sequence[str], cwd: t.Optional[str]) -> subprocess.Popen[bytes]:
         try:
-            return subprocess.Popen(
+            # AnsibleModule.run_command has no limit of time, and cannot hand down our lock
+            return subprocess.Popen(  # pylint: disable=ansible-bad-function
                 _dying_with_parent(argv),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,

@@ -89,6 +89,23 @@ def test_qemu_nbd_is_named_and_its_lock_is_seen(image: Path, tmp_path: Path, opt
     assert holders(image) == []
 
 
+LOOK = """
+import sys
+from ansible_collections.platter.qemu.plugins.module_utils._inspect.holders import find_holders
+print(*find_holders(sys.argv[1:])[sys.argv[1]])
+"""
+
+
+def test_a_qemu_whose_process_cannot_be_seen_is_known_by_its_lock(image: Path, tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    looking = ["unshare", "-p", "-f", "--mount-proc", sys.executable, "-c", LOOK, image]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    with exported(image, "raw", tmp_path / "sock"):
+        seen = subprocess.run(looking, env=environment, check=True, capture_output=True, text=True).stdout
+    assert seen.strip() == "qemu_lock QEMU image lock, open for writing, bytes 100 101 203"
+
+
 def test_a_base_under_an_exported_overlay_is_in_use(image: Path, tmp_path: Path) -> None:
     overlay = tmp_path / "overlay.qcow2"
     subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "-b", image, "-F", "raw", overlay], check=True)

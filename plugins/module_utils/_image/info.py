@@ -1,0 +1,117 @@
+# Copyright: the platter.qemu authors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# PRIVATE to the collection: it can change at any time without notice.
+
+"""Facts of any number of images in one go: headers by ourselves, users in one pass, the rest by qemu-img."""
+
+from __future__ import annotations
+
+import os
+import typing as t
+
+from ansible_collections.platter.qemu.plugins.module_utils._core.errors import EngineError
+from ansible_collections.platter.qemu.plugins.module_utils._image.info_facts import (
+    Facts,
+    View,
+    add_use,
+    chain_facts,
+    image_facts,
+)
+from ansible_collections.platter.qemu.plugins.module_utils._image.info_look import Looker
+from ansible_collections.platter.qemu.plugins.module_utils._image.info_spec import InfoSpec
+from ansible_collections.platter.qemu.plugins.module_utils._inspect.holders import find_holders
+
+
+class ImageInfoReader:
+    """Answers an C(InfoSpec). C(qemu_img): the program's path, None where it is not installed."""
+
+    def __init__(self, spec: InfoSpec, qemu_img: str | None) -> None:
+        self._spec = spec
+        self._binary = qemu_img
+        self._looker = Looker()
+        self._warnings: list[str] = []
+
+    def read(self) -> Facts:
+        """The result: images in the order of the task, then those of the directory by name."""
+        spec = self._spec
+        views = {place: self._looker.view(place.path, spec.format) for place in spec.places if place.path}
+        listed = self._listed({view.path for view in views.values()})
+        local = [*views.values(), *listed]
+        facts = [image_facts(view) for view in local]
+        self._add_more(local, facts)
+        by_path = {view.path: each for view, each in zip(local, facts)}
+        own = [by_path[place.path] for place in spec.places if place.path]
+        result: Facts = {"images": own + [by_path[view.path] for view in listed], "commands": []}
+        if spec.wants_content or spec.features or len(views) < len(spec.places):
+            self._ask_qemu(result, local, by_path)
+        return dict(result, warnings=self._warnings)
+
+    def _add_more(self, views: t.Sequence[View], facts: t.Sequence[Facts]) -> None:
+        if self._spec.in_use:
+            _add_holders(views, facts)
+        if self._spec.backing_chain:
+            for view, each in zip(views, facts):
+                each["backing_chain"] = self._chain(view)
+        if self._spec.dependents:
+            self._add_dependents(views, facts)
+
+    def _chain(self, view: View) -> list[Facts]:
+        if view.header is None:
+            return []
+        links = self._looker.chain(view).links
+        below = [self._looker.view(link.path, link.format).allocated if link.header else None for link in links[1:]]
+        return chain_facts(links, [view.allocated, *below])
+
+    def _add_dependents(self, views: t.Sequence[View], facts: t.Sequence[Facts]) -> None:
+        from ansible_collections.platter.qemu.plugins.module_utils._inspect.dependents import find_dependents
+
+        there = [view.path for view in views if view.exists]
+        directories = {os.path.dirname(path) for path in there} | set(self._spec.overlay_directories)
+        found: dict[str, list[str]] = {}
+        for directory in sorted(directories):
+            try:
+                for base, overlays in find_dependents(there, [directory], self._looker.named_files).items():
+                    found.setdefault(base, []).extend(overlays)
+            except EngineError as exc:
+                self._warnings.append(exc.message)
+        for view, each in zip(views, facts):
+            if view.exists:
+                each["dependents"] = found.get(view.path, [])
+
+    # --- a directory
+
+    def _listed(self, known: t.AbstractSet[str]) -> list[View]:
+        """The images of the directory that are not listed otherwise: no members of other images."""
+        if self._spec.directory is None:
+            return []
+        from ansible_collections.platter.qemu.plugins.module_utils._image.info_files import image_files
+
+        paths, warnings = image_files(self._spec.directory, self._spec.recurse, self._spec.patterns)
+        self._warnings += warnings
+        views = [self._looker.view(path, self._spec.format) for path in paths if path not in known]
+        members = {member for view in views for member in view.members[1:]}
+        return [view for view in views if view.path not in members]
+
+    # --- qemu-img
+
+    def _ask_qemu(self, result: Facts, local: t.Sequence[View], by_path: t.Mapping[str, Facts]) -> None:
+        from ansible_collections.platter.qemu.plugins.module_utils._image.info_qemu import QemuAnswers
+
+        answers = QemuAnswers(self._spec, self._binary, self._looker)
+        answers.add_content(local, [by_path[view.path] for view in local])
+        remote = iter(answers.of_places([place for place in self._spec.places if not place.path]))
+        own = iter(result["images"])
+        ordered = [next(own) if place.path else next(remote) for place in self._spec.places]
+        result["images"] = ordered + list(own)
+        result.update(answers.about_qemu())
+        result["commands"] = answers.commands
+
+
+def _add_holders(views: t.Sequence[View], facts: t.Sequence[Facts]) -> None:
+    """One pass over all processes for all images. An image is in use when any of its files is."""
+    found = find_holders(list(dict.fromkeys(member for view in views for member in view.members)))
+    for view, each in zip(views, facts):
+        if view.exists:
+            add_use(each, [holder for member in view.members for holder in found[member]])

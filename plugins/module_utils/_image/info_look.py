@@ -1,0 +1,174 @@
+# Copyright: the platter.qemu authors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# PRIVATE to the collection: it can change at any time without notice.
+
+"""Looks at images one by one, however many and whatever they are: what cannot be read is a fact, not an error."""
+
+from __future__ import annotations
+
+import os
+import typing as t
+from dataclasses import replace
+
+from ansible_collections.platter.qemu.plugins.module_utils._core.errors import EngineError, HeaderError
+from ansible_collections.platter.qemu.plugins.module_utils._core.header import Header
+from ansible_collections.platter.qemu.plugins.module_utils._core.size import SECTOR, round_up
+from ansible_collections.platter.qemu.plugins.module_utils._image.info_facts import Problem, View
+from ansible_collections.platter.qemu.plugins.module_utils._inspect.chain import (
+    ChainResult,
+    resolve_backing,
+    walk_chain,
+)
+from ansible_collections.platter.qemu.plugins.module_utils._inspect.image import (
+    Seen,
+    fingerprint,
+    look_at,
+    same_content,
+)
+from ansible_collections.platter.qemu.plugins.module_utils._inspect.members import member_paths
+from ansible_collections.platter.qemu.plugins.module_utils._tools.files import FileFacts, FileReader, file_facts
+
+
+class Looker:
+    """Remembers what it has seen: a thousand overlays have few bases."""
+
+    def __init__(self) -> None:
+        self._views: dict[tuple[str, str | None], View] = {}
+        self._files: dict[str, FileFacts | None] = {}
+
+    def view(self, path: str, declared: str | None = None) -> View:
+        """What is at C(path)."""
+        found = self._views.get((path, declared))
+        if found is None:
+            found = self._views[path, declared] = self._completed(_look(path, declared))
+        return found
+
+    def chain(self, view: View) -> ChainResult:
+        """The backing chain of an image, as far as it can be followed; each file is opened only if it is one."""
+
+        def read_header(path: str, format: str | None) -> Header:
+            return _chain_header(view if path == view.path else self.view(path, format))
+
+        return walk_chain(view.path, view.format, read_header)
+
+    def named_files(self, path: str) -> list[str]:
+        """The files that the image at C(path) names as its backing file and its data file."""
+        header = self.view(path).header
+        names = [header.backing_file, header.data_file] if header else []
+        resolved = (resolve_backing(path, name) for name in names if name)
+        return [target for kind, target in resolved if kind == "file"]
+
+    def _completed(self, view: View) -> View:
+        """With what only the other files of the image can tell: extents, data file, backing file."""
+        header = view.header
+        if header is None:
+            return view
+        if header.format == "vmdk" and any(extent.filename for extent in header.extents):
+            view = _with_extents(view)
+        if header.data_file:
+            view = self._with_data_file(view, header.data_file)
+        return self._with_base(view, header.backing_file) if header.backing_file else view
+
+    def _with_data_file(self, view: View, name: str) -> View:
+        kind, target = resolve_backing(view.path, name)
+        facts = self._file(target) if kind == "file" else None
+        return replace(view, allocated=view.allocated + facts.allocated) if facts else view
+
+    def _with_base(self, view: View, name: str) -> View:
+        """The backing file by its full path, and whether it is still the file that the overlay was made on."""
+        kind, target = resolve_backing(view.path, name)
+        base, remembered = os.path.normpath(target) if kind == "file" else target, view.record.get("base")
+        if kind != "file" or not isinstance(remembered, dict):
+            return replace(view, base=base)
+        facts = self._file(target)
+        now = fingerprint(facts) if facts else None
+        return replace(view, base=base, base_changed=not same_content(remembered, now) if now else None)
+
+    def _file(self, path: str) -> FileFacts | None:
+        if path not in self._files:
+            try:
+                self._files[path] = file_facts(path)
+            except (EngineError, OSError):
+                self._files[path] = None
+        return self._files[path]
+
+
+def _chain_header(view: View) -> Header:
+    if view.header is None:
+        raise HeaderError(view.problem.message if view.problem else "it is no image", path=view.path)
+    return view.header
+
+
+def _look(path: str, declared: str | None) -> View:
+    try:
+        seen = look_at(path, declared)
+    except (EngineError, OSError) as exc:
+        return _unreadable(path, exc)
+    kind = seen.facts.kind
+    if kind == "absent":
+        return View(path, False)
+    view = View(path, True, kind, seen.detected, seen.record, members=(path,))
+    if kind not in ("file", "block"):
+        return replace(view, members=(), problem=Problem("not_a_file", f"{path} is a {kind}"))
+    return _judged(replace(view, allocated=seen.facts.allocated), seen, declared or seen.record.get("format"))
+
+
+def _unreadable(path: str, exc: EngineError | OSError) -> View:
+    message = exc.message if isinstance(exc, EngineError) else f"{path} cannot be opened: {exc.strerror}"
+    there = True if os.path.lexists(path) else None
+    return View(path, there, members=(path,), problem=Problem("unreadable", message))
+
+
+def _judged(view: View, seen: Seen, expected: str | None) -> View:
+    """With the header that was read, or why there is none."""
+    header = seen.header
+    if header is not None:
+        problem = None if expected in (None, header.format) else _mismatch(expected, header.format)
+        return replace(view, header=header, problem=problem)
+    if seen.problem:
+        return replace(view, problem=Problem("header_unreadable", seen.problem))
+    if expected:
+        return replace(view, problem=_mismatch(expected, ", ".join(seen.detected) or "no known format"))
+    if seen.detected:
+        both = " and ".join(seen.detected)
+        return replace(view, problem=Problem("format_ambiguous", f"its bytes look like {both}; declare the format"))
+    raw = Header(format="raw", virtual_size=round_up(seen.facts.length, SECTOR))
+    return replace(view, header=raw, certain=False)
+
+
+def _mismatch(expected: str | None, found: str) -> Problem:
+    return Problem("format_mismatch", f"it is declared or remembered as {expected}, but read as {found}")
+
+
+def _with_extents(view: View) -> View:
+    """A split VMDK with sizes from its members, all of which lie beside it; a foreign extent is named, never opened."""
+    from ansible_collections.platter.qemu.plugins.module_utils._formats.vmdk import complete
+
+    header = t.cast("Header", view.header)
+    members = member_paths(view.path, header)
+    try:
+        facts = {member: file_facts(member) for member in members}
+        missing = [member for member in members if facts[member].kind not in ("file", "block")]
+        view = replace(view, members=tuple(members), allocated=sum(facts[member].allocated for member in members))
+        if missing or len(members) - 1 < len({extent.filename for extent in header.extents}):
+            return _incomplete(view, missing)
+        return replace(view, header=_read_members(header, members[1:], complete))
+    except (EngineError, OSError) as exc:
+        return replace(view, problem=Problem("header_unreadable", f"an extent cannot be read: {exc}"))
+
+
+def _incomplete(view: View, missing: t.Sequence[str]) -> View:
+    if not missing:
+        return view
+    return replace(view, problem=Problem("member_missing", f"its extent {missing[0]} does not exist"))
+
+
+def _read_members(header: Header, members: t.Sequence[str], complete: t.Callable[..., Header]) -> Header:
+    readers = {os.path.basename(member): FileReader(member) for member in members}
+    try:
+        return complete(header, readers)
+    finally:
+        for reader in readers.values():
+            reader.__exit__()

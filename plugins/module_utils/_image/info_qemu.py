@@ -1,0 +1,193 @@
+# Copyright: the platter.qemu authors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# PRIVATE to the collection: it can change at any time without notice.
+
+"""What headers cannot say, from qemu-img: checks, measures and maps of images, and facts of places that are no files."""
+
+from __future__ import annotations
+
+import os
+import stat
+import typing as t
+from concurrent.futures import ThreadPoolExecutor
+
+from ansible_collections.platter.qemu.plugins.module_utils._core.errors import EngineError, ImageLockedError
+from ansible_collections.platter.qemu.plugins.module_utils._core.place import Place
+from ansible_collections.platter.qemu.plugins.module_utils._formats.features import FEATURES
+from ansible_collections.platter.qemu.plugins.module_utils._formats.matrix import feature_matrix
+from ansible_collections.platter.qemu.plugins.module_utils._image.info_facts import Facts, Problem, View
+from ansible_collections.platter.qemu.plugins.module_utils._image.info_look import Looker
+from ansible_collections.platter.qemu.plugins.module_utils._image.info_numbers import (
+    check_facts,
+    map_facts,
+    measure_facts,
+    place_facts,
+)
+from ansible_collections.platter.qemu.plugins.module_utils._image.info_spec import InfoSpec
+from ansible_collections.platter.qemu.plugins.module_utils._inspect.chain import resolve_backing
+from ansible_collections.platter.qemu.plugins.module_utils._tools.process import Runner, run
+from ansible_collections.platter.qemu.plugins.module_utils._tools.qemu_img import Node, QemuImg, image_node
+
+
+class Unavailable(Exception):
+    """An answer that cannot be had for one image; the others are not touched by it."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.problem = Problem(reason, message)
+
+
+class QemuAnswers:
+    """Asks qemu-img about many images at a time. Whatever it cannot answer becomes C(unavailable) of that image."""
+
+    def __init__(self, spec: InfoSpec, binary: str | None, looker: Looker) -> None:
+        self._spec = spec
+        self._binary = binary
+        self._looker = looker
+        self._runner = Runner()
+        self._tool = QemuImg(self._runner, binary)
+
+    @property
+    def commands(self) -> list[list[str]]:
+        """Every command that was run, as argument lists."""
+        return self._runner.commands
+
+    def add_content(self, views: t.Sequence[View], facts: t.Sequence[Facts]) -> None:
+        """The check report, measure and map of each image, as far as they are asked for."""
+        asked = {"check": self._check, "measure": self._measure, "map": self._map}
+        jobs = [
+            (facts[at], name, view, answer)
+            for at, view in enumerate(views)
+            if view.header is not None
+            for name, answer in asked.items()
+            if getattr(self._spec, name)
+        ]
+        answers = self._at_once(lambda job: _answer(job[3], job[2], job[0]), jobs)
+        for (each, name, _view, _ask), found in zip(jobs, answers):
+            each[name] = found
+
+    def of_places(self, places: t.Sequence[Place]) -> list[Facts]:
+        """Facts of places that are no files of this host."""
+        return self._at_once(self._of_place, places)
+
+    def about_qemu(self) -> Facts:
+        """The version of the installed QEMU; with C(features), what it can do with each format."""
+        told = self._help()
+        facts: Facts = {"qemu_version": _version(told)}
+        if self._spec.features:
+            facts["features"] = feature_matrix(_supported(told))
+        return facts
+
+    def _help(self) -> str:
+        try:
+            return run(self._runner, [self._binary, "--help"])[1] if self._binary else ""
+        except EngineError:  # a qemu-img that does not even start is as good as none
+            return ""
+
+    def _at_once(self, ask: t.Callable[[t.Any], Facts], jobs: t.Sequence[t.Any]) -> list[Facts]:
+        workers = self._spec.workers or os.cpu_count() or 1
+        with ThreadPoolExecutor(max_workers=max(1, workers)) as pool:
+            return list(pool.map(ask, jobs))
+
+    # --- one image
+
+    def _check(self, view: View, facts: Facts) -> Facts:
+        if not FEATURES[str(view.format)].check:
+            raise Unavailable("not_supported", f"{view.format} images cannot be checked")
+        if facts.get("consistent") is False:
+            raise Unavailable("image_in_use", "it is being written, so a check would say nothing")
+        return check_facts(self._tool.check(self._alone(view)))
+
+    def _map(self, view: View, facts: Facts) -> Facts:
+        return map_facts(t.cast("t.Any", view.header), self._tool.map(self._alone(view)))
+
+    def _measure(self, view: View, facts: Facts) -> Facts:
+        target = str(self._spec.measure)
+        return measure_facts(target, self._tool.measure(self._with_chain(view), target))
+
+    def _alone(self, view: View) -> Node:
+        """The image without its backing file: what is asked is about this image only."""
+        _refuse_strange_files(view)
+        return dict(image_node(str(view.format), _protocol(view)), backing=None)
+
+    def _with_chain(self, view: View) -> Node:
+        """The image on its backing chain, every format named: QEMU has nothing to guess."""
+        chain = self._looker.chain(view)
+        stop = chain.problem or next((link for link in chain.links if link.kind != "file"), None)
+        if stop:
+            raise Unavailable(getattr(stop, "reason", "backing_protocol"), getattr(stop, "fact", stop.path))
+        node: Node | None = None
+        for link in reversed(chain.links):
+            below = self._looker.view(link.path, link.format)
+            _refuse_strange_files(below)
+            node = dict(image_node(str(link.format), _protocol(below)), backing=node)
+        return t.cast("Node", node)
+
+    # --- one place
+
+    def _of_place(self, place: Place) -> Facts:
+        """Without a declared format QEMU looks what it is; nothing is written on the strength of that."""
+        declared = self._spec.format
+        node: Node = image_node(declared, place.node()) if declared else {"file": place.node()}
+        try:
+            return place_facts(place.text, self._tool.info(node), certain=declared is not None)
+        except EngineError as exc:
+            reason = str(exc.facts.get("reason", "unreadable"))
+            return {"path": place.text, "exists": None, "error": _last_line(exc), "reason": reason}
+
+
+def _answer(ask: t.Callable[[View, Facts], Facts], view: View, facts: Facts) -> Facts:
+    try:
+        return ask(view, facts)
+    except Unavailable as exc:
+        return _unavailable(exc.problem.reason, exc.problem.message)
+    except ImageLockedError:
+        return _unavailable("image_in_use", "QEMU's lock of it is held by a program that uses it")
+    except EngineError as exc:
+        return _unavailable(str(exc.facts.get("reason", "tool_failed")), _last_line(exc))
+
+
+def _unavailable(reason: str, message: str) -> Facts:
+    return {"unavailable": message, "reason": reason}
+
+
+def _last_line(error: EngineError) -> str:
+    said = str(error.facts.get("stderr") or "").strip()
+    return said.splitlines()[-1] if said else error.message
+
+
+def _protocol(view: View) -> Node:
+    return {"driver": "host_device" if view.kind == "block" else "file", "filename": view.path}
+
+
+def _refuse_strange_files(view: View) -> None:
+    """QEMU would open what the header names besides a backing file: only files and block devices are let through."""
+    for reference in view.header.references if view.header else ():
+        if reference.kind == "backing_file":
+            continue
+        kind, target = resolve_backing(view.path, reference.target)
+        if kind != "file" or not _is_file(target):
+            said = reference.kind.replace("_", " ")
+            raise Unavailable("image_references_file", f"its {said} is {reference.target!r}, which is no file here")
+
+
+def _is_file(path: str) -> bool:
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError):
+        return False
+    return stat.S_ISREG(mode) or stat.S_ISBLK(mode)
+
+
+def _version(told: str) -> str | None:
+    """From C(qemu-img version 7.2.22 (Debian ...))."""
+    words = told.split("\n", 1)[0].split()
+    return words[words.index("version") + 1] if "version" in words else None
+
+
+def _supported(told: str) -> t.Sequence[str] | None:
+    """From C(Supported formats: blkdebug ... vpc); None where qemu-img did not say."""
+    _before, found, after = told.partition("Supported formats:")
+    return after.split("\n\n")[0].split() if found else None

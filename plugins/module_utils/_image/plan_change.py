@@ -1,0 +1,247 @@
+# Copyright: the platter.qemu authors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# PRIVATE to the collection: it can change at any time without notice.
+
+"""The steps for an image that is there and differs from what is asked. Pure."""
+
+from __future__ import annotations
+
+import typing as t
+from posixpath import dirname, relpath
+
+from ansible_collections.platter.qemu.plugins.module_utils._core.size import human
+from ansible_collections.platter.qemu.plugins.module_utils._formats.features import FEATURES, rounded_size
+from ansible_collections.platter.qemu.plugins.module_utils._image.actions import (
+    AcceptBase,
+    AmendImage,
+    ChangeKeyslots,
+    ImageAction,
+    RebaseImage,
+    RepairImage,
+    ResizeImage,
+    RewriteImage,
+    SetAttributes,
+)
+from ansible_collections.platter.qemu.plugins.module_utils._image.difference import (
+    amendable,
+    option_differences,
+)
+from ansible_collections.platter.qemu.plugins.module_utils._image.refuse import (
+    refuse_broken_chain,
+    refuse_changed_base,
+    refuse_losing_rewrite,
+    refuse_shrink,
+    refused,
+)
+from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec
+from ansible_collections.platter.qemu.plugins.module_utils._image.state import Backing, ImageReading, ImageState
+
+Plan = t.List[ImageAction]
+
+
+def plan_change(spec: ImageSpec, state: ImageState, reading: ImageReading) -> Plan:
+    """In place where QEMU can, else by a rewrite that the task allows. Raises RefusedError."""
+    refuse_changed_base(spec, state)
+    differences = _what_needs_rewriting(spec, state, reading)
+    if differences:
+        plan: Plan = [_rewrite(spec, state, reading, differences)]
+    else:
+        plan = (
+            _plan_repair(spec, state)
+            + _plan_base(spec, state, reading)
+            + _plan_amend(spec, state, reading)
+            + _plan_resize(spec, state, reading)
+        )
+        plan += plan_keyslots(spec, state) + _plan_attributes(spec, state, reading)
+    if any(_reads_chain(action) for action in plan):
+        refuse_broken_chain(spec, reading)
+    return plan
+
+
+def _reads_chain(action: ImageAction) -> bool:
+    return isinstance(action, RewriteImage) or (isinstance(action, RebaseImage) and action.safe)
+
+
+def _what_needs_rewriting(spec: ImageSpec, state: ImageState, reading: ImageReading) -> t.Tuple[str, ...]:
+    """Differences that no in-place change can mend, as phrases; refused unless the task allows a rewrite."""
+    phrases = []
+    if spec.format != state.format:
+        phrases.append("format %s instead of %s" % (state.format, spec.format))
+    else:
+        for name, old, new in option_differences(spec, state):
+            if not amendable(spec, reading, name, new):
+                phrases.append("%s %s instead of %s" % (name, old, new))
+        if _needs_resize(spec, state) and not _can_resize(spec, state):
+            phrases.append("size %s instead of %s" % (human(state.virtual_size or 0), human(spec.size or 0)))
+    if phrases and not spec.allow_rewrite:
+        raise refused(
+            spec,
+            "exists_different",
+            "the image there differs in what cannot be changed in place (%s)" % "; ".join(phrases),
+            "Set allow_rewrite to true to copy it into a new file that differs in this only.",
+            {"differences": phrases},
+        )
+    return tuple(phrases)
+
+
+def _needs_resize(spec: ImageSpec, state: ImageState) -> bool:
+    """Formats that round keep what they were made with: the asked size and the rounded one are both right."""
+    return spec.size is not None and state.virtual_size not in (spec.size, spec.effective_size)
+
+
+def _can_resize(spec: ImageSpec, state: ImageState) -> bool:
+    features = FEATURES[t.cast(str, state.format)]
+    return features.grow if t.cast(int, spec.size) > t.cast(int, state.virtual_size) else features.shrink
+
+
+def _rewrite(spec: ImageSpec, state: ImageState, reading: ImageReading, differences: t.Tuple[str, ...]) -> RewriteImage:
+    refuse_losing_rewrite(spec, reading)
+    size = t.cast(int, state.virtual_size)
+    if _needs_resize(spec, state):
+        if t.cast(int, spec.size) < size:
+            refuse_shrink(spec, size, reading.data_end)
+        size = t.cast(int, spec.effective_size)
+    else:
+        size = rounded_size(t.cast(str, spec.format), size, dict(spec.options))
+    return RewriteImage(
+        path=spec.path,
+        format=t.cast(str, spec.format),
+        virtual_size=size,
+        options=spec.options,
+        backing=_rewritten_backing(spec, state, reading),
+        attributes=reading.desired_attributes or state.attributes,
+        keyslots=state.keyslots,
+        old_format=t.cast(str, state.format),
+        differences=differences,
+        compressed=spec.compressed,
+    )
+
+
+def _rewritten_backing(spec: ImageSpec, state: ImageState, reading: ImageReading) -> t.Optional[Backing]:
+    if spec.flatten or not FEATURES[t.cast(str, spec.format)].backing:
+        return None
+    return asked_backing(spec, reading) or state.backing
+
+
+def _plan_repair(spec: ImageSpec, state: ImageState) -> Plan:
+    wanted = state.leaks + (state.corruptions if spec.repair == "all" else 0)
+    if not spec.repair or not wanted:
+        return []
+    return [RepairImage(spec.path, t.cast(str, spec.format), spec.repair, state.leaks, state.corruptions)]
+
+
+def _plan_base(spec: ImageSpec, state: ImageState, reading: ImageReading) -> Plan:
+    format_name = t.cast(str, state.format)
+    if spec.flatten:
+        return [RebaseImage(spec.path, format_name, None, safe=True)] if state.backing else []
+    asked = asked_backing(spec, reading)
+    if asked is None or spec.backing is None:
+        return []
+    if reading.current_base_is_asked and state.backing:
+        return _plan_same_base(spec, state, asked)
+    safe, why = _rebase_kind(spec, state, reading)
+    return [RebaseImage(spec.path, format_name, asked, safe=safe, why=why)]
+
+
+def _plan_same_base(spec: ImageSpec, state: ImageState, asked: Backing) -> Plan:
+    """The base is right; its name or recorded format may not be as asked."""
+    current = t.cast(Backing, state.backing)
+    plan: Plan = []
+    if current.format != asked.format or current.name != asked.name:
+        why = "it is the same file"
+        plan.append(RebaseImage(spec.path, t.cast(str, state.format), asked, safe=False, why=why))
+    elif not state.base_unchanged:
+        plan.append(AcceptBase(spec.path, asked.path))
+    return plan
+
+
+def _rebase_kind(spec: ImageSpec, state: ImageState, reading: ImageReading) -> t.Tuple[bool, str]:
+    """(safe, why not): unsafe only when it is asked for by name, or the new base is proven to be the old one, moved."""
+    if spec.backing and spec.backing.rebase == "unsafe":
+        return False, "asked for by backing.rebase=unsafe"
+    if not state.backing or reading.current_base_exists:
+        return True, ""
+    remembered = reading.record.get("base")
+    if remembered and reading.base and remembered == reading.base.fingerprint:
+        return False, "it is the same file, moved"
+    raise refused(
+        spec,
+        "base_missing",
+        "its present backing file %s is gone, so that what the guest sees cannot be kept" % state.backing.path,
+        "Put that file back, or set backing.rebase to unsafe if the new base has the same content.",
+        {"backing_file": state.backing.path},
+    )
+
+
+def _plan_amend(spec: ImageSpec, state: ImageState, reading: ImageReading) -> Plan:
+    found = option_differences(spec, state)
+    if not found:
+        return []
+    changes = tuple((name, new) for name, _old, new in found)
+    old = tuple((name, old) for name, old, _new in found)
+    return [AmendImage(spec.path, t.cast(str, state.format), changes, old)]
+
+
+def _plan_resize(spec: ImageSpec, state: ImageState, reading: ImageReading) -> Plan:
+    if not _needs_resize(spec, state):
+        return []
+    old, new = t.cast(int, state.virtual_size), t.cast(int, spec.effective_size)
+    if reading.kind == "block" and spec.format == "raw":
+        raise refused(
+            spec,
+            "exists_different",
+            "the device has %s, not %s" % (human(old), human(new)),
+            "Change the device with the tool that made it, or leave size out.",
+            {"device_size": old, "size": new},
+        )
+    if new < old:
+        refuse_shrink(spec, old, reading.data_end)
+    refuse_too_large(spec, new)
+    return [ResizeImage(spec.path, t.cast(str, state.format), old, new)]
+
+
+def plan_keyslots(spec: ImageSpec, state: ImageState) -> Plan:
+    """New keys before the removal of old ones, and never the last."""
+    if not spec.encryption or state.keyslots is None:
+        return []
+    active = set(state.keyslots)
+    changes = tuple(slot for slot in spec.encryption.keyslots if slot.active != (slot.slot in active))
+    if not changes:
+        return []
+    action = ChangeKeyslots(
+        spec.path, t.cast(str, spec.format), tuple(sorted(changes, key=lambda s: (not s.active, s.slot)))
+    )
+    if not action.apply(state).keyslots:
+        raise refused(spec, "last_keyslot", "no key would be left", "Keep or add at least one key slot.")
+    return [action]
+
+
+def _plan_attributes(spec: ImageSpec, state: ImageState, reading: ImageReading) -> Plan:
+    if reading.desired_attributes == state.attributes:
+        return []
+    return [SetAttributes(spec.path, reading.desired_attributes, state.attributes)]
+
+
+def asked_backing(spec: ImageSpec, reading: ImageReading) -> t.Optional[Backing]:
+    """The backing file as the task wants it recorded: absolute, or relative to the overlay."""
+    if not spec.backing:
+        return None
+    name = spec.backing.path
+    if spec.backing.relative:
+        name = relpath(spec.backing.path, dirname(spec.path))
+        name = "./" + name if ":" in name.split("/", 1)[0] else name
+    return Backing(spec.backing.path, spec.backing.format, name)
+
+
+def refuse_too_large(spec: ImageSpec, size: int) -> None:
+    """C(max_virtual_size) is the task's own limit, in bytes."""
+    if spec.max_virtual_size is not None and size > spec.max_virtual_size:
+        raise refused(
+            spec,
+            "bad_size",
+            "its virtual size would be %s, and max_virtual_size is %s" % (human(size), human(spec.max_virtual_size)),
+            "Raise max_virtual_size if that is meant.",
+            {"virtual_size": size, "max_virtual_size": spec.max_virtual_size},
+        )

@@ -1,0 +1,129 @@
+# Copyright: the platter.qemu authors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# PRIVATE to the collection: it can change at any time without notice.
+
+"""Publishes what was built: dressed, remembered, on stable storage, and then given its name in one step."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import time
+import typing as t
+
+from ansible_collections.platter.qemu.plugins.module_utils._core.errors import FailedError, RefusedError
+from ansible_collections.platter.qemu.plugins.module_utils._image.actions import CreateImage, ImportImage, RewriteImage
+from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec
+from ansible_collections.platter.qemu.plugins.module_utils._image.state import ImageReading
+from ansible_collections.platter.qemu.plugins.module_utils._inspect.image import fingerprint, look_at
+from ansible_collections.platter.qemu.plugins.module_utils._inspect.members import member_paths
+from ansible_collections.platter.qemu.plugins.module_utils._tools.files import (
+    BuildDirectory,
+    file_facts,
+    fsync_path,
+    publish_new,
+    publish_over,
+)
+from ansible_collections.platter.qemu.plugins.module_utils._tools.image_lock import image_lock
+from ansible_collections.platter.qemu.plugins.module_utils._tools.records import write_record
+
+Making = t.Union[CreateImage, ImportImage, RewriteImage]
+
+
+class Publisher:
+    """Gives built images their names. C(attributes): sets owner, mode and context of finished files."""
+
+    def __init__(self, attributes: t.Any) -> None:
+        self._attributes = attributes
+
+    def publish(
+        self,
+        spec: ImageSpec,
+        action: Making,
+        build: BuildDirectory,
+        reading: ImageReading,
+        record: t.Dict[str, t.Any],
+    ) -> t.Dict[str, t.Any]:
+        header = self._verified(spec, action, build.path)
+        members = member_paths(build.path, header)
+        old = file_facts(spec.path)
+        for member in members:
+            self._attributes.dress(spec, member, spec.path if old.kind == "file" else None)
+        write_record(build.path, self._record(action, record), spec.path)
+        for member in members:
+            fsync_path(member)
+        for member in members[1:]:
+            self._place_member(member, spec)
+        notes = self._give_name(spec, build.path, reading)
+        fsync_path(os.path.dirname(spec.path))
+        return notes
+
+    def _verified(self, spec: ImageSpec, action: Making, path: str) -> t.Any:
+        header = look_at(path, action.format).header
+        expected = (action.format, action.virtual_size)
+        found = (header.format, header.virtual_size) if header else ("nothing readable", 0)
+        if found != expected and (action.virtual_size is not None or found[0] != action.format):
+            raise FailedError(
+                "failed: QEMU made %s of %d bytes instead of %s of %s bytes for %s. Nothing was changed."
+                % (*found, *expected, spec.path)
+            )
+        return header
+
+    @staticmethod
+    def _record(action: Making, record: t.Dict[str, t.Any]) -> t.Dict[str, t.Any]:
+        options = dict(record.get("options") or {}) if record.get("format") == action.format else {}
+        options.update(dict(action.options))
+        record = dict(record, format=action.format, options=options)
+        record.pop("base", None)
+        if action.backing:
+            record["base"] = fingerprint(file_facts(action.backing.path))
+        return record
+
+    def _place_member(self, member: str, spec: ImageSpec) -> None:
+        target = os.path.join(os.path.dirname(spec.path), os.path.basename(member))
+        if not publish_new(member, target):
+            raise RefusedError(
+                "a split image",
+                spec.path,
+                "a file with the name of its member %s is there" % target,
+                reason="member_exists",
+                way_out="Remove that file, or choose another name for the image.",
+                evidence={"member": target},
+            )
+
+    def _give_name(self, spec: ImageSpec, built: str, reading: ImageReading) -> t.Dict[str, t.Any]:
+        old = file_facts(spec.path)
+        if reading.kind == "absent":
+            if not publish_new(built, spec.path):
+                raise _taken(spec)
+            return {}
+        with image_lock(spec.path, readers=False):
+            backup = keep_backup(spec) if spec.backup else None
+            if not publish_over(built, spec.path, old.identity):
+                raise _taken(spec)
+        return {"backup_file": backup} if backup else {}
+
+
+def keep_backup(spec: ImageSpec) -> str:
+    """Give the present file a second, dated name; costs nothing, as the new one will be another file."""
+    name = "%s.%d.%s~" % (spec.path, os.getpid(), time.strftime("%Y-%m-%d@%H:%M:%S"))
+    try:
+        os.link(spec.path, name)
+    except OSError as exc:
+        if exc.errno not in (errno.EPERM, errno.ENOTSUP, errno.EMLINK):
+            raise
+        shutil.copy2(spec.path, name)
+    return name
+
+
+def _taken(spec: ImageSpec) -> RefusedError:
+    return RefusedError(
+        "a new image",
+        spec.path,
+        "something else has appeared there meanwhile",
+        reason="changed_meanwhile",
+        way_out="Run the task again.",
+    )

@@ -1,0 +1,35 @@
+# Copyright: the platter.qemu authors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# PRIVATE to the collection: it can change at any time without notice.
+
+"""The loop of all info modules: ask, answer, report. Nothing changes, so there is no mode to look at."""
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible_collections.platter.qemu.plugins.module_utils._core.errors import EngineError
+
+if t.TYPE_CHECKING:
+    from ansible.module_utils.basic import AnsibleModule
+
+
+class Reader(t.Protocol):
+    """What a resource gives to the loop."""
+
+    def read(self) -> dict[str, t.Any]:
+        """The keys of the result; C(warnings) among them are sentences for the user."""
+
+
+def run_info(module: AnsibleModule, make_reader: t.Callable[[AnsibleModule], Reader]) -> None:
+    """Read, and end the module with the result."""
+    try:
+        result = make_reader(module).read()
+    except EngineError as exc:
+        module.fail_json(msg=exc.message, changed=False, **exc.facts)
+        return
+    for warning in result.pop("warnings", ()):
+        module.warn(warning)
+    module.exit_json(changed=False, **result)

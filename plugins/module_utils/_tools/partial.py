@@ -1,0 +1,143 @@
+# Copyright: the platter.qemu authors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# PRIVATE to the collection: it can change at any time without notice.
+
+"""A file that is being downloaded: beside its final name until it is whole, kept for the next try if it can be."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import typing as t
+
+from ansible_collections.platter.qemu.plugins.module_utils._core.errors import EngineError
+from ansible_collections.platter.qemu.plugins.module_utils._tools.http import Validator
+from ansible_collections.platter.qemu.plugins.module_utils._tools.sparse import CHUNK, write_sparse
+
+
+class Partial:
+    """C(dest.part), its running hash, and C(dest.part.json), which says of what version it is a part."""
+
+    def __init__(self, dest_path: str, url: str, algorithm: str, *, resume: bool) -> None:
+        self._dest, self._path, self._note = dest_path, dest_path + ".part", dest_path + ".part.json"
+        #: the URL itself may hold a secret
+        self._source = hashlib.sha256(url.encode("utf-8", "surrogateescape")).hexdigest()
+        self._algorithm, self._resume = algorithm, resume
+        self._hasher = _new_hash(algorithm)
+        self._fd = -1
+        self.validator = Validator()
+        self.length = self.resumed_at = 0
+
+    def __enter__(self) -> Partial:
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        try:
+            self._fd = os.open(self._path, flags, 0o600)
+        except OSError as exc:
+            raise EngineError(f"{self._path} cannot be written: {exc.strerror}", path=self._path) from exc
+        known = self._known_version() if self._resume else None
+        if known:
+            self._adopt(known)
+        else:
+            self.restart(Validator())
+        return self
+
+    def __exit__(self, *_unused: t.Any) -> None:
+        if self._fd >= 0 and self._resume and self.length and self.validator.strong():
+            os.ftruncate(self._fd, self.length)
+            os.close(self._fd)
+        else:
+            self.discard()
+
+    def _known_version(self) -> Validator | None:
+        """Of what version the file is a part. After a restart of the machine it cannot be believed: no fsync was made."""
+        try:
+            with open(self._note, encoding="utf-8") as note:
+                known = json.load(note)
+            if [known["source"], known["boot"]] != [self._source, _boot()]:
+                return None
+            validator = Validator(known["etag"], known["last_modified"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        return validator if validator.strong() else None
+
+    def _adopt(self, known: Validator) -> None:
+        self.validator, end = known, os.fstat(self._fd).st_size
+        while self.length < end:
+            data = os.pread(self._fd, CHUNK, self.length)
+            self._hasher.update(data)
+            self.length += len(data)
+        self.resumed_at = self.length
+
+    def restart(self, validator: Validator) -> None:
+        """From the first byte, of the version that C(validator) names."""
+        os.ftruncate(self._fd, 0)
+        self.length = self.resumed_at = 0
+        self._hasher = _new_hash(self._algorithm)
+        self.validator = validator
+        with contextlib.suppress(OSError):
+            os.unlink(self._note)
+        if self._resume and validator.strong():
+            self._write_note()
+
+    def _write_note(self) -> None:
+        known = {"etag": self.validator.etag, "last_modified": self.validator.last_modified}
+        note = os.open(self._note, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with open(note, "w", encoding="utf-8") as file:
+            json.dump({"source": self._source, "boot": _boot(), **known}, file)
+
+    def range_headers(self) -> dict[str, str]:
+        """What asks for the rest, and for everything when the file has changed meanwhile."""
+        strong = self.validator.strong()
+        if not self.length:
+            return {}
+        if not strong:
+            self.restart(Validator())
+            return {}
+        return {"Range": f"bytes={self.length}-", "If-Range": strong}
+
+    def append(self, data: bytes) -> None:
+        """The next bytes."""
+        try:
+            write_sparse(self._fd, data, self.length)
+        except OSError as exc:
+            raise EngineError(f"{self._path} cannot be written: {exc.strerror}", path=self._path) from exc
+        self._hasher.update(data)
+        self.length += len(data)
+
+    def hexdigest(self) -> str:
+        """The hash of all bytes so far."""
+        return self._hasher.hexdigest()
+
+    def publish(self) -> None:
+        """Give the whole file its name."""
+        os.ftruncate(self._fd, self.length)
+        os.replace(self._path, self._dest)
+        self.discard()
+
+    def discard(self) -> None:
+        """Leave nothing behind but what was published."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+        for path in (self._path, self._note):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+
+
+def _new_hash(algorithm: str) -> hashlib._Hash:
+    try:
+        return hashlib.new(algorithm)
+    except ValueError as exc:  # md5 on a host in FIPS mode
+        raise EngineError(f"this host's Python cannot compute {algorithm}: use sha256") from exc
+
+
+def _boot() -> str:
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as boot:
+            return boot.read().strip()
+    except OSError:
+        return ""

@@ -1,0 +1,113 @@
+"""kill -9 at any instant: the image is old or new, never else, and the next run converges without anybody's help."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+import typing as t
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.platter.qemu.tests.lab.amounts import amount, generator, share
+from ansible_collections.platter.qemu.tests.lab.trials import Trials
+from ansible_collections.platter.qemu.tests.lab.verbs import BY_NAME, VERBS, Verb
+from ansible_collections.platter.qemu.tests.lab.zygote import Child, Zygote
+
+Count = t.Callable[[str, int], None]
+#: many of these in a row are alike
+_ALIKE = ("pwrite64", "pwritev", "ftruncate", "fdatasync", "copy_file_range", "fallocate", "fchmod", "chmod")
+
+
+def _chosen(trials: Trials) -> list[tuple[str, int]]:
+    """By default a share of what is alike, and all of what is not."""
+    points = trials.points()
+    alike = [point for point in points if point[0] in _ALIKE]
+    return [point for point in points if point not in alike] + share(alike, 4, trials.verb.name)
+
+
+def _after_kill(trials: Trials, child: Child, point: object) -> None:
+    status = child.wait()
+    trials.wait_until_quiet()
+    try:
+        if status == -signal.SIGKILL:
+            trials.judge()
+        else:
+            _survived(trials, child.result())
+        trials.converges()
+    except AssertionError as exc:
+        raise AssertionError(f"{trials.verb.name} killed at {point} (exit status {status}): {exc}") from exc
+
+
+def _survived(trials: Trials, result: dict[str, t.Any]) -> None:
+    """qemu-img was killed, not the module, which says so, says what is so, and has put its things away."""
+    state = trials.judge()
+    if result.get("failed"):
+        assert result["msg"].startswith(("failed", "refused")), result["msg"]
+        assert not [path for path in trials.world.iterdir() if path.name.startswith(".platter-tmp")]
+    else:
+        assert state == "new", "succeeded, but the image is old"
+
+
+@pytest.mark.parametrize("verb", VERBS, ids=lambda verb: verb.name)
+def test_killed_at_a_system_call_is_old_or_new(verb: Verb, zygote: Zygote, place: Path, count: Count) -> None:
+    trials = Trials(verb, zygote, place)
+    points = _chosen(trials)
+    for call, when in points:
+        trials.reset()
+        inject = f"inject={call}:signal=KILL:when={when}"
+        child = trials.traced("-e", "trace=" + call, "-e", inject)
+        _after_kill(trials, child, (call, when))
+    count("kills at a system call", len(points))
+
+
+_RANDOM = ("create-qcow2", "import-raw-to-qcow2", "import-qcow2-to-split", "rewrite-cluster-size", "rebase", "flatten")
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
+
+
+def _kill(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+
+
+def _kill_child_of(child: Child, delay: float) -> None:
+    """The program that the module runs, some time after it has begun."""
+    end = time.monotonic() + 1
+    while not _children(child.pid) and time.monotonic() < end and Path(f"/proc/{child.pid}/fd/0").exists():
+        time.sleep(0.0005)
+    time.sleep(delay / 4)
+    for pid in _children(child.pid):
+        _kill(pid)
+
+
+@pytest.mark.parametrize("victim", ["module", "program"])
+@pytest.mark.parametrize("name", _RANDOM)
+def test_killed_at_any_time_is_old_or_new(name: str, victim: str, zygote: Zygote, place: Path, count: Count) -> None:
+    trials, dice = Trials(BY_NAME[name], zygote, place), generator(f"{name} {victim}")
+    trials.reset()
+    begun = time.monotonic()
+    trials.run()
+    whole = time.monotonic() - begun
+    rounds = amount(5, 60)
+    for number in range(rounds):
+        trials.reset()
+        # spread over the whole run: one in each of so many parts of it
+        delay = whole * (number + dice.random()) / rounds
+        child = trials.start()
+        if victim == "module":
+            time.sleep(delay)
+            _kill(child.pid)
+        else:
+            _kill_child_of(child, delay)
+        _after_kill(trials, child, f"{delay:.4f} s")
+    count("kills at any time", rounds)
+

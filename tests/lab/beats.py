@@ -1,0 +1,149 @@
+"""The four beats of an idempotent module: check, real, again, again in check mode; and what it left alone meanwhile."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from typing import Any, Iterable
+
+from ansible_collections.platter.qemu.tests.lab.modules import call
+
+MODULE = "disk_image"
+#: what qemu-img may be asked where nothing is to be written
+READING = {"info", "check", "map", "measure", "compare"}
+_CHUNK = 1 << 20
+
+
+def four_beats(*, watch: Iterable[object] = (), unpredictable: Iterable[str] = (), **options: Any) -> dict[str, Any]:
+    """The result of the real run. C(watch): further directories and devices that a run without changes leaves alone.
+
+    C(unpredictable): keys of the facts that check mode cannot know.
+    """
+    places = [*_places(options), *map(str, watch)]
+    found = snapshot(places)
+    checked = call(MODULE, check=True, **options)
+    assert checked.get("failed") is not True, checked["msg"]
+    assert snapshot(places) == found, "check mode has written"
+    real = call(MODULE, **options)
+    assert real.get("failed") is not True, real["msg"]
+    assert (checked["changed"], real["changed"]) == (True, True), (checked, real)
+    assert checked["actions"] == real["actions"]
+    assert known(checked, unpredictable) == known(real, unpredictable)
+    only_reads(checked)
+    settled(*watch, **options)
+    return real
+
+
+def settled(*watch: object, **options: Any) -> None:
+    """The last two beats: nothing is done, and no file of any image is touched."""
+    places = [*_places(options), *map(str, watch)]
+    found = snapshot(places)
+    for check in (False, True):
+        again = call(MODULE, check=check, **options)
+        assert again.get("failed") is not True, again["msg"]
+        assert (again["changed"], again["actions"]) == (False, []), again
+        only_reads(again)
+        assert snapshot(places) == found
+
+
+def refused(reason: str, *, watch: Iterable[object] = (), **options: Any) -> dict[str, Any]:
+    """The same refusal in check mode and without; nothing is changed."""
+    places = [*_places(options), *map(str, watch)]
+    found = snapshot(places)
+    results = [call(MODULE, check=check, **options) for check in (True, False)]
+    for result in results:
+        assert result.get("failed") is True, result
+        assert (result.get("reason"), result["changed"]) == (reason, False), result
+        assert result["msg"].startswith("refused: "), result["msg"]
+        assert isinstance(result["evidence"], dict)
+    assert results[0]["msg"] == results[1]["msg"]
+    assert snapshot(places) == found, "a refused task has written"
+    return results[1]
+
+
+def known(result: dict[str, Any], unpredictable: Iterable[str]) -> Any:
+    """The facts and the diff, without what cannot be predicted."""
+    shown = {key: result[key] for key in ("diff", "image", "images") if key in result}
+    return _without(shown, set(unpredictable) | _NOT_FACTS)
+
+
+#: keys that tell how the work went, not what came of it
+_NOT_FACTS = {"method", "backup_file", "removed_leftovers"}
+
+
+def _without(value: Any, keys: set[str]) -> Any:
+    if isinstance(value, dict):
+        return {key: _without(inner, keys) for key, inner in value.items() if key not in keys}
+    return [_without(inner, keys) for inner in value] if isinstance(value, list) else value
+
+
+def only_reads(result: dict[str, Any]) -> None:
+    """No command of the result writes to an image."""
+    verbs = {command[1] for command in result["commands"] if os.path.basename(command[0]) == "qemu-img"}
+    assert verbs <= READING, result["commands"]
+
+
+# --- what there is on the host
+
+
+def _places(options: dict[str, Any]) -> list[str]:
+    paths = [str(entry["path"]) for entry in options.get("images") or [options] if entry.get("path")]
+    return [place for path in paths for place in (os.path.dirname(os.path.realpath(path)), path)]
+
+
+def snapshot(places: Iterable[str]) -> dict[str, Any]:
+    """Everything in these directories, and these files and devices: identity, times, owner, mode, attributes, bytes."""
+    found: dict[str, Any] = {}
+    for place in dict.fromkeys(places):
+        if os.path.isdir(place):
+            found.update({entry.path: _facts(entry.path) for entry in os.scandir(place)})
+        else:
+            found[place] = _facts(place)
+    return found
+
+
+def _facts(path: str) -> tuple[Any, ...] | None:
+    try:
+        seen = os.stat(path, follow_symlinks=os.path.exists(path) and stat.S_ISBLK(os.stat(path).st_mode))
+    except OSError:
+        return None
+    if stat.S_ISBLK(seen.st_mode):
+        return (seen.st_rdev, digest(path))
+    if not stat.S_ISREG(seen.st_mode):
+        return (seen.st_ino, seen.st_mode)
+    attributes = {name: os.getxattr(path, name) for name in os.listxattr(path)}
+    return (seen.st_ino, seen.st_mtime_ns, seen.st_mode, seen.st_uid, seen.st_gid, attributes, digest(path))
+
+
+def digest(path: object) -> str:
+    """SHA-256 over length and data extents: holes of a large sparse file are not read."""
+    found = hashlib.sha256()
+    with open(str(path), "rb") as stream:
+        length = stream.seek(0, os.SEEK_END)
+        found.update(b"%d" % length)
+        for start, end in _data(stream.fileno(), length):
+            stream.seek(start)
+            _add(found, stream, start, end)
+    return found.hexdigest()
+
+
+def _data(descriptor: int, length: int) -> Iterable[tuple[int, int]]:
+    if stat.S_ISBLK(os.fstat(descriptor).st_mode):
+        yield 0, length
+        return
+    end = 0
+    while end < length:
+        try:
+            start = os.lseek(descriptor, end, os.SEEK_DATA)
+        except OSError:  # ENXIO: only a hole is left
+            return
+        end = os.lseek(descriptor, start, os.SEEK_HOLE)
+        yield start, end
+
+
+def _add(found: Any, stream: Any, start: int, end: int) -> None:
+    for offset in range(start, end, _CHUNK):
+        chunk = stream.read(min(_CHUNK, end - offset))
+        if chunk.strip(b"\0"):
+            found.update(b"%d:" % offset + chunk)

@@ -1,0 +1,162 @@
+"""What the module can do to an image, each as a small world and the task that changes it."""
+
+from __future__ import annotations
+
+import typing as t
+from dataclasses import dataclass
+from pathlib import Path
+
+from .modules import call
+from .oracle import create
+from .patterns import write_pattern
+
+Options = t.Dict[str, t.Any]
+
+
+@dataclass(frozen=True)
+class Verb:
+    """C(prepare) makes the world in an empty directory, C(task) changes the image C(image) in it.
+
+    C(in_place): the file is edited, so that only what the guest sees is old or new at every instant.
+    C(members): what is removed file by file, so that a part of it may be gone.
+    """
+
+    name: str
+    image: str
+    prepare: t.Callable[[Path], None]
+    task: t.Callable[[Path], Options]
+    in_place: bool = False
+    members: bool = False
+
+    def options(self, world: Path) -> Options:
+        """The task's options in that world."""
+        return dict(self.task(world), path=str(world / self.image))
+
+
+def _nothing(world: Path) -> None:
+    """An empty directory."""
+
+
+def _image(name: str, format: str, options: str = "", size: str = "4M", seed: int = 1) -> t.Callable[[Path], None]:
+    def prepare(world: Path) -> None:
+        create(world / name, format, size, options)
+        write_pattern(world / name, format, seed)
+
+    return prepare
+
+
+def _chain(world: Path) -> None:
+    """Two bases with different content, and an overlay of the first with some of its own."""
+    for name, seed in (("base.qcow2", 1), ("other.qcow2", 2)):
+        _image(name, "qcow2", seed=seed)(world)
+    create(world / "disk.qcow2", "qcow2", "", "", "-b", world / "base.qcow2", "-F", "qcow2")
+    write_pattern(world / "disk.qcow2", "qcow2", 3, places=3)
+
+
+def _base(world: Path) -> None:
+    _image("base.qcow2", "qcow2")(world)
+
+
+def _split(world: Path) -> None:
+    _image("disk.vmdk", "vmdk", "subformat=twoGbMaxExtentSparse", size="3G")(world)
+
+
+def _replaced(world: Path) -> None:
+    """An image that was imported from another source than is there now."""
+    _image("source.raw", "raw", seed=1)(world)
+    done = call("disk_image", **_replacement(world), path=str(world / "disk.qcow2"))
+    assert done["changed"], done
+    write_pattern(world / "source.raw", "raw", 2)
+
+
+def _replacement(world: Path) -> Options:
+    return {"format": "qcow2", "source": _source(world, "raw"), "source_policy": "if_changed"}
+
+
+def _source(world: Path, format: str) -> Options:
+    return {"path": str(world / f"source.{format}"), "format": format, "compression": "none"}
+
+
+def _backing(world: Path, name: str) -> Options:
+    return {"path": str(world / name), "format": "qcow2"}
+
+
+_SPLIT: Options = {"subformat": "twoGbMaxExtentSparse"}
+
+VERBS = (
+    Verb("create-raw", "disk.raw", _nothing, lambda w: {"format": "raw", "size": "4M"}),
+    Verb("create-qcow2", "disk.qcow2", _nothing, lambda w: {"format": "qcow2", "size": "4M"}),
+    Verb("create-overlay", "disk.qcow2", _base, lambda w: {"format": "qcow2", "backing": _backing(w, "base.qcow2")}),
+    Verb("create-split", "disk.vmdk", _nothing, lambda w: {"format": "vmdk", "size": "5G", "options": _SPLIT}),
+    Verb(
+        "import-raw-to-qcow2",
+        "disk.qcow2",
+        _image("source.raw", "raw"),
+        lambda w: {"format": "qcow2", "source": _source(w, "raw")},
+    ),
+    Verb(
+        "import-qcow2-to-vmdk",
+        "disk.vmdk",
+        _image("source.qcow2", "qcow2"),
+        lambda w: {"format": "vmdk", "source": _source(w, "qcow2")},
+    ),
+    Verb(
+        "import-qcow2-to-split",
+        "disk.vmdk",
+        _image("source.qcow2", "qcow2", size="3G"),
+        lambda w: {"format": "vmdk", "options": _SPLIT, "source": _source(w, "qcow2")},
+    ),
+    Verb(
+        "import-by-copy",
+        "disk.qcow2",
+        _image("source.qcow2", "qcow2"),
+        lambda w: {"format": "qcow2", "source": _source(w, "qcow2")},
+    ),
+    Verb(
+        "rewrite-cluster-size",
+        "disk.qcow2",
+        _image("disk.qcow2", "qcow2"),
+        lambda w: {"format": "qcow2", "options": {"cluster_size": "128K"}, "allow_rewrite": True},
+    ),
+    Verb(
+        "rewrite-to-split",
+        "disk.img",
+        _image("disk.img", "qcow2", size="3G"),
+        lambda w: {"format": "vmdk", "options": _SPLIT, "allow_rewrite": True},
+    ),
+    Verb("rewrite-split", "disk.vmdk", _split, lambda w: {"format": "qcow2", "allow_rewrite": True}),
+    Verb("replace", "disk.qcow2", _replaced, _replacement),
+    Verb(
+        "rebase",
+        "disk.qcow2",
+        _chain,
+        lambda w: {"format": "qcow2", "backing": _backing(w, "other.qcow2")},
+        in_place=True,
+    ),
+    Verb("flatten", "disk.qcow2", _chain, lambda w: {"format": "qcow2", "flatten": True}, in_place=True),
+    Verb(
+        "grow-qcow2",
+        "disk.qcow2",
+        _image("disk.qcow2", "qcow2"),
+        lambda w: {"format": "qcow2", "size": "6G"},
+        in_place=True,
+    ),
+    Verb("grow-raw", "disk.raw", _image("disk.raw", "raw"), lambda w: {"format": "raw", "size": "8M"}, in_place=True),
+    Verb(
+        "amend",
+        "disk.qcow2",
+        _image("disk.qcow2", "qcow2", "compat=0.10"),
+        lambda w: {"format": "qcow2", "options": {"compat": "1.1", "lazy_refcounts": True}},
+        in_place=True,
+    ),
+    Verb("remove", "disk.qcow2", _image("disk.qcow2", "qcow2"), lambda w: {"state": "absent"}),
+    Verb("remove-split", "disk.vmdk", _split, lambda w: {"state": "absent"}, members=True),
+)
+BY_NAME = {verb.name: verb for verb in VERBS}
+
+
+def made(verb: Verb, world: Path) -> Path:
+    """The verb's world, made in the new directory C(world)."""
+    world.mkdir()
+    verb.prepare(world)
+    return world
