@@ -40,7 +40,7 @@ def import_image(
         header = inspect_source(spec, path)
         _refuse_damaged(qemu_img, spec, action.source, path)
         if spec.effective_size is not None and t.cast(int, spec.size) < header.virtual_size:
-            refuse_shrink(spec, header.virtual_size, None)
+            refuse_shrink(spec, header.virtual_size, None, "its source")
         before = file_facts(path)
         notes = builder.import_file(spec, action, reading, path, record)
         _refuse_moving(spec, path, before)

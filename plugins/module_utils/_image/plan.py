@@ -105,7 +105,7 @@ def _import(spec: ImageSpec, reading: ImageReading, replaces: str = "") -> Impor
     found = source.virtual_size if source else None
     size = spec.effective_size
     if found is not None and size is not None and size < found and spec.size and spec.size < found:
-        refuse_shrink(spec, found, reading.data_end)
+        refuse_shrink(spec, found, reading.data_end, "its source")
     if size is None and found is not None:
         size = rounded_size(t.cast(str, spec.format), found, dict(spec.options))
     if size is not None:

@@ -150,14 +150,14 @@ def refuse_changed_base(spec: ImageSpec, state: ImageState) -> None:
     )
 
 
-def refuse_shrink(spec: ImageSpec, old: int, data_end: t.Optional[t.Tuple[int, str]]) -> None:
+def refuse_shrink(spec: ImageSpec, old: int, data_end: t.Optional[t.Tuple[int, str]], what: str = "it") -> None:
     """A smaller size needs consent; data beyond the new end needs its own."""
     new = t.cast(int, spec.effective_size)
     if not spec.allow_shrink:
         raise refused(
             spec,
             "shrink_refused",
-            "it is %s, and %s would cut off its end" % (human(old), human(new)),
+            "%s is %s, and %s would cut off its end" % (what, human(old), human(new)),
             "Set allow_shrink to true to agree.",
             {"virtual_size": old, "size": new},
         )
