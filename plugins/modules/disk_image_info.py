@@ -15,12 +15,13 @@ version_added: 0.1.0
 author:
   - The platter.qemu authors (@platter)
 description:
-  - Reads the headers of any number of disk images itself, within fixed limits, and returns what C(qemu-img info) says of them,
-    and more; who has them open, what builds on them, what is remembered of them. A thousand images take a fraction of a second.
-  - Never fails because an image is in use, missing, damaged or not readable; its entry says so in RV(images[].error) and
-    RV(images[].reason).
-  - Needs C(qemu-img) only for O(check), O(measure), O(map) and for places that are no files of the host. Where it is missing,
-    those answers are unavailable, and the rest is there all the same.
+  - Reads the headers of any number of disk images itself, within fixed limits, and returns what C(qemu-img info) says
+    of them, and more - who has them open, what builds on them, what is remembered of them. A thousand images take a
+    fraction of a second.
+  - Never fails because an image is in use, missing, damaged or not readable; its entry says so in RV(images[].error)
+    and RV(images[].reason).
+  - Needs C(qemu-img) only for O(check), O(measure), O(map) and for places that are no files of the host. Where it is
+    missing, those answers are unavailable, and the rest is there all the same.
   - Use P(platter.qemu.select_images#filter) to pick images out of the result.
 requirements:
   - Linux 3.15 or later
@@ -28,20 +29,22 @@ requirements:
 options:
   paths:
     description:
-      - The images - absolute paths of files or block devices, URIs (C(nbd://), C(nbd+unix://), C(ssh://), C(http://), C(https://))
-        or blockdev dicts.
+      - The images - absolute paths of files or block devices, URIs (C(nbd://), C(nbd+unix://), C(ssh://), C(http://),
+        C(https://)) or blockdev dicts.
       - A file that does not exist is no error; its entry has RV(images[].exists=false).
       - Of a split image, name the descriptor; its other files are its RV(images[].members).
     type: list
     elements: raw
   directory:
     description:
-      - Every file and block device in this directory, also behind symbolic links, is taken as an image, after those in O(paths).
+      - Every file and block device in this directory, also behind symbolic links, is taken as an image, after those
+        in O(paths).
       - The further files of a split image are not listed on their own, nor are files of this collection.
       - A directory that does not exist or cannot be read gives a warning.
     type: path
   recurse:
-    description: Whether directories below O(directory) are searched too. Symbolic links to directories are not followed.
+    description: >-
+      Whether directories below O(directory) are searched too. Symbolic links to directories are not followed.
     type: bool
     default: false
   patterns:
@@ -51,9 +54,11 @@ options:
     default: ['*']
   format:
     description:
-      - Declares the format of all images of the task; an image that reads as another one has RV(images[].reason=format_mismatch).
-      - It is seldom needed. Without it an image has the format that P(platter.qemu.disk_image#module) remembers, else the one
-        that its bytes have, else V(raw), and then RV(images[].format_is_certain) is V(false), for a guest can write any bytes.
+      - Declares the format of all images of the task; an image that reads as another one has
+        RV(images[].reason=format_mismatch).
+      - It is seldom needed. Without it an image has the format that P(platter.qemu.disk_image#module) remembers, else
+        the one that its bytes have, else V(raw), and then RV(images[].format_is_certain) is V(false), for a guest can
+        write any bytes.
       - For a place that is no file of the host, qemu-img finds the format out when this is not set.
     type: str
     choices: [raw, qcow, qcow2, qed, vdi, vmdk, vhdx, vpc, parallels, luks]
@@ -86,7 +91,8 @@ options:
     type: str
     choices: [raw, qcow2, luks]
   map:
-    description: Whether to add up what kind of data each image holds by itself, without its backing file (RV(images[].map)).
+    description: >-
+      Whether to add up what kind of data each image holds by itself, without its backing file (RV(images[].map)).
     type: bool
     default: false
   features:
@@ -120,8 +126,9 @@ seealso:
     link: https://www.qemu.org/docs/master/tools/qemu-img.html
 notes:
   - Users on other hosts are seen only through QEMU's lock, and not at all on file systems without common locks.
-  - Opening an image here never opens another file, except its own members beside it, and with O(backing_chain), O(measure) its
-    backing files, with O(check), O(measure), O(map) its data file and extents, if they are files or block devices.
+  - Opening an image here never opens another file, except its own members beside it, and with O(backing_chain),
+    O(measure) its backing files, with O(check), O(measure), O(map) its data file and extents, if they are files or
+    block devices.
 """
 
 EXAMPLES = r"""
@@ -183,7 +190,10 @@ images:
   contains:
     path: {description: The path or place., type: str, returned: always}
     exists: {description: Whether it is there; null where that cannot be told., type: bool, returned: always}
-    error: {description: Why it cannot be read or is not what was declared., type: str, returned: when there is a problem}
+    error:
+      description: Why it cannot be read or is not what was declared.
+      type: str
+      returned: when there is a problem
     reason:
       description:
         - A stable code for RV(images[].error) - V(not_a_file), V(unreadable), V(header_unreadable), V(format_mismatch),
@@ -194,7 +204,7 @@ images:
       description: The formats that the bytes look like; V(raw) is never among them.
       type: list
       elements: str
-      returned: when it exists
+      returned: when they look like something else than RV(images[].format)
     format: {description: Its format., type: str, returned: when it could be read}
     format_is_certain:
       description: V(false) for a raw image that is neither declared nor remembered as raw.
@@ -205,7 +215,10 @@ images:
       description: Bytes that it takes on the host, with all its members and its data file.
       type: int
       returned: when it exists
-    cluster_size: {description: Bytes of a cluster; null where there are none., type: int, returned: when it could be read}
+    cluster_size:
+      description: Bytes of a cluster; null where there are none.
+      type: int
+      returned: when it could be read
     backing:
       description: The backing file, null without one.
       type: dict
@@ -230,8 +243,8 @@ images:
         actual_size: {description: Bytes on the host., type: int, returned: always}
         problem:
           description:
-            - Null, or the C(reason) and C(message) why the chain ends here - V(backing_loop), V(base_missing), V(chain_too_long),
-              V(backing_not_regular), V(header_unreadable), V(backing_protocol).
+            - Null, or the C(reason) and C(message) why the chain ends here - V(backing_loop), V(base_missing),
+              V(chain_too_long), V(backing_not_regular), V(header_unreadable), V(backing_protocol).
           type: dict
           returned: always
     data_file: {description: The external data file of a qcow2 image., type: str, returned: when it could be read}
@@ -240,7 +253,8 @@ images:
     dirty: {description: Whether it was not closed cleanly., type: bool, returned: when it could be read}
     corrupt: {description: Whether QEMU has marked it as corrupt., type: bool, returned: when it could be read}
     options:
-      description: The create options it has, by the names of O(platter.qemu.disk_image#module:options), seen or remembered.
+      description: >-
+        The create options it has, by the names of O(platter.qemu.disk_image#module:options), seen or remembered.
       type: dict
       returned: when it could be read
     snapshots:
@@ -267,17 +281,24 @@ images:
         granularity: {description: Bytes for each bit., type: int, returned: always}
         flags: {description: V(in-use) and V(auto)., type: list, elements: str, returned: always}
     extents:
-      description: The files of a VMDK as its descriptor has them.
+      description: The files of a split VMDK as its descriptor has them.
       type: list
       elements: dict
-      returned: when it could be read
+      returned: when it is one
+      contains:
+        path: {description: The file., type: str, returned: always}
+        access: {description: 'V(RW), V(RDONLY) or V(NOACCESS).', type: str, returned: always}
+        kind: {description: 'V(SPARSE), V(FLAT) and others.', type: str, returned: always}
+        virtual_size: {description: Bytes of the disk in it., type: int, returned: always}
+        offset: {description: Where they begin in it., type: int, returned: always}
     members:
       description: The files that are the image, the one in RV(images[].path) first.
       type: list
       elements: str
       returned: when it exists
     references:
-      description: Everything outside itself that opening the image would open, as the image has it (C(kind), C(target)).
+      description: >-
+        Everything outside itself that opening the image would open, as the image has it (C(kind), C(target)).
       type: list
       elements: dict
       returned: when it could be read
@@ -285,13 +306,14 @@ images:
       description: Features that only a newer QEMU knows.
       type: list
       elements: str
-      returned: when it could be read
+      returned: when there are some
     format_specific:
       description: What else C(qemu-img info) has under C(format-specific), with C(_) for C(-).
       type: dict
-      returned: when it could be read
+      returned: when there is something else
     remembered:
-      description: What M(platter.qemu.disk_image) remembers of it - C(format), C(options), C(source) with its digest, C(base).
+      description: >-
+        What M(platter.qemu.disk_image) remembers of it - C(format), C(options), C(source) with its digest, C(base).
       type: dict
       returned: when it exists
     in_use_by:
@@ -339,7 +361,6 @@ images:
   sample:
     - path: /srv/images/web1.qcow2
       exists: true
-      detected: [qcow2]
       format: qcow2
       format_is_certain: true
       virtual_size: 21474836480
@@ -351,9 +372,10 @@ images:
       consistent: true
 features:
   description:
-    - What QEMU can do with each format, by its name - C(create), C(backing) (formats of the backing file), C(encryption),
-      C(compression), C(preallocation), C(sparse), C(split), C(internal_snapshots), C(bitmaps), C(check), C(repair), C(grow),
-      C(shrink), C(external_data_file), C(amend) (options), C(options), C(legacy) (why not to make new ones).
+    - What QEMU can do with each format, by its name - C(create), C(backing) (formats of the backing file),
+      C(encryption), C(compression), C(preallocation), C(sparse), C(split), C(internal_snapshots), C(bitmaps),
+      C(check), C(repair), C(grow), C(shrink), C(external_data_file), C(amend) (options), C(options), C(legacy) (why
+      not to make new ones).
     - C(installed) tells whether the QEMU of this host has the format at all; null without qemu-img.
   returned: with O(features)
   type: dict

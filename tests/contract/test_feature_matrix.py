@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,21 @@ def directory(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _plain_luks(tmp_path_factory: pytest.TempPathFactory, qemu: None) -> Path:
+    """One LUKS image for all: each costs seconds, in which QEMU measures how many iterations take 10 ms."""
+    directory = tmp_path_factory.mktemp("luks")
+    (directory / "secret").write_text("a password")
+    _LUKS.append(create(directory / "image", "luks", "8M", "key-secret=key,iter-time=10", *SECRET))
+    return _LUKS[-1]
+
+
+_LUKS: list[Path] = []
+
+
 def _new(directory: Path, format: str, size: object = "8M", options: str = "") -> Path:
+    if format == "luks" and (size, options) == ("8M", ""):
+        return Path(shutil.copy(_LUKS[-1], directory / "image"))
     if format == "luks":
         options = ",".join(part for part in ("key-secret=key,iter-time=10", options) if part)
     return create(directory / "image", format, size, options, *SECRET)
@@ -270,9 +285,9 @@ def test_rounded_size_is_what_qemu_makes(format: str, directory: Path) -> None:
     assert made == {size: rounded_size(format, size) for size in sizes}
 
 
-@pytest.mark.parametrize("format", ["raw", "luks"])
-def test_rounded_size_is_what_qemu_makes_of_flat_files(format: str, directory: Path) -> None:
-    sizes = [size for size in SIZES if size < 1 << 38][:12]
+@pytest.mark.parametrize(("format", "count"), [("raw", 20), ("luks", 3)])
+def test_rounded_size_is_what_qemu_makes_of_flat_files(format: str, count: int, directory: Path) -> None:
+    sizes = [10_000_001, 1, *SIZES][:count]
     made = {size: info(_new(directory, format, size), format)["virtual-size"] for size in sizes}
     assert made == {size: rounded_size(format, size) for size in sizes}
 
@@ -290,7 +305,6 @@ def test_rounded_size_of_vpc_is_exact_beyond_every_step(options: str, directory:
 @pytest.mark.parametrize(
     ("format", "options"),
     [
-        ("qcow2", {"cluster_size": 512}),
         ("qcow2", {"cluster_size": 16384, "extended_l2": True}),
         ("qed", {"cluster_size": 4096, "table_size": 2}),
         ("vdi", {}),
@@ -408,12 +422,12 @@ def test_what_qemu_would_change_silently_is_refused(format: str, options: dict[s
 
 
 LUKS = [
-    *({"cipher_alg": f"aes-{bits}", "cipher_mode": mode} for bits in (128, 192, 256) for mode in ("xts", "cbc")),
+    {"cipher_alg": "aes-192"},
+    {"cipher_alg": "aes-192", "cipher_mode": "cbc"},
     {"cipher_alg": "cast5-128"},
-    {"cipher_alg": "cast5-128", "cipher_mode": "cbc"},
-    {"cipher_alg": "serpent-192"},
     {"ivgen_alg": "essiv"},
-    *({"ivgen_alg": "essiv", "ivgen_hash_alg": name} for name in ("md5", "sha1", "sha256", "sha512", "ripemd160")),
+    {"ivgen_alg": "essiv", "ivgen_hash_alg": "sha1"},
+    {"ivgen_alg": "essiv", "ivgen_hash_alg": "sha512"},
     {"ivgen_alg": "essiv", "cipher_alg": "cast5-128", "cipher_mode": "cbc"},
     {"ivgen_alg": "essiv", "ivgen_hash_alg": "md5", "cipher_alg": "cast5-128", "cipher_mode": "cbc"},
 ]

@@ -129,7 +129,10 @@ QCOW2 = [
     Case("qcow2", observed=(("compat", "1.1"), ("cluster_size", 65536), ("refcount_bits", 16))),
     Case("qcow2", "compat=0.10", observed=(("compat", "0.10"),)),
     Case("qcow2", "compat=v3,lazy_refcounts=on", observed=(("lazy_refcounts", True), ("compat", "1.1"))),
-    *(Case("qcow2", f"cluster_size={size}", observed=(("cluster_size", size),)) for size in (512, 4096, 1 << 20, 2 << 20)),
+    *(
+        Case("qcow2", f"cluster_size={size}", observed=(("cluster_size", size),))
+        for size in (512, 4096, 1 << 20, 2 << 20)
+    ),
     *(Case("qcow2", f"refcount_bits={bits}", observed=(("refcount_bits", bits),)) for bits in (1, 2, 8, 32, 64)),
     Case("qcow2", "extended_l2=on", observed=(("extended_l2", True),)),
     Case("qcow2", "extended_l2=on,cluster_size=16k,compression_type=zstd", observed=(("compression_type", "zstd"),)),

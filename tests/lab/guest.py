@@ -50,7 +50,9 @@ def scribble(
     path: object, format: str, patterns: tuple[tuple[int, int, int], ...] = PATTERNS, secret: object = None
 ) -> None:
     """Write patterns as the guest would."""
-    qemu_io(path, format, *(f"write -q -P {byte} {offset} {length}" for byte, offset, length in patterns), secret=secret)
+    qemu_io(
+        path, format, *(f"write -q -P {byte} {offset} {length}" for byte, offset, length in patterns), secret=secret
+    )
 
 
 def shows(

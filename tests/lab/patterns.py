@@ -17,7 +17,9 @@ from .oracle import qemu_img, try_qemu_img
 _GRAIN = 64 << 10
 _REACH = 4 << 20
 #: facts that differ between two images made the same way, or tell how and not what
-_BY_CHANCE = frozenset(("actual-size", "filename", "dirty-flag", "cid", "parent-cid", "full-backing-filename", "children"))
+_BY_CHANCE = frozenset(
+    ("actual-size", "filename", "dirty-flag", "cid", "parent-cid", "full-backing-filename", "children")
+)
 
 
 def write_pattern(path: Path, format: str, seed: int, places: int = 6) -> None:
@@ -39,6 +41,7 @@ class View:
     size: int = 0
     digest: str = ""
     facts: str = ""
+    mode: int = 0
 
 
 ABSENT = View(None)
@@ -52,7 +55,8 @@ def view(path: Path, formats: t.Sequence[str], scratch: Path) -> View:
         done = try_qemu_img("info", "--output=json", "-f", format, path)
         if done.returncode == 0:
             facts = json.loads(done.stdout)
-            return View(format, facts["virtual-size"], guest_digest(path, format, scratch), _stable(facts))
+            mode = path.stat().st_mode & 0o7777
+            return View(format, facts["virtual-size"], guest_digest(path, format, scratch), _stable(facts), mode)
     raise AssertionError(f"{path} is none of {formats}: {done.stderr}")
 
 

@@ -14,12 +14,50 @@ from pathlib import Path
 from .zygote import Child
 
 #: What changes a file system, as the programs here do it.
-MUTATING = (
-    "pwrite64 pwritev write fdatasync fsync sync_file_range rename renameat renameat2 link linkat symlink symlinkat "
-    "unlink unlinkat rmdir mkdir mkdirat mknod mknodat ftruncate truncate fallocate copy_file_range sendfile "
-    "setxattr fsetxattr lsetxattr removexattr fremovexattr lremovexattr chmod fchmod fchmodat chown fchown lchown "
-    "fchownat utime utimes utimensat futimesat"
-).split()
+MUTATING = [
+    "pwrite64",
+    "pwritev",
+    "write",
+    "fdatasync",
+    "fsync",
+    "sync_file_range",
+    "rename",
+    "renameat",
+    "renameat2",
+    "link",
+    "linkat",
+    "symlink",
+    "symlinkat",
+    "unlink",
+    "unlinkat",
+    "rmdir",
+    "mkdir",
+    "mkdirat",
+    "mknod",
+    "mknodat",
+    "ftruncate",
+    "truncate",
+    "fallocate",
+    "copy_file_range",
+    "sendfile",
+    "setxattr",
+    "fsetxattr",
+    "lsetxattr",
+    "removexattr",
+    "fremovexattr",
+    "lremovexattr",
+    "chmod",
+    "fchmod",
+    "fchmodat",
+    "chown",
+    "fchown",
+    "lchown",
+    "fchownat",
+    "utime",
+    "utimes",
+    "utimensat",
+    "futimesat",
+]
 #: Those at which a fault is worth while: C(write) is mostly pipes, C(open) is looked at by its flags.
 FAULTY = [name for name in MUTATING if name not in ("write", "symlink", "symlinkat", "mknod", "mknodat")]
 DEADLINE = 120.0
@@ -39,7 +77,9 @@ class Call:
 def tracing(child: Child, log: Path, *options: str) -> t.Iterator[None]:
     """strace on a stopped child while the block runs, and until all that it started has ended."""
     command = ["strace", "-f", "-qq", "-s", "4096", "-o", str(log), *options, "-p", str(child.pid)]
-    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as tracer:
+    with subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    ) as tracer:
         try:
             _wait_for_tracer(child.pid, tracer)
             child.go_on()

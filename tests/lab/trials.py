@@ -21,11 +21,11 @@ Result = t.Dict[str, t.Any]
 class Trials:
     """C(world) is where a trial happens; C(old) and C(new) are what its image may be."""
 
-    def __init__(self, verb: Verb, zygote: Zygote, directory: Path) -> None:
+    def __init__(self, verb: Verb, zygote: Zygote, directory: Path, world: Path | None = None) -> None:
         self.verb = verb
         self.zygote = zygote
         self.directory = directory
-        self.world = directory / "world"
+        self.world = world or directory / "world"
         self.kept = directory / "kept"
         self.image = self.world / verb.image
         self.options = verb.options(self.world)
@@ -116,6 +116,21 @@ class Trials:
         if seen != ABSENT and seen.format:
             status = check_status(self.image, seen.format)
             assert status in allowed, f"qemu-img check says {status}"
+
+    def answers_truly(self, result: Result, *, tidy: bool = True) -> None:
+        """After a fault that the module lived through: what it says is so, and it has put its things away."""
+        state = self.judge()
+        if not result.get("failed"):
+            assert state == "new", f"succeeded, but the image is {state}: {result}"
+            return
+        message = result["msg"]
+        assert message.startswith(("failed", "refused")), message
+        assert "State now" in message or (state == "old" and "Nothing was changed" in message), message
+        assert not result["changed"] or state != "old", f"claims a change that is not there: {message}"
+        left = [name for name in files_of(self.world) if name not in self.old_files and name not in self.new_names]
+        assert not tidy or not left, f"left over after a failure: {left}"
+        if state == "old" and tidy:
+            assert set(files_of(self.world)) == set(self.old_files), f"stray files: {files_of(self.world)}"
 
     def converges(self) -> None:
         """The next run needs nobody's help, another has nothing to do, and nothing is left of what went before."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import typing as t
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,8 +50,15 @@ def _chain(world: Path) -> None:
     """Two bases with different content, and an overlay of the first with some of its own."""
     for name, seed in (("base.qcow2", 1), ("other.qcow2", 2)):
         _image(name, "qcow2", seed=seed)(world)
-    create(world / "disk.qcow2", "qcow2", "", "", "-b", world / "base.qcow2", "-F", "qcow2")
+    overlay = {"path": str(world / "disk.qcow2"), "format": "qcow2", "backing": _backing(world, "base.qcow2")}
+    assert call("disk_image", **overlay)["changed"]
     write_pattern(world / "disk.qcow2", "qcow2", 3, places=3)
+
+
+def _moved_base(world: Path) -> None:
+    """The overlay's base is there twice."""
+    _chain(world)
+    shutil.copy2(world / "base.qcow2", world / "other.qcow2")
 
 
 def _base(world: Path) -> None:
@@ -152,7 +160,44 @@ VERBS = (
     Verb("remove", "disk.qcow2", _image("disk.qcow2", "qcow2"), lambda w: {"state": "absent"}),
     Verb("remove-split", "disk.vmdk", _split, lambda w: {"state": "absent"}, members=True),
 )
-BY_NAME = {verb.name: verb for verb in VERBS}
+#: what else a task may come to; killing these at each call would tell nothing new
+OTHERS = (
+    Verb(
+        "shrink",
+        "disk.qcow2",
+        _image("disk.qcow2", "qcow2", size="64M"),
+        lambda w: {"format": "qcow2", "size": "32M", "allow_shrink": True},
+        in_place=True,
+    ),
+    Verb(
+        "rebase-unsafe",
+        "disk.qcow2",
+        _moved_base,
+        lambda w: {"format": "qcow2", "backing": dict(_backing(w, "other.qcow2"), rebase="unsafe")},
+        in_place=True,
+    ),
+    Verb("mode", "disk.qcow2", _image("disk.qcow2", "qcow2"), lambda w: {"format": "qcow2", "mode": "0640"}, True),
+    Verb(
+        "remove-with-backup",
+        "disk.qcow2",
+        _image("disk.qcow2", "qcow2"),
+        lambda w: {"state": "absent", "backup": True},
+    ),
+    Verb(
+        "import-compressed",
+        "disk.qcow2",
+        _image("source.raw", "raw"),
+        lambda w: {"format": "qcow2", "compressed": True, "source": _source(w, "raw")},
+    ),
+    Verb(
+        "nothing-to-do",
+        "disk.qcow2",
+        _image("disk.qcow2", "qcow2"),
+        lambda w: {"format": "qcow2", "size": "4M", "options": {"cluster_size": "64K"}},
+    ),
+    Verb("refused", "disk.qcow2", _image("disk.qcow2", "qcow2"), lambda w: {"format": "qcow2", "size": "1M"}),
+)
+BY_NAME = {verb.name: verb for verb in VERBS + OTHERS}
 
 
 def made(verb: Verb, world: Path) -> Path:

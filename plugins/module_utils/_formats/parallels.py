@@ -11,7 +11,12 @@ from __future__ import annotations
 import struct
 
 from ansible_collections.platter.qemu.plugins.module_utils._core.header import ByteSource, Header
-from ansible_collections.platter.qemu.plugins.module_utils._formats.reading import SECTOR, exactly, require
+from ansible_collections.platter.qemu.plugins.module_utils._formats.reading import (
+    SECTOR,
+    exactly,
+    require,
+    require_size,
+)
 
 _HEADER = struct.Struct("<16sIIIIIQIIIQ")
 _OLD, _NEW = b"WithoutFreeSpace", b"WithouFreSpacExt"
@@ -27,7 +32,7 @@ def read(source: ByteSource) -> Header:
     require(entries <= (2**31 - 1) // 4, f"a parallels catalog of {entries} entries")
     if magic == _OLD:
         sectors &= 0xFFFFFFFF
-    require(sectors < 2**63 // SECTOR, f"the virtual size of {sectors} sectors is too large")
+    require_size(sectors < 2**63 // SECTOR, sectors * SECTOR)
     return Header(
         format="parallels",
         virtual_size=sectors * SECTOR,

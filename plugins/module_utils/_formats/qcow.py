@@ -14,6 +14,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._core.header import B
 from ansible_collections.platter.qemu.plugins.module_utils._formats.reading import (
     exactly,
     require,
+    require_size,
     text,
     whole_sectors,
 )
@@ -27,11 +28,11 @@ def read(source: ByteSource) -> Header:
     fields = _HEADER.unpack(exactly(source, 0, _HEADER.size, "the qcow header"))
     magic, version, backing_at, backing_size, _mtime, size, cluster_bits, l2_bits, _pad, crypt, _l1 = fields
     require(magic == b"QFI\xfb" and version == 1, "no qcow version 1 magic")
-    require(size > 1, f"a virtual size of {size} bytes is too small")
+    require_size(1 < size < 1 << 63, size)
     require(9 <= cluster_bits <= 16, f"qcow cluster_bits {cluster_bits} is not 9 to 16")
     require(6 <= l2_bits <= 13, f"qcow l2_bits {l2_bits} is not 6 to 13")
     require(crypt in _CRYPT_METHODS, f"qcow crypt_method {crypt} is unknown")
-    require(size >> (cluster_bits + l2_bits) < 2**31 // 8, f"the virtual size {size} is too large for qcow")
+    require_size(size >> (cluster_bits + l2_bits) < 2**31 // 8, size)
     backing_file = _backing_file(source, backing_at, backing_size)
     encrypt = _CRYPT_METHODS[crypt]
     return Header(

@@ -17,6 +17,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._formats import luks,
 from ansible_collections.platter.qemu.plugins.module_utils._formats.reading import (
     exactly,
     require,
+    require_size,
     text,
     whole_sectors,
 )
@@ -123,7 +124,7 @@ def _check_fixed(fixed: _Fixed) -> None:
     require(fixed.backing_offset <= fixed.cluster_size, "the backing file name is beyond the first cluster")
     require(fixed.refcount_order <= 6, f"qcow2 refcount_order {fixed.refcount_order} is more than 6")
     require(fixed.crypt_method in _CRYPT_METHODS, f"qcow2 crypt_method {fixed.crypt_method} is unknown")
-    require(fixed.size < 1 << 63, f"the virtual size {fixed.size} is negative for QEMU")
+    require_size(fixed.size < 1 << 63, fixed.size)
     require(_l1_entries(fixed) <= fixed.l1_size, "the L1 table is too small for the virtual size")
     require(fixed.refcount_table_clusters, "there is no reference count table")
     _check_compression(fixed)

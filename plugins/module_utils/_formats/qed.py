@@ -16,6 +16,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._formats.reading impo
     exactly,
     is_power_of_two,
     require,
+    require_size,
     text,
 )
 
@@ -52,8 +53,8 @@ def _check_sizes(cluster_size: int, table_size: int, size: int) -> None:
     require(good, f"qed cluster_size {cluster_size} is not a power of two from 4K to 64M")
     require(is_power_of_two(table_size) and table_size <= 16, f"qed table_size {table_size} is not 1 to 16")
     entries = table_size * cluster_size // 8
-    require(size % SECTOR == 0, f"the virtual size {size} is not in whole sectors")
-    require(size <= min(entries * entries * cluster_size, 2**63 - 1), f"the virtual size {size} is too large")
+    require_size(size % SECTOR == 0, size)
+    require_size(size <= min(entries * entries * cluster_size, 2**63 - 1), size)
 
 
 def _backing_file(source: ByteSource, offset: int, size: int) -> str | None:

@@ -32,6 +32,12 @@ def require(condition: t.Any, sentence: str) -> None:
         raise HeaderError(sentence)
 
 
+def require_size(condition: t.Any, size: int) -> None:
+    """The virtual size is one that no disk can have: the error's facts say C(reason=bad_size)."""
+    if not condition:
+        raise HeaderError(f"a virtual size of {size} bytes", reason="bad_size", virtual_size=size)
+
+
 def text(data: bytes) -> str:
     """A C string: up to the first NUL. Bytes that are not UTF-8 survive as surrogates, as in Python's file names."""
     return data.split(b"\0", 1)[0].decode("utf-8", "surrogateescape")

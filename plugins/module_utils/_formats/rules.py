@@ -147,7 +147,10 @@ def _luks(options: Options) -> t.Iterator[str]:
         (cipher.endswith("-192") and mode != "xts", "ciphers with keys of 192 bits work with cipher_mode xts only"),
         (iv_hash and not essiv, "ivgen_hash_alg is for ivgen_alg essiv only"),
         # The digest is a key of the same cipher: QEMU says "No AES cipher with key size 20 available".
-        (essiv and iv_hash not in ("md5", "sha256"), "ivgen_hash_alg must be md5 or sha256, whose digests are key sizes"),
+        (
+            essiv and iv_hash not in ("md5", "sha256"),
+            "ivgen_hash_alg must be md5 or sha256, whose digests are key sizes",
+        ),
         (essiv and iv_hash == "sha256" and cipher == "cast5-128", "essiv with cast5-128 needs ivgen_hash_alg md5"),
     )
 

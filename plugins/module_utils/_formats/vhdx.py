@@ -22,6 +22,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._formats.reading impo
     exactly,
     is_power_of_two,
     require,
+    require_size,
     whole_sectors,
 )
 
@@ -141,7 +142,7 @@ def _parameters(source: ByteSource, base: int, items: t.Mapping[str, tuple[int, 
     good = is_power_of_two(block_size) and 1 << 20 <= block_size <= 256 << 20
     require(good, f"the vhdx block size {block_size} is not a power of two from 1M to 256M")
     require(sector in (SECTOR, 4096), f"the vhdx logical sector size {sector} is neither 512 nor 4096")
-    require(size < 1 << 63, f"the virtual size {size} is too large")
+    require_size(size < 1 << 63, size)
     return _Parameters(size, block_size, bits, sector)
 
 

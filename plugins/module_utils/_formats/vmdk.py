@@ -14,7 +14,12 @@ from dataclasses import dataclass, replace
 
 from ansible_collections.platter.qemu.plugins.module_utils._core.header import ByteSource, Extent, Header, Reference
 from ansible_collections.platter.qemu.plugins.module_utils._core.size import round_up
-from ansible_collections.platter.qemu.plugins.module_utils._formats.reading import SECTOR, exactly, require
+from ansible_collections.platter.qemu.plugins.module_utils._formats.reading import (
+    SECTOR,
+    exactly,
+    require,
+    require_size,
+)
 from ansible_collections.platter.qemu.plugins.module_utils._formats.vmdk_descriptor import (
     HEAD_SIZE,
     NO_PARENT,
@@ -104,7 +109,7 @@ def _check_grains(capacity: int, grain: int, entries: int) -> None:
     covered = entries * grain & 0xFFFFFFFF
     require(covered, "vmdk grain tables that cover nothing")
     require(grain <= _GRAIN_LIMIT, f"a vmdk grain of {grain} sectors")
-    require(capacity < 1 << 54, f"a vmdk of {capacity} sectors")
+    require_size(capacity < 1 << 54, capacity * SECTOR)
     require(-(-capacity // covered) & 0xFFFFFFFF <= _DIRECTORY_LIMIT, "the vmdk grain directory is too large")
 
 
@@ -145,7 +150,7 @@ def _from_sparse(sparse: _Sparse, descriptor: Descriptor, magic: bytes) -> Heade
 
 def _misplaced(descriptor: Descriptor) -> tuple[Reference, ...]:
     """Extents in an embedded text that are not the file itself (which may have been renamed since)."""
-    own = len(descriptor.extents) == 1 and descriptor.extents[0].kind == "SPARSE"
+    own = len(descriptor.extents) == 1 and descriptor.extents[0].kind in ("SPARSE", "VMFSSPARSE")
     if own and not set("/\\:") & set(descriptor.extents[0].filename):
         return ()
     return tuple(Reference("extent", e.filename) for e in descriptor.extents if e.filename)
@@ -183,10 +188,12 @@ def _with_extents(header: Header, extents: tuple[Extent, ...], known: t.Mapping[
     if sparse:
         options["zeroed_grain"] = any(s.zero_grains for s in sparse)
     outside = [Reference("extent", extent.filename) for extent in extents if extent.filename]
+    size = sum(extent.virtual_size for extent in used)
+    require_size(size < 1 << 63, size)
     kept = [reference for reference in header.references if reference.kind != "extent"]
     return replace(
         header,
-        virtual_size=sum(extent.virtual_size for extent in used),
+        virtual_size=size,
         cluster_size=facts[0].get("cluster-size") if facts else None,
         compressed=any(s.compressed for s in sparse),
         options=options,

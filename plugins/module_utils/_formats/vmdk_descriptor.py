@@ -13,7 +13,12 @@ import typing as t
 from dataclasses import dataclass, field
 
 from ansible_collections.platter.qemu.plugins.module_utils._core.header import Extent
-from ansible_collections.platter.qemu.plugins.module_utils._formats.reading import SECTOR, require, text
+from ansible_collections.platter.qemu.plugins.module_utils._formats.reading import (
+    SECTOR,
+    require,
+    require_size,
+    text,
+)
 
 #: QEMU looks for the content ids and the parent in this many bytes only.
 HEAD_SIZE = 20 * SECTOR
@@ -119,7 +124,7 @@ def _extent_at(body: bytes, start: int) -> list[Extent]:
         virtual_size=max(0, int(sectors)) * SECTOR,
         offset=int(offset or 0) * SECTOR,
     )
-    require(extent.virtual_size < 1 << 62, f"a VMDK extent of {extent.virtual_size} bytes")
+    require_size(extent.virtual_size < 1 << 63, extent.virtual_size)
     if is_used(extent):
         _check_offset(extent, offset)
     return [extent]

@@ -14,7 +14,12 @@ from dataclasses import dataclass
 from ansible_collections.platter.qemu.plugins.module_utils._core.header import ByteSource, Header, Reference
 from ansible_collections.platter.qemu.plugins.module_utils._core.size import SECTOR
 from ansible_collections.platter.qemu.plugins.module_utils._formats.geometry import FULL_GEOMETRY
-from ansible_collections.platter.qemu.plugins.module_utils._formats.reading import exactly, is_power_of_two, require
+from ansible_collections.platter.qemu.plugins.module_utils._formats.reading import (
+    exactly,
+    is_power_of_two,
+    require,
+    require_size,
+)
 
 _FOOTER = struct.Struct(">8sIIQI4sIIQQHBBII16s")
 _DYNAMIC = struct.Struct(">8sQQIIII16sII512s")
@@ -50,7 +55,7 @@ class _Footer:
 
 def read(source: ByteSource) -> Header:
     footer = _read_footer(source)
-    require(footer.virtual_size <= _LARGEST, f"the virtual size {footer.virtual_size} is more than 2040 GiB")
+    require_size(footer.virtual_size <= _LARGEST, footer.virtual_size)
     block_size, references = (0, ()) if footer.at_end else _read_dynamic(source, footer)
     fixed = footer.at_end or footer.kind == _FIXED_TYPE
     return Header(

@@ -21,6 +21,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._core.size import hum
 from ansible_collections.platter.qemu.plugins.module_utils._formats.options import to_argument
 from ansible_collections.platter.qemu.plugins.module_utils._image.actions import CreateImage, ImportImage, RewriteImage
 from ansible_collections.platter.qemu.plugins.module_utils._image.difference import kept_options
+from ansible_collections.platter.qemu.plugins.module_utils._image.leftovers import forget_old_members, note_old_members
 from ansible_collections.platter.qemu.plugins.module_utils._image.publish import Publisher
 from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec
 from ansible_collections.platter.qemu.plugins.module_utils._image.state import ImageReading, Pairs
@@ -249,17 +250,10 @@ class Builder:
             options = action.options + kept_options(action.options, action.format, reading)
             self._convert(spec, action, node, build.path, tuple(sorted(options)))
             self._prove_equal(spec, action, node, build.path)
+            note_old_members(build.directory, member_paths(spec.path, reading.header)[1:])
             notes = self._publisher.publish(spec, action, build, reading, dict(reading.record))
-        self._forget_members(spec, reading)
+            forget_old_members(spec.path, spec.format, build.directory)
         return notes
-
-    @staticmethod
-    def _forget_members(spec: ImageSpec, reading: ImageReading) -> None:
-        """Members of the old image that the new one does not have."""
-        kept = member_paths(spec.path, look_at(spec.path, spec.format).header)
-        for member in member_paths(spec.path, reading.header):
-            if member not in kept:
-                os.unlink(member)
 
     def _resized_view(
         self, action: RewriteImage, old: t.Mapping[str, t.Any], old_size: int, build: BuildDirectory

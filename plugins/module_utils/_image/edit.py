@@ -75,6 +75,8 @@ class Editor:
     def rebase(self, spec: ImageSpec, action: RebaseImage, reading: ImageReading) -> Notes:
         """Change or drop the backing file."""
         node = self._node(spec, action.format, reading)
+        if reading.kind == "file" and action.backing:
+            self._announce_base(spec.path, action.backing.path)
         name, format_name = (action.backing.name, action.backing.format) if action.backing else ("", None)
         change = self._qemu_img.rebase if action.safe else self._qemu_img.unsafe_rebase
         change(node, name, format_name or "")
@@ -83,10 +85,17 @@ class Editor:
         return self._durable(spec)
 
     @staticmethod
+    def _announce_base(path: str, base: str) -> None:
+        """Written before the rebase, so that whichever base a killed run leaves the overlay with is known."""
+        record = read_record(path)
+        write_record(path, dict(record, next_base=fingerprint(file_facts(base))))
+
+    @staticmethod
     def remember_base(path: str, base: t.Optional[str]) -> None:
         """Keep the fingerprint of the base as it is now in the overlay's record."""
         record = read_record(path)
         record.pop("base", None)
+        record.pop("next_base", None)
         if base:
             record["base"] = fingerprint(file_facts(base))
         write_record(path, record)

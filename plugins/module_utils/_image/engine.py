@@ -13,24 +13,18 @@ import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core.errors import (
     EngineError,
-    FailedError,
-    ImageLockedError,
-    RefusedError,
     SpecError,
 )
 from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item, in_order
-from ansible_collections.platter.qemu.plugins.module_utils._core.plan import predict
-from ansible_collections.platter.qemu.plugins.module_utils._image.difference import unprovable_options
-from ansible_collections.platter.qemu.plugins.module_utils._image.execute import Executor
-from ansible_collections.platter.qemu.plugins.module_utils._image.guard import guard
+from ansible_collections.platter.qemu.plugins.module_utils._image.leftovers import forget_members
 from ansible_collections.platter.qemu.plugins.module_utils._image.observe import (
     Observer,
     refuse_unsafe_directory,
     resolve_target,
 )
-from ansible_collections.platter.qemu.plugins.module_utils._image.plan import plan_image
+from ansible_collections.platter.qemu.plugins.module_utils._image.order import needs_of, pass_on_refusals, plan_item
 from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec
-from ansible_collections.platter.qemu.plugins.module_utils._image.state import BaseReading, ImageState, SourceReading
+from ansible_collections.platter.qemu.plugins.module_utils._image.state import ImageState
 from ansible_collections.platter.qemu.plugins.module_utils._tools.files import stale_builds
 from ansible_collections.platter.qemu.plugins.module_utils._tools.locks import ImageLocks
 from ansible_collections.platter.qemu.plugins.module_utils._tools.process import Runner
@@ -59,8 +53,12 @@ class ImageEngine:
         self._lock_timeout = lock_timeout
         self._fail_fast = fail_fast
         tool = QemuImg(self._runner, qemu_img)
-        self._observer = Observer(self._runner, tool, attributes)
-        self._executor = Executor(tool, attributes, self._observer, workers=workers, fail_fast=fail_fast)
+        self._observer = Observer(
+            self._runner, tool, attributes, {spec.path for spec in specs if spec.state == "present"}
+        )
+        self._tool = tool
+        self._attributes = attributes
+        self._workers = workers
         self._levels: t.List[t.List[str]] = []
 
     @property
@@ -84,16 +82,25 @@ class ImageEngine:
         """Every image observed and planned, in the order of the task; refusals are in the items."""
         items = [self._observed(spec) for spec in self._specs]
         by_path = {item.name: item for item in items}
-        self._levels = in_order(list(by_path), _needs(items))
-        for level in self._levels:
-            for name in level:
-                _plan(by_path[name], by_path)
-        guard([item for item in items if not item.refusal], patient)
-        _pass_on_refusals(items, self._levels)
+        needs = needs_of(items)
+        self._levels = in_order(list(by_path), needs)
+        order = [name for level in self._levels for name in level]
+        for name in order:
+            plan_item(by_path[name], by_path, needs)
+        if any(item.plan for item in items):
+            self._guard(items, patient)
+        pass_on_refusals(order, by_path, needs)
         for item in items:
             if item.refusal:
                 item.plan, item.after = [], item.before
         return items
+
+    @staticmethod
+    def _guard(items: t.Sequence[Item], patient: bool) -> None:
+        # imported here, as what acts is further below: a run with nothing to do, the usual one, does not pay for it
+        from ansible_collections.platter.qemu.plugins.module_utils._image.guard import guard
+
+        guard([item for item in items if not item.refusal], patient)
 
     def _observed(self, spec: ImageSpec) -> Item:
         item = Item(spec.path, spec, before=ImageState(spec.path), after=ImageState(spec.path))
@@ -108,9 +115,14 @@ class ImageEngine:
     def execute(self, items: t.List[Item]) -> None:
         """Remove what earlier runs left, then carry out the plans level by level."""
         self._remove_stale(items)
+        if not any(item.plan for item in items):
+            return
+        from ansible_collections.platter.qemu.plugins.module_utils._image.execute import Executor
+
+        executor = Executor(self._tool, self._attributes, self._observer, workers=self._workers)
         by_path = {item.name: item for item in items}
         for level in self._levels:
-            self._executor.run([by_path[name] for name in level if not by_path[name].refusal])
+            executor.run([by_path[name] for name in level if not by_path[name].refusal])
             if self._fail_fast and any(item.error for item in items):
                 return
 
@@ -119,7 +131,7 @@ class ImageEngine:
         names = {directory: _listing(directory) for directory in {os.path.dirname(item.name) for item in items}}
         for item in items:
             for stale in stale_builds(item.name, names[os.path.dirname(item.name)]):
-                self._executor.forget_unfinished(item, stale)
+                forget_members(item.name, item.spec.format, stale)
                 shutil.rmtree(stale, ignore_errors=True)
                 item.notes.setdefault("removed_leftovers", []).append(stale)
 
@@ -167,68 +179,4 @@ def _refuse_duplicates(specs: t.Sequence[ImageSpec]) -> None:
         seen.add(spec.path)
 
 
-def _needs(items: t.Sequence[Item]) -> t.Dict[str, t.Set[str]]:
-    """An image needs its base and its source first; a base is removed only after its overlays are done with."""
-    names = {item.name for item in items}
-    needs: t.Dict[str, t.Set[str]] = {item.name: set() for item in items}
-    removed = {item.name for item in items if item.spec.state == "absent"}
-    for item in items:
-        spec = item.spec
-        wanted = [spec.backing.path if spec.backing else None]
-        wanted.append(spec.source.place.path if spec.source and spec.source.place else None)
-        needs[item.name].update(path for path in wanted if path in names and path not in removed)
-        if item.before.backing and item.before.backing.path in removed:
-            needs[item.before.backing.path].add(item.name)
-    return needs
-
-
-def _plan(item: Item, by_path: t.Mapping[str, Item]) -> None:
-    if item.refusal:
-        return
-    try:
-        item.reading = _with_predictions(item, by_path)
-        item.plan = list(plan_image(item.spec, item.before, item.reading))
-        item.after = predict(item.before, item.plan)
-    except RefusedError as exc:
-        item.refusal = exc
-        return
-    _note(item)
-
-
-def _note(item: Item) -> None:
-    unprovable = unprovable_options(item.spec, item.reading) if item.before.exists and not item.plan else []
-    if unprovable:
-        item.notes["unprovable_options"] = unprovable
-
-
-def _with_predictions(item: Item, by_path: t.Mapping[str, Item]) -> t.Any:
-    """The reading, with base and source as earlier items of this task will have left them."""
-    from dataclasses import replace
-
-    reading, spec = item.reading, item.spec
-    base = by_path.get(spec.backing.path) if spec.backing else None
-    if base is not None and base.plan and base.after.exists:
-        there = BaseReading(base.name, True, (base.after.format,), base.after.virtual_size)
-        reading = replace(reading, base=there)
-    place = spec.source.place if spec.source else None
-    source = by_path.get(place.path) if place and place.path else None
-    if source is not None and source.plan and not item.before.exists:
-        reading = replace(reading, source=SourceReading(virtual_size=source.after.virtual_size))
-    return reading
-
-
-def _pass_on_refusals(items: t.Sequence[Item], levels: t.List[t.List[str]]) -> None:
-    """What is to be made from something that is refused is refused too."""
-    by_path = {item.name: item for item in items}
-    needs = _needs(items)
-    for name in (name for level in levels for name in level):
-        failed = [other for other in needs[name] if by_path[other].refusal]
-        item = by_path[name]
-        if failed and item.plan and not item.refusal:
-            item.refusal = FailedError(
-                "refused: %s needs %s, which is refused. Nothing was changed." % (name, failed[0]),
-                reason="needs_refused",
-            )
-
-
-__all__ = ["ImageEngine", "ImageLockedError", "resolved_spec"]
+__all__ = ["ImageEngine", "resolved_spec"]

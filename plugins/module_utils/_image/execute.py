@@ -23,7 +23,6 @@ from ansible_collections.platter.qemu.plugins.module_utils._image.edit import Ed
 from ansible_collections.platter.qemu.plugins.module_utils._image.refuse import refused
 from ansible_collections.platter.qemu.plugins.module_utils._image.state import ImageState
 from ansible_collections.platter.qemu.plugins.module_utils._inspect.image import look_at
-from ansible_collections.platter.qemu.plugins.module_utils._inspect.members import member_paths
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qemu_img import QemuImg
 
 #: programs and fsyncs overlap well up to here even on two cores
@@ -33,13 +32,12 @@ _MOST_WORKERS = 8
 class Executor:
     """Runs the actions of items. C(workers) 0: as many as help."""
 
-    def __init__(self, qemu_img: QemuImg, attributes: t.Any, observer: t.Any, *, workers: int, fail_fast: bool) -> None:
+    def __init__(self, qemu_img: QemuImg, attributes: t.Any, observer: t.Any, *, workers: int) -> None:
         self._observer = observer
         self._qemu_img = qemu_img
         self._builder = Builder(qemu_img, attributes)
         self._editor = Editor(qemu_img, attributes)
         self._workers = workers or min(_MOST_WORKERS, 2 * (os.cpu_count() or 1))
-        self._fail_fast = fail_fast
 
     def run(self, items: t.Sequence[Item]) -> None:
         """Carry out the plans of items that do not need each other."""
@@ -113,18 +111,6 @@ class Executor:
         step = str(item.plan[item.done]) if item.done < len(item.plan) else "the last look"
         exc.message = "failed at: %s %s Done before: %s State now: %s" % (step, exc.message, done, _state_now(item))
         return exc
-
-    @staticmethod
-    def forget_unfinished(item: Item, build: str) -> None:
-        """Members that a killed run had already put in place for an image that never got its name."""
-        unfinished = os.path.join(build, os.path.basename(item.name))
-        if not os.path.exists(unfinished):
-            return
-        kept = set(member_paths(item.name, look_at(item.name, item.spec.format).header))
-        for member in member_paths(unfinished, look_at(unfinished, item.spec.format).header)[1:]:
-            placed = os.path.join(os.path.dirname(item.name), os.path.basename(member))
-            if placed not in kept and not os.path.exists(member) and os.path.exists(placed):
-                os.unlink(placed)
 
 
 def _known_from(expected: ImageState, found: ImageState) -> ImageState:

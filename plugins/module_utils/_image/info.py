@@ -62,7 +62,8 @@ class ImageInfoReader:
             return []
         links = self._looker.chain(view).links
         below = [self._looker.view(link.path, link.format).allocated if link.header else None for link in links[1:]]
-        return chain_facts(links, [view.allocated, *below])
+        names = [self._looker.tidy(link.path) if link.kind == "file" else link.path for link in links]
+        return chain_facts(links, names, [view.allocated, *below])
 
     def _add_dependents(self, views: t.Sequence[View], facts: t.Sequence[Facts]) -> None:
         from ansible_collections.platter.qemu.plugins.module_utils._inspect.dependents import find_dependents

@@ -9,12 +9,19 @@
 from __future__ import annotations
 
 import typing as t
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from ansible_collections.platter.qemu.plugins.module_utils._core.header import Header
 from ansible_collections.platter.qemu.plugins.module_utils._formats.info import beside
 
 Facts = t.Dict[str, t.Any]
+#: qcow2's: they are options, or facts that other formats have too
+_TOLD_OTHERWISE = frozenset(
+    (
+        *("compat", "compression-type", "refcount-bits", "lazy-refcounts", "extended-l2", "data-file-raw"),
+        *("corrupt", "bitmaps", "data-file"),
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -25,24 +32,23 @@ class Problem:
     message: str
 
 
-@dataclass(frozen=True)
-class View:
+class View(t.NamedTuple):
     """One image as it was seen. C(exists) None: that cannot be told; C(header) None: C(problem) says why."""
 
     path: str
-    exists: bool | None
+    exists: t.Optional[bool]
     kind: str = ""
-    detected: tuple[str, ...] = ()
-    record: t.Mapping[str, t.Any] = field(default_factory=dict)
-    header: Header | None = None
+    detected: t.Tuple[str, ...] = ()
+    record: t.Mapping[str, t.Any] = {}
+    header: t.Optional[Header] = None
     certain: bool = True
     #: the files that are the image, it first
-    members: tuple[str, ...] = ()
+    members: t.Tuple[str, ...] = ()
     allocated: int = 0
     #: the backing file's full path (or what names it, if it is no path)
-    base: str | None = None
-    base_changed: bool | None = None
-    problem: Problem | None = None
+    base: t.Optional[str] = None
+    base_changed: t.Optional[bool] = None
+    problem: t.Optional[Problem] = None
 
     @property
     def format(self) -> str | None:
@@ -56,15 +62,16 @@ def image_facts(view: View) -> Facts:
         facts.update(error=view.problem.message, reason=view.problem.reason)
     if not view.exists:
         return facts
-    facts.update(detected=list(view.detected), actual_size=view.allocated, members=list(view.members))
-    facts["remembered"] = dict(view.record)
+    facts.update(actual_size=view.allocated, members=list(view.members), remembered=dict(view.record))
+    if view.detected and view.detected != (view.format,):
+        facts["detected"] = list(view.detected)
     if view.header is not None:
         facts.update(_header_facts(view.header, view))
     return facts
 
 
 def _header_facts(header: Header, view: View) -> Facts:
-    return {
+    facts = {
         "format": header.format,
         "format_is_certain": view.certain,
         "virtual_size": header.virtual_size,
@@ -79,11 +86,24 @@ def _header_facts(header: Header, view: View) -> Facts:
         "options": {**(view.record.get("options") or {}), **header.options},
         "snapshots": [dict(vars(snapshot)) for snapshot in header.snapshots],
         "bitmaps": [dict(vars(bitmap), flags=list(bitmap.flags)) for bitmap in header.bitmaps],
-        "extents": [_extent(view.path, extent) for extent in header.extents if extent.filename],
         "references": [{"kind": each.kind, "target": each.target} for each in header.references],
-        "unknown_features": list(header.unknown_features),
-        "format_specific": format_specific(header.format_specific),
     }
+    facts.update(_seldom(header, view.path))
+    return facts
+
+
+def _seldom(header: Header, path: str) -> Facts:
+    """What most images do not have. Each list in a result costs Ansible more time than reading the header."""
+    facts: Facts = {}
+    extents = [_extent(path, extent) for extent in header.extents if extent.filename]
+    if extents:
+        facts["extents"] = extents
+    if header.unknown_features:
+        facts["unknown_features"] = list(header.unknown_features)
+    specific = format_specific(header.format_specific)
+    if specific:
+        facts["format_specific"] = specific
+    return facts
 
 
 def _backing(header: Header, base: str | None) -> Facts | None:
@@ -98,17 +118,16 @@ def _extent(path: str, extent: t.Any) -> Facts:
     return facts
 
 
-def format_specific(specific: t.Mapping[str, t.Any] | None) -> Facts | None:
-    """C(format-specific.data) of qemu-img, with names that a template can use."""
-    return _with_underscores(specific.get("data") or {}) if specific else None
+def format_specific(specific: t.Mapping[str, t.Any] | None) -> Facts:
+    """C(format-specific.data) of qemu-img, with names that a template can use, without what other facts tell."""
+    data = (specific or {}).get("data") or {}
+    return _with_underscores({name: value for name, value in data.items() if name not in _TOLD_OTHERWISE})
 
 
 def _with_underscores(value: t.Any) -> t.Any:
-    if isinstance(value, (list, tuple)):
-        return [_with_underscores(each) for each in value]
-    if isinstance(value, t.Mapping):
+    if isinstance(value, dict):
         return {name.replace("-", "_"): _with_underscores(each) for name, each in value.items()}
-    return value
+    return [_with_underscores(each) for each in value] if isinstance(value, list) else value
 
 
 def add_use(facts: Facts, holders: t.Sequence[t.Any]) -> None:
@@ -117,15 +136,15 @@ def add_use(facts: Facts, holders: t.Sequence[t.Any]) -> None:
     facts["consistent"] = all(holder.writes is False for holder in holders)
 
 
-def chain_facts(links: t.Sequence[t.Any], sizes: t.Sequence[int | None]) -> list[Facts]:
-    """The backing chain, the image itself first. C(sizes): bytes on the host of each link."""
-    return [_link(link, size) for link, size in zip(links, sizes)]
+def chain_facts(links: t.Sequence[t.Any], names: t.Sequence[str], sizes: t.Sequence[int | None]) -> list[Facts]:
+    """The backing chain, the image itself first. C(names): tidy paths; C(sizes): bytes on the host."""
+    return [_link(link, name, size) for link, name, size in zip(links, names, sizes)]
 
 
-def _link(link: t.Any, size: int | None) -> Facts:
+def _link(link: t.Any, name: str, size: int | None) -> Facts:
     problem = _problem_of(link)
     return {
-        "path": link.path,
+        "path": name,
         "format": link.format,
         "virtual_size": link.header.virtual_size if link.header else None,
         "actual_size": size,

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import typing as t
-from dataclasses import replace
 
 from ansible_collections.platter.qemu.plugins.module_utils._core.errors import EngineError, HeaderError
 from ansible_collections.platter.qemu.plugins.module_utils._core.header import Header
@@ -37,12 +36,13 @@ class Looker:
     def __init__(self) -> None:
         self._views: dict[tuple[str, str | None], View] = {}
         self._files: dict[str, FileFacts | None] = {}
+        self._directories: dict[str, str] = {}
 
     def view(self, path: str, declared: str | None = None) -> View:
         """What is at C(path)."""
         found = self._views.get((path, declared))
         if found is None:
-            found = self._views[path, declared] = self._completed(_look(path, declared))
+            found = self._views[path, declared] = self._look(path, declared)
         return found
 
     def chain(self, view: View) -> ChainResult:
@@ -60,31 +60,53 @@ class Looker:
         resolved = (resolve_backing(path, name) for name in names if name)
         return [target for kind, target in resolved if kind == "file"]
 
+    def tidy(self, path: str) -> str:
+        """C(path) without dots; where a symbolic link makes C(..) lead elsewhere, as the kernel goes."""
+        directory, name = os.path.split(path)
+        if directory not in self._directories:
+            short = os.path.normpath(directory)
+            same = os.path.realpath(directory) == os.path.realpath(short)
+            self._directories[directory] = short if same else os.path.realpath(directory)
+        return os.path.join(self._directories[directory], name)
+
+    def _look(self, path: str, declared: str | None) -> View:
+        try:
+            seen = look_at(path, declared)
+        except (EngineError, OSError) as exc:
+            return _unreadable(path, exc)
+        facts, record = seen.facts, seen.record
+        if facts.kind not in ("file", "block"):
+            return _no_file(path, facts.kind)
+        header, problem = _judged(seen, declared or record.get("format"))
+        certain = header is seen.header
+        base, changed = self._base(path, header, record)
+        known = (facts.kind, seen.detected, record, header, certain, (path,), facts.allocated)
+        return self._completed(View(path, True, *known, base, changed, problem))
+
+    def _base(self, path: str, header: Header | None, record: t.Mapping[str, t.Any]) -> tuple[str | None, bool | None]:
+        """The backing file by its full path, and whether it is another than the file that the overlay was made on."""
+        if header is None or not header.backing_file:
+            return None, None
+        kind, target = resolve_backing(path, header.backing_file)
+        if kind != "file":
+            return target, None
+        remembered = record.get("base")
+        facts = self._file(target) if isinstance(remembered, dict) else None
+        now = fingerprint(facts) if facts else None
+        return self.tidy(target), not same_content(remembered, now) if remembered and now else None
+
     def _completed(self, view: View) -> View:
-        """With what only the other files of the image can tell: extents, data file, backing file."""
+        """With what only the other files of the image can tell: extents, data file."""
         header = view.header
         if header is None:
             return view
         if header.format == "vmdk" and any(extent.filename for extent in header.extents):
             view = _with_extents(view)
         if header.data_file:
-            view = self._with_data_file(view, header.data_file)
-        return self._with_base(view, header.backing_file) if header.backing_file else view
-
-    def _with_data_file(self, view: View, name: str) -> View:
-        kind, target = resolve_backing(view.path, name)
-        facts = self._file(target) if kind == "file" else None
-        return replace(view, allocated=view.allocated + facts.allocated) if facts else view
-
-    def _with_base(self, view: View, name: str) -> View:
-        """The backing file by its full path, and whether it is still the file that the overlay was made on."""
-        kind, target = resolve_backing(view.path, name)
-        base, remembered = os.path.normpath(target) if kind == "file" else target, view.record.get("base")
-        if kind != "file" or not isinstance(remembered, dict):
-            return replace(view, base=base)
-        facts = self._file(target)
-        now = fingerprint(facts) if facts else None
-        return replace(view, base=base, base_changed=not same_content(remembered, now) if now else None)
+            kind, target = resolve_backing(view.path, header.data_file)
+            facts = self._file(target) if kind == "file" else None
+            view = view._replace(allocated=view.allocated + (facts.allocated if facts else 0))
+        return view
 
     def _file(self, path: str) -> FileFacts | None:
         if path not in self._files:
@@ -101,41 +123,31 @@ def _chain_header(view: View) -> Header:
     return view.header
 
 
-def _look(path: str, declared: str | None) -> View:
-    try:
-        seen = look_at(path, declared)
-    except (EngineError, OSError) as exc:
-        return _unreadable(path, exc)
-    kind = seen.facts.kind
-    if kind == "absent":
-        return View(path, False)
-    view = View(path, True, kind, seen.detected, seen.record, members=(path,))
-    if kind not in ("file", "block"):
-        return replace(view, members=(), problem=Problem("not_a_file", f"{path} is a {kind}"))
-    return _judged(replace(view, allocated=seen.facts.allocated), seen, declared or seen.record.get("format"))
-
-
 def _unreadable(path: str, exc: EngineError | OSError) -> View:
     message = exc.message if isinstance(exc, EngineError) else f"{path} cannot be opened: {exc.strerror}"
     there = True if os.path.lexists(path) else None
     return View(path, there, members=(path,), problem=Problem("unreadable", message))
 
 
-def _judged(view: View, seen: Seen, expected: str | None) -> View:
-    """With the header that was read, or why there is none."""
+def _no_file(path: str, kind: str) -> View:
+    if kind == "absent":
+        return View(path, False)
+    return View(path, True, kind, problem=Problem("not_a_file", f"{path} is a {kind}"))
+
+
+def _judged(seen: Seen, expected: str | None) -> tuple[Header | None, Problem | None]:
+    """The header, and what is wrong. What looks like nothing is raw, though nobody has said so."""
     header = seen.header
     if header is not None:
-        problem = None if expected in (None, header.format) else _mismatch(expected, header.format)
-        return replace(view, header=header, problem=problem)
+        return header, None if expected in (None, header.format) else _mismatch(expected, header.format)
     if seen.problem:
-        return replace(view, problem=Problem("header_unreadable", seen.problem))
+        return None, Problem("header_unreadable", seen.problem)
     if expected:
-        return replace(view, problem=_mismatch(expected, ", ".join(seen.detected) or "no known format"))
+        return None, _mismatch(expected, ", ".join(seen.detected) or "no known format")
     if seen.detected:
         both = " and ".join(seen.detected)
-        return replace(view, problem=Problem("format_ambiguous", f"its bytes look like {both}; declare the format"))
-    raw = Header(format="raw", virtual_size=round_up(seen.facts.length, SECTOR))
-    return replace(view, header=raw, certain=False)
+        return None, Problem("format_ambiguous", f"its bytes look like {both}; declare the format")
+    return Header(format="raw", virtual_size=round_up(seen.facts.length, SECTOR)), None
 
 
 def _mismatch(expected: str | None, found: str) -> Problem:
@@ -151,18 +163,18 @@ def _with_extents(view: View) -> View:
     try:
         facts = {member: file_facts(member) for member in members}
         missing = [member for member in members if facts[member].kind not in ("file", "block")]
-        view = replace(view, members=tuple(members), allocated=sum(facts[member].allocated for member in members))
+        view = view._replace(members=tuple(members), allocated=sum(facts[member].allocated for member in members))
         if missing or len(members) - 1 < len({extent.filename for extent in header.extents}):
             return _incomplete(view, missing)
-        return replace(view, header=_read_members(header, members[1:], complete))
+        return view._replace(header=_read_members(header, members[1:], complete))
     except (EngineError, OSError) as exc:
-        return replace(view, problem=Problem("header_unreadable", f"an extent cannot be read: {exc}"))
+        return view._replace(problem=Problem("header_unreadable", f"an extent cannot be read: {exc}"))
 
 
 def _incomplete(view: View, missing: t.Sequence[str]) -> View:
     if not missing:
         return view
-    return replace(view, problem=Problem("member_missing", f"its extent {missing[0]} does not exist"))
+    return view._replace(problem=Problem("member_missing", f"its extent {missing[0]} does not exist"))
 
 
 def _read_members(header: Header, members: t.Sequence[str], complete: t.Callable[..., Header]) -> Header:

@@ -57,27 +57,40 @@ def _kind(header: Header, extent: Told) -> str:
 
 def place_facts(path: str, told: Told, *, certain: bool) -> Facts:
     """C(qemu-img info) of a place, with the keys that a file has."""
-    specific = format_specific(told.get("format-specific")) or {}
-    name = told.get("backing-filename")
-    backing = {"path": told.get("full-backing-filename", name), "format": told.get("backing-filename-format")}
-    return {
+    data = (told.get("format-specific") or {}).get("data") or {}
+    facts = {
         "path": path,
         "exists": True,
-        "detected": [] if certain or told["format"] == "raw" else [told["format"]],
         "format": told["format"],
         "format_is_certain": certain or told["format"] != "raw",
         "virtual_size": told["virtual-size"],
         "actual_size": told.get("actual-size"),
         "cluster_size": told.get("cluster-size"),
-        "backing": dict(backing, name=name) if name else None,
-        "data_file": specific.get("data_file"),
+        "backing": _backing(told),
+        "data_file": data.get("data-file"),
         "encrypted": bool(told.get("encrypted")),
         "compressed": bool(told.get("compressed")),
         "dirty": bool(told.get("dirty-flag")),
-        "corrupt": bool(specific.get("corrupt")),
+        "corrupt": bool(data.get("corrupt")),
+        "options": {name.replace("-", "_"): data[name] for name in _OPTIONS if name in data},
         "snapshots": [_snapshot(each) for each in told.get("snapshots") or ()],
-        "bitmaps": specific.get("bitmaps") or [],
-        "format_specific": specific or None,
+        "bitmaps": [dict(each) for each in data.get("bitmaps") or ()],
+    }
+    specific = format_specific(told.get("format-specific"))
+    return dict(facts, format_specific=specific) if specific else facts
+
+
+_OPTIONS = ("compat", "compression-type", "refcount-bits", "lazy-refcounts", "extended-l2", "data-file-raw")
+
+
+def _backing(told: Told) -> Facts | None:
+    name = told.get("backing-filename")
+    if not name:
+        return None
+    return {
+        "path": told.get("full-backing-filename", name),
+        "format": told.get("backing-filename-format"),
+        "name": name,
     }
 
 

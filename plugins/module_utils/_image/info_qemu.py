@@ -4,7 +4,7 @@
 #
 # PRIVATE to the collection: it can change at any time without notice.
 
-"""What headers cannot say, from qemu-img: checks, measures and maps of images, and facts of places that are no files."""
+"""What headers cannot say, from qemu-img: checks, measures, maps, and facts of places that are no files."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._tools.process import
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qemu_img import Node, QemuImg, image_node
 
 
-class Unavailable(Exception):
+class UnavailableError(Exception):
     """An answer that cannot be had for one image; the others are not touched by it."""
 
     def __init__(self, reason: str, message: str) -> None:
@@ -95,9 +95,9 @@ class QemuAnswers:
 
     def _check(self, view: View, facts: Facts) -> Facts:
         if not FEATURES[str(view.format)].check:
-            raise Unavailable("not_supported", f"{view.format} images cannot be checked")
+            raise UnavailableError("not_supported", f"{view.format} images cannot be checked")
         if facts.get("consistent") is False:
-            raise Unavailable("image_in_use", "it is being written, so a check would say nothing")
+            raise UnavailableError("image_in_use", "it is being written, so a check would say nothing")
         return check_facts(self._tool.check(self._alone(view)))
 
     def _map(self, view: View, facts: Facts) -> Facts:
@@ -117,7 +117,7 @@ class QemuAnswers:
         chain = self._looker.chain(view)
         stop = chain.problem or next((link for link in chain.links if link.kind != "file"), None)
         if stop:
-            raise Unavailable(getattr(stop, "reason", "backing_protocol"), getattr(stop, "fact", stop.path))
+            raise UnavailableError(getattr(stop, "reason", "backing_protocol"), getattr(stop, "fact", stop.path))
         node: Node | None = None
         for link in reversed(chain.links):
             below = self._looker.view(link.path, link.format)
@@ -141,7 +141,7 @@ class QemuAnswers:
 def _answer(ask: t.Callable[[View, Facts], Facts], view: View, facts: Facts) -> Facts:
     try:
         return ask(view, facts)
-    except Unavailable as exc:
+    except UnavailableError as exc:
         return _unavailable(exc.problem.reason, exc.problem.message)
     except ImageLockedError:
         return _unavailable("image_in_use", "QEMU's lock of it is held by a program that uses it")
@@ -170,7 +170,9 @@ def _refuse_strange_files(view: View) -> None:
         kind, target = resolve_backing(view.path, reference.target)
         if kind != "file" or not _is_file(target):
             said = reference.kind.replace("_", " ")
-            raise Unavailable("image_references_file", f"its {said} is {reference.target!r}, which is no file here")
+            raise UnavailableError(
+                "image_references_file", f"its {said} is {reference.target!r}, which is no file here"
+            )
 
 
 def _is_file(path: str) -> bool:

@@ -13,15 +13,14 @@ import typing as t
 from ansible_collections.platter.qemu.plugins.module_utils._core.errors import HeaderError, RefusedError
 from ansible_collections.platter.qemu.plugins.module_utils._core.header import Header
 from ansible_collections.platter.qemu.plugins.module_utils._image.difference import observed_options
-from ansible_collections.platter.qemu.plugins.module_utils._image.source import read_source
 from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec
 from ansible_collections.platter.qemu.plugins.module_utils._image.state import (
     Backing,
     BaseReading,
     ImageReading,
     ImageState,
+    SourceReading,
 )
-from ansible_collections.platter.qemu.plugins.module_utils._inspect.chain import resolve_backing, walk_chain
 from ansible_collections.platter.qemu.plugins.module_utils._inspect.image import (
     Seen,
     fingerprint,
@@ -100,10 +99,21 @@ def refuse_unsafe_directory(spec: ImageSpec) -> None:
 
 
 class Observer:
-    """Observes one image after another. C(attributes) answers for owner, mode and the like."""
+    """Observes one image after another. C(attributes) answers for owner, mode and the like; C(coming): paths of images
+    that this task makes, so that they may be missing yet.
 
-    def __init__(self, run_command: RunCommand, qemu_img: QemuImg, attributes: Attributes) -> None:
+    What only some images need is imported where it is used: most runs are over images that need none of it.
+    """
+
+    def __init__(
+        self,
+        run_command: RunCommand,
+        qemu_img: QemuImg,
+        attributes: Attributes,
+        coming: t.AbstractSet[str] = frozenset(),
+    ) -> None:
         self._run_command = run_command
+        self._coming = coming
         self._qemu_img = qemu_img
         self._attributes = attributes
 
@@ -145,7 +155,7 @@ class Observer:
                 current and asked and current.kind != "absent" and current.identity == asked.identity
             ),
             current_base_fingerprint=fingerprint(current) if current else None,
-            source=read_source(spec, seen, self._qemu_img) if spec.source and spec.state == "present" else None,
+            source=self._source(spec, seen),
             data_end=self._data_end(spec, seen),
             desired_attributes=self._attributes.desired(spec, member_paths(spec.path, seen.header)),
         )
@@ -171,6 +181,16 @@ class Observer:
             attributes=self._attributes.current(spec, member_paths(spec.path, header)),
         )
 
+    def _source(self, spec: ImageSpec, seen: Seen) -> t.Optional[SourceReading]:
+        if not spec.source or spec.state != "present":
+            return None
+        place = spec.source.place
+        if place and place.path and place.path in self._coming and file_facts(place.path).kind == "absent":
+            return SourceReading()
+        from ansible_collections.platter.qemu.plugins.module_utils._image.source import read_source
+
+        return read_source(spec, seen, self._qemu_img)
+
     @staticmethod
     def _is_blank(spec: ImageSpec, reading: ImageReading) -> bool:
         """A device without any content is as good as absent, except that a raw image is just its device."""
@@ -182,6 +202,8 @@ class Observer:
     def _backing(spec: ImageSpec, seen: Seen) -> t.Optional[Backing]:
         if seen.header is None or not seen.header.backing_file:
             return None
+        from ansible_collections.platter.qemu.plugins.module_utils._inspect.chain import resolve_backing
+
         kind, target = resolve_backing(spec.path, seen.header.backing_file)
         return Backing(
             os.path.normpath(target) if kind == "file" else target, seen.header.backing_format, seen.header.backing_file
@@ -189,8 +211,9 @@ class Observer:
 
     @staticmethod
     def _base_unchanged(seen: Seen, reading: ImageReading) -> bool:
-        remembered, now = seen.record.get("base"), reading.current_base_fingerprint
-        return not remembered or not now or same_content(remembered, now)
+        known = [seen.record[key] for key in ("base", "next_base") if seen.record.get(key)]
+        now = reading.current_base_fingerprint
+        return not known or not now or any(same_content(remembered, now) for remembered in known)
 
     @staticmethod
     def _keyslots(spec: ImageSpec, seen: Seen) -> t.Optional[t.Tuple[int, ...]]:
@@ -207,6 +230,8 @@ class Observer:
         seen = look_at(spec.backing.path, spec.backing.format)
         if seen.facts.kind == "absent":
             return BaseReading(spec.backing.path, exists=False)
+        from ansible_collections.platter.qemu.plugins.module_utils._inspect.chain import walk_chain
+
         chain = walk_chain(spec.backing.path, spec.backing.format, _chain_header)
         return BaseReading(
             path=spec.backing.path,
@@ -245,5 +270,7 @@ def _chain_problem(path: str, seen: Seen) -> t.Optional[t.Tuple[str, str]]:
     """What is wrong with the backing chain of an image that is there: (reason, sentence)."""
     if seen.header is None or not seen.header.backing_file:
         return None
+    from ansible_collections.platter.qemu.plugins.module_utils._inspect.chain import walk_chain
+
     problem = walk_chain(path, seen.header.format, _chain_header).problem
     return (problem.reason, problem.fact) if problem else None

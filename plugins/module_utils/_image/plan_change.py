@@ -12,7 +12,7 @@ import typing as t
 from posixpath import dirname, relpath
 
 from ansible_collections.platter.qemu.plugins.module_utils._core.size import human
-from ansible_collections.platter.qemu.plugins.module_utils._formats.features import FEATURES, rounded_size
+from ansible_collections.platter.qemu.plugins.module_utils._formats.features import FEATURES, largest_size, rounded_size
 from ansible_collections.platter.qemu.plugins.module_utils._image.actions import (
     AcceptBase,
     AmendImage,
@@ -105,6 +105,7 @@ def _rewrite(spec: ImageSpec, state: ImageState, reading: ImageReading, differen
         size = t.cast(int, spec.effective_size)
     else:
         size = rounded_size(t.cast(str, spec.format), size, dict(spec.options))
+    refuse_too_large(spec, size)
     return RewriteImage(
         path=spec.path,
         format=t.cast(str, spec.format),
@@ -236,7 +237,16 @@ def asked_backing(spec: ImageSpec, reading: ImageReading) -> t.Optional[Backing]
 
 
 def refuse_too_large(spec: ImageSpec, size: int) -> None:
-    """C(max_virtual_size) is the task's own limit, in bytes."""
+    """The format has a limit, and the task may have one (C(max_virtual_size)), in bytes."""
+    largest = largest_size(t.cast(str, spec.format), dict(spec.options))
+    if size > largest:
+        raise refused(
+            spec,
+            "bad_size",
+            "%s images have %s at most with these options, not %s" % (spec.format, human(largest), human(size)),
+            "Choose a smaller size, or another format.",
+            {"virtual_size": size, "largest": largest},
+        )
     if spec.max_virtual_size is not None and size > spec.max_virtual_size:
         raise refused(
             spec,

@@ -78,6 +78,7 @@ class Publisher:
         options.update(dict(action.options))
         record = dict(record, format=action.format, options=options)
         record.pop("base", None)
+        record.pop("next_base", None)
         if action.backing:
             record["base"] = fingerprint(file_facts(action.backing.path))
         return record

@@ -17,7 +17,6 @@ from ansible_collections.platter.qemu.plugins.module_utils._core.place import Pl
 from ansible_collections.platter.qemu.plugins.module_utils._core.size import SECTOR, parse_size, round_up
 from ansible_collections.platter.qemu.plugins.module_utils._formats.features import FEATURES, rounded_size
 from ansible_collections.platter.qemu.plugins.module_utils._formats.options import find_option
-from ansible_collections.platter.qemu.plugins.module_utils._formats.rules import validate_options
 
 Options = t.Tuple[t.Tuple[str, t.Any], ...]
 
@@ -275,8 +274,8 @@ def _contradictions(spec: ImageSpec) -> t.Iterator[t.Tuple[str, str]]:
     features = FEATURES[spec.format]
     if not features.create:
         yield "QEMU cannot make %s images" % spec.format, "Choose another format."
-    for problem in _managed_options(spec) + validate_options(spec.format, dict(spec.options)):
-        yield "options: %s" % problem, "Correct options."
+    if spec.options:
+        yield from _wrong_options(spec)
     if spec.backing:
         yield from _backing_contradictions(spec)
     if spec.repair and spec.repair not in features.repair:
@@ -294,6 +293,13 @@ def _backing_contradictions(spec: ImageSpec) -> t.Iterator[t.Tuple[str, str]]:
         yield "the image is its own backing file", "Name another base."
     if spec.source:
         yield "both source and backing are given", "Import the base first, then make an overlay of it."
+
+
+def _wrong_options(spec: ImageSpec) -> t.Iterator[t.Tuple[str, str]]:
+    from ansible_collections.platter.qemu.plugins.module_utils._formats.rules import validate_options
+
+    for problem in _managed_options(spec) + validate_options(str(spec.format), dict(spec.options)):
+        yield "options: %s" % problem, "Correct options."
 
 
 def _managed_options(spec: ImageSpec) -> t.List[str]:

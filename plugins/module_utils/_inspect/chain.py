@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import typing as t
 from dataclasses import dataclass
@@ -58,9 +59,26 @@ def resolve_backing(image_path: str, name: str) -> tuple[str, str]:
     """
     if name.startswith("file:/"):
         return "file", "/" + name[len("file:/") :].lstrip("/")
+    if name.startswith("json:"):
+        named = _file_of_json(name[len("json:") :])
+        return ("file", named) if named else ("protocol", name)
     if ":" in name.split("/")[0]:
         return "protocol", name
     return "file", os.path.join(os.path.dirname(image_path), name)
+
+
+def _file_of_json(text: str) -> str | None:
+    """The absolute path in a C(json:) name of a plain file, which QEMU itself writes for bases opened by blockdev."""
+    try:
+        node = json.loads(text)
+    except ValueError:
+        return None
+    while isinstance(node, dict) and isinstance(node.get("file"), dict):
+        node = node["file"]
+    node = node if isinstance(node, dict) else {}
+    name = node.get("filename", node.get("file.filename"))
+    driver = node.get("driver") if "filename" in node else node.get("file.driver", "file")
+    return name if driver in ("file", "host_device") and isinstance(name, str) and name.startswith("/") else None
 
 
 def walk_chain(path: str, format: str | None, read_header: ReadHeader, limit: int = 200) -> ChainResult:

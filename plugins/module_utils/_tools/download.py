@@ -171,6 +171,7 @@ class _Job:
         elif not response.headers.get("Content-Range", "").startswith(f"bytes {self.partial.length}-"):
             self.partial.restart(Validator())
             raise ConnectionError("the server sent another part of the file than it was asked for")
+        self.partial.resumed_at = self.partial.length
 
     def _receive(self, response: http.client.HTTPResponse) -> None:
         missing = length_of(response)

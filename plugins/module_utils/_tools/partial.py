@@ -30,7 +30,9 @@ class Partial:
         self._hasher = _new_hash(algorithm)
         self._fd = -1
         self.validator = Validator()
-        self.length = self.resumed_at = 0
+        self.length = 0
+        #: how much of it earlier connections brought
+        self.resumed_at = 0
 
     def __enter__(self) -> Partial:
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -53,7 +55,7 @@ class Partial:
             self.discard()
 
     def _known_version(self) -> Validator | None:
-        """Of what version the file is a part. After a restart of the machine it cannot be believed: no fsync was made."""
+        """Of what version the file is a part. After a restart of the machine it is not believed: there was no fsync."""
         try:
             with open(self._note, encoding="utf-8") as note:
                 known = json.load(note)
@@ -70,7 +72,6 @@ class Partial:
             data = os.pread(self._fd, CHUNK, self.length)
             self._hasher.update(data)
             self.length += len(data)
-        self.resumed_at = self.length
 
     def restart(self, validator: Validator) -> None:
         """From the first byte, of the version that C(validator) names."""
@@ -94,7 +95,7 @@ class Partial:
         strong = self.validator.strong()
         if not self.length:
             return {}
-        if not strong:
+        if not (self._resume and strong):
             self.restart(Validator())
             return {}
         return {"Range": f"bytes={self.length}-", "If-Range": strong}
@@ -103,7 +104,8 @@ class Partial:
         """The next bytes."""
         try:
             write_sparse(self._fd, data, self.length)
-        except OSError as exc:
+        except OSError as exc:  # no space: the part would keep others from theirs
+            self.discard()
             raise EngineError(f"{self._path} cannot be written: {exc.strerror}", path=self._path) from exc
         self._hasher.update(data)
         self.length += len(data)

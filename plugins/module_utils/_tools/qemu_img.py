@@ -123,8 +123,12 @@ class QemuImg:
         run(self._run_command, self._argv("amend", *rest, json_filename(image), secrets=secrets))
 
     def rebase(self, image: Node, backing: str, backing_format: str) -> None:
-        """Give the image another backing file and copy what differs, so that the guest sees the same. C("") is none."""
-        self._rebase(image, ["-q", "-t", "writeback"], backing, backing_format)
+        """Give the image another backing file and copy what differs, so that the guest sees the same. C("") is none.
+
+        Writethrough, because with any other cache mode QEMU (7.2) writes the new header before the tables that hold the
+        copied clusters: killed between the two, the guest would see other data.
+        """
+        self._rebase(image, ["-q", "-t", "writethrough"], backing, backing_format)
 
     def unsafe_rebase(self, image: Node, backing: str, backing_format: str) -> None:
         """Only write another backing file name: the guest sees other data unless the two are equal."""

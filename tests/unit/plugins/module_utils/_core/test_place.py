@@ -17,7 +17,7 @@ def test_a_path_reaches_qemu_as_one_file_name(path: str) -> None:
 
 @pytest.mark.parametrize("text", ["a.qcow2", "./a", "", "/dir/", "/a\nb", "/a\x00b", "/a\x7fb", "file:a", "fat:/x"])
 def test_what_is_no_place(text: str) -> None:
-    with pytest.raises(ValueError, match="path|directory|control|URI"):
+    with pytest.raises(ValueError, match=r"path|directory|control|URI"):
         parse_place(text)
 
 
@@ -70,5 +70,5 @@ def test_a_blockdev_dict_and_its_json_are_the_same_place() -> None:
 
 @pytest.mark.parametrize("value", [{}, {"driver": "qcow2"}, {"driver": "file", "filename": "a"}, "json:[]", "json:{"])
 def test_what_is_no_protocol_node(value: object) -> None:
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match=r"."):
         parse_place(value)  # type: ignore[arg-type]

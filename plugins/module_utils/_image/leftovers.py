@@ -1,0 +1,55 @@
+# Copyright: the platter.qemu authors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# PRIVATE to the collection: it can change at any time without notice.
+
+"""Member files that a killed run has left behind, and how a run prepares to be killed."""
+
+from __future__ import annotations
+
+import os
+import typing as t
+
+from ansible_collections.platter.qemu.plugins.module_utils._inspect.image import look_at
+from ansible_collections.platter.qemu.plugins.module_utils._inspect.members import member_paths
+
+
+def forget_members(path: str, format_name: t.Optional[str], build: str) -> None:
+    """Members that a killed run had already put in place for an image at C(path) that never got its name.
+
+    The descriptor in the build directory C(build) names them; what the present image has is kept.
+    """
+    kept = set(member_paths(path, look_at(path, format_name).header))
+    unfinished = os.path.join(build, os.path.basename(path))
+    for member in member_paths(unfinished, look_at(unfinished, format_name).header)[1:]:
+        placed = os.path.join(os.path.dirname(path), os.path.basename(member))
+        if placed not in kept and os.path.exists(placed) and _is_ours(member, placed):
+            os.unlink(placed)
+    forget_old_members(path, format_name, build)
+
+
+def _is_ours(member: str, placed: str) -> bool:
+    """It was moved, or linked and not yet unlinked."""
+    return not os.path.exists(member) or os.path.samefile(member, placed)
+
+
+#: in a build directory: links to the members of the image that is being replaced
+OLD_MEMBERS = ".spare-old-members"
+
+
+def note_old_members(build: str, members: t.Sequence[str]) -> None:
+    """Keep in the build directory which files go with the old image, for a run that ends before they are removed."""
+    os.mkdir(os.path.join(build, OLD_MEMBERS))
+    for member in members:
+        os.link(member, os.path.join(build, OLD_MEMBERS, os.path.basename(member)))
+
+
+def forget_old_members(path: str, format_name: t.Optional[str], build: str) -> None:
+    """Remove what note_old_members noted, unless the image at C(path) is still the one that has them."""
+    noted = os.path.join(build, OLD_MEMBERS)
+    kept = set(member_paths(path, look_at(path, format_name).header))
+    for name in os.listdir(noted) if os.path.isdir(noted) else ():
+        member = os.path.join(os.path.dirname(path), name)
+        if member not in kept and os.path.exists(member) and os.path.samefile(member, os.path.join(noted, name)):
+            os.unlink(member)

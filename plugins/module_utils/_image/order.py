@@ -1,0 +1,97 @@
+# Copyright: the platter.qemu authors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# PRIVATE to the collection: it can change at any time without notice.
+
+"""The images of one task among each other: which needs which, and what one will find when others are done. Pure."""
+
+from __future__ import annotations
+
+import typing as t
+from dataclasses import replace
+
+from ansible_collections.platter.qemu.plugins.module_utils._core.errors import EngineError, RefusedError
+from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item
+from ansible_collections.platter.qemu.plugins.module_utils._core.plan import predict
+from ansible_collections.platter.qemu.plugins.module_utils._image.difference import unprovable_options
+from ansible_collections.platter.qemu.plugins.module_utils._image.plan import plan_image
+from ansible_collections.platter.qemu.plugins.module_utils._image.refuse import refused
+from ansible_collections.platter.qemu.plugins.module_utils._image.state import BaseReading, SourceReading
+
+Needs = t.Mapping[str, t.AbstractSet[str]]
+
+
+def needs_of(items: t.Sequence[Item]) -> t.Dict[str, t.Set[str]]:
+    """An image needs its base and its source first; a base is removed only after its overlays are done with."""
+    names = {item.name for item in items}
+    needs: t.Dict[str, t.Set[str]] = {item.name: set() for item in items}
+    removed = {item.name for item in items if item.spec.state == "absent"}
+    for item in items:
+        spec = item.spec
+        wanted = [spec.backing.path if spec.backing else None]
+        wanted.append(spec.source.place.path if spec.source and spec.source.place else None)
+        needs[item.name].update(path for path in wanted if path in names and path not in removed)
+        if item.before.backing and item.before.backing.path in removed:
+            needs[item.before.backing.path].add(item.name)
+    return needs
+
+
+def plan_item(item: Item, by_path: t.Mapping[str, Item], needs: Needs) -> None:
+    """Fill in the plan and what it leads to, or the refusal, of an item whose needs are planned already."""
+    if item.refusal:
+        return
+    missing = _refused_needs(item, by_path, needs)
+    if missing:
+        item.refusal = missing
+        return
+    try:
+        item.reading = _with_predictions(item, by_path)
+        item.plan = list(plan_image(item.spec, item.before, item.reading))
+        item.after = predict(item.before, item.plan)
+    except RefusedError as exc:
+        item.refusal = exc
+        return
+    _note(item)
+
+
+def _note(item: Item) -> None:
+    unprovable = unprovable_options(item.spec, item.reading) if item.before.exists and not item.plan else []
+    if unprovable:
+        item.notes["unprovable_options"] = unprovable
+
+
+def _with_predictions(item: Item, by_path: t.Mapping[str, Item]) -> t.Any:
+    """The reading, with base and source as earlier items of this task will have left them."""
+    reading, spec = item.reading, item.spec
+    base = by_path.get(spec.backing.path) if spec.backing else None
+    if base is not None and base.plan and base.after.exists:
+        there = BaseReading(base.name, True, (base.after.format,), base.after.virtual_size)
+        reading = replace(reading, base=there)
+    place = spec.source.place if spec.source else None
+    source = by_path.get(place.path) if place and place.path else None
+    if source is not None and source.plan and not item.before.exists:
+        reading = replace(reading, source=SourceReading(virtual_size=source.after.virtual_size))
+    return reading
+
+
+def pass_on_refusals(order: t.Iterable[str], by_path: t.Mapping[str, Item], needs: Needs) -> None:
+    """What is to be made from something that the guard refused is refused too."""
+    for name in order:
+        item = by_path[name]
+        if item.plan and not item.refusal:
+            item.refusal = _refused_needs(item, by_path, needs)
+
+
+def _refused_needs(item: Item, by_path: t.Mapping[str, Item], needs: Needs) -> t.Optional[EngineError]:
+    for name in sorted(needs[item.name]):
+        cause = by_path[name].refusal
+        if cause is not None and item.spec.state == "present":
+            return refused(
+                item.spec,
+                "needs_refused",
+                "it needs %s, which is refused" % name,
+                "Mend what is refused there.",
+                {"needs": name, "reason": cause.facts.get("reason")},
+            )
+    return None

@@ -1,0 +1,301 @@
+"""What the readers make of single fields, where no qemu-img is needed to know."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+
+from ansible_collections.platter.qemu.plugins.module_utils._core.errors import HeaderError
+from ansible_collections.platter.qemu.plugins.module_utils._core.header import Bitmap, Header, Reference
+from ansible_collections.platter.qemu.plugins.module_utils._formats import vmdk as vmdk_reader
+from ansible_collections.platter.qemu.plugins.module_utils._formats.info import beside, has_protocol, to_qemu_info
+from ansible_collections.platter.qemu.plugins.module_utils._formats.registry import read_header
+from ansible_collections.platter.qemu.tests.lab.headers import (
+    descriptor,
+    luks,
+    parallels,
+    qcow2,
+    qed,
+    vdi,
+    vhdx,
+    vmdk,
+    vmdk_esx,
+    vpc,
+)
+from ansible_collections.platter.qemu.tests.lab.sources import MemorySource
+
+MIB = 1 << 20
+
+
+def read(format: str, data: bytes) -> Header:
+    return read_header(format, MemorySource(data))
+
+
+def put(data: bytes, at: int, value: bytes) -> bytes:
+    return data[:at] + value + data[at + len(value) :]
+
+
+def test_raw_is_counted_in_whole_sectors() -> None:
+    assert [read("raw", bytes(n)).virtual_size for n in (0, 1, 512, 513)] == [0, 512, 512, 1024]
+
+
+def test_a_name_that_is_not_utf8_survives() -> None:
+    name = b"/images/\xff\xfe.raw".decode("utf-8", "surrogateescape")
+    assert read("qcow2", qcow2(backing=name)).backing_file == name
+
+
+def test_a_name_ends_at_a_zero_byte() -> None:
+    assert read("qcow2", qcow2(backing="good\0/etc/hostname")).backing_file == "good"
+
+
+def test_unknown_features_have_the_names_that_the_image_gives_them() -> None:
+    names = ((0, 6, "future thing"), (1, 5, "compatible one"), (0, 0, "dirty bit"))
+    assert read("qcow2", qcow2(incompatible=0b1100000, feature_names=names)).unknown_features == (
+        "bit 5",
+        "future thing",
+    )
+
+
+def test_known_features_are_not_unknown() -> None:
+    assert read("qcow2", qcow2(incompatible=3)).unknown_features == ()
+
+
+def test_dirty_and_corrupt_are_told_apart() -> None:
+    facts = [(h.dirty, h.corrupt) for h in (read("qcow2", qcow2(incompatible=bits)) for bits in (0, 1, 2))]
+    assert facts == [(False, False), (True, False), (False, True)]
+
+
+def test_a_data_file_is_a_reference_even_without_its_bit() -> None:
+    data = qcow2(data_file="/etc/hostname")
+    header = read("qcow2", put(data, 79, b"\0"))
+    assert header.references == (Reference("data_file", "/etc/hostname"),)
+
+
+def test_a_data_file_bit_without_a_name_is_a_reference_too() -> None:
+    assert read("qcow2", qcow2(incompatible=4)).references == (Reference("data_file", ""),)
+
+
+def _bitmap(name: bytes, flags: int, bits: int) -> bytes:
+    entry = struct.pack(">QIIBBHI", 0, 0, flags, 1, bits, len(name), 0) + name
+    return entry.ljust(-(-len(entry) // 8) * 8, b"\0")
+
+
+def _with_bitmaps(directory: bytes, count: int, autoclear: int = 1) -> bytes:
+    extension = struct.pack(">IIQQ", count, 0, len(directory), 4 * 4096)
+    return qcow2(autoclear=autoclear, extensions=((0x23852875, extension),)) + directory
+
+
+def test_bitmaps_are_read_with_their_flags() -> None:
+    directory = _bitmap(b"one", 2, 16) + _bitmap(b"a longer name", 1, 9)
+    expected = (Bitmap("one", 65536, ("auto",)), Bitmap("a longer name", 512, ("in-use",)))
+    assert read("qcow2", _with_bitmaps(directory, 2)).bitmaps == expected
+
+
+def test_bitmaps_are_void_after_a_write_by_an_older_qemu() -> None:
+    assert read("qcow2", _with_bitmaps(_bitmap(b"one", 2, 16), 1, autoclear=0)).bitmaps == ()
+
+
+@pytest.mark.parametrize(
+    ("directory", "count"),
+    [
+        (_bitmap(b"one", 2, 16), 2),
+        (_bitmap(b"one", 2, 16) * 2, 1),
+        (_bitmap(b"one", 4, 16), 1),
+        (_bitmap(b"one", 2, 8), 1),
+        (_bitmap(b"", 2, 16), 1),
+        (_bitmap(b"one", 2, 16)[:20], 1),
+    ],
+)
+def test_a_bitmap_directory_that_does_not_add_up_is_an_error(directory: bytes, count: int) -> None:
+    with pytest.raises(HeaderError):
+        read("qcow2", _with_bitmaps(directory, count))
+
+
+def _snapshot(extra: bytes, state_size: int = 7) -> bytes:
+    head = struct.pack(">QIHHIIQII", 0, 0, 1, 4, 1_700_000_000, 5, 3_000_000_007, state_size, len(extra))
+    entry = head + extra + b"1name"
+    return entry.ljust(-(-len(entry) // 8) * 8, b"\0")
+
+
+def _with_snapshots(table: bytes, count: int) -> bytes:
+    return put(qcow2(), 60, struct.pack(">IQ", count, 4 * 4096)) + table
+
+
+@pytest.mark.parametrize(
+    ("extra", "facts"),
+    [
+        (b"", (7, MIB, None)),
+        (struct.pack(">Q", 9), (9, MIB, None)),
+        (struct.pack(">QQ", 9, 512), (9, 512, None)),
+        (struct.pack(">QQQ", 9, 512, 11), (9, 512, 11)),
+        (struct.pack(">QQQ", 9, 512, 2**64 - 1), (9, 512, None)),
+    ],
+)
+def test_snapshots_of_every_age_are_read(extra: bytes, facts: tuple[int, int, int | None]) -> None:
+    (snapshot,) = read("qcow2", _with_snapshots(_snapshot(extra), 1)).snapshots
+    assert (snapshot.vm_state_size, snapshot.virtual_size, snapshot.icount) == facts
+    assert (snapshot.id, snapshot.name, snapshot.vm_clock_nsec) == ("1", "name", 3_000_000_007)
+
+
+def test_the_clock_of_a_snapshot_is_printed_in_two_parts() -> None:
+    info = to_qemu_info(read("qcow2", _with_snapshots(_snapshot(b""), 1)), filename="x", actual_size=0)
+    assert (info["snapshots"][0]["vm-clock-sec"], info["snapshots"][0]["vm-clock-nsec"]) == (3, 7)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        put(qcow2(), 7, b"\4"),
+        put(qcow2(), 23, b"\x08"),
+        put(qcow2(), 23, b"\x16"),
+        put(qcow2(), 32, b"\0\0\0\3"),
+        put(qcow2(), 99, b"\7"),
+        put(qcow2(), 100, b"\0\0\0\x48"),
+        put(qcow2(), 36, bytes(4)),
+        put(qcow2(), 56, bytes(4)),
+        put(qcow2(backing="x"), 8, struct.pack(">Q", 4097)),
+        put(qcow2(backing="x"), 16, struct.pack(">I", 1024)),
+        qcow2(extensions=((0xE2792ACA, b"x" * 16),)),
+        qcow2(extensions=((0x0537BE77, bytes(16)),)),
+        qcow2(incompatible=8),
+        put(qcow2(version=2), 72, b"\0\0\0\1\xff\xff\xff\xff"),
+    ],
+    ids=range,
+)
+def test_malformed_qcow2_is_an_error(data: bytes) -> None:
+    with pytest.raises(HeaderError):
+        read("qcow2", data)
+
+
+def test_vmdk_extents_add_up_and_are_references() -> None:
+    text = 'RW 2 FLAT "a.vmdk" 0\nRW 3 FLAT "b.vmdk" 7\nRDONLY 5 FLAT "c.vmdk" 0\nRW 9 ZERO\n'
+    header = read("vmdk", descriptor(text, create_type="twoGbMaxExtentFlat"))
+    assert header.virtual_size == 5 * 512
+    assert [reference.target for reference in header.references] == ["a.vmdk", "b.vmdk", "c.vmdk"]
+    assert [extent.offset for extent in header.extents] == [0, 7 * 512, 0, 0]
+
+
+def test_vmdk_sparse_members_have_their_own_size() -> None:
+    header = read("vmdk", descriptor('RW 2048 SPARSE "s.vmdk"', create_type="twoGbMaxExtentSparse"))
+    full = vmdk_reader.complete(header, {"s.vmdk": MemorySource(vmdk(2 * MIB))})
+    assert (header.virtual_size, header.cluster_size) == (MIB, None)
+    assert (full.virtual_size, full.cluster_size) == (2 * MIB, 65536)
+
+
+def test_a_vmdk_member_that_is_a_descriptor_itself_is_an_error() -> None:
+    header = read("vmdk", descriptor('RW 2048 SPARSE "s.vmdk"', create_type="twoGbMaxExtentSparse"))
+    with pytest.raises(HeaderError):
+        vmdk_reader.complete(header, {"s.vmdk": MemorySource(vmdk(capacity=0))})
+
+
+@pytest.mark.parametrize(
+    ("text", "create_type"),
+    [
+        ('RW 1 FLAT "a.vmdk"', "monolithicFlat"),
+        ('RW 1 FLAT "a.vmdk" -1', "monolithicFlat"),
+        ('RW 1 SPARSE "a.vmdk" 0', "twoGbMaxExtentSparse"),
+        ('RW 1 FLAT "a.vmdk" 0', "fullDevice"),
+        ('RW 1 FLAT "a.vmdk" 0', "x" * 200),
+    ],
+)
+def test_descriptors_that_qemu_refuses_are_errors(text: str, create_type: str) -> None:
+    with pytest.raises(HeaderError):
+        read("vmdk", descriptor(text, create_type=create_type))
+
+
+def test_a_renamed_vmdk_does_not_refer_to_its_old_name() -> None:
+    assert read("vmdk", vmdk(text=descriptor('RW 2048 SPARSE "old-name.vmdk"'))).references == ()
+
+
+def test_an_esx_extent_is_read() -> None:
+    header = read("vmdk", vmdk_esx(2 * MIB))
+    assert (header.virtual_size, header.cluster_size, header.references) == (2 * MIB, 65536, ())
+
+
+def test_the_parent_of_a_vmdk_without_a_name_is_noticed() -> None:
+    lonely = read("vmdk", vmdk(text=descriptor('RW 2048 SPARSE "x.vmdk"', parent_cid="12345678")))
+    assert [vmdk_reader.has_parent_without_name(header) for header in (lonely, read("vmdk", vmdk()))] == [True, False]
+
+
+def test_a_stream_is_compressed() -> None:
+    header = read("vmdk", vmdk(compressed=True))
+    assert (header.compressed, header.options["subformat"]) == (True, "streamOptimized")
+
+
+def test_the_final_header_of_a_stream_is_at_its_end() -> None:
+    first = bytearray(vmdk(compressed=True))
+    final = struct.pack("<QII", 1, 0, 3).ljust(512, b"\0") + vmdk(4 * MIB, compressed=True)[:512] + bytes(512)
+    first[56:64] = b"\xff" * 8
+    assert read("vmdk", bytes(first) + final).virtual_size == 4 * MIB
+
+
+@pytest.mark.parametrize(("kind", "application", "size"), [(3, b"qem2", MIB), (3, b"vpc ", MIB), (2, b"win ", MIB)])
+def test_a_full_geometry_says_no_size(kind: int, application: bytes, size: int) -> None:
+    assert read("vpc", vpc(size, kind=kind, application=application)).virtual_size == size
+
+
+def test_all_names_of_a_vhd_parent_are_references() -> None:
+    header = read("vpc", vpc(kind=4, parent="base.vhd", locator="D:\\base.vhd"))
+    assert header.references == (Reference("parent", "base.vhd"), Reference("parent", "D:\\base.vhd"))
+
+
+def test_a_vhdx_parent_is_a_reference() -> None:
+    assert read("vhdx", vhdx(parent="C:\\base.vhdx")).references == (Reference("parent", "C:\\base.vhdx"),)
+
+
+def test_unknown_vhdx_items_that_are_required_are_unknown_features() -> None:
+    data = put(vhdx(), 3 * MIB + 32 + 5 * 32, b"u" * 16 + struct.pack("<IIII", 0, 0, 4, 0))
+    header = read("vhdx", put(data, 3 * MIB + 10, struct.pack("<H", 6)))
+    assert header.unknown_features == ("metadata item 75757575-7575-7575-7575-757575757575",)
+
+
+def test_a_vhdx_log_that_is_not_replayed_is_dirty() -> None:
+    assert read("vhdx", put(vhdx(), 2 * 65536 + 48, b"l")).dirty
+
+
+def test_a_vdi_parent_is_a_reference() -> None:
+    assert [reference.kind for reference in read("vdi", vdi(parent=b"p" * 16)).references] == ["parent"]
+
+
+def test_qed_names_its_raw_base() -> None:
+    header = read("qed", qed(backing="base.raw", features=4))
+    assert (header.backing_file, header.backing_format) == ("base.raw", "raw")
+
+
+def test_unknown_qed_features_are_listed() -> None:
+    assert read("qed", qed(features=8 | 1 << 40)).unknown_features == ("bit 3", "bit 40")
+
+
+def test_parallels_in_use_is_dirty() -> None:
+    assert read("parallels", put(parallels(), 44, struct.pack("<I", 0x746F6E59))).dirty
+
+
+def test_luks_tells_its_slots_and_no_salt() -> None:
+    header = read("luks", luks())
+    assert header.format_specific is not None
+    slots = header.format_specific["data"]["slots"]
+    assert slots[0] == {"active": True, "iters": 1000, "key-offset": 4096, "stripes": 4000}
+    assert slots[1] == {"active": False, "key-offset": 262144}
+
+
+@pytest.mark.parametrize(
+    ("name", "there"), [("nbd:x", True), ("json:{}", True), ("a:b/c", True), ("/a:b", False), ("./a:b", False)]
+)
+def test_a_colon_before_the_first_slash_is_a_protocol(name: str, there: bool) -> None:
+    assert has_protocol(name) == there
+
+
+@pytest.mark.parametrize(
+    ("image", "target", "path"),
+    [
+        ("/a/b/image", "base", "/a/b/base"),
+        ("/a/b/image", "../base", "/a/b/../base"),
+        ("/a/b/image", "/base", "/base"),
+        ("/a/b/image", "nbd:base", "nbd:base"),
+        ("image", "base", "base"),
+        ("./image", "base", "./base"),
+    ],
+)
+def test_files_beside_an_image_are_found_as_qemu_finds_them(image: str, target: str, path: str) -> None:
+    assert beside(image, target) == path
