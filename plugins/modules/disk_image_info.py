@@ -125,6 +125,7 @@ seealso:
     description: What the facts mean.
     link: https://www.qemu.org/docs/master/tools/qemu-img.html
 notes:
+  - In names of files, and names in images, what is not UTF-8 is shown as U+FFFD.
   - Users on other hosts are seen only through QEMU's lock, and not at all on file systems without common locks.
   - Opening an image here never opens another file, except its own members beside it, and with O(backing_chain),
     O(measure) its backing files, with O(check), O(measure), O(map) its data file and extents, if they are files or
@@ -214,7 +215,7 @@ images:
     actual_size:
       description: Bytes that it takes on the host, with all its members and its data file.
       type: int
-      returned: when it exists
+      returned: when it is a file or block device that can be opened
     cluster_size:
       description: Bytes of a cluster; null where there are none.
       type: int
@@ -235,7 +236,7 @@ images:
       description: The image, its backing file, and so on down to the base, as far as it can be followed.
       type: list
       elements: dict
-      returned: with O(backing_chain), when it exists
+      returned: with O(backing_chain), when it could be read
       contains:
         path: {description: The path., type: str, returned: always}
         format: {description: The format., type: str, returned: always}
@@ -295,7 +296,7 @@ images:
       description: The files that are the image, the one in RV(images[].path) first.
       type: list
       elements: str
-      returned: when it exists
+      returned: when it is a file or block device that can be opened
     references:
       description: >-
         Everything outside itself that opening the image would open, as the image has it (C(kind), C(target)).
@@ -315,12 +316,12 @@ images:
       description: >-
         What M(platter.qemu.disk_image) remembers of it - C(format), C(options), C(source) with its digest, C(base).
       type: dict
-      returned: when it exists
+      returned: when it is a file or block device that can be opened
     in_use_by:
       description: Everybody who uses it, this task excepted.
       type: list
       elements: dict
-      returned: with O(in_use), when it exists
+      returned: with O(in_use), when it is a file or block device
       contains:
         kind:
           description: V(process), V(loop), V(mount), V(swap), V(md), V(dm), V(qemu_lock) or V(kernel).
@@ -333,12 +334,12 @@ images:
     consistent:
       description: V(false) while somebody who has it open for writing may change what was just read.
       type: bool
-      returned: with O(in_use), when it exists
+      returned: with O(in_use), when it is a file or block device
     dependents:
       description: The images that have it as their backing or data file.
       type: list
       elements: str
-      returned: with O(dependents), when it exists
+      returned: with O(dependents), when it is a file or block device
     check:
       description:
         - C(check_errors), C(corruptions), C(leaks), C(image_end_offset), C(total_clusters), C(allocated_clusters),

@@ -29,7 +29,7 @@ def _chosen(trials: Trials) -> list[tuple[tuple[str, int], str]]:
     points = trials.points()
     if SOAK:
         return list(itertools.product(points, ERRORS))
-    kept = share(points, 9, "errors " + trials.verb.name)
+    kept = share(points, 6, "errors " + trials.verb.name)
     return [(point, ERRORS[at % len(ERRORS)]) for at, point in enumerate(kept)]
 
 
@@ -67,7 +67,7 @@ def test_a_full_file_system_is_told_and_harms_nothing(verb: Verb, zygote: Zygote
     small.mkdir()
     with mounted("tmpfs", small, "-t", "tmpfs", "-o", "size=96m"):
         trials = Trials(verb, zygote, place, small / "world")
-        steps = share(_LEFT, 5, "full " + verb.name)
+        steps = share(_LEFT, 3, "full " + verb.name)
         for left in steps:
             trials.reset()
             ballast = _fill(small, left)

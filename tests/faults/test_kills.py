@@ -24,7 +24,7 @@ def _chosen(trials: Trials) -> list[tuple[str, int]]:
     """By default a share of what is alike, and all of what is not."""
     points = trials.points()
     alike = [point for point in points if point[0] in _ALIKE]
-    return [point for point in points if point not in alike] + share(alike, 4, trials.verb.name)
+    return [point for point in points if point not in alike] + share(alike, 3, trials.verb.name)
 
 
 def _after_kill(trials: Trials, child: Child, point: object) -> None:
@@ -87,7 +87,7 @@ def test_killed_at_any_time_is_old_or_new(name: str, victim: str, zygote: Zygote
     begun = time.monotonic()
     trials.run()
     whole = time.monotonic() - begun
-    rounds = amount(5, 60)
+    rounds = amount(4, 60)
     for number in range(rounds):
         trials.reset()
         # spread over the whole run: one in each of so many parts of it

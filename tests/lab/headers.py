@@ -31,11 +31,9 @@ def qcow2(
     cluster = 1 << cluster_bits
     l1_size = -(-size // (cluster * cluster // 8))
     l1_clusters = max(1, -(-l1_size * 8 // cluster))
-    found = list(extensions)
-    found += [(0xE2792ACA, backing_format.encode())] if backing_format else []
+    found = [*extensions, (0xE2792ACA, backing_format.encode())] if backing_format else list(extensions)
     found += [(0x44415441, data_file.encode())] if data_file is not None else []
-    found += [(0x6803F857, b"".join(bytes((k, b)) + n.encode().ljust(46, b"\0") for k, b, n in feature_names))]
-    extra = b"".join(struct.pack(">II", m, len(d)) + d.ljust(-(-len(d) // 8) * 8, b"\0") for m, d in found) + bytes(8)
+    extra = _extensions([*found, (0x6803F857, _names(feature_names))])
     length = 104 if version == 3 else 72
     name = backing.encode("utf-8", "surrogateescape")
     name_at = length + len(extra) if backing else 0
@@ -49,6 +47,15 @@ def qcow2(
     data[cluster : cluster + 8] = struct.pack(">Q", 2 * cluster)
     data[2 * cluster : 2 * cluster + 2 * (3 + l1_clusters)] = b"\0\1" * (3 + l1_clusters)
     return bytes(data)
+
+
+def _extensions(found: list[tuple[int, bytes]]) -> bytes:
+    return b"".join(struct.pack(">II", m, len(d)) + d.ljust(-(-len(d) // 8) * 8, b"\0") for m, d in found) + bytes(8)
+
+
+def _names(features: tuple[tuple[int, int, str], ...]) -> bytes:
+    """The feature name table: (0 incompatible, 1 compatible, 2 autoclear; bit; name)."""
+    return b"".join(bytes((kind, bit)) + name.encode().ljust(46, b"\0") for kind, bit, name in features)
 
 
 def qcow(size: int = MIB, *, backing: str = "") -> bytes:

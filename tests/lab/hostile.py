@@ -142,10 +142,10 @@ def _vmdk_members() -> Iterator[tuple[str, str, bytes, str]]:
     }
     for name, (text, create_type) in extents.items():
         yield f"vmdk {name}", "vmdk", descriptor(text, create_type=create_type), REFERENCE
-    text = descriptor(f'RW 1 FLAT "{VICTIM}" 0', create_type=flat)
-    yield "vmdk sparse that is a descriptor", "vmdk", vmdk(text=text, capacity=0), REFERENCE
-    yield "vmdk sparse with a flat extent", "vmdk", vmdk(text=text), REFERENCE
-    yield "vmdk stream with a flat extent", "vmdk", vmdk(text=text, compressed=True), REFERENCE
+    embedded = descriptor(f'RW 1 FLAT "{VICTIM}" 0', create_type=flat)
+    yield "vmdk sparse that is a descriptor", "vmdk", vmdk(text=embedded, capacity=0), REFERENCE
+    yield "vmdk sparse with a flat extent", "vmdk", vmdk(text=embedded), REFERENCE
+    yield "vmdk stream with a flat extent", "vmdk", vmdk(text=embedded, compressed=True), REFERENCE
 
 
 def _parents() -> Iterator[tuple[str, str, bytes, str]]:

@@ -97,12 +97,13 @@ def check_status(path: Path, format: str) -> int:
 
 
 def files_of(directory: Path) -> dict[str, str]:
-    """Every name in a directory with the digest of its content."""
-    found = {}
-    for path in sorted(directory.rglob("*")):
-        name = str(path.relative_to(directory))
-        found[name] = hashlib.sha256(_sparse_bytes(path)).hexdigest() if path.is_file() else "directory"
-    return found
+    """Every name in a directory with its mode and the digest of its content."""
+    return {str(path.relative_to(directory)): _file(path) for path in sorted(directory.rglob("*"))}
+
+
+def _file(path: Path) -> str:
+    digest = hashlib.sha256(_sparse_bytes(path)).hexdigest() if path.is_file() else "not a file"
+    return f"{path.stat().st_mode:o} {digest}"
 
 
 def _sparse_bytes(path: Path) -> bytes:

@@ -77,6 +77,19 @@ def _replaced(world: Path) -> None:
     write_pattern(world / "source.raw", "raw", 2)
 
 
+def _replaced_split(world: Path) -> None:
+    """The same for an image of several files."""
+    _image("source.qcow2", "qcow2", seed=1)(world)
+    done = call("disk_image", **_split_replacement(world), path=str(world / "disk.vmdk"))
+    assert done["changed"], done
+    write_pattern(world / "source.qcow2", "qcow2", 2)
+
+
+def _split_replacement(world: Path) -> Options:
+    source = _source(world, "qcow2")
+    return {"format": "vmdk", "options": _SPLIT, "source": source, "source_policy": "if_changed"}
+
+
 def _replacement(world: Path) -> Options:
     return {"format": "qcow2", "source": _source(world, "raw"), "source_policy": "if_changed"}
 
@@ -134,6 +147,7 @@ VERBS = (
     ),
     Verb("rewrite-split", "disk.vmdk", _split, lambda w: {"format": "qcow2", "allow_rewrite": True}),
     Verb("replace", "disk.qcow2", _replaced, _replacement),
+    Verb("replace-split", "disk.vmdk", _replaced_split, _split_replacement),
     Verb(
         "rebase",
         "disk.qcow2",

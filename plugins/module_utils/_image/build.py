@@ -18,6 +18,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._core.errors import (
     ToolError,
 )
 from ansible_collections.platter.qemu.plugins.module_utils._core.size import human
+from ansible_collections.platter.qemu.plugins.module_utils._formats.features import FEATURES
 from ansible_collections.platter.qemu.plugins.module_utils._formats.options import to_argument
 from ansible_collections.platter.qemu.plugins.module_utils._image.actions import CreateImage, ImportImage, RewriteImage
 from ansible_collections.platter.qemu.plugins.module_utils._image.difference import kept_options
@@ -26,7 +27,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._image.publish import
 from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec
 from ansible_collections.platter.qemu.plugins.module_utils._image.state import ImageReading, Pairs
 from ansible_collections.platter.qemu.plugins.module_utils._inspect.image import look_at
-from ansible_collections.platter.qemu.plugins.module_utils._inspect.members import member_paths
+from ansible_collections.platter.qemu.plugins.module_utils._inspect.members import is_split
 from ansible_collections.platter.qemu.plugins.module_utils._tools.copy import copy_file
 from ansible_collections.platter.qemu.plugins.module_utils._tools.files import (
     BuildDirectory,
@@ -76,6 +77,8 @@ class Builder:
             _write_file(path, template)
             return
         self._qemu_create(spec, action, path)
+        if is_split(spec.option("subformat")):
+            self._open(spec, action.format, path)
         if key and file_facts(path).length <= LARGEST_TEMPLATE:
             with open(path, "rb") as stream:
                 self._templates[key] = stream.read()
@@ -101,7 +104,7 @@ class Builder:
                 backing=backing,
                 # a relative name would be looked for in the build directory; the base was inspected before
                 open_backing=False,
-                secrets=secrets_of(spec),
+                secrets=spec.secrets,
             )
         )
 
@@ -155,7 +158,7 @@ class Builder:
         (reflink).
         """
         if reading.kind == "block":
-            self._qemu_img.convert(node, spec.path, action.format, existing=True, direct=True, secrets=secrets_of(spec))
+            self._qemu_img.convert(node, spec.path, action.format, existing=True, direct=True, secrets=spec.secrets)
             fsync_path(spec.path)
             return {"method": "convert"}
         with BuildDirectory(spec.path) as build:
@@ -171,7 +174,7 @@ class Builder:
             self._require_space(spec, file_facts(source).allocated)
             report = copy_file(source, path)
             return str(report.method)
-        self._require_space(spec, self._space_needed(node, action.format, source))
+        self._require_space(spec, self._space_needed(spec, node, action.format, source))
         self._convert(spec, action, node, path, action.options)
         return "convert"
 
@@ -185,12 +188,14 @@ class Builder:
             return False
         return all(header.options.get(name) == value for name, value in action.options)
 
-    def _space_needed(self, node: t.Mapping[str, t.Any], format_name: str, source: t.Optional[str]) -> int:
+    def _space_needed(
+        self, spec: ImageSpec, node: t.Mapping[str, t.Any], format_name: str, source: t.Optional[str]
+    ) -> int:
         """Bytes that the image may come to need: measured where QEMU can, else the source's own."""
         target = format_name if format_name in ("qcow2", "raw") else "qcow2"
         if source is None:
             return 0
-        return int(self._qemu_img.measure(node, target)["required"])
+        return int(self._qemu_img.measure(node, target, secrets=spec.secrets)["required"])
 
     def _require_space(self, spec: ImageSpec, needed: int) -> None:
         have = free_bytes(os.path.dirname(spec.path))
@@ -223,8 +228,20 @@ class Builder:
             compressed=compressed or dict(options).get("subformat") == "streamOptimized",
             parallel=compressed,
             direct=direct_io_works(os.path.dirname(path)),
-            secrets=secrets_of(spec),
+            backing=(action.backing.path, str(action.backing.format)) if action.backing else None,
+            secrets=spec.secrets,
         )
+        self._open(spec, action.format, path)
+
+    def _open(self, spec: ImageSpec, format_name: str, path: str) -> None:
+        """QEMU must be able to read what it has made: on a full disk it may end well without (split VMDK, QEMU 7.2)."""
+        node = _node(spec, format_name, path)
+        if not FEATURES[format_name].check:
+            self._qemu_img.info(node, secrets=spec.secrets)
+            return
+        report = self._qemu_img.check(node, secrets=spec.secrets)
+        if report.get("corruptions") or report.get("check-errors"):
+            raise FailedError("failed: qemu-img check finds the new image for %s damaged: %s." % (spec.path, report))
 
     def _grow(self, spec: ImageSpec, action: ImportImage, path: str) -> None:
         header = look_at(path, action.format).header
@@ -238,19 +255,16 @@ class Builder:
     def rewrite(
         self, spec: ImageSpec, action: RewriteImage, reading: ImageReading, old_size: int
     ) -> t.Dict[str, t.Any]:
-        """Carry out C(action): the new file shows the guest the same bytes, which is compared before it takes the
-        name.
-        """
-        old = image_node(
-            action.old_format, {"driver": "file", "filename": spec.path}, "sec0" if spec.encryption else None
-        )
-        self._require_space(spec, self._space_needed(old, action.format, spec.path))
-        with image_lock(spec.path), BuildDirectory(spec.path) as build:
+        """Carry out C(action): the new file shows the guest the same, which is compared before it takes the name."""
+        old = _node(spec, action.old_format, spec.path)
+        self._require_space(spec, self._space_needed(spec, old, action.format, spec.path))
+        with image_lock(spec.path), BuildDirectory(spec.path, another_name=bool(reading.members)) as build:
             node = self._resized_view(action, old, old_size, build) or old
             options = action.options + kept_options(action.options, action.format, reading)
             self._convert(spec, action, node, build.path, tuple(sorted(options)))
             self._prove_equal(spec, action, node, build.path)
-            note_old_members(build.directory, member_paths(spec.path, reading.header)[1:])
+            self._name_backing(spec, action, build.path)
+            note_old_members(build.directory, reading.members)
             notes = self._publisher.publish(spec, action, build, reading, dict(reading.record))
             forget_old_members(spec.path, spec.format, build.directory)
         return notes
@@ -266,18 +280,20 @@ class Builder:
         return dict(image_node("qcow2", {"driver": "file", "filename": overlay}), backing=dict(old))
 
     def _prove_equal(self, spec: ImageSpec, action: RewriteImage, node: t.Mapping[str, t.Any], path: str) -> None:
-        new = image_node(action.format, {"driver": "file", "filename": path}, "sec0" if spec.encryption else None)
-        if not self._qemu_img.compare(node, new):
+        if not self._qemu_img.compare(node, _node(spec, action.format, path), secrets=spec.secrets):
             raise FailedError(
                 "failed: the rewritten copy of %s is not equal to it. The image is unchanged." % spec.path
             )
 
+    def _name_backing(self, spec: ImageSpec, action: RewriteImage, path: str) -> None:
+        """Only now: a relative name leads nowhere from the build directory."""
+        if action.backing and action.backing.name != action.backing.path:
+            node = _node(spec, action.format, path)
+            self._qemu_img.unsafe_rebase(node, action.backing.name, str(action.backing.format))
 
-def secrets_of(spec: ImageSpec) -> t.List[t.Tuple[str, str]]:
-    """The secret objects that open the image: (id, file)."""
-    if not spec.encryption or not spec.encryption.secret_file:
-        return []
-    return [("sec0", spec.encryption.secret_file)]
+
+def _node(spec: ImageSpec, format_name: str, path: str) -> t.Dict[str, t.Any]:
+    return image_node(format_name, {"driver": "file", "filename": path}, "sec0" if spec.encryption else None)
 
 
 def _says_compression(options: Pairs) -> bool:

@@ -21,7 +21,6 @@ from ansible_collections.platter.qemu.plugins.module_utils._image.actions import
     ResizeImage,
     SetAttributes,
 )
-from ansible_collections.platter.qemu.plugins.module_utils._image.build import secrets_of
 from ansible_collections.platter.qemu.plugins.module_utils._image.publish import keep_backup
 from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec, Keyslot
 from ansible_collections.platter.qemu.plugins.module_utils._image.state import ImageReading
@@ -58,14 +57,14 @@ class Editor:
             action.virtual_size,
             shrink=action.shrink,
             preallocation=action.preallocation,
-            secrets=secrets_of(spec),
+            secrets=spec.secrets,
         )
         return self._durable(spec)
 
     def amend(self, spec: ImageSpec, action: AmendImage, reading: ImageReading) -> Notes:
         """Change options of the header."""
         arguments = [to_argument(name, value) for name, value in action.changes]
-        self._qemu_img.amend(self._node(spec, action.format, reading), arguments, secrets=secrets_of(spec))
+        self._qemu_img.amend(self._node(spec, action.format, reading), arguments, secrets=spec.secrets)
         record = dict(reading.record)
         record["options"] = dict(record.get("options") or {}, **dict(action.changes))
         if reading.kind == "file":
@@ -108,12 +107,13 @@ class Editor:
     def repair(self, spec: ImageSpec, action: RepairImage, reading: ImageReading) -> Notes:
         """Repair in a copy when more than leaks is to be repaired: check -r all may make things worse (QEMU 7.2)."""
         if action.repair == "leaks":
-            self._qemu_img.check(self._node(spec, action.format, reading), repair="leaks")
+            self._qemu_img.check(self._node(spec, action.format, reading), repair="leaks", secrets=spec.secrets)
             return self._durable(spec)
         with image_lock(spec.path), BuildDirectory(spec.path) as build:
             copy_file(spec.path, build.path)
-            node = image_node(action.format, {"driver": "file", "filename": build.path})
-            self._qemu_img.check(node, repair="all")
+            protocol = {"driver": "file", "filename": build.path}
+            node = image_node(action.format, protocol, "sec0" if spec.encryption else None)
+            self._qemu_img.check(node, repair="all", secrets=spec.secrets)
             self._attributes.dress(spec, build.path, spec.path)
             write_record(build.path, dict(reading.record), spec.path)
             fsync_path(build.path)
@@ -129,7 +129,7 @@ class Editor:
 
     def _change_keyslot(self, spec: ImageSpec, format_name: str, slot: Keyslot, reading: ImageReading) -> None:
         prefix = "" if format_name == "luks" else "encrypt."
-        secrets = secrets_of(spec)
+        secrets = list(spec.secrets)
         change = ["state=active" if slot.active else "state=inactive", "keyslot=%d" % slot.slot]
         if slot.active:
             secrets.append(("sec1", str(slot.new_secret_file)))

@@ -60,6 +60,7 @@ class ImageEngine:
         self._attributes = attributes
         self._workers = workers
         self._levels: t.List[t.List[str]] = []
+        self._held: t.Optional[_Hold] = None
 
     @property
     def commands(self) -> t.List[t.List[str]]:
@@ -71,12 +72,10 @@ class ImageEngine:
         """A state as results and diffs show it."""
         return state.to_facts()
 
-    def hold(self) -> ImageLocks:
+    def hold(self) -> _Hold:
         """Locks on all images of the task, shared ones on their bases."""
-        bases = [spec.backing.path for spec in self._specs if spec.backing]
-        locks = _InheritedLocks([spec.path for spec in self._specs], bases, self._lock_timeout)
-        locks.runner = self._runner
-        return locks
+        self._held = _Hold(self._specs, self._runner, self._lock_timeout)
+        return self._held
 
     def prepare(self, patient: bool) -> t.List[Item]:
         """Every image observed and planned, in the order of the task; refusals are in the items."""
@@ -93,6 +92,8 @@ class ImageEngine:
         for item in items:
             if item.refusal:
                 item.plan, item.after = [], item.before
+            if self._held and item.name in self._held.removed:
+                item.notes["removed_leftovers"] = self._held.removed[item.name]
         return items
 
     @staticmethod
@@ -113,8 +114,7 @@ class ImageEngine:
         return item
 
     def execute(self, items: t.List[Item]) -> None:
-        """Remove what earlier runs left, then carry out the plans level by level."""
-        self._remove_stale(items)
+        """Carry out the plans level by level."""
         if not any(item.plan for item in items):
             return
         from ansible_collections.platter.qemu.plugins.module_utils._image.execute import Executor
@@ -126,25 +126,34 @@ class ImageEngine:
             if self._fail_fast and any(item.error for item in items):
                 return
 
-    def _remove_stale(self, items: t.Sequence[Item]) -> None:
-        """Safe under our locks: a build directory of an image that nobody else works on is nobody's."""
-        names = {directory: _listing(directory) for directory in {os.path.dirname(item.name) for item in items}}
-        for item in items:
-            for stale in stale_builds(item.name, names[os.path.dirname(item.name)]):
-                forget_members(item.name, item.spec.format, stale)
+
+class _Hold:
+    """Our locks while the block runs; programs started under them inherit them, and still protect the image when the
+    module is killed. Under the locks a build directory of one of the images is nobody's, and is removed.
+    """
+
+    def __init__(self, specs: t.Sequence[ImageSpec], runner: Runner, timeout: float) -> None:
+        self._specs = specs
+        self._runner = runner
+        bases = [spec.backing.path for spec in specs if spec.backing]
+        self._locks = ImageLocks([spec.path for spec in specs], bases, timeout)
+        #: what was removed, by image
+        self.removed: t.Dict[str, t.List[str]] = {}
+
+    def __enter__(self) -> _Hold:
+        self._locks.__enter__()
+        self._runner.keep_open.append(self._locks.descriptor)
+        names = {directory: _listing(directory) for directory in {os.path.dirname(spec.path) for spec in self._specs}}
+        for spec in self._specs:
+            for stale in stale_builds(spec.path, names[os.path.dirname(spec.path)]):
+                forget_members(spec.path, spec.format, stale)
                 shutil.rmtree(stale, ignore_errors=True)
-                item.notes.setdefault("removed_leftovers", []).append(stale)
-
-
-class _InheritedLocks(ImageLocks):
-    """Locks that programs started under them inherit: a program that outlives the module still protects its image."""
-
-    runner: Runner
-
-    def __enter__(self) -> ImageLocks:
-        super().__enter__()
-        self.runner.keep_open.append(self.descriptor)
+                self.removed.setdefault(spec.path, []).append(stale)
         return self
+
+    def __exit__(self, *_unused: t.Any) -> None:
+        self._runner.keep_open.clear()
+        self._locks.__exit__()
 
 
 def resolved_spec(params: t.Mapping[str, t.Any]) -> ImageSpec:

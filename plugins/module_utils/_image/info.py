@@ -53,13 +53,12 @@ class ImageInfoReader:
             _add_holders(views, facts)
         if self._spec.backing_chain:
             for view, each in zip(views, facts):
-                each["backing_chain"] = self._chain(view)
+                if view.header is not None:
+                    each["backing_chain"] = self._chain(view)
         if self._spec.dependents:
             self._add_dependents(views, facts)
 
     def _chain(self, view: View) -> list[Facts]:
-        if view.header is None:
-            return []
         links = self._looker.chain(view).links
         below = [self._looker.view(link.path, link.format).allocated if link.header else None for link in links[1:]]
         names = [self._looker.tidy(link.path) if link.kind == "file" else link.path for link in links]
@@ -68,7 +67,7 @@ class ImageInfoReader:
     def _add_dependents(self, views: t.Sequence[View], facts: t.Sequence[Facts]) -> None:
         from ansible_collections.platter.qemu.plugins.module_utils._inspect.dependents import find_dependents
 
-        there = [view.path for view in views if view.exists]
+        there = [view.path for view in views if view.members]
         directories = {os.path.dirname(path) for path in there} | set(self._spec.overlay_directories)
         found: dict[str, list[str]] = {}
         for directory in sorted(directories):
@@ -78,7 +77,7 @@ class ImageInfoReader:
             except EngineError as exc:
                 self._warnings.append(exc.message)
         for view, each in zip(views, facts):
-            if view.exists:
+            if view.members:
                 each["dependents"] = found.get(view.path, [])
 
     # --- a directory
@@ -114,5 +113,5 @@ def _add_holders(views: t.Sequence[View], facts: t.Sequence[Facts]) -> None:
     """One pass over all processes for all images. An image is in use when any of its files is."""
     found = find_holders(list(dict.fromkeys(member for view in views for member in view.members)))
     for view, each in zip(views, facts):
-        if view.exists:
+        if view.members:
             add_use(each, [holder for member in view.members for holder in found[member]])

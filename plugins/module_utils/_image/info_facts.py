@@ -60,7 +60,7 @@ def image_facts(view: View) -> Facts:
     facts: Facts = {"path": view.path, "exists": view.exists}
     if view.problem:
         facts.update(error=view.problem.message, reason=view.problem.reason)
-    if not view.exists:
+    if view.kind not in ("file", "block"):
         return facts
     facts.update(actual_size=view.allocated, members=list(view.members), remembered=dict(view.record))
     if view.detected and view.detected != (view.format,):
@@ -133,7 +133,7 @@ def _with_underscores(value: t.Any) -> t.Any:
 def add_use(facts: Facts, holders: t.Sequence[t.Any]) -> None:
     """Who has the image open. What may be written meanwhile is not consistent with itself."""
     facts["in_use_by"] = [holder.to_facts() for holder in holders]
-    facts["consistent"] = all(holder.writes is False for holder in holders)
+    facts["consistent"] = not holders or all(holder.writes is False for holder in holders)
 
 
 def chain_facts(links: t.Sequence[t.Any], names: t.Sequence[str], sizes: t.Sequence[int | None]) -> list[Facts]:

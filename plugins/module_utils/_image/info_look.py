@@ -88,12 +88,13 @@ class Looker:
         if header is None or not header.backing_file:
             return None, None
         kind, target = resolve_backing(path, header.backing_file)
-        if kind != "file":
-            return target, None
-        remembered = record.get("base")
-        facts = self._file(target) if isinstance(remembered, dict) else None
+        if kind != "file" or not record:
+            return self.tidy(target) if kind == "file" else target, None
+        known = [record[key] for key in ("base", "next_base") if isinstance(record.get(key), dict)]
+        facts = self._file(target) if known else None
         now = fingerprint(facts) if facts else None
-        return self.tidy(target), not same_content(remembered, now) if remembered and now else None
+        changed = not any(same_content(remembered, now) for remembered in known) if now else None
+        return self.tidy(target), changed
 
     def _completed(self, view: View) -> View:
         """With what only the other files of the image can tell: extents, data file."""
@@ -159,28 +160,27 @@ def _with_extents(view: View) -> View:
     from ansible_collections.platter.qemu.plugins.module_utils._formats.vmdk import complete
 
     header = t.cast("Header", view.header)
-    members = member_paths(view.path, header)
+    paths = list(dict.fromkeys(member_paths(view.path, header)))
     try:
-        facts = {member: file_facts(member) for member in members}
-        missing = [member for member in members if facts[member].kind not in ("file", "block")]
-        view = view._replace(members=tuple(members), allocated=sum(facts[member].allocated for member in members))
-        if missing or len(members) - 1 < len({extent.filename for extent in header.extents}):
-            return _incomplete(view, missing)
-        return view._replace(header=_read_members(header, members[1:], complete))
+        facts = [file_facts(path) for path in paths]
+        view = view._replace(members=tuple(paths), allocated=sum(each.allocated for each in facts))
+        missing = [each.path for each in facts if each.kind not in ("file", "block")]
+        if missing:
+            return view._replace(problem=Problem("member_missing", f"its extent {missing[0]} does not exist"))
+        members = {os.path.basename(each.path): _Member(each) for each in facts[1:]}
+        foreign = any(extent.filename not in members for extent in header.extents if extent.filename)
+        return view if foreign else view._replace(header=complete(header, members))
     except (EngineError, OSError) as exc:
-        return view._replace(problem=Problem("header_unreadable", f"an extent cannot be read: {exc}"))
+        return view._replace(problem=Problem("header_unreadable", f"one of its extents cannot be read: {exc}"))
 
 
-def _incomplete(view: View, missing: t.Sequence[str]) -> View:
-    if not missing:
-        return view
-    return view._replace(problem=Problem("member_missing", f"its extent {missing[0]} does not exist"))
+class _Member:
+    """A ByteSource over one of any number of extents: open only while it is read."""
 
+    def __init__(self, facts: FileFacts) -> None:
+        self._path = facts.path
+        self.length = facts.length
 
-def _read_members(header: Header, members: t.Sequence[str], complete: t.Callable[..., Header]) -> Header:
-    readers = {os.path.basename(member): FileReader(member) for member in members}
-    try:
-        return complete(header, readers)
-    finally:
-        for reader in readers.values():
-            reader.__exit__()
+    def read(self, offset: int, size: int) -> bytes:
+        with FileReader(self._path) as reader:
+            return reader.read(offset, size)

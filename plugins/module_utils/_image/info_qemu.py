@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 import typing as t
 from concurrent.futures import ThreadPoolExecutor
@@ -29,6 +30,8 @@ from ansible_collections.platter.qemu.plugins.module_utils._image.info_spec impo
 from ansible_collections.platter.qemu.plugins.module_utils._inspect.chain import resolve_backing
 from ansible_collections.platter.qemu.plugins.module_utils._tools.process import Runner, run
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qemu_img import Node, QemuImg, image_node
+
+_OPENING = re.compile(r"^qemu-img: (Could not open 'json:.*\}': )?")
 
 
 class UnavailableError(Exception):
@@ -109,8 +112,7 @@ class QemuAnswers:
 
     def _alone(self, view: View) -> Node:
         """The image without its backing file: what is asked is about this image only."""
-        _refuse_strange_files(view)
-        return dict(image_node(str(view.format), _protocol(view)), backing=None)
+        return _node(view, None)
 
     def _with_chain(self, view: View) -> Node:
         """The image on its backing chain, every format named: QEMU has nothing to guess."""
@@ -119,11 +121,9 @@ class QemuAnswers:
         if stop:
             raise UnavailableError(getattr(stop, "reason", "backing_protocol"), getattr(stop, "fact", stop.path))
         node: Node | None = None
-        for link in reversed(chain.links):
-            below = self._looker.view(link.path, link.format)
-            _refuse_strange_files(below)
-            node = dict(image_node(str(link.format), _protocol(below)), backing=node)
-        return t.cast("Node", node)
+        for link in reversed(chain.links[1:]):
+            node = _node(self._looker.view(link.path, link.format), node)
+        return _node(view, node)
 
     # --- one place
 
@@ -154,12 +154,20 @@ def _unavailable(reason: str, message: str) -> Facts:
 
 
 def _last_line(error: EngineError) -> str:
+    """What qemu-img said, without the long node that it was given for a name."""
     said = str(error.facts.get("stderr") or "").strip()
-    return said.splitlines()[-1] if said else error.message
+    return _OPENING.sub("", said.splitlines()[-1]) if said else error.message
 
 
-def _protocol(view: View) -> Node:
-    return {"driver": "host_device" if view.kind == "block" else "file", "filename": view.path}
+def _node(view: View, backing: Node | None) -> Node:
+    """The image with every file that belongs to it named, as QEMU opens a relative data file in its own directory."""
+    _refuse_strange_files(view)
+    protocol = {"driver": "host_device" if view.kind == "block" else "file", "filename": view.path}
+    node = dict(image_node(str(view.format), protocol), backing=backing)
+    data_file = view.header.data_file if view.header else None
+    if data_file:
+        node["data-file"] = {"driver": "file", "filename": resolve_backing(view.path, data_file)[1]}
+    return node
 
 
 def _refuse_strange_files(view: View) -> None:

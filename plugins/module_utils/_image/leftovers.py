@@ -21,11 +21,13 @@ def forget_members(path: str, format_name: t.Optional[str], build: str) -> None:
     The descriptor in the build directory C(build) names them; what the present image has is kept.
     """
     kept = set(member_paths(path, look_at(path, format_name).header))
-    unfinished = os.path.join(build, os.path.basename(path))
-    for member in member_paths(unfinished, look_at(unfinished, format_name).header)[1:]:
-        placed = os.path.join(os.path.dirname(path), os.path.basename(member))
-        if placed not in kept and os.path.exists(placed) and _is_ours(member, placed):
-            os.unlink(placed)
+    for name in os.listdir(build):
+        unfinished = os.path.join(build, name)
+        members = [] if name.startswith(".spare-") else member_paths(unfinished, look_at(unfinished).header)[1:]
+        for member in members:
+            placed = os.path.join(os.path.dirname(path), os.path.basename(member))
+            if placed not in kept and os.path.exists(placed) and _is_ours(member, placed):
+                os.unlink(placed)
     forget_old_members(path, format_name, build)
 
 

@@ -10,8 +10,7 @@ from __future__ import annotations
 import os
 import typing as t
 
-from ansible_collections.platter.qemu.plugins.module_utils._core.errors import HeaderError, RefusedError
-from ansible_collections.platter.qemu.plugins.module_utils._core.header import Header
+from ansible_collections.platter.qemu.plugins.module_utils._core.errors import RefusedError
 from ansible_collections.platter.qemu.plugins.module_utils._image.difference import observed_options
 from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec
 from ansible_collections.platter.qemu.plugins.module_utils._image.state import (
@@ -23,11 +22,12 @@ from ansible_collections.platter.qemu.plugins.module_utils._image.state import (
 )
 from ansible_collections.platter.qemu.plugins.module_utils._inspect.image import (
     Seen,
+    chain_header,
     fingerprint,
     look_at,
     same_content,
 )
-from ansible_collections.platter.qemu.plugins.module_utils._inspect.members import member_paths
+from ansible_collections.platter.qemu.plugins.module_utils._inspect.members import is_split, member_paths, squatters
 from ansible_collections.platter.qemu.plugins.module_utils._tools.files import file_facts
 from ansible_collections.platter.qemu.plugins.module_utils._tools.process import RunCommand
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qemu_img import QemuImg, image_node
@@ -98,6 +98,10 @@ def refuse_unsafe_directory(spec: ImageSpec) -> None:
         )
 
 
+#: these formats have no field for the format of the backing file (qed only says whether it is raw)
+_WITHOUT_BACKING_FORMAT = ("qcow", "qed", "vmdk")
+
+
 class Observer:
     """Observes one image after another. C(attributes) answers for owner, mode and the like; C(coming): paths of images
     that this task makes, so that they may be missing yet.
@@ -149,6 +153,8 @@ class Observer:
             record=seen.record,
             chain_problem=_chain_problem(spec.path, seen),
             signature=signature,
+            members=tuple(member_paths(spec.path, seen.header)[1:]),
+            squatters=squatters(spec.path, seen.header) if is_split(spec.option("subformat")) else (),
             base=base,
             current_base_exists=bool(current and current.kind != "absent"),
             current_base_is_asked=bool(
@@ -205,9 +211,12 @@ class Observer:
         from ansible_collections.platter.qemu.plugins.module_utils._inspect.chain import resolve_backing
 
         kind, target = resolve_backing(spec.path, seen.header.backing_file)
-        return Backing(
-            os.path.normpath(target) if kind == "file" else target, seen.header.backing_format, seen.header.backing_file
-        )
+        if kind == "file":
+            target = os.path.join(os.path.realpath(os.path.dirname(target)), os.path.basename(target))
+        recorded = seen.header.backing_format
+        if recorded is None and seen.header.format in _WITHOUT_BACKING_FORMAT and spec.backing:
+            recorded = spec.backing.format
+        return Backing(target, recorded, seen.header.backing_file)
 
     @staticmethod
     def _base_unchanged(seen: Seen, reading: ImageReading) -> bool:
@@ -232,7 +241,7 @@ class Observer:
             return BaseReading(spec.backing.path, exists=False)
         from ansible_collections.platter.qemu.plugins.module_utils._inspect.chain import walk_chain
 
-        chain = walk_chain(spec.backing.path, spec.backing.format, _chain_header)
+        chain = walk_chain(spec.backing.path, spec.backing.format, chain_header)
         return BaseReading(
             path=spec.backing.path,
             exists=True,
@@ -247,7 +256,8 @@ class Observer:
         if seen.header is None:
             return {}
         place = {"driver": "file" if seen.facts.kind == "file" else "host_device", "filename": spec.path}
-        return self._qemu_img.check(image_node(seen.header.format, place))
+        secret = "sec0" if spec.encryption else None
+        return self._qemu_img.check(image_node(seen.header.format, place, secret), secrets=spec.secrets)
 
     def _data_end(self, spec: ImageSpec, seen: Seen) -> t.Optional[t.Tuple[int, str]]:
         """Only looked for when the task may cut: the last byte that holds something."""
@@ -259,18 +269,11 @@ class Observer:
         return find_data_end(self._qemu_img, self._run_command, spec, seen, size)
 
 
-def _chain_header(path: str, format_name: t.Optional[str]) -> Header:
-    seen = look_at(path, format_name)
-    if seen.header is None:
-        raise HeaderError("%s is not a readable %s image" % (path, format_name or "disk"), path=path)
-    return seen.header
-
-
 def _chain_problem(path: str, seen: Seen) -> t.Optional[t.Tuple[str, str]]:
     """What is wrong with the backing chain of an image that is there: (reason, sentence)."""
     if seen.header is None or not seen.header.backing_file:
         return None
     from ansible_collections.platter.qemu.plugins.module_utils._inspect.chain import walk_chain
 
-    problem = walk_chain(path, seen.header.format, _chain_header).problem
+    problem = walk_chain(path, seen.header.format, chain_header).problem
     return (problem.reason, problem.fact) if problem else None

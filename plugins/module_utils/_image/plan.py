@@ -27,6 +27,8 @@ from ansible_collections.platter.qemu.plugins.module_utils._image.refuse import 
     refuse_foreign_content,
     refuse_impossible_file,
     refuse_shrink,
+    refuse_split_backup,
+    refuse_squatted_members,
     refused,
 )
 from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec
@@ -41,6 +43,7 @@ def plan_image(spec: ImageSpec, state: ImageState, reading: ImageReading) -> Pla
     if spec.state == "absent":
         return _plan_absent(spec, state, reading)
     refuse_bad_base(spec, reading)
+    refuse_squatted_members(spec, reading)
     if not state.exists:
         return _plan_new(spec, reading)
     refuse_foreign_content(spec, reading)
@@ -62,8 +65,8 @@ def _plan_absent(spec: ImageSpec, state: ImageState, reading: ImageReading) -> P
             "Correct format, or leave it out to remove whatever is there.",
             {"found": state.format, "asked": spec.format},
         )
-    members = tuple(e.filename for e in reading.header.extents) if reading.header else ()
-    return [RemoveImage(spec.path, tuple(name for name in members if name != spec.path))]
+    refuse_split_backup(spec, reading)
+    return [RemoveImage(spec.path, reading.members)]
 
 
 # --- a new image

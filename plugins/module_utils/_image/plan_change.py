@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import typing as t
+from dataclasses import replace
 from posixpath import dirname, relpath
 
 from ansible_collections.platter.qemu.plugins.module_utils._core.size import human
@@ -33,6 +34,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._image.refuse import 
     refuse_changed_base,
     refuse_losing_rewrite,
     refuse_shrink,
+    refuse_split_backup,
     refused,
 )
 from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec
@@ -45,8 +47,9 @@ def plan_change(spec: ImageSpec, state: ImageState, reading: ImageReading) -> Pl
     """In place where QEMU can, else by a rewrite that the task allows. Raises RefusedError."""
     refuse_changed_base(spec, state)
     differences = _what_needs_rewriting(spec, state, reading)
+    plan: Plan = []
     if differences:
-        plan: Plan = [_rewrite(spec, state, reading, differences)]
+        plan = _plan_rewrite(spec, state, reading, differences)
     else:
         plan = (
             _plan_repair(spec, state)
@@ -58,6 +61,13 @@ def plan_change(spec: ImageSpec, state: ImageState, reading: ImageReading) -> Pl
     if any(_reads_chain(action) for action in plan):
         refuse_broken_chain(spec, reading)
     return plan
+
+
+def _plan_rewrite(spec: ImageSpec, state: ImageState, reading: ImageReading, differences: t.Tuple[str, ...]) -> Plan:
+    """The rewrite keeps the base, if the new format can have it; another base comes after it."""
+    rewrite = _rewrite(spec, state, reading, differences)
+    kept = reading.current_base_is_asked and rewrite.backing is not None
+    return [rewrite, *_plan_base(spec, rewrite.apply(state), replace(reading, current_base_is_asked=kept))]
 
 
 def _reads_chain(action: ImageAction) -> bool:
@@ -98,6 +108,7 @@ def _can_resize(spec: ImageSpec, state: ImageState) -> bool:
 
 def _rewrite(spec: ImageSpec, state: ImageState, reading: ImageReading, differences: t.Tuple[str, ...]) -> RewriteImage:
     refuse_losing_rewrite(spec, reading)
+    refuse_split_backup(spec, reading)
     size = t.cast(int, state.virtual_size)
     if _needs_resize(spec, state):
         if t.cast(int, spec.size) < size:
@@ -106,12 +117,21 @@ def _rewrite(spec: ImageSpec, state: ImageState, reading: ImageReading, differen
     else:
         size = rounded_size(t.cast(str, spec.format), size, dict(spec.options))
     refuse_too_large(spec, size)
+    backing = _rewritten_backing(spec, state)
+    if backing and size != state.virtual_size:
+        raise refused(
+            spec,
+            "exists_different",
+            "an overlay cannot be rewritten to another size in one step",
+            "Change the size and the rest in two tasks, or set flatten to true.",
+            {"differences": list(differences)},
+        )
     return RewriteImage(
         path=spec.path,
         format=t.cast(str, spec.format),
         virtual_size=size,
         options=spec.options,
-        backing=_rewritten_backing(spec, state, reading),
+        backing=backing,
         attributes=reading.desired_attributes or state.attributes,
         keyslots=state.keyslots,
         old_format=t.cast(str, state.format),
@@ -120,10 +140,11 @@ def _rewrite(spec: ImageSpec, state: ImageState, reading: ImageReading, differen
     )
 
 
-def _rewritten_backing(spec: ImageSpec, state: ImageState, reading: ImageReading) -> t.Optional[Backing]:
-    if spec.flatten or not FEATURES[t.cast(str, spec.format)].backing:
+def _rewritten_backing(spec: ImageSpec, state: ImageState) -> t.Optional[Backing]:
+    bases = FEATURES[t.cast(str, spec.format)].backing
+    if spec.flatten or not bases:
         return None
-    return asked_backing(spec, reading) or state.backing
+    return state.backing if state.backing and state.backing.format in bases else None
 
 
 def _plan_repair(spec: ImageSpec, state: ImageState) -> Plan:

@@ -50,9 +50,9 @@ class Publisher:
         header = self._verified(spec, action, build.path)
         members = member_paths(build.path, header)
         old = file_facts(spec.path)
+        write_record(build.path, self._record(action, record), spec.path)
         for member in members:
             self._attributes.dress(spec, member, spec.path if old.kind == "file" else None)
-        write_record(build.path, self._record(action, record), spec.path)
         for member in members:
             fsync_path(member)
         for member in members[1:]:
@@ -63,6 +63,12 @@ class Publisher:
 
     def _verified(self, spec: ImageSpec, action: Making, path: str) -> t.Any:
         header = look_at(path, action.format).header
+        named = action.backing.name if action.backing else None
+        if header and header.backing_file != named:
+            raise FailedError(
+                "failed: QEMU recorded the backing file %r instead of %r for %s. Nothing was changed."
+                % (header.backing_file, named, spec.path)
+            )
         expected = (action.format, action.virtual_size)
         found = (header.format, header.virtual_size) if header else ("nothing readable", 0)
         if found != expected and (action.virtual_size is not None or found[0] != action.format):

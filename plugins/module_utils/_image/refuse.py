@@ -135,6 +135,31 @@ def refuse_losing_rewrite(spec: ImageSpec, reading: ImageReading) -> None:
         )
 
 
+def refuse_split_backup(spec: ImageSpec, reading: ImageReading) -> None:
+    """The descriptor alone would be no backup, and its extents have one name each."""
+    if spec.backup and reading.members:
+        raise refused(
+            spec,
+            "backup_unsupported",
+            "it is a split image of %d files, of which no second copy can be kept under another name"
+            % (len(reading.members) + 1),
+            "Leave backup out, and copy its files first if they are needed.",
+            {"members": list(reading.members)},
+        )
+
+
+def refuse_squatted_members(spec: ImageSpec, reading: ImageReading) -> None:
+    """A new split image must not take over files that are there."""
+    if reading.squatters:
+        raise refused(
+            spec,
+            "member_exists",
+            "files with the names of its members are there: %s" % ", ".join(reading.squatters[:5]),
+            "Remove those files, or choose another name for the image.",
+            {"members": list(reading.squatters)},
+        )
+
+
 def refuse_changed_base(spec: ImageSpec, state: ImageState) -> None:
     """An overlay is only meaningful over the very base it was made on."""
     accepted = spec.flatten is False and spec.backing is not None and spec.backing.accept_changed

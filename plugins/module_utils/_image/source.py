@@ -11,12 +11,16 @@ import os
 import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core.errors import RefusedError
+from ansible_collections.platter.qemu.plugins.module_utils._formats.registry import foreign_signatures
 from ansible_collections.platter.qemu.plugins.module_utils._image.gate import Gate
 from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec, SourceSpec
 from ansible_collections.platter.qemu.plugins.module_utils._image.state import SourceReading
-from ansible_collections.platter.qemu.plugins.module_utils._inspect.image import Seen, look_at
-from ansible_collections.platter.qemu.plugins.module_utils._tools.files import FileFacts, file_facts
+from ansible_collections.platter.qemu.plugins.module_utils._inspect.image import Seen, chain_header, look_at
+from ansible_collections.platter.qemu.plugins.module_utils._tools.files import FileFacts, FileReader, file_facts
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qemu_img import QemuImg
+
+#: how far disk labels and a CD's descriptor reach into a file, in bytes
+_LABELS = 33 << 10
 
 
 def source_refused(spec: ImageSpec, reason: str, fact: str, way_out: str, **evidence: t.Any) -> RefusedError:
@@ -77,25 +81,51 @@ def inspect_source(spec: ImageSpec, path: str) -> t.Any:
     source = t.cast(SourceSpec, spec.source)
     seen = look_at(path, source.format)
     if seen.header is None or seen.header.format != source.format:
-        found = ", ".join(seen.detected) or "no known format"
-        raise source_refused(
-            spec,
-            "format_mismatch",
-            "it is declared %s, but its bytes say %s%s"
-            % (source.format, found, ": " + seen.problem if seen.problem else ""),
-            "Correct source.format.",
-            asked=source.format,
-            found=list(seen.detected),
-        )
+        raise _unreadable(spec, seen)
     if not source.trusted:
-        Gate(source.text, spec.path, spec.max_virtual_size).check(seen.header, source.format, _claims(seen))
+        Gate(source.text, spec.path, spec.max_virtual_size).check(seen.header, source.format, _claims(path, seen))
+    elif seen.header.backing_file:
+        _refuse_broken_chain(spec, path)
     _refuse_missing_members(spec, path, seen)
     return seen.header
 
 
-def _claims(seen: Seen) -> t.Tuple[str, ...]:
-    """A file that we wrote as raw may begin with whatever its guest put there."""
-    return () if seen.record.get("format") == "raw" else seen.detected
+def _unreadable(spec: ImageSpec, seen: Seen) -> RefusedError:
+    source = t.cast(SourceSpec, spec.source)
+    if seen.header is None and (seen.problem or source.format in seen.detected):
+        fact = "it is damaged: %s" % (seen.problem or "its header cannot be read")
+        return source_refused(spec, seen.reason or "source_damaged", fact, "Get the source again.")
+    return source_refused(
+        spec,
+        "format_mismatch",
+        "it is declared %s, but its bytes say %s" % (source.format, ", ".join(seen.detected) or "no known format"),
+        "Correct source.format.",
+        asked=source.format,
+        found=list(seen.detected),
+    )
+
+
+def _claims(path: str, seen: Seen) -> t.Tuple[str, ...]:
+    """Everything that the bytes say the source is.
+
+    A file that we wrote as raw may begin with whatever its guest put there, and so does a fixed VHD.
+    """
+    header = seen.header
+    if seen.record.get("format") == "raw" or header is None:
+        return ()
+    if header.format == "raw" or header.options.get("subformat") == "fixed":
+        return seen.detected
+    with FileReader(path) as reader:
+        return seen.detected + foreign_signatures(reader.read(0, _LABELS))
+
+
+def _refuse_broken_chain(spec: ImageSpec, path: str) -> None:
+    from ansible_collections.platter.qemu.plugins.module_utils._inspect.chain import walk_chain
+
+    source = t.cast(SourceSpec, spec.source)
+    problem = walk_chain(path, source.format, chain_header).problem
+    if problem:
+        raise source_refused(spec, problem.reason, problem.fact, "Mend the backing chain of the source.")
 
 
 def _refuse_missing_members(spec: ImageSpec, path: str, seen: Seen) -> None:

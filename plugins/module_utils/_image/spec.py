@@ -115,6 +115,13 @@ class ImageSpec:
             return None
         return rounded_size(self.format, self.size, dict(self.options))
 
+    @property
+    def secrets(self) -> t.List[t.Tuple[str, str]]:
+        """The secret objects that open the image: (id, file)."""
+        if not self.encryption or not self.encryption.secret_file:
+            return []
+        return [("sec0", self.encryption.secret_file)]
+
     def option(self, name: str) -> t.Any:
         """A create option's asked value, or None."""
         return dict(self.options).get(name)
@@ -274,7 +281,7 @@ def _contradictions(spec: ImageSpec) -> t.Iterator[t.Tuple[str, str]]:
     features = FEATURES[spec.format]
     if not features.create:
         yield "QEMU cannot make %s images" % spec.format, "Choose another format."
-    if spec.options:
+    if spec.options or spec.backing:
         yield from _wrong_options(spec)
     if spec.backing:
         yield from _backing_contradictions(spec)
@@ -289,6 +296,8 @@ def _backing_contradictions(spec: ImageSpec) -> t.Iterator[t.Tuple[str, str]]:
         yield "both backing and flatten are given", "Set one of them."
     if not FEATURES[str(spec.format)].backing:
         yield "the format %s has no backing files" % spec.format, "Use qcow2."
+    if spec.format == "qcow" and spec.backing and spec.backing.format == "raw":
+        yield "qcow records no format of its base, so that QEMU would guess what a raw one is", "Use qcow2."
     if spec.backing and spec.backing.path == spec.path:
         yield "the image is its own backing file", "Name another base."
     if spec.source:
@@ -298,8 +307,16 @@ def _backing_contradictions(spec: ImageSpec) -> t.Iterator[t.Tuple[str, str]]:
 def _wrong_options(spec: ImageSpec) -> t.Iterator[t.Tuple[str, str]]:
     from ansible_collections.platter.qemu.plugins.module_utils._formats.rules import validate_options
 
-    for problem in _managed_options(spec) + validate_options(str(spec.format), dict(spec.options)):
+    options = dict(spec.options)
+    if spec.backing:
+        options.update(backing_file=spec.backing.path, backing_fmt=spec.backing.format)
+    known = {name: value for name, value in options.items() if name in dict(spec.options) or _has(spec, name)}
+    for problem in _managed_options(spec) + validate_options(str(spec.format), known):
         yield "options: %s" % problem, "Correct options."
+
+
+def _has(spec: ImageSpec, name: str) -> bool:
+    return find_option(str(spec.format), name) is not None
 
 
 def _managed_options(spec: ImageSpec) -> t.List[str]:

@@ -109,6 +109,10 @@ class ImageReading:
     chain_problem: t.Optional[t.Tuple[str, str]] = None
     #: None: blank or a file; else what a block device carries
     signature: t.Optional[str] = None
+    #: the member files of a split image, without its descriptor
+    members: t.Tuple[str, ...] = ()
+    #: files that are no members, but have the names that members of a new split image would get
+    squatters: t.Tuple[str, ...] = ()
     base: t.Optional[BaseReading] = None
     #: the recorded backing file is there
     current_base_exists: bool = True

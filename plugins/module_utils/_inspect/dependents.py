@@ -53,13 +53,21 @@ def _files_in(directories: t.Sequence[str]) -> t.Iterator[str]:
     for directory in dict.fromkeys(directories):
         try:
             with os.scandir(directory) as entries:
-                names = sorted(each.name for each in entries if each.is_file())
+                names = sorted(each.name for each in entries if _is_file(each))
         except (FileNotFoundError, NotADirectoryError):
             continue
         except OSError as exc:
             raise EngineError(f"{directory} cannot be searched for images: {exc.strerror}", path=directory) from exc
         # Our own half-made files become overlays by a rename, or are removed.
         yield from (os.path.join(directory, name) for name in names if not name.startswith(TEMP_PREFIX))
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    """A symbolic link that leads to itself is no file, and no reason not to read the others."""
+    try:
+        return entry.is_file()
+    except OSError:
+        return False
 
 
 def _named(path: str, read_backing: t.Callable[[str], Named]) -> t.Sequence[str]:

@@ -30,6 +30,7 @@ class Seen:
     record: t.Mapping[str, t.Any]
     header: t.Optional[Header]
     problem: str = ""
+    reason: str = ""
 
 
 def look_at(path: str, declared: t.Optional[str] = None) -> Seen:
@@ -50,12 +51,10 @@ def look_at(path: str, declared: t.Optional[str] = None) -> Seen:
 
 
 def _choose(declared: t.Optional[str], remembered: t.Any, detected: t.Tuple[str, ...]) -> t.Optional[str]:
-    if remembered == "raw":
-        return "raw"
+    if remembered == "raw" or remembered in detected:
+        return str(remembered)
     if declared == "raw" or declared in detected:
         return declared
-    if remembered in detected:
-        return str(remembered)
     return detected[0] if len(detected) == 1 else None
 
 
@@ -71,7 +70,7 @@ def _read(
     try:
         return Seen(facts, detected, record, read_header(format_name, reader))
     except HeaderError as exc:
-        return Seen(facts, detected, record, None, exc.message)
+        return Seen(facts, detected, record, None, exc.message, str(exc.facts.get("reason", "")))
 
 
 def fingerprint(facts: FileFacts) -> t.Optional[t.Dict[str, int]]:
@@ -84,3 +83,11 @@ def fingerprint(facts: FileFacts) -> t.Optional[t.Dict[str, int]]:
 def same_content(remembered: t.Mapping[str, t.Any], now: t.Mapping[str, t.Any]) -> bool:
     """A file restored with its times (C(cp -p)) has another inode but is the same base."""
     return all(remembered.get(key) == now.get(key) for key in ("size", "mtime_ns"))
+
+
+def chain_header(path: str, format_name: t.Optional[str]) -> Header:
+    """The header for one link of a backing chain. Raises HeaderError."""
+    seen = look_at(path, format_name)
+    if seen.header is None:
+        raise HeaderError("%s is not a readable %s image" % (path, format_name or "disk"), path=path)
+    return seen.header

@@ -6,16 +6,36 @@
 
 """What a block device or raw image carries: partition tables, RAID, LVM, LUKS, file systems, swap; and where it ends.
 
-The names of the types are blkid's. Read natively, so that no program has to be there, and for guest views as well.
+Read natively, so that it works without blkid, and on the guest's view of an image in any format.
 """
 
 from __future__ import annotations
 
-import struct
-import typing as t
-from dataclasses import dataclass
-
-from ansible_collections.platter.qemu.plugins.module_utils._core.errors import HeaderError
 from ansible_collections.platter.qemu.plugins.module_utils._core.header import ByteSource
-from ansible_collections.platter.qemu.plugins.module_utils._inspect import disk_labels, filesystems, members
+from ansible_collections.platter.qemu.plugins.module_utils._inspect import containers, disk_labels, filesystems
+from ansible_collections.platter.qemu.plugins.module_utils._inspect.signature import Signature, View
 from ansible_collections.platter.qemu.plugins.module_utils._tools.files import FileReader
+
+__all__ = ["Signature", "end_of_data", "first_signature", "signatures"]
+
+
+def signatures(source: ByteSource) -> list[Signature]:
+    """Everything that is recognised, what holds other things first. A disk can carry several at once."""
+    view = View(source)
+    probes = (*containers.PROBES, *disk_labels.PROBES, *filesystems.PROBES)
+    return [signature for signature in (probe(view) for probe in probes) if signature]
+
+
+def end_of_data(source: ByteSource) -> int | None:
+    """The byte behind the last partition or file system by their own account; None when nothing is recognised.
+
+    RAID members, LUKS and the like use all of the disk. GPT's copy at the very end is not counted: a disk that is
+    cut behind its last partition needs that copy written anew (C(sgdisk -e)), but loses nothing.
+    """
+    return max((signature.end or 0 for signature in signatures(source)), default=None)
+
+
+def first_signature(path: str) -> str | None:
+    """The first signature of a file or device, as text for a message; None when it carries nothing known."""
+    with FileReader(path) as source:
+        return next((str(signature) for signature in signatures(source)), None)

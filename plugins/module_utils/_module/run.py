@@ -12,6 +12,7 @@ import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core.errors import EngineError
 from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item
+from ansible_collections.platter.qemu.plugins.module_utils._module.utf8 import in_utf8
 
 if t.TYPE_CHECKING:
     from ansible.module_utils.basic import AnsibleModule
@@ -43,8 +44,9 @@ def run_module(module: AnsibleModule, make_engine: t.Callable[[AnsibleModule], E
         engine = make_engine(module)
         result = _converge(engine, module.check_mode, module.params)
     except EngineError as exc:
-        module.fail_json(msg=exc.message, changed=False, **exc.facts)
+        module.fail_json(**in_utf8(dict(exc.facts, msg=exc.message, changed=False)))
         return
+    result = in_utf8(result)
     for warning in result.pop("warnings"):
         module.warn(warning)
     if result.get("failed"):

@@ -21,6 +21,8 @@ from ansible_collections.platter.qemu.plugins.module_utils._core.errors import E
 TEMP_PREFIX = ".platter-tmp."
 #: all that a header reader may read of one image, in bytes
 READ_BUDGET = 2 << 20
+#: read at once, as most headers fit in it
+_HEAD = 4096
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ def file_facts(path: str) -> FileFacts:
 
 
 def _device_length(path: str) -> int:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    descriptor = _open_quietly(path)
     try:
         return os.lseek(descriptor, 0, os.SEEK_END)
     finally:
@@ -85,6 +87,7 @@ class FileReader:
         self._budget = budget
         self.path = path
         self.length = os.lseek(self._descriptor, 0, os.SEEK_END)
+        self._head = os.pread(self._descriptor, _HEAD, 0)
 
     def __enter__(self) -> FileReader:
         return self
@@ -97,6 +100,8 @@ class FileReader:
         if size < 0 or offset < 0 or size > self._budget:
             raise HeaderError("%s: its header points beyond what is read of an image" % self.path, path=self.path)
         self._budget -= size
+        if offset + size <= len(self._head):
+            return self._head[offset : offset + size]
         try:
             return os.pread(self._descriptor, size, offset)
         except OverflowError as exc:
@@ -126,10 +131,13 @@ def _temp_tag(path: str) -> str:
 class BuildDirectory:
     """A private directory (0700) beside C(path): what is built there can be renamed to C(path) in one step."""
 
-    def __init__(self, path: str) -> None:
-        self.directory = os.path.join(os.path.dirname(path), _temp_tag(path) + secrets.token_hex(4))
-        #: the image being built, under its final base name
-        self.path = os.path.join(self.directory, os.path.basename(path))
+    def __init__(self, path: str, *, another_name: bool = False) -> None:
+        generation = secrets.token_hex(4)
+        self.directory = os.path.join(os.path.dirname(path), _temp_tag(path) + generation)
+        stem, ending = os.path.splitext(os.path.basename(path))
+        #: the image being built, under its final base name; or under C(another_name), which the names of its members
+        #: are made from, so that they can lie beside those of the image that it replaces
+        self.path = os.path.join(self.directory, (stem + "-" + generation if another_name else stem) + ending)
 
     def __enter__(self) -> BuildDirectory:
         try:

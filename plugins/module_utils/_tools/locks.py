@@ -29,8 +29,8 @@ _POLL_SECONDS = 0.02
 def lock_directory() -> str:
     """Where the lock file lives: for root C(/run/lock/platter.qemu), for others the user's run-time directory."""
     if os.geteuid() == 0:
-        parent = next(path for path in ("/run/lock", "/var/lock", "/run", tempfile.gettempdir()) if os.path.isdir(path))
-        return os.path.join(parent, "platter.qemu")
+        parent = next((path for path in ("/run/lock", "/var/lock", "/run") if os.path.isdir(path)), None)
+        return os.path.join(parent or tempfile.gettempdir(), "platter.qemu")
     parent = os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()
     return os.path.join(parent, "platter.qemu-%d" % os.geteuid())
 

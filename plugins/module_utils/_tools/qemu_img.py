@@ -85,12 +85,15 @@ class QemuImg:
         direct: bool = False,
         direct_source: bool = False,
         existing: bool = False,
+        backing: t.Optional[t.Tuple[str, str]] = None,
         secrets: t.Iterable[t.Tuple[str, str]] = (),
     ) -> None:
         """Copy the guest's view of C(source) to C(path).
 
         C(parallel): out of order with 16 coroutines (qemu-img's most), which pays with compression.
-        C(direct)/C(direct_source): without the page cache. C(existing): C(path) is there and is written in place.
+        C(direct), C(direct_source): without the page cache. C(existing): C(path) is there, and is written in place.
+        C(backing): (file name, format) of the source's own backing file, which the target gets too; only what the source
+        itself holds is copied.
         """
         rest = ["-q", "-O", format_name]
         rest += ["-c"] if compressed else []
@@ -98,6 +101,7 @@ class QemuImg:
         rest += ["-t", "none"] if direct else ["-t", "writeback"]
         rest += ["-T", "none"] if direct_source else []
         rest += ["-n"] if existing else []
+        rest += ["-B", backing[0], "-F", backing[1]] if backing else []
         for option in options:
             rest += ["-o", option]
         run(self._run_command, self._argv("convert", *rest, json_filename(source), path, secrets=secrets))
@@ -164,15 +168,17 @@ class QemuImg:
         _rc, stdout = run(self._run_command, argv, limits=INSPECTION)
         return t.cast("t.List[t.Dict[str, t.Any]]", _loads(argv, stdout))
 
-    def measure(self, image: Node, format_name: str) -> t.Dict[str, t.Any]:
+    def measure(self, image: Node, format_name: str, secrets: t.Iterable[t.Tuple[str, str]] = ()) -> t.Dict[str, t.Any]:
         """Bytes that a conversion of C(image) to raw, qcow2 or luks needs: C(required), C(fully-allocated)."""
-        argv = self._argv("measure", "--force-share", "--output=json", "-O", format_name, json_filename(image))
+        argv = self._argv(
+            "measure", "--force-share", "--output=json", "-O", format_name, json_filename(image), secrets=secrets
+        )
         _rc, stdout = run(self._run_command, argv, limits=INSPECTION)
         return _parsed(argv, stdout)
 
-    def compare(self, first: Node, second: Node) -> bool:
+    def compare(self, first: Node, second: Node, secrets: t.Iterable[t.Tuple[str, str]] = ()) -> bool:
         """Whether two images show the guest the same bytes (a longer tail of zeros counts as equal, as in qemu-img)."""
-        argv = self._argv("compare", "-q", json_filename(first), json_filename(second))
+        argv = self._argv("compare", "-q", json_filename(first), json_filename(second), secrets=secrets)
         rc, _stdout = run(self._run_command, argv, ok=(0, 1))
         return rc == 0
 

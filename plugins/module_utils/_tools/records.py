@@ -13,6 +13,7 @@ import contextlib
 import errno
 import json
 import os
+import stat
 import typing as t
 
 ATTRIBUTE = "user.platter.qemu"
@@ -61,11 +62,26 @@ def write_record(built: str, record: t.Mapping[str, t.Any], final: t.Optional[st
     """
     text = json.dumps(record, sort_keys=True)
     try:
-        os.setxattr(built, ATTRIBUTE, text.encode())
+        _set_attribute(built, text.encode())
     except OSError as exc:
         if exc.errno not in _NO_ATTRIBUTES:
             raise
         _write_sidecar(built, record, final or built)
+
+
+def _set_attribute(path: str, data: bytes) -> None:
+    """Also of a file that its owner has made read-only, as golden images are."""
+    try:
+        os.setxattr(path, ATTRIBUTE, data)
+    except PermissionError:
+        facts = os.stat(path)
+        if facts.st_uid != os.geteuid() or facts.st_mode & stat.S_IWUSR:
+            raise
+        os.chmod(path, stat.S_IMODE(facts.st_mode) | stat.S_IWUSR)
+        try:
+            os.setxattr(path, ATTRIBUTE, data)
+        finally:
+            os.chmod(path, stat.S_IMODE(facts.st_mode))
 
 
 def _write_sidecar(built: str, record: t.Mapping[str, t.Any], final: str) -> None:

@@ -1,0 +1,82 @@
+# Copyright: the platter.qemu authors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# PRIVATE to the collection: it can change at any time without notice.
+
+"""Partition tables: MBR and GPT, and where the last partition ends."""
+
+from __future__ import annotations
+
+import struct
+import typing as t
+import uuid
+import zlib
+
+from ansible_collections.platter.qemu.plugins.module_utils._inspect.signature import Probe, Signature, View
+
+_PROTECTIVE = 0xEE
+#: Eight times what everybody makes.
+_LARGEST_TABLE = 1 << 17
+
+
+def _gpt(view: View) -> Signature | None:
+    """GPT: the header in the second sector, or its copy in the last one."""
+    for sector in (512, 4096):
+        for at in (sector, view.length // sector * sector - sector):
+            header = _gpt_header(view, at)
+            if header:
+                disk = str(uuid.UUID(bytes_le=header[56:72]))
+                return Signature("gpt", disk, end=_gpt_end(view, header, sector))
+    return None
+
+
+def _gpt_header(view: View, at: int) -> bytes | None:
+    header = view.read(at, 512)
+    size = struct.unpack_from("<I", header, 12)[0]
+    if header[:8] != b"EFI PART" or not 92 <= size <= 512:
+        return None
+    checksum = zlib.crc32(header[:16] + bytes(4) + header[20:size])
+    return header if checksum == struct.unpack_from("<I", header, 16)[0] else None
+
+
+def _gpt_end(view: View, header: bytes, sector: int) -> int:
+    """Behind the last partition; behind the table when there is none."""
+    first, count, size = struct.unpack_from("<QII", header, 72)
+    if not 128 <= size <= 4096 or count * size > _LARGEST_TABLE:
+        return view.length
+    table = view.read(first * sector, count * size)
+    used = [at for at in range(0, len(table), size) if any(table[at : at + 16])]
+    lasts = [int(struct.unpack_from("<Q", table, at + 40)[0]) for at in used]
+    return max([*((last + 1) * sector for last in lasts), 2 * sector + len(table)])
+
+
+def _mbr(view: View) -> Signature | None:
+    """MBR. An extended partition ends behind the logical ones in it, so those are not looked for."""
+    sector = view.read(0, 512)
+    partitions = list(_partitions(sector))
+    if sector[510:] != b"\x55\xaa" or not _is_table(sector, partitions):
+        return None
+    if any(kind == _PROTECTIVE for kind, _start, _size in partitions) and _gpt(view):
+        return None
+    disk = struct.unpack_from("<I", sector, 440)[0]
+    end = max([512, *((start + size) * 512 for _kind, start, size in partitions)])
+    return Signature("dos", f"{disk:08x}" if disk else "", end=end)
+
+
+def _is_table(sector: bytes, partitions: t.Sequence[t.Any]) -> bool:
+    """A boot sector of FAT or NTFS ends in the same two bytes: it has no table where the MBR has one."""
+    boots = sector[446:510:16]
+    boot_sector = sector[3:11] in (b"NTFS    ", b"EXFAT   ") or b"FAT" in (sector[54:57], sector[82:85])
+    filled = partitions or any(sector[440:444])
+    return bool(filled and not boot_sector and all(boot in (0, 0x80) for boot in boots))
+
+
+def _partitions(sector: bytes) -> t.Iterator[tuple[int, int, int]]:
+    for at in range(446, 510, 16):
+        kind, start, size = struct.unpack_from("<4xB3xII", sector, at)
+        if kind and size:
+            yield kind, start, size
+
+
+PROBES: tuple[Probe, ...] = (_gpt, _mbr)

@@ -1,0 +1,192 @@
+"""Block devices as targets: raw is what they are, other formats only where nothing else is."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from typing import Any, Iterator
+
+import pytest
+
+from ansible_collections.platter.qemu.tests.lab.beats import four_beats, refused, settled
+from ansible_collections.platter.qemu.tests.lab.guest import MIB, facts, scribble, shows
+from ansible_collections.platter.qemu.tests.lab.loops import HAVE_LOOPS, attached, mounted
+from ansible_collections.platter.qemu.tests.lab.modules import call
+from ansible_collections.platter.qemu.tests.lab.oracle import create, qemu_img
+
+pytestmark = [
+    pytest.mark.skipif(not HAVE_LOOPS, reason="needs root and loop devices"),
+    pytest.mark.xdist_group("loops"),
+]
+SIZE = 32 * MIB
+
+
+@pytest.fixture
+def device(tmp_path: Path) -> Iterator[str]:
+    (tmp_path / "disk").mkdir()
+    file = create(tmp_path / "disk" / "file", "raw", SIZE)
+    with attached(file) as device:
+        yield device
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    path = create(tmp_path / "source.qcow2", "qcow2", "4M")
+    scribble(path, "qcow2")
+    return path
+
+
+def task(device: str, format: str = "qcow2", **more: Any) -> dict[str, Any]:
+    return {"path": device, "format": format, **more}
+
+
+def test_a_raw_device_is_its_own_content(device: str) -> None:
+    settled(**task(device, "raw"))
+    settled(**task(device, "raw", size=str(SIZE)))
+    subprocess.run(["mkfs.ext4", "-q", device], check=True)
+    settled(**task(device, "raw"))
+
+
+@pytest.mark.parametrize("size", ["16M", "64M"])
+def test_the_size_of_a_device_is_not_ours_to_change(device: str, size: str) -> None:
+    refused("exists_different", **task(device, "raw", size=size, allow_shrink=True))
+
+
+def test_an_image_is_made_on_a_blank_device(device: str) -> None:
+    four_beats(**task(device, size="1G"))
+    assert facts(device, "qcow2")["virtual-size"] == 1 << 30
+    scribble(device, "qcow2")
+    shows(device, "qcow2")
+
+
+def test_an_image_on_a_device_grows(device: str) -> None:
+    four_beats(**task(device, size="4M"))
+    scribble(device, "qcow2")
+    four_beats(**task(device, size="8M"))
+    shows(device, "qcow2")
+
+
+def test_an_overlay_is_made_on_a_device(device: str, source: Path) -> None:
+    given = task(device, backing={"path": str(source), "format": "qcow2"})
+    four_beats(**given)
+    shows(device, "qcow2")
+
+
+def filesystem(device: str) -> None:
+    subprocess.run(["mkfs.ext4", "-q", device], check=True)
+
+
+def ext2(device: str) -> None:
+    subprocess.run(["mkfs.ext2", "-q", "-F", device], check=True)
+
+
+def partition_table(device: str) -> None:
+    subprocess.run(["sfdisk", "-q", device], input="label: dos\n2048,8192\n", text=True, check=True)
+
+
+def gpt(device: str) -> None:
+    subprocess.run(["sfdisk", "-q", device], input="label: gpt\n2048,8192\n", text=True, check=True)
+
+
+def swap(device: str) -> None:
+    subprocess.run(["mkswap", device], check=True, capture_output=True)
+
+
+def lvm(device: str) -> None:
+    """A physical volume's label, as LVM2's label.h has it: in the second sector, with its type."""
+    put(device, 512, b"LABELONE" + (1).to_bytes(8, "little") + bytes(8) + b"LVM2 001")
+
+
+def md(device: str) -> None:
+    """An md member's superblock of version 1.2, 4 KiB from the start."""
+    put(device, 4096, (0xA92B4EFC).to_bytes(4, "little") + (1).to_bytes(4, "little") + bytes(248))
+
+
+def luks(device: str) -> None:
+    put(device, 0, b"LUKS\xba\xbe\0\2")
+
+
+def bytes_in_the_middle(device: str) -> None:
+    """Content that no signature tells."""
+    put(device, 0, b"My first sector" * 30)
+
+
+def put(device: str, offset: int, data: bytes) -> None:
+    with open(device, "r+b") as stream:
+        stream.seek(offset)
+        stream.write(data)
+
+
+CONTENTS = [filesystem, ext2, partition_table, gpt, swap, lvm, md, luks, bytes_in_the_middle]
+
+
+@pytest.mark.parametrize("fill", CONTENTS, ids=lambda fill: fill.__name__)
+@pytest.mark.parametrize("format", ["qcow2", "vmdk"])
+def test_what_a_device_carries_is_not_overwritten(device: str, fill: Any, format: str) -> None:
+    fill(device)
+    result = refused("device_not_blank", **task(device, format, size="8M"))
+    assert result["evidence"]
+
+
+@pytest.mark.parametrize("fill", CONTENTS, ids=lambda fill: fill.__name__)
+def test_an_import_does_not_overwrite_it_either(device: str, source: Path, fill: Any) -> None:
+    fill(device)
+    origin = {"path": str(source), "format": "qcow2"}
+    refused("device_not_blank", **task(device, "qcow2", source=origin))
+    result = call("disk_image", **task(device, "raw", source=origin))
+    assert not result["changed"]
+
+
+@pytest.mark.parametrize("format", ["raw", "qcow2"])
+def test_an_import_onto_a_blank_device(device: str, source: Path, format: str) -> None:
+    result = four_beats(**task(device, format, source={"path": str(source), "format": "qcow2"}))
+    assert result["method"] == "convert"
+    shows(device, format)
+
+
+def test_a_source_larger_than_the_device_is_refused(device: str, tmp_path: Path) -> None:
+    large = create(tmp_path / "large.qcow2", "qcow2", "64M")
+    result = call("disk_image", **task(device, "raw", source={"path": str(large), "format": "qcow2"}))
+    assert (result["failed"], result["changed"]) == (True, False)
+    assert result["reason"] == "would_exceed_space"
+
+
+def test_a_device_is_a_source(device: str, source: Path, tmp_path: Path) -> None:
+    qemu_img("convert", "-n", "-O", "raw", source, device)
+    path = tmp_path / "copy.qcow2"
+    four_beats(path=str(path), format="qcow2", source={"path": device, "format": "raw"})
+    assert facts(path, "qcow2")["virtual-size"] == SIZE
+    shows(path, "qcow2")
+
+
+def test_a_device_is_not_removed(device: str) -> None:
+    refused("not_removable", path=device, state="absent")
+
+
+def test_a_mounted_device_is_in_use(device: str, tmp_path: Path) -> None:
+    four_beats(**task(device, size="4M"))
+    (tmp_path / "mnt").mkdir()
+    filesystem(device)
+    with mounted(device, tmp_path / "mnt"):
+        result = call("disk_image", **task(device, size="8M"))
+        assert (result["failed"], result["changed"]) == (True, False)
+
+
+def test_a_device_that_a_program_uses_is_in_use(device: str) -> None:
+    call("disk_image", **task(device, size="4M"))
+    with open(device, "r+b"):
+        refused("image_in_use", **task(device, size="8M"))
+
+
+def test_a_link_to_a_device_is_followed(device: str, tmp_path: Path) -> None:
+    link = tmp_path / "volume"
+    link.symlink_to(device)
+    result = four_beats(**task(str(link), size="4M"), watch=[device])
+    assert result["image"]["path"] == device
+
+
+def test_options_of_an_image_on_a_device_are_found_again(device: str) -> None:
+    """Devices hold no record: what the header tells is right, and what it does not is named."""
+    given = task(device, size="4M", options={"cluster_size": "128K", "preallocation": "metadata"})
+    four_beats(**given)
+    assert call("disk_image", **given)["unprovable_options"] == ["preallocation"]

@@ -1,0 +1,180 @@
+"""Imports from URLs, with a real server: checksums, redirects, authorization, and fetching again only what changed."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import hashlib
+from pathlib import Path
+from typing import Any, Iterator
+
+import pytest
+
+from ansible_collections.platter.qemu.tests.lab.beats import four_beats, refused, settled
+from ansible_collections.platter.qemu.tests.lab.guest import MIB, scribble, shows
+from ansible_collections.platter.qemu.tests.lab.http_server import Resource, Site, certificate, serving
+from ansible_collections.platter.qemu.tests.lab.modules import call
+from ansible_collections.platter.qemu.tests.lab.oracle import create
+
+#: check mode does not download
+UNKNOWN = ("virtual_size", "source")
+
+
+@pytest.fixture
+def content(tmp_path: Path) -> bytes:
+    (tmp_path / "away").mkdir()
+    path = create(tmp_path / "away" / "disk.qcow2", "qcow2", "4M")
+    scribble(path, "qcow2")
+    return path.read_bytes()
+
+
+@pytest.fixture
+def site(content: bytes) -> Iterator[Site]:
+    with serving() as site:
+        site.resources["/disk.qcow2"] = Resource(content)
+        yield site
+
+
+def task(tmp_path: Path, site: Site, name: str = "/disk.qcow2", **more: Any) -> dict[str, Any]:
+    source = {"url": site.url(name), "format": "qcow2", **more}
+    return {"path": str(tmp_path / "image.qcow2"), "format": "qcow2", "source": source}
+
+
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def test_an_image_is_fetched_once(tmp_path: Path, site: Site) -> None:
+    given = task(tmp_path, site)
+    four_beats(**given, unpredictable=UNKNOWN)
+    shows(given["path"], "qcow2")
+    assert site.methods().count("GET") == 1
+
+
+def test_the_checksum_is_verified(tmp_path: Path, site: Site, content: bytes) -> None:
+    four_beats(**task(tmp_path, site, checksum=f"sha256:{sha256(content)}"), unpredictable=UNKNOWN)
+
+
+def test_a_wrong_checksum_leaves_nothing(tmp_path: Path, site: Site) -> None:
+    result = call("disk_image", **task(tmp_path, site, checksum="sha256:" + "0" * 64))
+    assert (result["failed"], result["reason"], result["changed"]) == (True, "checksum_mismatch", False)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["away"]
+
+
+@pytest.mark.parametrize("line", ["{digest}  disk.qcow2", "{digest} *disk.qcow2", "SHA256 (disk.qcow2) = {digest}", "{digest}"])
+def test_the_checksum_is_looked_up_in_a_file(tmp_path: Path, site: Site, content: bytes, line: str) -> None:
+    others = "" if line == "{digest}" else f"{'0' * 64}  other.qcow2\n"
+    site.resources["/SHA256SUMS"] = Resource((others + line.format(digest=sha256(content)) + "\n").encode())
+    four_beats(**task(tmp_path, site, checksum="sha256:" + site.url("/SHA256SUMS")), unpredictable=UNKNOWN)
+    shows(tmp_path / "image.qcow2", "qcow2")
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_redirects_are_followed(tmp_path: Path, site: Site, status: int) -> None:
+    site.resources["/latest"] = Resource(location=site.url("/disk.qcow2"), redirect_status=status)
+    four_beats(**task(tmp_path, site, "/latest"), unpredictable=UNKNOWN)
+    shows(tmp_path / "image.qcow2", "qcow2")
+
+
+@pytest.mark.parametrize("location", ["file:///etc/passwd", "ftp://127.0.0.1/x", "gopher://127.0.0.1/"])
+def test_a_redirect_to_another_protocol_is_not_followed(tmp_path: Path, site: Site, location: str) -> None:
+    site.resources["/latest"] = Resource(location=location)
+    result = call("disk_image", **task(tmp_path, site, "/latest"))
+    assert (result["failed"], result["changed"]) == (True, False)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["away"]
+
+
+def test_an_interrupted_transfer_is_resumed(tmp_path: Path, site: Site, content: bytes) -> None:
+    site.resources["/disk.qcow2"].cut_after = [len(content) // 2]
+    result = call("disk_image", **task(tmp_path, site, checksum=f"sha256:{sha256(content)}"))
+    if result.get("failed"):  # or the next run goes on
+        result = call("disk_image", **task(tmp_path, site, checksum=f"sha256:{sha256(content)}"))
+    assert result["changed"]
+    assert any("range" in asked.headers for asked in site.asked)
+    shows(tmp_path / "image.qcow2", "qcow2")
+
+
+def test_what_is_missing_on_the_server_fails_without_a_change(tmp_path: Path, site: Site) -> None:
+    result = call("disk_image", **task(tmp_path, site, "/none.qcow2"))
+    assert (result["failed"], result["changed"]) == (True, False)
+    assert "404" in result["msg"]
+
+
+def test_a_packed_download_is_unpacked(tmp_path: Path, site: Site, content: bytes) -> None:
+    site.resources["/disk.qcow2.gz"] = Resource(gzip.compress(content))
+    four_beats(**task(tmp_path, site, "/disk.qcow2.gz"), unpredictable=UNKNOWN)
+    shows(tmp_path / "image.qcow2", "qcow2")
+
+
+def test_a_changed_etag_is_another_source(tmp_path: Path, site: Site, content: bytes) -> None:
+    given = task(tmp_path, site)
+    four_beats(**given, source_policy="if_changed", unpredictable=UNKNOWN)
+    assert site.methods().count("GET") == 1
+    other = create(tmp_path / "away" / "other.qcow2", "qcow2", "4M")
+    scribble(other, "qcow2", ((0x99, 0, MIB),))
+    site.resources["/disk.qcow2"] = Resource(other.read_bytes(), etag='"v2"')
+    settled(**given)
+    four_beats(**given, source_policy="if_changed", unpredictable=UNKNOWN)
+    shows(given["path"], "qcow2", ((0x99, 0, MIB),))
+
+
+def test_a_changed_checksum_file_is_another_source(tmp_path: Path, site: Site, content: bytes) -> None:
+    site.resources["/SUMS"] = Resource(f"{sha256(content)}  disk.qcow2\n".encode())
+    given = task(tmp_path, site, checksum="sha256:" + site.url("/SUMS"))
+    four_beats(**given, source_policy="if_changed", unpredictable=UNKNOWN)
+    other = create(tmp_path / "away" / "other.qcow2", "qcow2", "4M")
+    scribble(other, "qcow2", ((0x99, 0, MIB),))
+    site.resources["/disk.qcow2"] = Resource(other.read_bytes())
+    site.resources["/SUMS"] = Resource(f"{sha256(other.read_bytes())}  disk.qcow2\n".encode(), etag='"v2"')
+    four_beats(**given, source_policy="if_changed", unpredictable=UNKNOWN)
+    shows(given["path"], "qcow2", ((0x99, 0, MIB),))
+
+
+def test_user_and_password_are_sent_and_never_shown(tmp_path: Path, site: Site) -> None:
+    basic = "Basic " + base64.b64encode(b"me:ge:heim").decode()
+    site.resources["/disk.qcow2"].need_authorization = basic
+    result = call("disk_image", **task(tmp_path, site))
+    assert result["failed"]
+    result = four_beats(**task(tmp_path, site, username="me", password="ge:heim"), unpredictable=UNKNOWN)
+    assert "ge:heim" not in str(result) and basic not in str(result)
+
+
+def test_headers_are_sent(tmp_path: Path, site: Site) -> None:
+    four_beats(**task(tmp_path, site, headers={"X-Token": "abc"}), unpredictable=UNKNOWN)
+    assert {asked.headers.get("x-token") for asked in site.asked} == {"abc"}
+
+
+def test_a_foreign_certificate_is_refused_unless_it_is_named(tmp_path: Path, content: bytes) -> None:
+    context, authority = certificate(tmp_path / "away")
+    with serving(context) as site:
+        site.resources["/disk.qcow2"] = Resource(content)
+        assert call("disk_image", **task(tmp_path, site))["failed"]
+        four_beats(**task(tmp_path, site, ca_path=authority), unpredictable=UNKNOWN)
+        (tmp_path / "image.qcow2").unlink()
+        four_beats(**task(tmp_path, site, validate_certs=False), unpredictable=UNKNOWN)
+
+
+def test_a_hostile_download_is_refused(tmp_path: Path, site: Site) -> None:
+    hostile = create(tmp_path / "away" / "h", "qcow2", "4M", "", "-u", "-b", "/etc/passwd", "-F", "raw")
+    site.resources["/h"] = Resource(hostile.read_bytes())
+    result = call("disk_image", **task(tmp_path, site, "/h"))
+    assert (result["failed"], result["reason"], result["changed"]) == (True, "image_references_file", False)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["away"]
+
+
+def test_an_image_that_is_there_needs_no_server(tmp_path: Path, content: bytes) -> None:
+    with serving() as site:
+        site.resources["/disk.qcow2"] = Resource(content)
+        call("disk_image", **task(tmp_path, site))
+    settled(**task(tmp_path, site))
+
+
+def test_a_url_given_as_path_is_a_url(tmp_path: Path, site: Site) -> None:
+    source = {"path": site.url("/disk.qcow2"), "format": "qcow2"}
+    four_beats(path=str(tmp_path / "image"), format="qcow2", source=source, unpredictable=UNKNOWN)
+
+
+def test_a_url_with_a_password_is_refused(tmp_path: Path) -> None:
+    source = {"path": "http://me:geheim@127.0.0.1/x", "format": "qcow2"}
+    result = refused("bad_path", path=str(tmp_path / "image"), format="qcow2", source=source)
+    assert "geheim" not in result["msg"]

@@ -1,0 +1,155 @@
+"""Repairing leaks and corruptions that are made by hand."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.platter.qemu.tests.lab.beats import digest, four_beats, refused, settled
+from ansible_collections.platter.qemu.tests.lab.guest import check, facts, guest_bytes, scribble, shows
+from ansible_collections.platter.qemu.tests.lab.modules import call
+from ansible_collections.platter.qemu.tests.lab.oracle import create
+
+CLUSTER = 1 << 16
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    path = create(tmp_path / "image.qcow2", "qcow2", "4M")
+    scribble(path, "qcow2")
+    return path
+
+
+def _big_endian(path: Path, offset: int, format: str = ">Q") -> int:
+    with path.open("rb") as stream:
+        stream.seek(offset)
+        return int(struct.unpack(format, stream.read(struct.calcsize(format)))[0])
+
+
+def _put(path: Path, offset: int, data: bytes) -> None:
+    with path.open("r+b") as stream:
+        stream.seek(offset)
+        stream.write(data)
+
+
+def refcounts(path: Path) -> int:
+    """Where the first block of reference counts lies (16 bits for each cluster)."""
+    return _big_endian(path, _big_endian(path, 48))
+
+
+def leak(path: Path, number: int = 2) -> None:
+    """Clusters at the end of the file that have a reference count, but that nothing refers to."""
+    clusters = -(-path.stat().st_size // CLUSTER)
+    _put(path, refcounts(path) + 2 * clusters, b"\0\1" * number)
+    with path.open("r+b") as stream:
+        stream.truncate((clusters + number) * CLUSTER)
+
+
+def corrupt(path: Path) -> None:
+    """A data cluster in use whose reference count says that it is free."""
+    l2 = _big_endian(path, _big_endian(path, 40)) & 0x00FFFFFFFFFFFE00
+    data = _big_endian(path, l2) & 0x00FFFFFFFFFFFE00
+    _put(path, refcounts(path) + 2 * (data // CLUSTER), b"\0\0")
+
+
+def test_the_damage_is_what_qemu_sees_as_damage(image: Path) -> None:
+    leak(image)
+    assert check(image, "qcow2")["leaks"] == 2
+    corrupt(image)
+    assert check(image, "qcow2")["corruptions"] >= 1
+
+
+@pytest.mark.parametrize("repair", ["leaks", "all"])
+def test_leaks_are_given_back(image: Path, repair: str) -> None:
+    leak(image)
+    result = four_beats(path=str(image), format="qcow2", repair=repair)
+    assert result["actions"] == [f"Repair {image} ({repair}): 2 leaked clusters, 0 corruptions."]
+    assert "leaks" not in check(image, "qcow2")
+    shows(image, "qcow2")
+
+
+def test_leaks_are_repaired_in_the_file_itself(image: Path) -> None:
+    leak(image)
+    inode = image.stat().st_ino
+    result = call("disk_image", path=str(image), format="qcow2", repair="leaks")
+    assert image.stat().st_ino == inode
+    assert "backup_file" not in result
+
+
+def test_corruptions_are_repaired_in_a_copy_and_the_damaged_file_is_kept(image: Path) -> None:
+    seen = guest_bytes(image, "qcow2")
+    corrupt(image)
+    damaged = digest(image)
+    result = four_beats(path=str(image), format="qcow2", repair="all")
+    assert "corruptions" not in check(image, "qcow2")
+    assert guest_bytes(image, "qcow2") == seen
+    assert digest(result["backup_file"]) == damaged
+
+
+def test_corruptions_stay_when_only_leaks_are_to_be_repaired(image: Path) -> None:
+    """What cannot be mended with this consent is said in the facts, or refused; never written over."""
+    corrupt(image)
+    found = digest(image)
+    result = call("disk_image", path=str(image), format="qcow2", repair="leaks")
+    assert result["image"].get("corruptions") or result.get("reason")
+    assert digest(image) == found
+
+
+def test_a_sound_image_is_left_alone(image: Path) -> None:
+    for repair in ("leaks", "all"):
+        settled(path=str(image), format="qcow2", repair=repair)
+
+
+def test_an_image_that_is_marked_corrupt_is_not_changed(image: Path) -> None:
+    features = _big_endian(image, 72)
+    _put(image, 72, struct.pack(">Q", features | 2))
+    refused("image_corrupt", path=str(image), format="qcow2", size="8M")
+    refused("image_corrupt", path=str(image), format="qcow2", repair="leaks")
+
+
+def test_an_image_that_is_marked_corrupt_is_repaired(image: Path) -> None:
+    corrupt(image)
+    _put(image, 72, struct.pack(">Q", _big_endian(image, 72) | 2))
+    four_beats(path=str(image), format="qcow2", repair="all")
+    assert facts(image, "qcow2")["format-specific"]["data"]["corrupt"] is False
+    shows(image, "qcow2")
+
+
+@pytest.mark.parametrize("format", ["raw", "qcow", "vdi", "vmdk", "vpc"])
+def test_formats_that_qemu_cannot_repair_are_refused(tmp_path: Path, format: str) -> None:
+    path = create(tmp_path / "image", format, "4M")
+    refused("bad_option", path=str(path), format=format, repair="all")
+
+
+@pytest.mark.parametrize("format", ["qed", "vhdx", "parallels"])
+def test_sound_images_of_the_others_are_left_alone(tmp_path: Path, format: str) -> None:
+    path = create(tmp_path / "image", format, "4M")
+    scribble(path, format)
+    settled(path=str(path), format=format, repair="all")
+
+
+def test_leaks_of_parallels_are_given_back(tmp_path: Path) -> None:
+    path = create(tmp_path / "image", "parallels", "4M")
+    scribble(path, "parallels")
+    with path.open("r+b") as stream:
+        stream.truncate(path.stat().st_size + (2 << 20))
+    if "leaks" not in check(path, "parallels"):
+        pytest.skip("this QEMU does not call it a leak")
+    four_beats(path=str(path), format="parallels", repair="leaks")
+    shows(path, "parallels")
+
+
+def test_an_encrypted_image_is_checked_and_repaired(tmp_path: Path) -> None:
+    path = tmp_path / "image"
+    given = {
+        "path": str(path),
+        "format": "qcow2",
+        "size": "4M",
+        "options": {"encrypt_format": "luks", "encrypt_iter_time": 10},
+        "encryption": {"secret": "geheim"},
+    }
+    call("disk_image", **given)
+    leak(path)
+    four_beats(**given, repair="leaks")

@@ -1,0 +1,30 @@
+"""The documentation of disk_image_info says what its argument spec does."""
+
+from __future__ import annotations
+
+import typing as t
+
+import pytest
+import yaml
+
+from ansible_collections.platter.qemu.plugins.modules import disk_image_info as module
+
+DOCUMENTED = yaml.safe_load(module.DOCUMENTATION)["options"]
+
+
+@pytest.mark.parametrize("name", sorted(set(DOCUMENTED) | set(module.ARGUMENT_SPEC)))
+def test_an_option_is_documented_as_it_is(name: str) -> None:
+    documented = {key: DOCUMENTED[name][key] for key in DOCUMENTED[name] if key != "description"}
+    assert documented == module.ARGUMENT_SPEC[name]
+
+
+def test_every_fact_is_documented() -> None:
+    from ansible_collections.platter.qemu.plugins.module_utils._core.header import Extent, Header
+    from ansible_collections.platter.qemu.plugins.module_utils._image.info_facts import Problem, View, image_facts
+
+    full = Header("vmdk", 1, extents=(Extent("RW", "FLAT", "x", 1),), unknown_features=("x",))
+    view = View("/a", True, "file", ("qcow2",), header=full, problem=Problem("x", "y"))
+    facts = image_facts(view._replace(header=Header(**{**vars(full), "format_specific": {"data": {"cid": 1}}})))
+    documented: dict[str, t.Any] = yaml.safe_load(module.RETURN)["images"]["contains"]
+    later = {"backing_chain", "in_use_by", "consistent", "dependents", "check", "measure", "map"}
+    assert set(facts) | later == set(documented)
