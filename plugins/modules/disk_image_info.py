@@ -197,8 +197,8 @@ images:
       returned: when there is a problem
     reason:
       description:
-        - A stable code for RV(images[].error) - V(not_a_file), V(unreadable), V(header_unreadable), V(format_mismatch),
-          V(format_ambiguous), V(member_missing) or V(tool_missing).
+        - A stable code for RV(images[].error) - V(not_a_file), V(unreadable), V(header_unreadable), V(bad_size),
+          V(format_mismatch), V(format_ambiguous), V(member_missing) or V(tool_missing).
       type: str
       returned: when there is a problem
     detected:
@@ -213,7 +213,7 @@ images:
       returned: when it could be read
     virtual_size: {description: Bytes that the guest sees., type: int, returned: when it could be read}
     actual_size:
-      description: Bytes that it takes on the host, with all its members and its data file.
+      description: Bytes that it takes on the host, with all its members, without its data file.
       type: int
       returned: when it is a file or block device that can be opened
     cluster_size:

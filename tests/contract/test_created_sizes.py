@@ -66,6 +66,7 @@ def test_rounded_size_of_vpc_is_exact_beyond_every_step(options: str, directory:
     """The steps of the geometry: 17, 31, 63, 255 sectors a track, and the end of geometry."""
     steps = [1024 * 4 * 17, 1024 * 16 * 17, 1024 * 16 * 31, 65535 * 16 * 63, 65535 * 16 * 255]
     sizes = [step * 512 + more for step in steps for more in (-513, -1, 0, 1, 512, 5_000_000)]
+    sizes += [heads * 1024 * 17 * 512 + more for heads in range(4, 17) for more in (-115_000, 123_456, 3_000_001)]
     forced = {"force_size": "force_size" in options}
     made = {size: info(_new(directory, "vpc", size, options), "vpc")["virtual-size"] for size in sizes}
     assert made == {size: rounded_size("vpc", size, forced) for size in sizes}

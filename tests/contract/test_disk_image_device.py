@@ -124,7 +124,7 @@ CONTENTS = [filesystem, ext2, partition_table, gpt, swap, lvm, md, luks, bytes_i
 @pytest.mark.parametrize("format", ["qcow2", "vmdk"])
 def test_what_a_device_carries_is_not_overwritten(device: str, fill: Any, format: str) -> None:
     fill(device)
-    result = refused("device_not_blank", **task(device, format, size="8M"))
+    result = refused("signature_present", **task(device, format, size="8M"))
     assert result["evidence"]
 
 
@@ -132,7 +132,7 @@ def test_what_a_device_carries_is_not_overwritten(device: str, fill: Any, format
 def test_an_import_does_not_overwrite_it_either(device: str, source: Path, fill: Any) -> None:
     fill(device)
     origin = {"path": str(source), "format": "qcow2"}
-    refused("device_not_blank", **task(device, "qcow2", source=origin))
+    refused("signature_present", **task(device, "qcow2", source=origin))
     result = call("disk_image", **task(device, "raw", source=origin))
     assert not result["changed"]
 

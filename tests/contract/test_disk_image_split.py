@@ -156,9 +156,9 @@ def test_a_name_with_spaces_and_quotes_is_right_in_the_descriptor(tmp_path: Path
     assert names(tmp_path) == []
 
 
-def test_backup_of_a_split_image_keeps_it_readable(tmp_path: Path) -> None:
+def test_no_half_backup_is_made_of_a_split_image(tmp_path: Path) -> None:
     given = split(tmp_path)
     call("disk_image", **given)
-    scribble(given["path"], "vmdk", ACROSS)
-    result = four_beats(path=given["path"], state="absent", backup=True)
-    shows(result["backup_file"], "vmdk", ACROSS)
+    refused("backup_unsupported", path=given["path"], state="absent", backup=True)
+    refused("backup_unsupported", path=given["path"], format="qcow2", allow_rewrite=True, backup=True)
+    settled(**given, backup=True)

@@ -11,7 +11,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._core.errors import H
 from ansible_collections.platter.qemu.plugins.module_utils._core.header import Header
 from ansible_collections.platter.qemu.plugins.module_utils._formats.info import to_qemu_info
 from ansible_collections.platter.qemu.plugins.module_utils._formats.registry import read_header
-from ansible_collections.platter.qemu.tests.lab.headers import every_format
+from ansible_collections.platter.qemu.tests.lab.headers import every_format, vpc
 from ansible_collections.platter.qemu.tests.lab.mutants import mutants
 from ansible_collections.platter.qemu.tests.lab.oracle import info, info_of_hostile, require_qemu
 from ansible_collections.platter.qemu.tests.lab.sources import MemorySource
@@ -64,6 +64,17 @@ def test_mutants_that_both_take_are_the_same_to_both(directory: Path) -> None:
             wrong[name] = _disagreements(header, told)
     assert {name: found for name, found in wrong.items() if found} == {}
     assert compared > SAMPLE // 4
+
+
+@pytest.mark.parametrize(
+    "application", [b"win ", b"qem2", b"d2v ", b"CTXS", b"tap\0", b"vpc ", b"qemu", b"vbox", b"wa  "]
+)
+@pytest.mark.parametrize("kind", [2, 3, 4])
+def test_the_size_of_a_vhd_depends_on_who_made_it(application: bytes, kind: int, directory: Path) -> None:
+    data = vpc(application=application, kind=kind, geometry=(20, 4, 17))
+    (directory / "image").write_bytes(data)
+    ours = read_header("vpc", MemorySource(data)).virtual_size
+    assert ours == info(directory / "image", "vpc")["virtual-size"]
 
 
 @pytest.mark.parametrize("name", every_format())

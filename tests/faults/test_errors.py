@@ -19,6 +19,8 @@ Count = t.Callable[[str, int], None]
 ERRORS = ("ENOSPC", "EIO", "EDQUOT")
 #: where these fail, putting things away may fail as well: the next run does it then
 _TIDYING = ("unlink", "unlinkat", "rmdir")
+#: what fails here has not reached the disk for certain
+_DURABLE = ("fsync",)
 #: KiB left on the file system
 _LEFT = (0, 64, 256, 1024, 2048, 4096, 8192, 12 << 10, 16 << 10, 20 << 10, 32 << 10, 64 << 10)
 CHANGING = [*VERBS, *(verb for verb in OTHERS if verb.name not in ("refused", "nothing-to-do", "remove-with-backup"))]
@@ -44,6 +46,7 @@ def test_an_error_of_the_kernel_is_told_and_harms_nothing(
         child = trials.traced("-e", "trace=" + call, "-e", f"inject={call}:error={error}:when={when}")
         child.wait()
         try:
+            assert call not in _DURABLE or child.result().get("failed"), "claims to be durable, and is not"
             trials.answers_truly(child.result(), tidy=call not in _TIDYING)
             trials.converges()
         except AssertionError as exc:

@@ -100,4 +100,3 @@ def test_killed_at_any_time_is_old_or_new(name: str, victim: str, zygote: Zygote
             _kill_child_of(child, delay)
         _after_kill(trials, child, f"{delay:.4f} s")
     count("kills at any time", rounds)
-

@@ -95,12 +95,16 @@ def test_a_link_racer_never_reaches_its_victim(shared: Path, place: Path, zygote
     os.chown(tally, NOBODY, NOBODY)
     name = shared / "disk.img"
     wanted, runs = amount(1_000, 10_000), 0
-    end = time.monotonic() + amount(60, 600)
+    end = time.monotonic() + amount(180, 1800)
     with _racing(name, victim, tally) as swaps:
-        while swaps() < wanted or runs < amount(25, 500):
+        while swaps() < wanted or runs < amount(60, 1000):
             assert time.monotonic() < end, (swaps(), runs)
             result = zygote.run("disk_image", dict(TASKS[runs % len(TASKS)], path=str(name)))
             assert not result.get("failed") or result["msg"].startswith(("refused", "failed")), result
+            taken = result.get("diff", {}).get("before", {}).get("virtual_size")
+            assert taken != len(SECRET), (
+                f"the victim was taken for the image: {result.get('actions')} {result.get('msg')}"
+            )
             runs += 1
         swapped = swaps()
     now = victim.stat()

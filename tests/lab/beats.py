@@ -35,6 +35,22 @@ def four_beats(*, watch: Iterable[object] = (), unpredictable: Iterable[str] = (
     return real
 
 
+def converge(**options: Any) -> dict[str, Any]:
+    """The result of the real run, be it a change, none, or a refusal: whatever check mode says is what happens."""
+    places = _places(options)
+    found = snapshot(places)
+    checked = call(MODULE, check=True, **options)
+    assert snapshot(places) == found, "check mode has written"
+    real = call(MODULE, **options)
+    told = [(r.get("reason"), r["changed"], r["actions"], known(r, ())) for r in (checked, real)]
+    assert told[0] == told[1], (checked, real)
+    if real.get("failed"):
+        assert snapshot(places) == found, "a refused task has written"
+    else:
+        settled(**options)
+    return real
+
+
 def settled(*watch: object, **options: Any) -> None:
     """The last two beats: nothing is done, and no file of any image is touched."""
     places = [*_places(options), *map(str, watch)]
@@ -89,7 +105,8 @@ def only_reads(result: dict[str, Any]) -> None:
 
 def _places(options: dict[str, Any]) -> list[str]:
     paths = [str(entry["path"]) for entry in options.get("images") or [options] if entry.get("path")]
-    return [place for path in paths for place in (os.path.dirname(os.path.realpath(path)), path)]
+    directories = (os.path.dirname(os.path.realpath(path)) for path in paths)
+    return [*(each for each in directories if not each.startswith("/dev")), *paths]
 
 
 def snapshot(places: Iterable[str]) -> dict[str, Any]:

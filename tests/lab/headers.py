@@ -113,18 +113,26 @@ def parallels(size: int = MIB, *, magic: bytes = b"WithouFreSpacExt") -> bytes:
     return struct.pack("<16sIIIIIQIIIQ", magic, 2, 16, 2, 2048, entries, size // 512, 0, 2048, 0, 0).ljust(MIB, b"\0")
 
 
-def _footer(size: int, kind: int, application: bytes) -> bytes:
+def _footer(size: int, kind: int, application: bytes, geometry: tuple[int, int, int]) -> bytes:
     dynamic_at = 0xFFFFFFFFFFFFFFFF if kind == 2 else 512
     data = struct.pack(">8sIIQI4sII", b"conectix", 2, 0x10000, dynamic_at, 0, application, 0x50003, 0x5769326B)
-    data += struct.pack(">QQHBBI", size, size, 65535, 16, 255, kind)
+    data += struct.pack(">QQHBBI", size, size, *geometry, kind)
     data = data + bytes(4) + uuid.UUID(int=3).bytes
     data = data.ljust(512, b"\0")
     return data[:64] + struct.pack(">I", ~sum(data) & 0xFFFFFFFF) + data[68:]
 
 
-def vpc(size: int = MIB, *, kind: int = 3, application: bytes = b"qem2", parent: str = "", locator: str = "") -> bytes:
-    """Type 2 is fixed, 3 dynamic, 4 differencing."""
-    footer = _footer(size, kind, application)
+def vpc(
+    size: int = MIB,
+    *,
+    kind: int = 3,
+    application: bytes = b"qem2",
+    geometry: tuple[int, int, int] = (65535, 16, 255),
+    parent: str = "",
+    locator: str = "",
+) -> bytes:
+    """Type 2 is fixed, 3 dynamic, 4 differencing. The full geometry says no size."""
+    footer = _footer(size, kind, application, geometry)
     if kind == 2:
         return bytes(size) + footer
     blocks = -(-size // (2 * MIB))

@@ -80,8 +80,8 @@ class _Handler(BaseHTTPRequestHandler):
         end = self._end(headers, len(resource.content)) if status == 206 else len(resource.content)
         extra = {"ETag": resource.etag, "Last-Modified": resource.last_modified}
         if status == 206:
-            shown = start + 1 if resource.wrong_range else start
-            extra["Content-Range"] = f"bytes {shown}-{end - 1}/{len(resource.content)}"
+            start += resource.wrong_range
+            extra["Content-Range"] = f"bytes {start}-{end - 1}/{len(resource.content)}"
         self._send(status, extra, resource.content[start:end], resource, send_body)
 
     @staticmethod

@@ -66,7 +66,7 @@ def _base(world: Path) -> None:
 
 
 def _split(world: Path) -> None:
-    _image("disk.vmdk", "vmdk", "subformat=twoGbMaxExtentSparse", size="3G")(world)
+    _image("disk.vmdk", "vmdk", "subformat=twoGbMaxExtentSparse", size="2049M")(world)
 
 
 def _replaced(world: Path) -> None:
@@ -108,7 +108,7 @@ VERBS = (
     Verb("create-raw", "disk.raw", _nothing, lambda w: {"format": "raw", "size": "4M"}),
     Verb("create-qcow2", "disk.qcow2", _nothing, lambda w: {"format": "qcow2", "size": "4M"}),
     Verb("create-overlay", "disk.qcow2", _base, lambda w: {"format": "qcow2", "backing": _backing(w, "base.qcow2")}),
-    Verb("create-split", "disk.vmdk", _nothing, lambda w: {"format": "vmdk", "size": "5G", "options": _SPLIT}),
+    Verb("create-split", "disk.vmdk", _nothing, lambda w: {"format": "vmdk", "size": "2049M", "options": _SPLIT}),
     Verb(
         "import-raw-to-qcow2",
         "disk.qcow2",
@@ -124,7 +124,7 @@ VERBS = (
     Verb(
         "import-qcow2-to-split",
         "disk.vmdk",
-        _image("source.qcow2", "qcow2", size="3G"),
+        _image("source.qcow2", "qcow2", size="2049M"),
         lambda w: {"format": "vmdk", "options": _SPLIT, "source": _source(w, "qcow2")},
     ),
     Verb(
@@ -142,7 +142,7 @@ VERBS = (
     Verb(
         "rewrite-to-split",
         "disk.img",
-        _image("disk.img", "qcow2", size="3G"),
+        _image("disk.img", "qcow2", size="2049M"),
         lambda w: {"format": "vmdk", "options": _SPLIT, "allow_rewrite": True},
     ),
     Verb("rewrite-split", "disk.vmdk", _split, lambda w: {"format": "qcow2", "allow_rewrite": True}),

@@ -73,6 +73,8 @@ class Header:
     backing_file: t.Optional[str] = None
     backing_format: t.Optional[str] = None
     data_file: t.Optional[str] = None
+    #: bytes that the file must have at least for its data to be there, where QEMU does not notice that they are missing
+    least_length: int = 0
     encrypted: bool = False
     compressed: bool = False
     dirty: bool = False

@@ -25,7 +25,7 @@ _STATIC = 2
 def read(source: ByteSource) -> Header:
     fields = _HEADER.unpack(exactly(source, 64, _HEADER.size, "the vdi header"))
     signature, version, _size, kind, _flags, _text, map_at, data_at, _c, _h, _s, sector, _u, *rest = fields
-    disk_size, block_size, _extra, blocks, _allocated, _own, _last_snapshot, link, parent = rest
+    disk_size, block_size, _extra, blocks, allocated, _own, _last_snapshot, link, parent = rest
     require(signature == _SIGNATURE, "no vdi signature")
     require(version == _VERSION, f"vdi version {version >> 16}.{version & 0xFFFF} is not 1.1")
     require(map_at % SECTOR == 0 and data_at % SECTOR == 0, "vdi offsets are not in whole sectors")
@@ -37,6 +37,7 @@ def read(source: ByteSource) -> Header:
         format="vdi",
         virtual_size=size,
         cluster_size=block_size,
+        least_length=data_at + allocated * block_size,
         options={"static": kind == _STATIC},
         references=tuple(Reference("parent", str(uuid.UUID(bytes_le=i))) for i in (link, parent) if any(i)),
     )

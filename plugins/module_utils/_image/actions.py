@@ -20,6 +20,8 @@ class ImageAction(Action[ImageState]):
     """A step on one image. C(writes_content): needs an image that nobody uses and nobody builds on."""
 
     writes_content = True
+    #: puts another file in the image's place
+    replaces_file = False
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,8 @@ class _Making(ImageAction):
     backing: t.Optional[Backing]
     attributes: Pairs
     keyslots: t.Optional[t.Tuple[int, ...]]
+
+    replaces_file = True
 
     def apply(self, state: ImageState) -> ImageState:
         return replace(
@@ -188,6 +192,11 @@ class RepairImage(ImageAction):
     repair: str
     leaks: int
     corruptions: int
+
+    @property
+    def replaces_file(self) -> bool:  # type: ignore[override]
+        """All but leaks are repaired in a copy."""
+        return self.repair == "all"
 
     def apply(self, state: ImageState) -> ImageState:
         return replace(state, leaks=0, corruptions=0 if self.repair == "all" else state.corruptions)

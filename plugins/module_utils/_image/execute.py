@@ -19,7 +19,9 @@ from ansible_collections.platter.qemu.plugins.module_utils._core.errors import (
 from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item
 from ansible_collections.platter.qemu.plugins.module_utils._image import actions as act
 from ansible_collections.platter.qemu.plugins.module_utils._image.build import Builder
+from ansible_collections.platter.qemu.plugins.module_utils._image.convert import Converter
 from ansible_collections.platter.qemu.plugins.module_utils._image.edit import Editor
+from ansible_collections.platter.qemu.plugins.module_utils._image.publish import Publisher
 from ansible_collections.platter.qemu.plugins.module_utils._image.refuse import refused
 from ansible_collections.platter.qemu.plugins.module_utils._image.state import ImageState
 from ansible_collections.platter.qemu.plugins.module_utils._inspect.image import look_at
@@ -35,7 +37,9 @@ class Executor:
     def __init__(self, qemu_img: QemuImg, attributes: t.Any, observer: t.Any, *, workers: int) -> None:
         self._observer = observer
         self._qemu_img = qemu_img
-        self._builder = Builder(qemu_img, attributes)
+        publisher = Publisher(attributes)
+        self._builder = Builder(qemu_img, publisher)
+        self._converter = Converter(qemu_img, publisher)
         self._editor = Editor(qemu_img, attributes)
         self._workers = workers or min(_MOST_WORKERS, 2 * (os.cpu_count() or 1))
 
@@ -72,9 +76,9 @@ class Executor:
         if isinstance(action, act.ImportImage):
             from ansible_collections.platter.qemu.plugins.module_utils._image.fetch import import_image
 
-            return import_image(self._builder, self._qemu_img, spec, action, reading)
+            return import_image(self._converter, self._qemu_img, spec, action, reading)
         if isinstance(action, act.RewriteImage):
-            return self._builder.rewrite(spec, action, reading, item.before.virtual_size)
+            return self._converter.rewrite(spec, action, reading, item.before.virtual_size)
         return self._edit(item, action)
 
     def _edit(self, item: Item, action: t.Any) -> t.Dict[str, t.Any]:

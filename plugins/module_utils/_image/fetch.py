@@ -13,14 +13,13 @@ import typing as t
 from ansible_collections.platter.qemu.plugins.module_utils._core.errors import RefusedError, ToolError
 from ansible_collections.platter.qemu.plugins.module_utils._formats.features import FEATURES
 from ansible_collections.platter.qemu.plugins.module_utils._image.actions import ImportImage
-from ansible_collections.platter.qemu.plugins.module_utils._image.build import SPACE_RESERVE, Builder
+from ansible_collections.platter.qemu.plugins.module_utils._image.convert import SPACE_RESERVE, Converter
 from ansible_collections.platter.qemu.plugins.module_utils._image.refuse import refuse_shrink
 from ansible_collections.platter.qemu.plugins.module_utils._image.source import inspect_source, source_refused
 from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec, SourceSpec
 from ansible_collections.platter.qemu.plugins.module_utils._image.state import ImageReading, SourceReading
-from ansible_collections.platter.qemu.plugins.module_utils._inspect.image import look_at
 from ansible_collections.platter.qemu.plugins.module_utils._tools import decompress, download
-from ansible_collections.platter.qemu.plugins.module_utils._tools.files import BuildDirectory, file_facts
+from ansible_collections.platter.qemu.plugins.module_utils._tools.files import BuildDirectory, file_facts, local_node
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qemu_img import QemuImg, image_node
 from ansible_collections.platter.qemu.plugins.module_utils._tools.sparse import digest_of
 
@@ -28,12 +27,12 @@ Record = t.Dict[str, t.Any]
 
 
 def import_image(
-    builder: Builder, qemu_img: QemuImg, spec: ImageSpec, action: ImportImage, reading: ImageReading
+    converter: Converter, qemu_img: QemuImg, spec: ImageSpec, action: ImportImage, reading: ImageReading
 ) -> t.Dict[str, t.Any]:
     """Carry out an import; nothing but the final step is seen at the image's place."""
     place = action.source.place
     if place is not None and place.path is None and (action.source.format == "raw" or action.source.trusted):
-        return builder.import_node(spec, action, reading, image_node(action.source.format, place.node()), {})
+        return converter.import_node(spec, action, reading, image_node(action.source.format, place.node()), {})
     with BuildDirectory(spec.path) as staging:
         path, record = _staged(qemu_img, spec, action.source, staging)
         path = _unpacked(spec, action.source, path, staging)
@@ -42,7 +41,8 @@ def import_image(
         if spec.effective_size is not None and t.cast(int, spec.size) < header.virtual_size:
             refuse_shrink(spec, header.virtual_size, None, "its source")
         before = file_facts(path)
-        notes = builder.import_file(spec, action, reading, path, record)
+        node = image_node(action.source.format, local_node(before))
+        notes = converter.import_node(spec, action, reading, node, record, path)
         _refuse_moving(spec, path, before)
     return notes
 
@@ -113,11 +113,15 @@ def verified_digest(spec: ImageSpec, path: str) -> str:
     return "%s:%s" % (algorithm, found)
 
 
+#: gzip(1), bzip2(1), xz(1) and zstd(1) by the endings of their files
+_COMPRESSIONS = {"gzip": "gz", "bzip2": "bz2", "xz": "xz", "zstd": "zst"}
+
+
 def compression_of(source: SourceSpec, path: str) -> str:
     """How the file at C(path) is packed; empty when it is not."""
     if source.compression == "auto":
         return decompress.detect_compression(path) or ""
-    return "" if source.compression == "none" else source.compression
+    return _COMPRESSIONS.get(source.compression, "")
 
 
 def _unpacked(spec: ImageSpec, source: SourceSpec, path: str, staging: BuildDirectory) -> str:
@@ -134,13 +138,12 @@ def _unpacked(spec: ImageSpec, source: SourceSpec, path: str, staging: BuildDire
 
 def _refuse_damaged(qemu_img: QemuImg, spec: ImageSpec, source: SourceSpec, path: str) -> None:
     """QEMU 7.2 converts a truncated qcow2 image to zeros without a word; only check tells."""
-    if not FEATURES[source.format].check or look_at(path, source.format).header is None:
-        return
+    node = image_node(source.format, local_node(file_facts(path)))
     try:
-        report = qemu_img.check(image_node(source.format, {"driver": "file", "filename": path}))
+        report = qemu_img.check(node) if FEATURES[source.format].check else qemu_img.measure(node, "raw")
     except ToolError as exc:
         raise source_refused(
-            spec, "source_damaged", "qemu-img check cannot read it: %s" % exc.stderr.strip(), "Get the source again."
+            spec, "source_damaged", "qemu-img cannot read it: %s" % exc.stderr.strip(), "Get the source again."
         ) from exc
     damage = {key: report[key] for key in ("corruptions", "check-errors") if report.get(key)}
     if damage:

@@ -81,7 +81,8 @@ class Looker:
         certain = header is seen.header
         base, changed = self._base(path, header, record)
         known = (facts.kind, seen.detected, record, header, certain, (path,), facts.allocated)
-        return self._completed(View(path, True, *known, base, changed, problem))
+        view = View(path, True, *known, base, changed, problem)
+        return _with_extents(view) if header is not None and _is_split(header) else view
 
     def _base(self, path: str, header: Header | None, record: t.Mapping[str, t.Any]) -> tuple[str | None, bool | None]:
         """The backing file by its full path, and whether it is another than the file that the overlay was made on."""
@@ -95,19 +96,6 @@ class Looker:
         now = fingerprint(facts) if facts else None
         changed = not any(same_content(remembered, now) for remembered in known) if now else None
         return self.tidy(target), changed
-
-    def _completed(self, view: View) -> View:
-        """With what only the other files of the image can tell: extents, data file."""
-        header = view.header
-        if header is None:
-            return view
-        if header.format == "vmdk" and any(extent.filename for extent in header.extents):
-            view = _with_extents(view)
-        if header.data_file:
-            kind, target = resolve_backing(view.path, header.data_file)
-            facts = self._file(target) if kind == "file" else None
-            view = view._replace(allocated=view.allocated + (facts.allocated if facts else 0))
-        return view
 
     def _file(self, path: str) -> FileFacts | None:
         if path not in self._files:
@@ -142,7 +130,7 @@ def _judged(seen: Seen, expected: str | None) -> tuple[Header | None, Problem | 
     if header is not None:
         return header, None if expected in (None, header.format) else _mismatch(expected, header.format)
     if seen.problem:
-        return None, Problem("header_unreadable", seen.problem)
+        return None, Problem(seen.reason or "header_unreadable", seen.problem)
     if expected:
         return None, _mismatch(expected, ", ".join(seen.detected) or "no known format")
     if seen.detected:
@@ -153,6 +141,10 @@ def _judged(seen: Seen, expected: str | None) -> tuple[Header | None, Problem | 
 
 def _mismatch(expected: str | None, found: str) -> Problem:
     return Problem("format_mismatch", f"it is declared or remembered as {expected}, but read as {found}")
+
+
+def _is_split(header: Header) -> bool:
+    return header.format == "vmdk" and any(extent.filename for extent in header.extents)
 
 
 def _with_extents(view: View) -> View:

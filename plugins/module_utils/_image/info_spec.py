@@ -59,6 +59,8 @@ class InfoSpec:
 
 def _place(value: t.Any) -> Place:
     try:
+        if not isinstance(value, (str, dict)):
+            raise ValueError(f"{value!r} is neither a path, a URI nor a blockdev dict")
         return parse_place(value)
     except ValueError as exc:
         raise SpecError(

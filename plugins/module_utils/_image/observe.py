@@ -124,19 +124,19 @@ class Observer:
     def observe(self, spec: ImageSpec) -> t.Tuple[ImageState, ImageReading]:
         """The state and the reading of C(spec)'s image. Raises RefusedError where nothing sound can be said."""
         seen = look_at(spec.path, spec.format)
-        signature = self._signature(seen)
-        if seen.facts.kind == "block" and signature is None and spec.format != "raw":
-            seen = Seen(seen.facts, (), {}, None)
-        reading = self._reading(spec, seen, signature)
+        reading = self._reading(spec, seen, self._signature(spec, seen))
         return self._state(spec, seen, reading), reading
 
-    def _signature(self, seen: Seen) -> t.Optional[str]:
-        """What a block device carries; None when it is blank, or a file."""
+    @staticmethod
+    def _signature(spec: ImageSpec, seen: Seen) -> t.Optional[str]:
+        """What a block device without an image of the asked format carries; None when it is blank, or a file."""
         if seen.facts.kind != "block" or (seen.header and seen.header.format != "raw"):
             return None
-        from ansible_collections.platter.qemu.plugins.module_utils._inspect.signatures import first_signature
+        if spec.format == "raw" and spec.source is None:
+            return None  # a raw image is its device, whatever is on it
+        from ansible_collections.platter.qemu.plugins.module_utils._inspect.signatures import content_of
 
-        return first_signature(seen.facts.path)
+        return content_of(spec.path)
 
     def _reading(self, spec: ImageSpec, seen: Seen, signature: t.Optional[str]) -> ImageReading:
         backing = self._backing(spec, seen)
@@ -168,7 +168,7 @@ class Observer:
 
     def _state(self, spec: ImageSpec, seen: Seen, reading: ImageReading) -> ImageState:
         header = seen.header
-        if seen.facts.kind == "absent" or (seen.facts.kind == "block" and self._is_blank(spec, reading)):
+        if seen.facts.kind == "absent" or self._is_blank(spec, reading):
             return ImageState(spec.path)
         if header is None:
             return ImageState(spec.path, format=seen.detected[0] if seen.detected else "unknown")
@@ -200,9 +200,9 @@ class Observer:
     @staticmethod
     def _is_blank(spec: ImageSpec, reading: ImageReading) -> bool:
         """A device without any content is as good as absent, except that a raw image is just its device."""
-        if spec.format == "raw":
-            return spec.source is not None and reading.signature is None
-        return reading.header is None and reading.signature is None
+        if reading.kind != "block" or reading.signature:
+            return False
+        return spec.source is not None if spec.format == "raw" else reading.header is None
 
     @staticmethod
     def _backing(spec: ImageSpec, seen: Seen) -> t.Optional[Backing]:

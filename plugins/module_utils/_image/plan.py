@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import typing as t
 
+from ansible_collections.platter.qemu.plugins.module_utils._core.size import human
 from ansible_collections.platter.qemu.plugins.module_utils._formats.features import rounded_size
 from ansible_collections.platter.qemu.plugins.module_utils._image.actions import (
     CreateImage,
@@ -25,6 +26,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._image.plan_change im
 from ansible_collections.platter.qemu.plugins.module_utils._image.refuse import (
     refuse_bad_base,
     refuse_foreign_content,
+    refuse_hard_links,
     refuse_impossible_file,
     refuse_shrink,
     refuse_split_backup,
@@ -48,8 +50,12 @@ def plan_image(spec: ImageSpec, state: ImageState, reading: ImageReading) -> Pla
         return _plan_new(spec, reading)
     refuse_foreign_content(spec, reading)
     if reading.source and reading.source.changed and spec.source and spec.source.policy == "if_changed":
-        return [_import(spec, reading, replaces=reading.source.why)]
-    return plan_change(spec, state, reading)
+        refuse_split_backup(spec, reading)
+        plan: Plan = [_import(spec, reading, replaces=reading.source.why)]
+    else:
+        plan = plan_change(spec, state, reading)
+    refuse_hard_links(spec, reading, plan)
+    return plan
 
 
 def _plan_absent(spec: ImageSpec, state: ImageState, reading: ImageReading) -> Plan:
@@ -82,6 +88,19 @@ def _plan_new(spec: ImageSpec, reading: ImageReading) -> Plan:
     return [made, *plan_keyslots(spec, made.apply(ImageState(spec.path)))]
 
 
+def _device_size(spec: ImageSpec, reading: ImageReading, needed: int) -> int:
+    """A raw image on a device is as large as the device."""
+    if needed > reading.length:
+        raise refused(
+            spec,
+            "would_exceed_space",
+            "it needs %s, and the device has %s" % (human(needed), human(reading.length)),
+            "Use a larger device.",
+            {"needed_bytes": needed, "free_bytes": reading.length},
+        )
+    return reading.length
+
+
 def _create(spec: ImageSpec, reading: ImageReading) -> CreateImage:
     size = spec.effective_size
     if size is None and reading.base:
@@ -109,6 +128,8 @@ def _import(spec: ImageSpec, reading: ImageReading, replaces: str = "") -> Impor
     size = spec.effective_size
     if found is not None and size is not None and size < found and spec.size and spec.size < found:
         refuse_shrink(spec, found, reading.data_end, "its source")
+    if reading.kind == "block" and spec.format == "raw":
+        size = _device_size(spec, reading, size or found or 0)
     if size is None and found is not None:
         size = rounded_size(t.cast(str, spec.format), found, dict(spec.options))
     if size is not None:

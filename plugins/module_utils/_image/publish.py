@@ -55,9 +55,15 @@ class Publisher:
             self._attributes.dress(spec, member, spec.path if old.kind == "file" else None)
         for member in members:
             fsync_path(member)
-        for member in members[1:]:
-            self._place_member(member, spec)
-        notes = self._give_name(spec, build.path, reading)
+        placed: t.List[str] = []
+        try:
+            for member in members[1:]:
+                placed.append(self._place_member(member, spec))
+            notes = self._give_name(spec, build.path, reading)
+        except BaseException:
+            for member in placed:
+                os.unlink(member)
+            raise
         fsync_path(os.path.dirname(spec.path))
         return notes
 
@@ -89,7 +95,8 @@ class Publisher:
             record["base"] = fingerprint(file_facts(action.backing.path))
         return record
 
-    def _place_member(self, member: str, spec: ImageSpec) -> None:
+    @staticmethod
+    def _place_member(member: str, spec: ImageSpec) -> str:
         target = os.path.join(os.path.dirname(spec.path), os.path.basename(member))
         if not publish_new(member, target):
             raise RefusedError(
@@ -100,6 +107,7 @@ class Publisher:
                 way_out="Remove that file, or choose another name for the image.",
                 evidence={"member": target},
             )
+        return target
 
     def _give_name(self, spec: ImageSpec, built: str, reading: ImageReading) -> t.Dict[str, t.Any]:
         old = file_facts(spec.path)

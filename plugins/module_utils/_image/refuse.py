@@ -31,8 +31,16 @@ def refuse_impossible_file(spec: ImageSpec, reading: ImageReading) -> None:
 
 def refuse_foreign_content(spec: ImageSpec, reading: ImageReading) -> None:
     """The bytes must be of the declared format, or of one that a rewrite may start from."""
-    if reading.signature and spec.format == "raw" and spec.source is None:
+    if reading.signature and spec.format == "raw":
         return  # a raw device is its content
+    if reading.signature:
+        raise refused(
+            spec,
+            "signature_present",
+            "the device carries %s" % reading.signature,
+            "Wipe it with the tool that made it (wipefs, blkdiscard) if it is not needed any more.",
+            {"signature": reading.signature},
+        )
     header = reading.header
     if spec.format == "raw" and _hides_another_format(spec, reading):
         raise refused(
@@ -50,6 +58,14 @@ def refuse_foreign_content(spec: ImageSpec, reading: ImageReading) -> None:
             % (spec.format, ", but %s" % ", ".join(reading.detected) if reading.detected else ""),
             "Correct format, or remove the file first.",
             {"asked": spec.format, "found": list(reading.detected)},
+        )
+    if header.least_length > reading.length and reading.kind == "file":
+        raise refused(
+            spec,
+            "image_damaged",
+            "the file has %d bytes, and by its header it needs %d" % (reading.length, header.least_length),
+            "Restore it from a copy.",
+            {"length": reading.length, "needed": header.least_length},
         )
     if header.corrupt and spec.repair != "all":
         raise refused(spec, "image_corrupt", "it is marked corrupt", "Set repair to all, after a backup.")
@@ -157,6 +173,18 @@ def refuse_squatted_members(spec: ImageSpec, reading: ImageReading) -> None:
             "files with the names of its members are there: %s" % ", ".join(reading.squatters[:5]),
             "Remove those files, or choose another name for the image.",
             {"members": list(reading.squatters)},
+        )
+
+
+def refuse_hard_links(spec: ImageSpec, reading: ImageReading, plan: t.Sequence[t.Any]) -> None:
+    """A new file takes one name only; the other names would keep the old content."""
+    if reading.kind == "file" and reading.nlink > 1 and any(action.replaces_file for action in plan):
+        raise refused(
+            spec,
+            "hardlinked",
+            "the file has %d names, and only this one would lead to the new file" % reading.nlink,
+            "Remove the other names (find -samefile shows them).",
+            {"links": reading.nlink},
         )
 
 

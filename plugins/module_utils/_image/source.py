@@ -87,7 +87,15 @@ def inspect_source(spec: ImageSpec, path: str) -> t.Any:
     elif seen.header.backing_file:
         _refuse_broken_chain(spec, path)
     _refuse_missing_members(spec, path, seen)
+    if seen.header.least_length > seen.facts.length:
+        raise _cut_off(spec, path, seen.facts.length, seen.header.least_length)
     return seen.header
+
+
+def _cut_off(spec: ImageSpec, path: str, length: int, needed: int) -> RefusedError:
+    """QEMU (7.2) reads what is missing as zeros, without a word."""
+    fact = "it is damaged: %s has %d bytes, and needs %d" % (path, length, needed)
+    return source_refused(spec, "source_damaged", fact, "Get the source again.", length=length, needed=needed)
 
 
 def _unreadable(spec: ImageSpec, seen: Seen) -> RefusedError:
@@ -140,3 +148,8 @@ def _refuse_missing_members(spec: ImageSpec, path: str, seen: Seen) -> None:
                 "Bring all files of the split image.",
                 missing=member,
             )
+    directory = os.path.dirname(path)
+    for extent in seen.header.extents if seen.header else ():
+        member, needed = os.path.join(directory, extent.filename), extent.offset + extent.virtual_size
+        if extent.kind == "FLAT" and file_facts(member).length < needed:
+            raise _cut_off(spec, member, file_facts(member).length, needed)

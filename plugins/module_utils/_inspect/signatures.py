@@ -16,7 +16,10 @@ from ansible_collections.platter.qemu.plugins.module_utils._inspect import conta
 from ansible_collections.platter.qemu.plugins.module_utils._inspect.signature import Signature, View
 from ansible_collections.platter.qemu.plugins.module_utils._tools.files import FileReader
 
-__all__ = ["Signature", "end_of_data", "first_signature", "signatures"]
+__all__ = ["Signature", "content_of", "end_of_data", "first_signature", "signatures"]
+
+#: a device is blank when its first and last bytes, this many, are zeros and it carries nothing known
+_EDGE = 1 << 20
 
 
 def signatures(source: ByteSource) -> list[Signature]:
@@ -39,3 +42,13 @@ def first_signature(path: str) -> str | None:
     """The first signature of a file or device, as text for a message; None when it carries nothing known."""
     with FileReader(path) as source:
         return next((str(signature) for signature in signatures(source)), None)
+
+
+def content_of(path: str) -> str | None:
+    """What a device carries, as text for a message; None when it is blank."""
+    known = first_signature(path)
+    if known:
+        return known
+    with FileReader(path, budget=2 * _EDGE) as source:
+        edges = source.read(0, _EDGE) + source.read(max(0, source.length - _EDGE), _EDGE)
+    return "data of an unknown kind" if any(edges) else None

@@ -13,6 +13,8 @@ import pwd
 import stat
 import typing as t
 
+from ansible_collections.platter.qemu.plugins.module_utils._core.errors import SpecError
+
 if t.TYPE_CHECKING:
     from ansible.module_utils.basic import AnsibleModule
 
@@ -36,11 +38,16 @@ class FileAttributes:
     def desired(self, spec: t.Any, members: t.Sequence[str]) -> Pairs:
         """What the task asks, comparable with C(current): names, octal mode."""
         asked = self._asked(spec)
-        if "mode" in asked:
-            asked["mode"] = self._octal(asked["mode"], members[0])
-        for name, look_up in (("owner", _user_name), ("group", _group_name)):
-            if name in asked:
-                asked[name] = look_up(asked[name])
+        try:
+            if "mode" in asked:
+                asked["mode"] = self._octal(asked["mode"], members[0])
+            for name, look_up in (("owner", _known_user), ("group", _known_group)):
+                if name in asked:
+                    asked[name] = look_up(asked[name])
+        except (ValueError, KeyError) as exc:
+            fact = "owner, group or mode cannot be as asked: %s" % (exc.args[0] if exc.args else exc)
+            way_out = "Correct it, or make the user or group first."
+            raise SpecError("this task", spec.path, fact, reason="bad_option", way_out=way_out) from exc
         return tuple(sorted(asked.items()))
 
     def _octal(self, mode: t.Any, path: str) -> str:
@@ -86,6 +93,14 @@ class FileAttributes:
             self._module.set_default_selinux_context(built, False)
         if self._asked(spec):
             self.apply(spec, built)
+
+
+def _known_user(text: t.Any) -> str:
+    return _user_name(text) if str(text).isdigit() else pwd.getpwnam(str(text)).pw_name
+
+
+def _known_group(text: t.Any) -> str:
+    return _group_name(text) if str(text).isdigit() else grp.getgrnam(str(text)).gr_name
 
 
 def _user_name(text: t.Any) -> str:

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import importlib
 import shutil
-import subprocess
 import typing as t
 import zlib
 
-from ansible_collections.platter.qemu.plugins.module_utils._core.errors import RefusedError
+from ansible_collections.platter.qemu.plugins.module_utils._core.errors import RefusedError, ToolError
+from ansible_collections.platter.qemu.plugins.module_utils._tools.process import streamed
 from ansible_collections.platter.qemu.plugins.module_utils._tools.sparse import CHUNK
 
 _READ = 1 << 18
@@ -136,17 +136,8 @@ def _by_program(path: str, argv: t.Sequence[str]) -> t.Iterator[bytes]:
     if shutil.which(argv[0]) is None:
         fact = f"unpacking it needs the program {argv[0]}, which is not installed here"
         raise unpack_refused(path, fact, "tool_missing", f"Install {argv[0]}, or unpack the file beforehand.")
-    # The runner of all other programs keeps their output in memory; this one's is an image.
-    with subprocess.Popen(  # pylint: disable=ansible-bad-function
-        argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    ) as process:
-        try:
-            stdout, stderr = t.cast(t.BinaryIO, process.stdout), t.cast(t.BinaryIO, process.stderr)
-            yield from iter(lambda: stdout.read(CHUNK), b"")
-            said = stderr.read(4096).decode("utf-8", "replace").strip()
-            process.wait()
-        finally:
-            if process.poll() is None:  # nobody wants the rest
-                process.kill()
-    if process.returncode != 0:
-        raise unpack_refused(path, f"{argv[0]} cannot unpack it ({said})", "decompression_failed", argv=list(argv))
+    try:
+        yield from streamed(argv, CHUNK)
+    except ToolError as exc:
+        said = f"{argv[0]} cannot unpack it ({exc.stderr.strip()})"
+        raise unpack_refused(path, said, "decompression_failed", argv=list(argv)) from exc

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import secrets
@@ -77,6 +78,11 @@ def _device_length(path: str) -> int:
         return os.lseek(descriptor, 0, os.SEEK_END)
     finally:
         os.close(descriptor)
+
+
+def local_node(facts: FileFacts) -> t.Dict[str, t.Any]:
+    """QEMU's protocol node of a local file or block device."""
+    return {"driver": "host_device" if facts.kind == "block" else "file", "filename": facts.path}
 
 
 class FileReader:
@@ -184,7 +190,8 @@ def publish_new(built: str, path: str) -> bool:
         return False
     except OSError:
         return _publish_without_links(built, path)
-    os.unlink(built)
+    with contextlib.suppress(OSError):  # it has its name; the other one goes with the build directory
+        os.unlink(built)
     return True
 
 

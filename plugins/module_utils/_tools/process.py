@@ -109,6 +109,26 @@ class Runner:
             raise EngineError("%s cannot be started: %s" % (argv[0], exc.strerror), cmd=list(argv)) from exc
 
 
+def streamed(argv: t.Sequence[str], chunk: int) -> t.Iterator[bytes]:
+    """The output of a program as it comes, C(chunk) bytes at a time, for what does not fit in memory.
+
+    Raises ToolError when the program fails; ends it when nobody wants the rest.
+    """
+    with subprocess.Popen(  # pylint: disable=ansible-bad-function
+        _dying_with_parent(argv), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        try:
+            stdout, stderr = t.cast(t.BinaryIO, process.stdout), t.cast(t.BinaryIO, process.stderr)
+            yield from iter(lambda: stdout.read(chunk), b"")
+            said = _text(stderr.read(4096))
+            process.wait()
+        finally:
+            if process.poll() is None:
+                process.kill()
+    if process.returncode != 0:
+        raise ToolError(argv, process.returncode, "", said)
+
+
 def _dying_with_parent(argv: t.Sequence[str]) -> t.List[str]:
     """A module that is killed takes its programs along: setpriv(1) of util-linux sets PR_SET_PDEATHSIG before exec."""
     setpriv = shutil.which("setpriv")

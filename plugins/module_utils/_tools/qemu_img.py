@@ -92,8 +92,8 @@ class QemuImg:
 
         C(parallel): out of order with 16 coroutines (qemu-img's most), which pays with compression.
         C(direct), C(direct_source): without the page cache. C(existing): C(path) is there, and is written in place.
-        C(backing): (file name, format) of the source's own backing file, which the target gets too; only what the source
-        itself holds is copied.
+        C(backing): (file name, format) of the source's own backing file, which the target gets too; only what the
+        source itself holds is copied.
         """
         rest = ["-q", "-O", format_name]
         rest += ["-c"] if compressed else []

@@ -153,6 +153,13 @@ def test_mdadm_knows_the_old_superblock_of_these_tests(disk: Path) -> None:
     assert "correct" in text.split("Checksum", 1)[1].splitlines()[0]
 
 
+def test_an_md_member_on_a_disk_of_odd_length_is_seen(disk: Path) -> None:
+    length = 400 * MIB + 5 * 512
+    os.truncate(disk, length)
+    write(disk, superblocks.md_1(length, 0, ARRAY, "host:0"))
+    assert [(found.type, found.uuid) for found in seen(disk)] == [blkid(disk)[:2]]
+
+
 def test_an_md_member_of_the_other_byte_order_is_seen(disk: Path) -> None:
     write(disk, superblocks.md_0_90(400 * MIB, (1, 2, 3, 4), ">"))
     assert [str(found) for found in seen(disk)] == ["linux_raid_member UUID 00000001-0000-0002-0000-000300000004"]
@@ -195,6 +202,22 @@ def test_what_holds_other_things_ends_with_the_disk(disk: Path, name: str) -> No
 def test_a_smaller_file_system_ends_before_the_disk(disk: Path, make: tuple[str, ...], expected: int) -> None:
     run(*(part.format(disk) for part in make))
     assert end(disk) == expected
+
+
+def test_an_ext4_of_more_than_16_tib_ends_there(disk: Path) -> None:
+    run("mkfs.ext4", "-q", "-F", "-O", "64bit", disk)
+    before = end(disk) or 0
+    write(disk, (1024 + 336, b"\1"))
+    block = 1024 << int.from_bytes(disk.read_bytes()[1048:1052], "little")
+    assert end(disk) == before + (block << 32)
+
+
+def test_the_code_in_a_boot_sector_is_no_partition_table(disk: Path) -> None:
+    for at, name in ((54, b"FAT16   "), (82, b"FAT32   "), (3, b"NTFS    ")):
+        sector = bytearray(512)
+        sector[at : at + 8], sector[440:444], sector[510:] = name, b"code", b"\x55\xaa"
+        write(disk, (0, bytes(sector)))
+        assert [found.type for found in seen(disk)] == ["ntfs" if at == 3 else "vfat"]
 
 
 TABLES = {

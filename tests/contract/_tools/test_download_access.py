@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from pathlib import Path
 from typing import Iterator
 
 import pytest
 
 from ansible_collections.platter.qemu.plugins.module_utils._core.errors import EngineError, RefusedError
+from ansible_collections.platter.qemu.plugins.module_utils._tools import download as module
 from ansible_collections.platter.qemu.plugins.module_utils._tools.download import download
-from ansible_collections.platter.qemu.plugins.module_utils._tools.http import public_url
+from ansible_collections.platter.qemu.plugins.module_utils._tools.http import _same_host, public_url
 from ansible_collections.platter.qemu.tests.lab.http_server import Resource, Site, certificate, serving
 
 CONTENT = b"the content"
@@ -117,11 +119,14 @@ def secure(tmp_path: Path) -> Iterator[tuple[Site, str]]:
         yield site, cert
 
 
-def test_certificates_are_verified(secure: tuple[Site, str], tmp_path: Path) -> None:
+def test_certificates_are_verified(secure: tuple[Site, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     site, cert = secure
     dest = tmp_path / "new"
+    monkeypatch.setattr(module, "_PAUSES", (30.0,))
+    start = time.monotonic()
     with pytest.raises(EngineError, match="certificate is not valid"):
         download(site.url("/disk"), str(dest))
+    assert time.monotonic() - start < 20, "it is not tried again"
     download(site.url("/disk"), str(dest), ca_path=cert, expected_digest=SHA256)
     download(site.url("/disk"), str(dest), validate_certs=False, expected_digest=SHA256)
     with pytest.raises(EngineError, match=r"certificates in .* cannot be read"):
@@ -140,3 +145,20 @@ def test_a_redirect_may_add_tls_and_not_take_it_away(site: Site, secure: tuple[S
 
 def test_a_url_is_shown_without_its_secrets() -> None:
     assert public_url("https://u:p@host:1/a/b?sig=x#f") == "https://host:1/a/b"
+
+
+@pytest.mark.parametrize(
+    ("start", "now", "same"),
+    [
+        ("http://host/a", "https://host/b", True),
+        ("https://host/a", "https://host:443/b", True),
+        ("https://host/a", "http://host/b", False),
+        ("https://host/a", "https://host:8443/b", False),
+        ("https://host/a", "https://other/b", False),
+        ("http://host:8080/a", "https://host/b", False),
+        ("https://HOST/a", "https://host/b", True),
+        ("https://host/a", "https://host.evil/b", False),
+    ],
+)
+def test_passwords_go_to_the_same_host_and_over_no_worse_a_way(start: str, now: str, same: bool) -> None:
+    assert _same_host(start, now) is same

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import typing as t
+from pathlib import Path
 
 import pytest
 import yaml
@@ -41,7 +42,7 @@ class TaggedNumber(int):
         ("[?virtual_size > `107374182400`].path", ["/i/web.qcow2"]),
         ("[?backing.path == '/i/golden.qcow2'].path", ["/i/web.qcow2"]),
         ("[?in_use_by].{path: path, by: in_use_by[].name}", [{"path": "/i/web.qcow2", "by": ["qemu-nbd"]}]),
-        ("[?backing_chain[1:][?path == '/i/golden.qcow2']].path", ["/i/web.qcow2"]),
+        ("[?backing_chain[1:] | [?path == '/i/golden.qcow2']].path", ["/i/web.qcow2"]),
         ("sum([?format == 'qcow2'].actual_size)", 5),
         ("[?contains(path, 'web')] | [0].format", "qcow2"),
         ("[?error]", []),
@@ -63,7 +64,9 @@ def test_a_result_is_as_good_as_its_list(data: t.Any) -> None:
 
 def test_text_and_numbers_of_ansible_are_text_and_numbers_for_jmespath() -> None:
     images = [{TaggedText("path"): TaggedText("/i/web"), "actual_size": TaggedNumber(7), "ratio": 0.5, "dirty": False}]
-    found = select_images(images, TaggedText("[?starts_with(path, '/i') && !dirty].[path, to_string(actual_size), ratio]"))
+    found = select_images(
+        images, TaggedText("[?starts_with(path, '/i') && !dirty].[path, to_string(actual_size), ratio]")
+    )
     assert found == [["/i/web", "7", 0.5]]
     assert type(found[0][0]) is str
 
@@ -88,5 +91,5 @@ def test_without_jmespath_the_package_is_named(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_ansible_finds_the_filter_and_its_documentation() -> None:
-    documented = yaml.safe_load(open(plugin.__file__.replace(".py", ".yml"), encoding="utf-8"))
+    documented = yaml.safe_load(Path(plugin.__file__).with_suffix(".yml").read_text(encoding="utf-8"))
     assert FilterModule().filters() == {documented["DOCUMENTATION"]["name"]: select_images}

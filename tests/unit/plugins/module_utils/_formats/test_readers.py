@@ -25,6 +25,7 @@ from ansible_collections.platter.qemu.tests.lab.headers import (
 from ansible_collections.platter.qemu.tests.lab.sources import MemorySource
 
 MIB = 1 << 20
+PARALLELS_MAGICS = (b"WithoutFreeSpace", b"WithouFreSpacExt")
 
 
 def read(format: str, data: bytes) -> Header:
@@ -79,6 +80,12 @@ def test_a_renamed_vmdk_does_not_refer_to_its_old_name() -> None:
     assert read("vmdk", vmdk(text=descriptor('RW 2048 SPARSE "old-name.vmdk"'))).references == ()
 
 
+def test_a_sparse_file_without_capacity_is_its_descriptor() -> None:
+    text = descriptor('RW 7 FLAT "flat.vmdk" 0', create_type="monolithicFlat")
+    header = read("vmdk", vmdk(text=text, capacity=0))
+    assert (header.virtual_size, header.options["subformat"]) == (7 * 512, "monolithicFlat")
+
+
 def test_an_esx_extent_is_read() -> None:
     header = read("vmdk", vmdk_esx(2 * MIB))
     assert (header.virtual_size, header.cluster_size, header.references) == (2 * MIB, 65536, ())
@@ -106,6 +113,16 @@ def test_a_full_geometry_says_no_size(kind: int, application: bytes, size: int) 
     assert read("vpc", vpc(size, kind=kind, application=application)).virtual_size == size
 
 
+@pytest.mark.parametrize("application", [b"win ", b"qem2", b"d2v ", b"CTXS", b"tap\0"])
+def test_these_programs_mean_the_size_and_not_the_geometry(application: bytes) -> None:
+    assert read("vpc", vpc(application=application, geometry=(20, 4, 17))).virtual_size == MIB
+
+
+@pytest.mark.parametrize("application", [b"vpc ", b"qemu", b"vbox", b"\0\0\0\0"])
+def test_all_other_programs_mean_the_geometry(application: bytes) -> None:
+    assert read("vpc", vpc(application=application, geometry=(20, 4, 17))).virtual_size == 20 * 4 * 17 * 512
+
+
 def test_all_names_of_a_vhd_parent_are_references() -> None:
     header = read("vpc", vpc(kind=4, parent="base.vhd", locator="D:\\base.vhd"))
     assert header.references == (Reference("parent", "base.vhd"), Reference("parent", "D:\\base.vhd"))
@@ -113,6 +130,11 @@ def test_all_names_of_a_vhd_parent_are_references() -> None:
 
 def test_a_vhdx_parent_is_a_reference() -> None:
     assert read("vhdx", vhdx(parent="C:\\base.vhdx")).references == (Reference("parent", "C:\\base.vhdx"),)
+
+
+def test_a_vhdx_parent_without_a_locator_is_a_reference_to_nowhere() -> None:
+    data = put(vhdx(parent="x"), 3 * MIB + 10, struct.pack("<H", 5))
+    assert read("vhdx", data).references == (Reference("parent", ""),)
 
 
 def test_unknown_vhdx_items_that_are_required_are_unknown_features() -> None:
@@ -123,6 +145,10 @@ def test_unknown_vhdx_items_that_are_required_are_unknown_features() -> None:
 
 def test_a_vhdx_log_that_is_not_replayed_is_dirty() -> None:
     assert read("vhdx", put(vhdx(), 2 * 65536 + 48, b"l")).dirty
+
+
+def test_an_odd_vdi_is_counted_in_whole_sectors() -> None:
+    assert read("vdi", vdi(MIB - 100)).virtual_size == MIB
 
 
 def test_a_vdi_parent_is_a_reference() -> None:
@@ -136,6 +162,12 @@ def test_qed_names_its_raw_base() -> None:
 
 def test_unknown_qed_features_are_listed() -> None:
     assert read("qed", qed(features=8 | 1 << 40)).unknown_features == ("bit 3", "bit 40")
+
+
+def test_old_parallels_images_count_in_32_bits() -> None:
+    sectors = struct.pack("<Q", (1 << 32) + (1 << 20))
+    sizes = [read("parallels", put(parallels(magic=magic), 36, sectors)).virtual_size for magic in PARALLELS_MAGICS]
+    assert sizes == [512 << 20, (512 << 32) + (512 << 20)]
 
 
 def test_parallels_in_use_is_dirty() -> None:

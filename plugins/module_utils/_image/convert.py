@@ -1,0 +1,217 @@
+# Copyright: the platter.qemu authors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# PRIVATE to the collection: it can change at any time without notice.
+
+"""Fills whole images with what another shows the guest: imports and rewrites."""
+
+from __future__ import annotations
+
+import os
+import typing as t
+
+from ansible_collections.platter.qemu.plugins.module_utils._core.errors import FailedError, RefusedError
+from ansible_collections.platter.qemu.plugins.module_utils._core.size import human
+from ansible_collections.platter.qemu.plugins.module_utils._formats.features import FEATURES
+from ansible_collections.platter.qemu.plugins.module_utils._image.actions import ImportImage, RewriteImage
+from ansible_collections.platter.qemu.plugins.module_utils._image.build import (
+    create_arguments,
+    file_node,
+    open_with_qemu,
+)
+from ansible_collections.platter.qemu.plugins.module_utils._image.difference import kept_options
+from ansible_collections.platter.qemu.plugins.module_utils._image.leftovers import forget_old_members, note_old_members
+from ansible_collections.platter.qemu.plugins.module_utils._image.publish import Publisher
+from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec
+from ansible_collections.platter.qemu.plugins.module_utils._image.state import ImageReading, Pairs
+from ansible_collections.platter.qemu.plugins.module_utils._inspect.image import look_at
+from ansible_collections.platter.qemu.plugins.module_utils._tools.copy import copy_file
+from ansible_collections.platter.qemu.plugins.module_utils._tools.files import (
+    BuildDirectory,
+    direct_io_works,
+    file_facts,
+    free_bytes,
+    fsync_path,
+)
+from ansible_collections.platter.qemu.plugins.module_utils._tools.image_lock import image_lock
+from ansible_collections.platter.qemu.plugins.module_utils._tools.qemu_img import QemuImg, image_node
+
+#: left free on a file system, so that a prediction that is a little short does not fill it
+SPACE_RESERVE = 16 << 20
+
+
+class Converter:
+    """Imports and rewrites; what it makes is published by C(publisher)."""
+
+    def __init__(self, qemu_img: QemuImg, publisher: Publisher) -> None:
+        self._qemu_img = qemu_img
+        self._publisher = publisher
+
+    def import_node(
+        self,
+        spec: ImageSpec,
+        action: ImportImage,
+        reading: ImageReading,
+        node: t.Mapping[str, t.Any],
+        record: t.Dict[str, t.Any],
+        source: t.Optional[str] = None,
+    ) -> t.Dict[str, t.Any]:
+        """Carry out C(action) from C(node), which has passed the gate. C(record): what to remember of the source.
+
+        A local C(source) file of the right form is copied, which may cost nothing (reflink).
+        """
+        if reading.kind == "block":
+            return self._import_to_device(spec, action, reading, node)
+        with BuildDirectory(spec.path, another_name=bool(reading.members)) as build:
+            method = self._fill(spec, action, node, build, source)
+            self._grow(spec, action, build.path)
+            note_old_members(build.directory, reading.members)
+            notes = self._publisher.publish(spec, action, build, reading, {"source": record})
+            forget_old_members(spec.path, spec.format, build.directory)
+        return dict(notes, method=method)
+
+    def _import_to_device(
+        self, spec: ImageSpec, action: ImportImage, reading: ImageReading, node: t.Mapping[str, t.Any]
+    ) -> t.Dict[str, t.Any]:
+        needed = self._space_needed(spec, node, action.format)
+        if needed > reading.length:
+            raise _no_space(spec, needed, reading.length)
+        self._qemu_img.convert(
+            node,
+            spec.path,
+            action.format,
+            options=create_arguments(spec, action.format, action.options),
+            existing=action.format == "raw",
+            direct=True,
+            secrets=spec.secrets,
+        )
+        fsync_path(spec.path)
+        return {"method": "convert"}
+
+    def _fill(
+        self,
+        spec: ImageSpec,
+        action: ImportImage,
+        node: t.Mapping[str, t.Any],
+        build: BuildDirectory,
+        source: t.Optional[str],
+    ) -> str:
+        if source and self._copy_suffices(spec, action, source):
+            self._require_space(spec, file_facts(source).allocated)
+            return str(copy_file(source, build.path).method)
+        self._require_space(spec, self._space_needed(spec, node, action.format))
+        if not FEATURES[action.format].grow and source:
+            header = look_at(source, action.source.format).header
+            node = self._resized_view(action.virtual_size, node, header.virtual_size if header else 0, build) or node
+        self._convert(spec, action, node, build.path, action.options)
+        return "convert"
+
+    @staticmethod
+    def _copy_suffices(spec: ImageSpec, action: ImportImage, source: str) -> bool:
+        """The source's bytes are an image of the asked format and options already."""
+        header = look_at(source, action.source.format).header
+        if header is None or action.source.format != action.format or action.compressed or spec.encryption:
+            return False
+        if header.references or header.extents or header.encrypted:
+            return False
+        return all(header.options.get(name) == value for name, value in action.options)
+
+    def _space_needed(self, spec: ImageSpec, node: t.Mapping[str, t.Any], format_name: str) -> int:
+        """Bytes that the image may come to need: measured where QEMU can, else as if it were qcow2."""
+        target = format_name if format_name in ("qcow2", "raw") else "qcow2"
+        return int(self._qemu_img.measure(node, target, secrets=spec.secrets)["required"])
+
+    @staticmethod
+    def _require_space(spec: ImageSpec, needed: int) -> None:
+        have = free_bytes(os.path.dirname(spec.path))
+        if needed + SPACE_RESERVE > have:
+            raise _no_space(spec, needed, have)
+
+    def _convert(
+        self,
+        spec: ImageSpec,
+        action: t.Union[ImportImage, RewriteImage],
+        node: t.Mapping[str, t.Any],
+        path: str,
+        options: Pairs,
+    ) -> None:
+        compressed = action.compressed
+        if compressed and action.format == "qcow2" and not _says_compression(options):
+            options = (*options, ("compression_type", "zstd"))
+        self._qemu_img.convert(
+            node,
+            path,
+            action.format,
+            options=create_arguments(spec, action.format, options),
+            compressed=compressed or dict(options).get("subformat") == "streamOptimized",
+            parallel=compressed,
+            direct=direct_io_works(os.path.dirname(path)),
+            backing=(action.backing.path, str(action.backing.format)) if action.backing else None,
+            secrets=spec.secrets,
+        )
+        open_with_qemu(self._qemu_img, spec, action.format, path)
+
+    def _grow(self, spec: ImageSpec, action: ImportImage, path: str) -> None:
+        header = look_at(path, action.format).header
+        if action.virtual_size is None or header is None or header.virtual_size >= action.virtual_size:
+            return
+        node = image_node(action.format, {"driver": "file", "filename": path}, "sec0" if spec.encryption else None)
+        self._qemu_img.resize(node, action.virtual_size)
+
+    # --- rewriting
+
+    def rewrite(
+        self, spec: ImageSpec, action: RewriteImage, reading: ImageReading, old_size: int
+    ) -> t.Dict[str, t.Any]:
+        """Carry out C(action): the new file shows the guest the same, which is compared before it takes the name."""
+        old = file_node(spec, action.old_format, spec.path)
+        self._require_space(spec, self._space_needed(spec, old, action.format))
+        with image_lock(spec.path), BuildDirectory(spec.path, another_name=bool(reading.members)) as build:
+            node = self._resized_view(action.virtual_size, old, old_size, build) or old
+            options = action.options + kept_options(action.options, action.format, reading)
+            self._convert(spec, action, node, build.path, tuple(sorted(options)))
+            self._prove_equal(spec, action, node, build.path)
+            self._name_backing(spec, action, build.path)
+            note_old_members(build.directory, reading.members)
+            notes = self._publisher.publish(spec, action, build, reading, dict(reading.record))
+            forget_old_members(spec.path, spec.format, build.directory)
+        return notes
+
+    def _resized_view(
+        self, size: t.Optional[int], old: t.Mapping[str, t.Any], old_size: int, build: BuildDirectory
+    ) -> t.Optional[t.Dict[str, t.Any]]:
+        """Formats that cannot be resized are read through an empty overlay of the new size."""
+        if size is None or size == old_size:
+            return None
+        overlay = build.spare("view.qcow2")
+        self._qemu_img.create(overlay, "qcow2", size)
+        return dict(image_node("qcow2", {"driver": "file", "filename": overlay}), backing=dict(old))
+
+    def _prove_equal(self, spec: ImageSpec, action: RewriteImage, node: t.Mapping[str, t.Any], path: str) -> None:
+        if not self._qemu_img.compare(node, file_node(spec, action.format, path), secrets=spec.secrets):
+            raise FailedError(
+                "failed: the rewritten copy of %s is not equal to it. The image is unchanged." % spec.path
+            )
+
+    def _name_backing(self, spec: ImageSpec, action: RewriteImage, path: str) -> None:
+        """Only now: a relative name leads nowhere from the build directory."""
+        if action.backing and action.backing.name != action.backing.path:
+            node = file_node(spec, action.format, path)
+            self._qemu_img.unsafe_rebase(node, action.backing.name, str(action.backing.format))
+
+
+def _no_space(spec: ImageSpec, needed: int, have: int) -> RefusedError:
+    return RefusedError(
+        "a new image",
+        spec.path,
+        "it may need %s, and there are %s" % (human(needed), human(have)),
+        reason="would_exceed_space",
+        way_out="Make room, or put the image elsewhere.",
+        evidence={"needed_bytes": needed, "free_bytes": have},
+    )
+
+
+def _says_compression(options: Pairs) -> bool:
+    asked = dict(options)
+    return "compression_type" in asked or asked.get("compat") == "0.10"

@@ -1,0 +1,178 @@
+"""Many images in one task: order, shared options, one refusal, results of each."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ansible_collections.platter.qemu.tests.lab.beats import four_beats, refused, settled, snapshot
+from ansible_collections.platter.qemu.tests.lab.guest import MIB, facts, scribble, shows
+from ansible_collections.platter.qemu.tests.lab.modules import call
+from ansible_collections.platter.qemu.tests.lab.oracle import create
+
+
+def names(directory: Path) -> list[str]:
+    return sorted(entry.name for entry in directory.iterdir())
+
+
+def chain(directory: Path, order: str) -> list[dict[str, Any]]:
+    """Images a, b over a, c over b, d over c, listed in that order."""
+    entries: dict[str, dict[str, Any]] = {"a": {"path": str(directory / "a"), "size": "4M"}}
+    for below, name in zip("abc", "bcd"):
+        entries[name] = {"path": str(directory / name), "backing": {"path": str(directory / below), "format": "qcow2"}}
+    return [entries[name] for name in order]
+
+
+@pytest.mark.parametrize("order", ["abcd", "dcba", "cadb", "bdac"])
+@pytest.mark.parametrize("workers", [0, 1, 3])
+def test_bases_come_before_their_overlays_whatever_the_order(tmp_path: Path, order: str, workers: int) -> None:
+    result = four_beats(format="qcow2", workers=workers, images=chain(tmp_path, order))
+    assert [os.path.basename(entry["image"]["path"]) for entry in result["images"]] == list(order)
+    assert all(entry["changed"] and entry["image"]["virtual_size"] == 4 * MIB for entry in result["images"])
+    told = facts(tmp_path / "d", "qcow2")
+    assert told["backing-filename"] == str(tmp_path / "c")
+
+
+def test_an_image_is_made_from_one_that_the_same_task_imports(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    source = create(tmp_path / "in" / "vendor.vmdk", "vmdk", "4M")
+    scribble(source, "vmdk")
+    golden, copy, vm = (str(tmp_path / name) for name in ("golden.qcow2", "copy.vhdx", "vm.qcow2"))
+    images = [
+        {"path": vm, "format": "qcow2", "size": "9M", "backing": {"path": golden, "format": "qcow2"}},
+        {"path": copy, "format": "vhdx", "source": {"path": golden, "format": "qcow2"}},
+        {"path": golden, "format": "qcow2", "source": {"path": str(source), "format": "vmdk"}},
+    ]
+    four_beats(images=images)
+    shows(vm, "qcow2")
+    shows(copy, "vhdx")
+
+
+@pytest.mark.parametrize("order", ["abcd", "dcba", "bdac"])
+def test_a_whole_chain_is_removed(tmp_path: Path, order: str) -> None:
+    call("disk_image", format="qcow2", images=chain(tmp_path, "abcd"))
+    result = four_beats(state="absent", images=[{"path": str(tmp_path / name)} for name in order])
+    assert len(result["actions"]) == 4
+    assert names(tmp_path) == []
+
+
+def test_a_base_goes_when_its_overlay_is_flattened_in_the_same_task(tmp_path: Path) -> None:
+    call("disk_image", format="qcow2", images=chain(tmp_path, "ab"))
+    images = [
+        {"path": str(tmp_path / "a"), "state": "absent"},
+        {"path": str(tmp_path / "b"), "format": "qcow2", "flatten": True},
+    ]
+    four_beats(images=images)
+    assert names(tmp_path) == ["b"]
+    assert "backing-filename" not in facts(tmp_path / "b", "qcow2")
+
+
+def test_what_an_entry_leaves_out_is_taken_from_the_task(tmp_path: Path) -> None:
+    images: list[dict[str, Any]] = [
+        {"path": str(tmp_path / "a")},
+        {"path": str(tmp_path / "b"), "size": "8M", "mode": "0644"},
+        {"path": str(tmp_path / "c"), "format": "raw", "options": {}},
+    ]
+    four_beats(format="qcow2", size="4M", mode="0640", images=images)
+    assert [facts(tmp_path / n, f)["virtual-size"] for n, f in (("a", "qcow2"), ("b", "qcow2"), ("c", "raw"))] == [
+        4 * MIB,
+        8 * MIB,
+        4 * MIB,
+    ]
+    assert [(tmp_path / name).stat().st_mode & 0o777 for name in "abc"] == [0o640, 0o644, 0o640]
+
+
+def test_an_entry_says_no_to_what_the_task_says(tmp_path: Path) -> None:
+    for name in "ab":
+        create(tmp_path / name, "qcow2", "8M")
+    images: list[dict[str, Any]] = [{"path": str(tmp_path / "a")}, {"path": str(tmp_path / "b"), "allow_shrink": False}]
+    refused("shrink_refused", format="qcow2", size="4M", allow_shrink=True, images=images)
+
+
+def test_one_refusal_stops_all(tmp_path: Path) -> None:
+    create(tmp_path / "there", "qcow2", "8M")
+    images = [{"path": str(tmp_path / name)} for name in ("new", "there", "other")]
+    result = refused("shrink_refused", format="qcow2", size="4M", images=images)
+    assert result["path"] == str(tmp_path / "there")
+    assert [entry["changed"] for entry in result["images"]] == [False] * 3
+    assert [entry.get("reason") for entry in result["images"]] == [None, "shrink_refused", None]
+    assert result["actions"] == []
+
+
+def test_several_refusals_are_counted(tmp_path: Path) -> None:
+    images = [{"path": str(tmp_path / name)} for name in "abc"]
+    result = refused("size_missing", format="qcow2", images=images)
+    assert result["msg"].endswith("(and 2 more of 3 images)")
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_the_others_are_done_when_the_task_says_so(tmp_path: Path, check: bool) -> None:
+    create(tmp_path / "there", "qcow2", "8M")
+    images = [{"path": str(tmp_path / name)} for name in ("new", "there", "other")]
+    before = snapshot([str(tmp_path)])
+    result = call("disk_image", check=check, format="qcow2", size="4M", fail_fast=False, images=images)
+    assert (result["failed"], result["changed"], result["reason"]) == (True, True, "shrink_refused")
+    assert [entry["changed"] for entry in result["images"]] == [True, False, True]
+    assert len(result["actions"]) == 2
+    if check:
+        assert snapshot([str(tmp_path)]) == before
+    else:
+        assert names(tmp_path) == ["new", "other", "there"]
+        assert facts(tmp_path / "there", "qcow2")["virtual-size"] == 8 * MIB
+
+
+def test_what_needs_a_refused_image_is_refused_too(tmp_path: Path) -> None:
+    images = chain(tmp_path, "cba")
+    del images[2]["size"]
+    result = call("disk_image", format="qcow2", fail_fast=False, images=images)
+    assert [entry["reason"] for entry in result["images"]] == ["needs_refused", "needs_refused", "size_missing"]
+    assert (result["failed"], result["changed"]) == (True, False)
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("other", ["{0}/a", "{0}//a", "{0}/./a", "{0}/link"])
+def test_an_image_that_is_listed_twice_is_refused(tmp_path: Path, other: str) -> None:
+    create(tmp_path / "a", "qcow2", "4M")
+    (tmp_path / "link").symlink_to(tmp_path / "a")
+    images = [{"path": str(tmp_path / "a")}, {"path": other.format(tmp_path)}]
+    refused("duplicate_item", format="qcow2", size="4M", images=images)
+
+
+def test_images_that_need_each_other_are_refused(tmp_path: Path) -> None:
+    images = [
+        {"path": str(tmp_path / mine), "backing": {"path": str(tmp_path / other), "format": "qcow2"}}
+        for mine, other in ("ab", "ba")
+    ]
+    refused("backing_loop", format="qcow2", size="4M", images=images)
+
+
+def test_a_base_shared_by_many_is_made_once(tmp_path: Path) -> None:
+    base = {"path": str(tmp_path / "base"), "size": "4M"}
+    overlays = [{"path": str(tmp_path / f"vm{n}"), "backing": {"path": base["path"], "format": "qcow2"}} for n in range(30)]
+    result = four_beats(format="qcow2", images=[*overlays, base])
+    assert len(result["actions"]) == 31
+    assert all(facts(overlay["path"], "qcow2")["backing-filename"] == base["path"] for overlay in overlays)
+
+
+def test_an_empty_list_changes_nothing() -> None:
+    result = call("disk_image", format="qcow2", images=[])
+    assert not result.get("changed")
+
+
+def test_path_and_images_exclude_each_other(tmp_path: Path) -> None:
+    both = {"path": str(tmp_path / "a"), "images": [{"path": str(tmp_path / "b")}]}
+    assert call("disk_image", format="qcow2", size="4M", **both)["failed"]
+    assert call("disk_image", format="qcow2", size="4M")["failed"]
+    assert names(tmp_path) == []
+
+
+def test_only_what_differs_is_changed(tmp_path: Path) -> None:
+    images = [{"path": str(tmp_path / name)} for name in "abc"]
+    call("disk_image", format="qcow2", size="4M", images=images)
+    (tmp_path / "b").unlink()
+    result = four_beats(format="qcow2", size="4M", images=images)
+    assert [entry["changed"] for entry in result["images"]] == [False, True, False]
+    settled(format="qcow2", size="4M", images=list(reversed(images)))

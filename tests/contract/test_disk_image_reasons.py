@@ -1,0 +1,149 @@
+"""Every reason code has a test; here are those that belong to no other topic."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+from pathlib import Path
+from typing import Any, Iterator
+
+import pytest
+
+from ansible_collections.platter.qemu.plugins.module_utils._core.errors import RefusedError
+from ansible_collections.platter.qemu.plugins.module_utils._tools.image_lock import hold_image_lock
+from ansible_collections.platter.qemu.tests.lab.beats import refused
+from ansible_collections.platter.qemu.tests.lab.guest import scribble
+from ansible_collections.platter.qemu.tests.lab.http_server import Resource, Site, certificate, serving
+from ansible_collections.platter.qemu.tests.lab.modules import call
+from ansible_collections.platter.qemu.tests.lab.oracle import create, qemu_img
+
+ROOT = Path(__file__).resolve().parents[2]
+CODE = re.compile(r"[a-z]+(_[a-z]+)+|hardlinked")
+#: helpers whose arguments are names of other things as well
+RAISING = re.compile(r"refuse|ChainProblem|^_end$|_bad_key|RefusedError|SpecError")
+
+
+def codes() -> Iterator[str]:
+    """The literal reason codes of the plugins: the keyword C(reason), and arguments of what makes refusals."""
+    for file in (ROOT / "plugins").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.keyword) and node.arg == "reason" and isinstance(node.value, ast.Constant):
+                yield str(node.value.value)
+            if isinstance(node, ast.Call) and RAISING.search(_name(node.func)):
+                literals = [a.value for a in node.args if isinstance(a, ast.Constant) and isinstance(a.value, str)]
+                yield from (value for value in literals if CODE.fullmatch(value))
+
+
+def _name(function: ast.expr) -> str:
+    return getattr(function, "id", getattr(function, "attr", ""))
+
+
+def test_every_reason_code_has_a_test() -> None:
+    written = "".join(file.read_text() for file in (ROOT / "tests").rglob("test_*.py"))
+    found = set(codes())
+    assert len(found) > 40
+    assert sorted(code for code in found if f'"{code}"' not in written) == []
+
+
+def test_every_reason_code_is_documented() -> None:
+    documented = "".join(file.read_text() for file in (ROOT / "docs").rglob("*.*") if file.suffix in (".md", ".rst"))
+    assert sorted(code for code in set(codes()) if code not in documented) == []
+
+
+# --- rewriting what a rewrite would lose
+
+
+@pytest.mark.parametrize("kind", ["snapshot", "bitmap"])
+def test_snapshots_and_bitmaps_are_not_lost(tmp_path: Path, kind: str) -> None:
+    path = create(tmp_path / "image", "qcow2", "4M")
+    qemu_img(*(["snapshot", "-c", "one", path] if kind == "snapshot" else ["bitmap", "--add", path, "one"]))
+    options = {"cluster_size": "32K"}
+    result = refused("would_lose_snapshots", path=str(path), format="qcow2", options=options, allow_rewrite=True)
+    assert result["evidence"] == {"snapshots_and_bitmaps": ["one"]}
+
+
+def test_a_base_whose_header_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    base = create(tmp_path / "base", "qcow2", "4M")
+    middle = create(tmp_path / "middle", "qcow2", "", "", "-b", base, "-F", "qcow2")
+    base.write_bytes(b"QFI\xfb\0\0\0\3" + b"\xff" * 200)
+    backing = {"path": str(middle), "format": "qcow2"}
+    refused("header_unreadable", path=str(tmp_path / "top"), format="qcow2", backing=backing)
+
+
+def test_a_file_without_locks_is_not_trusted(tmp_path: Path) -> None:
+    """As on a network file system without a lock daemon: here the kernel refuses a lock on a mere path."""
+    path = create(tmp_path / "image", "raw", "4M")
+    descriptor = os.open(path, os.O_PATH)
+    with pytest.raises(RefusedError) as caught:
+        hold_image_lock(descriptor, str(path))
+    os.close(descriptor)
+    assert caught.value.reason == "lock_untrusted"
+
+
+# --- downloads
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    with serving() as site:
+        (tmp_path / "away").mkdir()
+        disk = create(tmp_path / "away" / "disk", "qcow2", "4M")
+        scribble(disk, "qcow2")
+        site.resources["/disk"] = Resource(disk.read_bytes())
+        yield site
+
+
+def imported(tmp_path: Path, url: str, **more: Any) -> dict[str, Any]:
+    """The result of an import that must leave nothing."""
+    source = {"url": url, "format": "qcow2", **more}
+    result = call("disk_image", path=str(tmp_path / "image"), format="qcow2", source=source)
+    assert (result["failed"], result["changed"]) == (True, False)
+    assert result["msg"].startswith("refused: ")
+    assert not (tmp_path / "image").exists()
+    return result
+
+
+@pytest.mark.parametrize("url", ["ftp://127.0.0.1/x", "file:///etc/passwd", "/etc/passwd", "http://"])
+def test_other_urls_are_not_fetched(tmp_path: Path, url: str) -> None:
+    assert imported(tmp_path, url)["reason"] == "url_refused"
+
+
+def test_a_header_with_a_line_break_is_not_sent(tmp_path: Path, site: Site) -> None:
+    assert imported(tmp_path, site.url("/disk"), headers={"X": "a\r\nEvil: 1"})["reason"] == "header_refused"
+
+
+def test_a_redirect_to_a_file_is_refused(tmp_path: Path, site: Site) -> None:
+    site.resources["/disk"] = Resource(location="file:///etc/passwd")
+    assert imported(tmp_path, site.url("/disk"))["reason"] == "redirect_refused"
+
+
+def test_redirects_have_an_end(tmp_path: Path, site: Site) -> None:
+    site.resources["/disk"] = Resource(location=site.url("/disk"))
+    assert imported(tmp_path, site.url("/disk"))["reason"] == "too_many_redirects"
+
+
+def test_a_redirect_does_not_leave_tls(tmp_path: Path, site: Site) -> None:
+    context, authority = certificate(tmp_path / "away")
+    with serving(context) as safe:
+        safe.resources["/disk"] = Resource(location=site.url("/disk"))
+        assert imported(tmp_path, safe.url("/disk"), ca_path=authority)["reason"] == "redirect_downgrade"
+
+
+def test_a_checksum_file_must_name_the_file(tmp_path: Path, site: Site) -> None:
+    site.resources["/SUMS"] = Resource(f"{'0' * 64}  other\n".encode())
+    checksum = "sha256:" + site.url("/SUMS")
+    assert imported(tmp_path, site.url("/disk"), checksum=checksum)["reason"] == "checksum_not_found"
+
+
+def test_a_checksum_must_be_one(tmp_path: Path, site: Site) -> None:
+    assert imported(tmp_path, site.url("/disk"), checksum="crc32:0")["reason"] == "bad_checksum"
+
+
+def test_a_damaged_archive_is_refused(tmp_path: Path, site: Site) -> None:
+    site.resources["/disk.xz"] = Resource(b"\xfd7zXZ\0" + b"nothing of the kind")
+    assert imported(tmp_path, site.url("/disk.xz"))["reason"] == "decompression_failed"
+
+
+def test_what_is_not_packed_is_not_unpacked(tmp_path: Path, site: Site) -> None:
+    assert imported(tmp_path, site.url("/disk"), compression="xz")["reason"] in ("not_compressed", "decompression_failed")
