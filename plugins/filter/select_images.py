@@ -20,6 +20,10 @@ def select_images(data: t.Any, expression: str) -> t.Any:
             "The filter platter.qemu.select_images needs the Python package jmespath on the controller. "
             "Install it with: pip install jmespath"
         ) from exc
+    if not isinstance(expression, str):
+        raise AnsibleFilterError(
+            f"platter.qemu.select_images: the expression must be text, not {_described(expression)}"
+        )
     images = _plain(_images(data))
     try:
         return jmespath.search(_plain(expression), images)
@@ -42,8 +46,9 @@ def _images(data: t.Any) -> t.List[t.Any]:
 
 
 def _described(data: t.Any) -> str:
-    keys = f" with the keys {', '.join(sorted(map(str, data)))}" if isinstance(data, t.Mapping) else ""
-    return f"a value of type {type(data).__name__}{keys}"
+    if isinstance(data, t.Mapping):
+        return f"a dictionary with the keys {', '.join(sorted(map(str, data)))}"
+    return f"a value of type {type(data).__name__}"
 
 
 def _plain(value: t.Any) -> t.Any:

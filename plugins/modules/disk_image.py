@@ -475,8 +475,8 @@ options:
       allow_rewrite: &allow_rewrite
         description:
           - Agree to copying the image into a new file where it differs in what cannot be changed in place (another
-            format, another cluster size). The copy is compared with the image before it takes its name. Internal
-            snapshots and bitmaps are lost.
+            format, another cluster size). The copy is compared with the image before it takes its name.
+          - An image with internal snapshots or bitmaps is refused, as a copy would not have them.
         type: bool
       allow_nested_header: &allow_nested_header
         description:

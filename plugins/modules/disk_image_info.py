@@ -267,9 +267,9 @@ images:
         id: {description: Its id., type: str, returned: always}
         name: {description: Its name., type: str, returned: always}
         vm_state_size: {description: Bytes of saved VM state., type: int, returned: always}
-        date_sec: {description: When it was made, in seconds since 1970., type: int, returned: always}
+        date_sec: {description: When it was made in seconds since 1970., type: int, returned: always}
         date_nsec: {description: The nanoseconds of that time., type: int, returned: always}
-        vm_clock_nsec: {description: How long the guest had run, in nanoseconds., type: int, returned: always}
+        vm_clock_nsec: {description: How long the guest had run in nanoseconds., type: int, returned: always}
         icount: {description: The guest's instruction count., type: int, returned: always}
         virtual_size: {description: Bytes that the guest saw then., type: int, returned: always}
     bitmaps:

@@ -51,6 +51,13 @@ def test_every_reason_code_is_documented() -> None:
     assert sorted(code for code in set(codes()) if code not in documented) == []
 
 
+@pytest.mark.parametrize("wrong", [{"size": "banana"}, {"size": "0"}, {"format": "qed", "options": {"compat": "1.1"}}])
+def test_every_result_has_the_same_keys(tmp_path: Path, wrong: dict[str, Any]) -> None:
+    result = call("disk_image", **{"path": str(tmp_path / "image"), "format": "raw", **wrong})
+    assert (result["changed"], result["actions"], result["commands"]) == (False, [], [])
+    assert "diff" in result
+
+
 # --- rewriting what a rewrite would lose
 
 

@@ -1,4 +1,4 @@
-"""No space, no quota, a failing disk: the task fails, says what is so now, and leaves the old image and nothing else."""
+"""No space, no quota, a failing disk: the task fails, says what is so now, leaves the old image and nothing else."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ def md_1(length: int, minor: int, array: uuid.UUID, name: str) -> tuple[int, byt
     return at * SECTOR, bytes(block)
 
 
-def _md_1_checksum(block: bytes) -> int:
+def _md_1_checksum(block: bytearray) -> int:
     return _folded(sum(struct.unpack(f"<{len(block) // 4}I", block)))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 import typing as t
 from pathlib import Path
@@ -34,7 +35,7 @@ class Trials:
         self.formats = self._formats()
         self.old_files, self.old = files_of(self.world), self.look()
         self.calls, self.seconds = self._undisturbed()
-        self.new_names, self.new = set(files_of(self.world)), self.look()
+        self.new_names, self.new = self.names(), self.look()
         assert self.old != self.new
 
     def _formats(self) -> list[str]:
@@ -84,6 +85,11 @@ class Trials:
         """The image by QEMU's eyes."""
         return view(self.image, self.formats, self.directory)
 
+    def names(self) -> set[str]:
+        """What lies in the world, and, of members with a number by chance, how many."""
+        names = sorted(_plain(name) for name in files_of(self.world))
+        return {f"{name} {names[:at].count(name)}".removesuffix(" 0") for at, name in enumerate(names)}
+
     # --- what must be so
 
     def judge(self) -> str:
@@ -127,7 +133,7 @@ class Trials:
         assert message.startswith(("failed", "refused")), message
         assert "State now" in message or (state == "old" and "Nothing was changed" in message), message
         assert not result["changed"] or state != "old", f"claims a change that is not there: {message}"
-        left = [name for name in files_of(self.world) if name not in self.old_files and name not in self.new_names]
+        left = self.names() - self.new_names - {_plain(name) for name in self.old_files}
         assert not tidy or not left, f"left over after a failure: {left}"
         if state == "old" and tidy:
             assert set(files_of(self.world)) == set(self.old_files), f"stray files: {files_of(self.world)}"
@@ -137,7 +143,7 @@ class Trials:
         again = self.run()
         assert not again.get("failed"), again.get("msg")
         assert self.look() == self.new
-        names = set(files_of(self.world))
+        names = self.names()
         assert names == self.new_names, f"left over: {names - self.new_names}, missing: {self.new_names - names}"
         once_more = self.run()
         assert not once_more.get("failed") and once_more["changed"] is False, json.dumps(once_more, indent=1)
@@ -148,6 +154,11 @@ class Trials:
         while _users(str(self.world)):
             assert time.monotonic() < end, "a program outlived its module"
             time.sleep(0.005)
+
+
+def _plain(name: str) -> str:
+    """Members of a split image that replaces another have a number by chance in their names."""
+    return re.sub(r"-[0-9a-f]{8}(?=-[sf]\d{3}\.)", "", name)
 
 
 def _users(directory: str) -> list[str]:

@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import time
+import traceback
 import typing as t
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,12 +121,14 @@ def _fork(request: dict[str, t.Any]) -> int:
     pid = os.fork()
     if pid:
         return pid
-    status = 70
+    status = 1
     try:
         status = _be_module(request)
-    finally:
+    finally:  # whatever it was: this process must not go on as a second parent
+        if sys.exc_info()[1]:
+            traceback.print_exc()
+            sys.stderr.flush()
         os._exit(status)
-    return 0
 
 
 def _be_module(request: dict[str, t.Any]) -> int:
@@ -149,9 +152,6 @@ def _call(request: dict[str, t.Any]) -> int:
             importlib.import_module(MODULES + request["module"]).main()
     except SystemExit as exc:
         return int(exc.code or 0)
-    except BaseException:
-        sys.excepthook(*sys.exc_info())
-        return 1
     finally:
         atexit._run_exitfuncs()
         sys.stdout.flush()

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import typing as t
+from dataclasses import replace
 
 from ansible_collections.platter.qemu.plugins.module_utils._core.errors import (
     FailedError,
@@ -22,6 +23,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._image.actions import
 from ansible_collections.platter.qemu.plugins.module_utils._image.publish import Publisher
 from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec
 from ansible_collections.platter.qemu.plugins.module_utils._image.state import ImageReading, Pairs
+from ansible_collections.platter.qemu.plugins.module_utils._inspect.image import look_at
 from ansible_collections.platter.qemu.plugins.module_utils._inspect.members import is_split
 from ansible_collections.platter.qemu.plugins.module_utils._tools.files import (
     BuildDirectory,
@@ -51,6 +53,7 @@ class Builder:
 
     def create(self, spec: ImageSpec, action: CreateImage, reading: ImageReading) -> t.Dict[str, t.Any]:
         """Carry out C(action); returns notes for the result."""
+        action = _with_size(action)
         if reading.kind == "block":
             return self._create_on_device(spec, action)
         with BuildDirectory(spec.path) as build:
@@ -111,6 +114,14 @@ class Builder:
         self._qemu_create(spec, action, spec.path)
         fsync_path(spec.path)
         return {}
+
+
+def _with_size(action: CreateImage) -> CreateImage:
+    """The size of a base that this task has fetched only now."""
+    if action.virtual_size is not None or action.backing is None:
+        return action
+    header = look_at(action.backing.path, action.backing.format).header
+    return replace(action, virtual_size=header.virtual_size if header else None)
 
 
 def create_arguments(spec: ImageSpec, format_name: str, options: Pairs) -> t.List[str]:

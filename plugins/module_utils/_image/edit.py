@@ -21,13 +21,18 @@ from ansible_collections.platter.qemu.plugins.module_utils._image.actions import
     ResizeImage,
     SetAttributes,
 )
-from ansible_collections.platter.qemu.plugins.module_utils._image.publish import keep_backup
+from ansible_collections.platter.qemu.plugins.module_utils._image.publish import keep_backup, taken
 from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec, Keyslot
 from ansible_collections.platter.qemu.plugins.module_utils._image.state import ImageReading
 from ansible_collections.platter.qemu.plugins.module_utils._inspect.image import fingerprint, look_at
 from ansible_collections.platter.qemu.plugins.module_utils._inspect.members import member_paths
 from ansible_collections.platter.qemu.plugins.module_utils._tools.copy import copy_file
-from ansible_collections.platter.qemu.plugins.module_utils._tools.files import BuildDirectory, file_facts, fsync_path
+from ansible_collections.platter.qemu.plugins.module_utils._tools.files import (
+    BuildDirectory,
+    file_facts,
+    fsync_path,
+    publish_over,
+)
 from ansible_collections.platter.qemu.plugins.module_utils._tools.image_lock import image_lock
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qemu_img import QemuImg, image_node
 from ansible_collections.platter.qemu.plugins.module_utils._tools.records import (
@@ -118,7 +123,8 @@ class Editor:
             write_record(build.path, dict(reading.record), spec.path)
             fsync_path(build.path)
             backup = keep_backup(spec)
-            os.rename(build.path, spec.path)
+            if not publish_over(build.path, spec.path, reading.identity):
+                raise taken(spec)
         return dict(self._durable(spec), backup_file=backup)
 
     def change_keyslots(self, spec: ImageSpec, action: ChangeKeyslots, reading: ImageReading) -> Notes:
@@ -147,6 +153,8 @@ class Editor:
         backup = keep_backup(spec) if spec.backup else None
         header = look_at(spec.path, spec.format).header
         with image_lock(spec.path, readers=False):
+            if file_facts(spec.path, follow=False).identity != reading.identity:
+                raise taken(spec)
             for member in reversed(member_paths(spec.path, header)):
                 if os.path.lexists(member):
                     os.unlink(member)

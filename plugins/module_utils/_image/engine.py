@@ -13,6 +13,7 @@ import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core.errors import (
     EngineError,
+    RefusedError,
     SpecError,
 )
 from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item, in_order
@@ -110,6 +111,8 @@ class ImageEngine:
             item.before, item.reading = self._observer.observe(spec)
         except EngineError as exc:
             item.refusal = exc
+            if not isinstance(exc, RefusedError):
+                exc.message = "failed: %s. Nothing was changed." % exc.message.rstrip(".")
         item.after = item.before
         return item
 

@@ -102,6 +102,21 @@ def refuse_unsafe_directory(spec: ImageSpec) -> None:
 _WITHOUT_BACKING_FORMAT = ("qcow", "qed", "vmdk")
 
 
+def _refuse_foreign_owner(spec: ImageSpec, seen: Seen) -> None:
+    """Where anyone can make files, their owner can put another in the place of one that was looked at."""
+    if seen.facts.kind == "absent" or not os.stat(os.path.dirname(spec.path)).st_mode & 0o002:
+        return
+    if seen.facts.owner not in (0, os.geteuid()):
+        raise RefusedError(
+            "this task",
+            spec.path,
+            "it belongs to user %d, who can replace it at any time in this directory" % seen.facts.owner,
+            reason="unsafe_directory",
+            way_out="Keep images in a directory of their own.",
+            evidence={"owner": seen.facts.owner},
+        )
+
+
 class Observer:
     """Observes one image after another. C(attributes) answers for owner, mode and the like; C(coming): paths of images
     that this task makes, so that they may be missing yet.
@@ -123,7 +138,8 @@ class Observer:
 
     def observe(self, spec: ImageSpec) -> t.Tuple[ImageState, ImageReading]:
         """The state and the reading of C(spec)'s image. Raises RefusedError where nothing sound can be said."""
-        seen = look_at(spec.path, spec.format)
+        seen = look_at(spec.path, spec.format, follow=False)
+        _refuse_foreign_owner(spec, seen)
         reading = self._reading(spec, seen, self._signature(spec, seen))
         return self._state(spec, seen, reading), reading
 
@@ -147,6 +163,7 @@ class Observer:
             kind=seen.facts.kind,
             length=seen.facts.length,
             nlink=seen.facts.nlink,
+            identity=seen.facts.identity,
             header=seen.header,
             detected=seen.detected,
             problem=seen.problem,

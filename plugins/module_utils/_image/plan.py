@@ -107,9 +107,10 @@ def _create(spec: ImageSpec, reading: ImageReading) -> CreateImage:
         size = reading.base.virtual_size
     if size is None and reading.kind == "block" and spec.format == "raw":
         size = reading.length
-    if size is None:
+    if size is None and not reading.base:
         raise refused(spec, "size_missing", "it does not exist and no size is given", "Set size, backing or source.")
-    refuse_too_large(spec, size)
+    if size is not None:
+        refuse_too_large(spec, size)
     return CreateImage(
         path=spec.path,
         format=t.cast(str, spec.format),

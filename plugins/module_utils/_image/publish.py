@@ -110,15 +110,14 @@ class Publisher:
         return target
 
     def _give_name(self, spec: ImageSpec, built: str, reading: ImageReading) -> t.Dict[str, t.Any]:
-        old = file_facts(spec.path)
         if reading.kind == "absent":
             if not publish_new(built, spec.path):
-                raise _taken(spec)
+                raise taken(spec)
             return {}
         with image_lock(spec.path, readers=False):
             backup = keep_backup(spec) if spec.backup else None
-            if not publish_over(built, spec.path, old.identity):
-                raise _taken(spec)
+            if not publish_over(built, spec.path, reading.identity):
+                raise taken(spec)
         return {"backup_file": backup} if backup else {}
 
 
@@ -134,7 +133,8 @@ def keep_backup(spec: ImageSpec) -> str:
     return name
 
 
-def _taken(spec: ImageSpec) -> RefusedError:
+def taken(spec: ImageSpec) -> RefusedError:
+    """Somebody else has changed the image's place since it was looked at."""
     return RefusedError(
         "a new image",
         spec.path,

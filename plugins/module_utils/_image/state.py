@@ -101,6 +101,7 @@ class ImageReading:
     kind: str = "absent"  # absent, file, block
     length: int = 0
     nlink: int = 1
+    identity: t.Tuple[int, int] = (0, 0)
     header: t.Optional[Header] = None
     detected: t.Tuple[str, ...] = ()
     problem: str = ""

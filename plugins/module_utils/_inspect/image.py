@@ -10,7 +10,7 @@ from __future__ import annotations
 import typing as t
 from dataclasses import dataclass
 
-from ansible_collections.platter.qemu.plugins.module_utils._core.errors import HeaderError
+from ansible_collections.platter.qemu.plugins.module_utils._core.errors import EngineError, HeaderError
 from ansible_collections.platter.qemu.plugins.module_utils._core.header import Header
 from ansible_collections.platter.qemu.plugins.module_utils._formats.registry import detect, read_header
 from ansible_collections.platter.qemu.plugins.module_utils._tools.files import FileFacts, FileReader, file_facts
@@ -33,17 +33,19 @@ class Seen:
     reason: str = ""
 
 
-def look_at(path: str, declared: t.Optional[str] = None) -> Seen:
+def look_at(path: str, declared: t.Optional[str] = None, *, follow: bool = True) -> Seen:
     """Read what is at C(path), opened read-only, shared, and only if it is a regular file or block device.
 
     The format is what our record says, else C(declared) where the bytes agree, else what the bytes say; raw is never
-    concluded from bytes, only declared or remembered.
+    concluded from bytes, only declared or remembered. Without C(follow) a symbolic link is not followed.
     """
-    facts = file_facts(path)
+    facts = file_facts(path, follow=follow)
     if facts.kind not in ("file", "block"):
         return Seen(facts, (), {}, None)
     record = read_record(path) if facts.kind == "file" else {}
-    with FileReader(path) as reader:
+    with FileReader(path, follow=follow) as reader:
+        if reader.identity != facts.identity:
+            raise EngineError("%s was replaced while it was looked at" % path, path=path)
         first = reader.read(0, min(_EDGE, reader.length))
         detected = detect(first, reader.read(max(0, reader.length - _EDGE), _EDGE))
         format_name = _choose(declared, record.get("format"), detected)

@@ -23,7 +23,10 @@ class Engine(t.Protocol):
 
     noun: str
     nouns: str
-    commands: t.List[t.List[str]]
+
+    @property
+    def commands(self) -> t.List[t.List[str]]:
+        """Every command that was run."""
 
     def hold(self) -> t.ContextManager[t.Any]:
         """Locks everything that may change."""
@@ -44,7 +47,8 @@ def run_module(module: AnsibleModule, make_engine: t.Callable[[AnsibleModule], E
         engine = make_engine(module)
         result = _converge(engine, module.check_mode, module.params)
     except EngineError as exc:
-        module.fail_json(**in_utf8(dict(exc.facts, msg=exc.message, changed=False)))
+        nothing: t.Dict[str, t.Any] = {"changed": False, "actions": [], "diff": [], "commands": []}
+        module.fail_json(**in_utf8(dict(nothing, **exc.facts, msg=exc.message)))
         return
     result = in_utf8(result)
     for warning in result.pop("warnings"):

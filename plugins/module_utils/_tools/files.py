@@ -39,6 +39,7 @@ class FileFacts:
     mtime_ns: int = 0
     nlink: int = 1
     mode: int = 0
+    owner: int = 0
 
     @property
     def identity(self) -> t.Tuple[int, int]:
@@ -46,13 +47,19 @@ class FileFacts:
         return (self.dev, self.ino)
 
 
-_KINDS = ((stat.S_ISREG, "file"), (stat.S_ISBLK, "block"), (stat.S_ISDIR, "directory"), (stat.S_ISFIFO, "FIFO"))
+_KINDS = (
+    (stat.S_ISREG, "file"),
+    (stat.S_ISBLK, "block"),
+    (stat.S_ISDIR, "directory"),
+    (stat.S_ISFIFO, "FIFO"),
+    (stat.S_ISLNK, "symbolic link"),
+)
 
 
-def file_facts(path: str) -> FileFacts:
-    """Facts of what C(path) leads to, through symbolic links. Absence is a fact, not an error."""
+def file_facts(path: str, *, follow: bool = True) -> FileFacts:
+    """Facts of what C(path) leads to, through symbolic links if C(follow). Absence is a fact, not an error."""
     try:
-        seen = os.stat(path)
+        seen = os.stat(path, follow_symlinks=follow)
     except FileNotFoundError:
         return FileFacts(path, "absent")
     except OSError as exc:
@@ -69,6 +76,7 @@ def file_facts(path: str) -> FileFacts:
         seen.st_mtime_ns,
         seen.st_nlink,
         seen.st_mode,
+        seen.st_uid,
     )
 
 
@@ -88,8 +96,8 @@ def local_node(facts: FileFacts) -> t.Dict[str, t.Any]:
 class FileReader:
     """A ByteSource over a regular file or block device: read-only, leaves no access time, within a budget."""
 
-    def __init__(self, path: str, budget: int = READ_BUDGET) -> None:
-        self._descriptor = _open_quietly(path)
+    def __init__(self, path: str, budget: int = READ_BUDGET, *, follow: bool = True) -> None:
+        self._descriptor = _open_quietly(path, 0 if follow else os.O_NOFOLLOW)
         self._budget = budget
         self.path = path
         self.length = os.lseek(self._descriptor, 0, os.SEEK_END)
@@ -100,6 +108,12 @@ class FileReader:
 
     def __exit__(self, *_unused: t.Any) -> None:
         os.close(self._descriptor)
+
+    @property
+    def identity(self) -> t.Tuple[int, int]:
+        """(device, inode) of the open file."""
+        seen = os.fstat(self._descriptor)
+        return (seen.st_dev, seen.st_ino)
 
     def read(self, offset: int, size: int) -> bytes:
         """C(size) bytes at C(offset), fewer at the end. HeaderError when the image sends the reader too far about."""
@@ -116,8 +130,8 @@ class FileReader:
             raise EngineError("%s cannot be read: %s" % (self.path, exc.strerror), path=self.path) from exc
 
 
-def _open_quietly(path: str) -> int:
-    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+def _open_quietly(path: str, more: int = 0) -> int:
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY | more
     try:
         return os.open(path, flags | os.O_NOATIME)
     except PermissionError:

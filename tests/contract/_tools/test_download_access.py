@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from pathlib import Path
-from typing import Iterator
+from typing import Any, Iterator
 
 import pytest
 
@@ -82,7 +82,7 @@ def test_only_http_is_spoken(url: str, dest: Path) -> None:
 def test_a_password_is_sent_and_never_shown(site: Site, dest: Path, where: str) -> None:
     site.resources["/disk"].need_authorization = "Basic bWU6cEBzcw=="  # me:p@ss
     url = site.url("/disk") if where == "option" else site.url("/disk").replace("://", "://me:p%40ss@")
-    access = {"username": "me", "password": "p@ss"} if where == "option" else {}
+    access: dict[str, Any] = {"username": "me", "password": "p@ss"} if where == "option" else {}
     report = download(url, str(dest), **access)
     assert "p%40ss" not in repr(report)
     with pytest.raises(EngineError, match="answered 401") as caught:

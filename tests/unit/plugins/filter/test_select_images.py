@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import typing as t
 from pathlib import Path
@@ -82,6 +83,32 @@ def test_an_expression_that_is_wrong_is_named(expression: str) -> None:
 def test_what_is_no_list_of_images_is_refused(data: t.Any, said: str) -> None:
     with pytest.raises(AnsibleFilterError, match=said):
         select_images(data, "[]")
+
+
+@pytest.mark.parametrize("expression", [{"a": 1}, None, 5, ["[]"]])
+def test_an_expression_that_is_no_text_is_refused(expression: t.Any) -> None:
+    with pytest.raises(AnsibleFilterError, match="must be text"):
+        select_images(IMAGES, expression)
+
+
+#: what each expression of the examples finds in IMAGES, told by a piece of it
+DOCUMENTED = {
+    "`107374182400`": ["/i/web.qcow2"],
+    "[?backing.path ==": ["/i/web.qcow2"],
+    "[?backing_chain[1:]": [{"path": "/i/web.qcow2", "bytes": 5}],
+    "[?in_use_by]": [{"path": "/i/web.qcow2", "by": ["qemu-nbd"]}],
+    "sum(": 5,
+    "[?error]": [],
+}
+
+
+@pytest.mark.parametrize("piece", DOCUMENTED)
+def test_the_examples_find_what_they_say(piece: str) -> None:
+    examples = yaml.safe_load(Path(plugin.__file__).with_suffix(".yml").read_text(encoding="utf-8"))["EXAMPLES"]
+    given = re.findall(r"select_images\('(.*?)'\)|wanted: \"(.*)\"", examples)
+    (expression,) = [each for pair in given for each in pair if piece in each]
+    assert len(given) == len(DOCUMENTED)
+    assert select_images(IMAGES, expression.replace("/srv/images/", "/i/")) == DOCUMENTED[piece]
 
 
 def test_without_jmespath_the_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

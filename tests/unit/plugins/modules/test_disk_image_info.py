@@ -28,3 +28,19 @@ def test_every_fact_is_documented() -> None:
     documented: dict[str, t.Any] = yaml.safe_load(module.RETURN)["images"]["contains"]
     later = {"backing_chain", "in_use_by", "consistent", "dependents", "check", "measure", "map"}
     assert set(facts) | later == set(documented)
+
+
+def values(documented: dict[str, t.Any]) -> t.Iterator[tuple[str, dict[str, t.Any]]]:
+    for name, value in documented.items():
+        yield name, value
+        yield from values(value.get("contains", {}))
+
+
+@pytest.mark.parametrize(("name", "value"), list(values(yaml.safe_load(module.RETURN))))
+def test_a_return_value_is_well_documented(name: str, value: dict[str, t.Any]) -> None:
+    """A comma in a flow mapping makes a key of what follows it."""
+    assert {"description", "type", "returned"} <= set(value) <= _KEYS
+    assert (value["type"] == "list") == ("elements" in value)
+
+
+_KEYS = {"description", "type", "returned", "elements", "contains", "sample"}

@@ -94,6 +94,6 @@ def test_thousands_of_files_are_cheap(tmp_path: Path) -> None:
     (tmp_path / "base").touch()
     for number in range(2000):
         (tmp_path / f"{number:04}").write_text("B:base", encoding="utf-8")
-    start = time.perf_counter()
+    start = time.process_time()
     assert [len(found) for found in dependents(tmp_path, "base")] == [2000]
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2
