@@ -68,7 +68,7 @@ class Converter:
             self._grow(spec, action, build.path)
             note_old_members(build.directory, reading.members)
             notes = self._publisher.publish(spec, action, build, reading, {"source": record})
-            forget_old_members(spec.path, spec.format, build.directory)
+            build.keep = not forget_old_members(spec.path, spec.format, build.directory)
         return dict(notes, method=method)
 
     def _import_to_device(
@@ -175,7 +175,7 @@ class Converter:
             self._name_backing(spec, action, build.path)
             note_old_members(build.directory, reading.members)
             notes = self._publisher.publish(spec, action, build, reading, dict(reading.record))
-            forget_old_members(spec.path, spec.format, build.directory)
+            build.keep = not forget_old_members(spec.path, spec.format, build.directory)
         return notes
 
     def _resized_view(

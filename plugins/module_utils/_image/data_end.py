@@ -23,10 +23,13 @@ def find_data_end(
     header = t.cast(t.Any, seen.header)
     protocol = {"driver": "file" if seen.facts.kind == "file" else "host_device", "filename": spec.path}
     node = image_node(header.format, protocol)
-    known = end_of_data(GuestView(run_command, node, header.virtual_size))
+    view = GuestView(run_command, node, header.virtual_size)
+    known = end_of_data(view)
     if known is not None and known > size:
         return known, "a partition or file system"
-    data = [extent for extent in qemu_img.map(node, start=size) if extent.get("data") and not extent.get("zero")]
-    if not data:
-        return None
-    return max(int(extent["start"]) + int(extent["length"]) for extent in data), "data"
+    # what is allocated may still be zeros: a block of VHDX has 8 MiB or more
+    for extent in reversed(qemu_img.map(node, start=size)):
+        start, length = int(extent["start"]), int(extent["length"])
+        if extent.get("data") and not extent.get("zero") and not view.is_zero(start, length):
+            return start + length, "data"
+    return None

@@ -47,11 +47,27 @@ def note_old_members(build: str, members: t.Sequence[str]) -> None:
         os.link(member, os.path.join(build, OLD_MEMBERS, os.path.basename(member)))
 
 
-def forget_old_members(path: str, format_name: t.Optional[str], build: str) -> None:
-    """Remove what note_old_members noted, unless the image at C(path) is still the one that has them."""
+def forget_old_members(path: str, format_name: t.Optional[str], build: str) -> bool:
+    """Remove what note_old_members noted, unless the image at C(path) is still the one that has them.
+
+    False when something could not be removed; the build directory must then stay for the next run.
+    """
     noted = os.path.join(build, OLD_MEMBERS)
     kept = set(member_paths(path, look_at(path, format_name).header))
-    for name in os.listdir(noted) if os.path.isdir(noted) else ():
-        member = os.path.join(os.path.dirname(path), name)
-        if member not in kept and os.path.exists(member) and os.path.samefile(member, os.path.join(noted, name)):
+    removed = [_forget(os.path.join(os.path.dirname(path), name), kept, noted) for name in _names(noted)]
+    return all(removed)
+
+
+def _names(directory: str) -> t.List[str]:
+    return os.listdir(directory) if os.path.isdir(directory) else []
+
+
+def _forget(member: str, kept: t.AbstractSet[str], noted: str) -> bool:
+    try:
+        if member not in kept and os.path.samefile(member, os.path.join(noted, os.path.basename(member))):
             os.unlink(member)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return True

@@ -155,6 +155,8 @@ class BuildDirectory:
         generation = secrets.token_hex(4)
         self.directory = os.path.join(os.path.dirname(path), _temp_tag(path) + generation)
         stem, ending = os.path.splitext(os.path.basename(path))
+        #: leave it for the next run, which finds in it what is still to be removed
+        self.keep = False
         #: the image being built, under its final base name; or under C(another_name), which the names of its members
         #: are made from, so that they can lie beside those of the image that it replaces
         self.path = os.path.join(self.directory, (stem + "-" + generation if another_name else stem) + ending)
@@ -169,7 +171,8 @@ class BuildDirectory:
         return self
 
     def __exit__(self, *_unused: t.Any) -> None:
-        shutil.rmtree(self.directory, ignore_errors=True)
+        if not self.keep:
+            shutil.rmtree(self.directory, ignore_errors=True)
 
     def spare(self, name: str) -> str:
         """Another path inside, for an intermediate file."""

@@ -18,6 +18,8 @@ from ansible_collections.platter.qemu.plugins.module_utils._tools.process import
 _LINE = re.compile(r"^[0-9a-f]+:  ((?:[0-9a-f]{2} ?)+)", re.MULTILINE)
 #: a reader that wants more than this, in bytes, is lost
 _BUDGET = 4 << 20
+#: one read of qemu-io, in bytes (its most is just below 2 GiB)
+_STEP = 1 << 30
 
 
 class GuestView:
@@ -42,6 +44,15 @@ class GuestView:
         self._budget -= size
         start, end = offset // 512 * 512, -(-(offset + size) // 512) * 512
         return self._sectors(start, end - start)[offset - start : offset - start + size]
+
+    def is_zero(self, offset: int, size: int) -> bool:
+        """Whether the guest reads nothing but zeros there. Sectors are all or nothing."""
+        return all(self._reads_zero(at, min(_STEP, offset + size - at)) for at in range(offset, offset + size, _STEP))
+
+    def _reads_zero(self, offset: int, size: int) -> bool:
+        argv = [self._binary, "-r", "-U", "-c", "read -q -P 0 %d %d" % (offset, size), self._filename]
+        _rc, stdout = run(self._run_command, argv, ok=(0, 1))
+        return "Pattern verification failed" not in stdout and not _rc
 
     def _sectors(self, offset: int, size: int) -> bytes:
         argv = [self._binary, "-r", "-U", "-c", "read -v %d %d" % (offset, size), self._filename]
