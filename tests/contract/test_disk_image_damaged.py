@@ -1,0 +1,61 @@
+"""Files that are shorter than their headers say: QEMU reads what is missing as zeros."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.platter.qemu.tests.lab.modules import call
+
+MIB = 1 << 20
+
+
+@pytest.fixture
+def content(tmp_path: Path) -> Path:
+    """A raw disk full of data."""
+    path = tmp_path / "content.raw"
+    path.write_bytes(os.urandom(8 * MIB))
+    return path
+
+
+def cut(path: Path) -> None:
+    """Lose the last third of the file."""
+    os.truncate(path, path.stat().st_size * 2 // 3)
+
+
+@pytest.mark.parametrize("static", [False, True])
+def test_a_truncated_vdi_is_neither_imported_nor_rewritten(tmp_path: Path, content: Path, static: bool) -> None:
+    damaged = tmp_path / "a.vdi"
+    options = ["-o", "static=on"] if static else []
+    subprocess.run(["qemu-img", "convert", "-f", "raw", "-O", "vdi", *options, content, damaged], check=True)
+    cut(damaged)
+    source = {"path": str(damaged), "format": "vdi"}
+    imported = call("disk_image", path=str(tmp_path / "new"), format="qcow2", source=source)
+    rewritten = call("disk_image", path=str(damaged), format="qcow2", allow_rewrite=True)
+    assert (imported["reason"], rewritten["reason"]) == ("source_damaged", "image_damaged")
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("subformat", ["monolithicFlat", "twoGbMaxExtentFlat"])
+def test_a_truncated_flat_extent_is_not_imported(tmp_path: Path, content: Path, subformat: str) -> None:
+    image = tmp_path / "a.vmdk"
+    option = "subformat=" + subformat
+    subprocess.run(["qemu-img", "convert", "-f", "raw", "-O", "vmdk", "-o", option, content, image], check=True)
+    (extent,) = tmp_path.glob("a-f*.vmdk")
+    cut(extent)
+    source = {"path": str(image), "format": "vmdk", "trusted": True}
+    assert call("disk_image", path=str(tmp_path / "new"), format="qcow2", source=source)["reason"] == "source_damaged"
+
+
+@pytest.mark.parametrize("format", ["qcow2", "vpc", "vhdx", "parallels"])
+def test_other_truncated_sources_are_refused_too(tmp_path: Path, content: Path, format: str) -> None:
+    damaged = tmp_path / "a"
+    subprocess.run(["qemu-img", "convert", "-f", "raw", "-O", format, content, damaged], check=True)
+    cut(damaged)
+    source = {"path": str(damaged), "format": format}
+    result = call("disk_image", path=str(tmp_path / "new"), format="qcow2", source=source)
+    assert result["reason"] in ("source_damaged", "format_mismatch")
+    assert not (tmp_path / "new").exists()
