@@ -59,3 +59,21 @@ def test_other_truncated_sources_are_refused_too(tmp_path: Path, content: Path, 
     result = call("disk_image", path=str(tmp_path / "new"), format="qcow2", source=source)
     assert result["reason"] in ("source_damaged", "format_mismatch")
     assert not (tmp_path / "new").exists()
+
+
+def test_a_data_file_never_takes_over_what_is_there(tmp_path: Path) -> None:
+    """QEMU empties it without a word (7.2)."""
+    precious = tmp_path / "data"
+    precious.write_text("precious")
+    task = {"path": str(tmp_path / "a"), "format": "qcow2", "size": "1M", "options": {"data_file": str(precious)}}
+    assert [call("disk_image", check=check, **task)["reason"] for check in (True, False)] == ["member_exists"] * 2
+    assert precious.read_text() == "precious"
+    assert not (tmp_path / "a").exists()
+
+
+def test_a_data_file_goes_with_its_image(tmp_path: Path) -> None:
+    task = {"path": str(tmp_path / "a"), "format": "qcow2"}
+    call("disk_image", **task, size="1M", options={"data_file": str(tmp_path / "data")})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "data"]
+    call("disk_image", **task, state="absent")
+    assert list(tmp_path.iterdir()) == []

@@ -39,7 +39,9 @@ def isolated(bin_directory: Path, collections: Path, home_name: str) -> dict[str
         "HOME": str(home),
         "LC_ALL": "C.UTF-8",
         "NO_COLOR": "1",
-        "PATH": os.pathsep.join([str(bin_directory), str(pythons if pythons.exists() else link_pythons(pythons)), search_path()]),
+        "PATH": os.pathsep.join(
+            [str(bin_directory), str(pythons if pythons.exists() else link_pythons(pythons)), search_path()]
+        ),
         "PYTHONDONTWRITEBYTECODE": "1",
         "REQUIRE_QEMU": "1",
     }

@@ -25,7 +25,9 @@ print(json.dumps(["%d.%d" % sys.version_info[:2], sys.base_prefix, sys.executabl
 
 def probe(executable: str) -> tuple[str, str] | None:
     """Version and real path of a Python that can make venvs; None for anything else."""
-    done = subprocess.run([executable, "-c", PROBE], capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+    done = subprocess.run(
+        [executable, "-c", PROBE], capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
+    )
     if done.returncode != 0:
         return None
     version, prefix, path = json.loads(done.stdout)

@@ -55,7 +55,9 @@ class Step:
 
 def _lint(core: Core) -> list[Step]:
     plugins = ["plugins/modules", "plugins/module_utils", "plugins/filter"]
-    packages = [option for name in plugins for option in ("-p", f"ansible_collections.platter.qemu.{name.replace('/', '.')}")]
+    packages = [
+        option for name in plugins for option in ("-p", f"ansible_collections.platter.qemu.{name.replace('/', '.')}")
+    ]
     commands = {
         "ruff-check": ["ruff", "check", "--no-cache", "."],
         "ruff-format": ["ruff", "format", "--check", "--no-cache", "."],
@@ -91,7 +93,9 @@ def _on_real_tools(core: Core) -> list[Step]:
     workers = ("-n", "2", "--dist", "loadgroup")
     return [
         pytest_step("contract", "contract", core, "tests/contract", *workers, needs=tuple(STORAGE), alone=True),
-        pytest_step("faults", "faults", core, "tests/faults", *workers, "-m", "not soak", needs=tuple(STORAGE), alone=True),
+        pytest_step(
+            "faults", "faults", core, "tests/faults", *workers, "-m", "not soak", needs=tuple(STORAGE), alone=True
+        ),
     ]
 
 

@@ -37,7 +37,9 @@ def _make(directory: Path, executable: str, names: list[str]) -> None:
     log = LOGS / f"make-{directory.name.lstrip('.')}.log"
     with log.open("w") as output:
         for command in ([executable, "-m", "venv", str(directory)], pip):
-            done = subprocess.run(command, check=False, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
+            done = subprocess.run(
+                command, check=False, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
+            )
             if done.returncode != 0:
                 raise SystemExit(f"{log.read_text()}\ncould not make {directory}; see {log}")
 

@@ -20,6 +20,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._core.errors import (
 from ansible_collections.platter.qemu.plugins.module_utils._formats.features import FEATURES
 from ansible_collections.platter.qemu.plugins.module_utils._formats.options import to_argument
 from ansible_collections.platter.qemu.plugins.module_utils._image.actions import CreateImage
+from ansible_collections.platter.qemu.plugins.module_utils._image.data_file import claimed
 from ansible_collections.platter.qemu.plugins.module_utils._image.publish import Publisher
 from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec
 from ansible_collections.platter.qemu.plugins.module_utils._image.state import ImageReading, Pairs
@@ -56,7 +57,7 @@ class Builder:
         action = _with_size(action)
         if reading.kind == "block":
             return self._create_on_device(spec, action)
-        with BuildDirectory(spec.path) as build:
+        with claimed(spec), BuildDirectory(spec.path) as build:
             self._make_empty(spec, action, build.path)
             self._publisher.publish(spec, action, build, reading, {})
         return {}

@@ -21,6 +21,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._image.actions import
     ResizeImage,
     SetAttributes,
 )
+from ansible_collections.platter.qemu.plugins.module_utils._image.data_file import remove_data_file
 from ansible_collections.platter.qemu.plugins.module_utils._image.publish import keep_backup, taken
 from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec, Keyslot
 from ansible_collections.platter.qemu.plugins.module_utils._image.state import ImageReading
@@ -158,6 +159,7 @@ class Editor:
             for member in reversed(member_paths(spec.path, header)):
                 if os.path.lexists(member):
                     os.unlink(member)
+        remove_data_file(spec.path, header.data_file if header else None)
         remove_record(spec.path)
         fsync_path(os.path.dirname(spec.path))
         return {"backup_file": backup} if backup else {}

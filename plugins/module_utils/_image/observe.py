@@ -11,6 +11,7 @@ import os
 import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core.errors import RefusedError
+from ansible_collections.platter.qemu.plugins.module_utils._image.data_file import data_file_is_taken
 from ansible_collections.platter.qemu.plugins.module_utils._image.difference import observed_options
 from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec
 from ansible_collections.platter.qemu.plugins.module_utils._image.state import (
@@ -171,7 +172,7 @@ class Observer:
             chain_problem=_chain_problem(spec.path, seen),
             signature=signature,
             members=tuple(member_paths(spec.path, seen.header)[1:]),
-            squatters=squatters(spec.path, seen.header) if is_split(spec.option("subformat")) else (),
+            squatters=self._squatters(spec, seen),
             base=base,
             current_base_exists=bool(current and current.kind != "absent"),
             current_base_is_asked=bool(
@@ -213,6 +214,13 @@ class Observer:
         from ansible_collections.platter.qemu.plugins.module_utils._image.source import read_source
 
         return read_source(spec, seen, self._qemu_img)
+
+    @staticmethod
+    def _squatters(spec: ImageSpec, seen: Seen) -> t.Tuple[str, ...]:
+        data_file = spec.option("data_file")
+        if data_file and seen.facts.kind == "absent" and data_file_is_taken(data_file, spec.path):
+            return (data_file,)
+        return squatters(spec.path, seen.header) if is_split(spec.option("subformat")) else ()
 
     @staticmethod
     def _is_blank(spec: ImageSpec, reading: ImageReading) -> bool:

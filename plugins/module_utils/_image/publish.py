@@ -16,6 +16,7 @@ import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core.errors import FailedError, RefusedError
 from ansible_collections.platter.qemu.plugins.module_utils._image.actions import CreateImage, ImportImage, RewriteImage
+from ansible_collections.platter.qemu.plugins.module_utils._image.data_file import finish_data_file
 from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec
 from ansible_collections.platter.qemu.plugins.module_utils._image.state import ImageReading
 from ansible_collections.platter.qemu.plugins.module_utils._inspect.image import fingerprint, look_at
@@ -53,6 +54,7 @@ class Publisher:
         write_record(build.path, self._record(action, record), spec.path)
         for member in members:
             self._attributes.dress(spec, member, spec.path if old.kind == "file" else None)
+        finish_data_file(spec, self._attributes)
         for member in members:
             fsync_path(member)
         placed: t.List[str] = []

@@ -281,6 +281,7 @@ def _contradictions(spec: ImageSpec) -> t.Iterator[t.Tuple[str, str]]:
     features = FEATURES[spec.format]
     if not features.create:
         yield "QEMU cannot make %s images" % spec.format, "Choose another format."
+    yield from _wrong_data_file(spec)
     if spec.options or spec.backing:
         yield from _wrong_options(spec)
     if spec.backing:
@@ -313,6 +314,16 @@ def _wrong_options(spec: ImageSpec) -> t.Iterator[t.Tuple[str, str]]:
     known = {name: value for name, value in options.items() if name in dict(spec.options) or _has(spec, name)}
     for problem in _managed_options(spec) + validate_options(str(spec.format), known):
         yield "options: %s" % problem, "Correct options."
+
+
+def _wrong_data_file(spec: ImageSpec) -> t.Iterator[t.Tuple[str, str]]:
+    data_file = spec.option("data_file")
+    if data_file is None:
+        return
+    if not str(data_file).startswith("/") or data_file == spec.path:
+        yield "options.data_file is not an absolute path of another file", "Correct it."
+    if spec.source:
+        yield "both source and options.data_file are given", "Import the image without a data file."
 
 
 def _has(spec: ImageSpec, name: str) -> bool:

@@ -1,0 +1,68 @@
+# Copyright: the platter.qemu authors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# PRIVATE to the collection: it can change at any time without notice.
+
+"""The external data file of a qcow2 image: claimed before QEMU writes it, as QEMU would empty whatever is there."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import typing as t
+
+from ansible_collections.platter.qemu.plugins.module_utils._core.errors import EngineError
+from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec
+from ansible_collections.platter.qemu.plugins.module_utils._tools.files import fsync_path
+from ansible_collections.platter.qemu.plugins.module_utils._tools.records import read_record, write_record
+
+
+def is_of(data_file: str, image: str) -> bool:
+    """Whether we made the file for that image."""
+    return os.path.lexists(data_file) and read_record(data_file).get("data_of") == image
+
+
+def data_file_is_taken(data_file: str, image: str) -> bool:
+    """Whether somebody else's file is there."""
+    return os.path.lexists(data_file) and not is_of(data_file, image)
+
+
+@contextlib.contextmanager
+def claimed(spec: ImageSpec) -> t.Iterator[None]:
+    """An empty data file of our own while the image is built over it; gone again when that fails."""
+    data_file = spec.option("data_file")
+    if not data_file:
+        yield
+        return
+    if is_of(data_file, spec.path):
+        os.unlink(data_file)  # of a run that was killed before the image had its name
+    _claim(data_file, spec.path)
+    try:
+        yield
+    except BaseException:
+        os.unlink(data_file)
+        raise
+
+
+def _claim(data_file: str, image: str) -> None:
+    try:
+        os.close(os.open(data_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    except OSError as exc:
+        raise EngineError("the data file %s cannot be made: %s" % (data_file, exc.strerror)) from exc
+    write_record(data_file, {"data_of": image})
+
+
+def finish_data_file(spec: ImageSpec, attributes: t.Any) -> None:
+    """Owner, mode and durability of the data file, before the image gets its name."""
+    data_file = spec.option("data_file")
+    if data_file:
+        attributes.dress(spec, data_file, None)
+        fsync_path(data_file)
+        fsync_path(os.path.dirname(data_file))
+
+
+def remove_data_file(image: str, data_file: t.Optional[str]) -> None:
+    """The data file goes with its image if we made it; one of somebody else's stays."""
+    if data_file and is_of(data_file, image):
+        os.unlink(data_file)
