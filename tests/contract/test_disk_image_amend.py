@@ -85,7 +85,9 @@ def test_a_snapshot_inside_keeps_version_3(tmp_path: Path) -> None:
     refused("exists_different", **given, options={"compat": "0.10"})
 
 
-@pytest.mark.parametrize("asked", [{"cluster_size": "128K"}, {"compression_type": "zstd"}, {"extended_l2": True}], ids=str)
+@pytest.mark.parametrize(
+    "asked", [{"cluster_size": "128K"}, {"compression_type": "zstd"}, {"extended_l2": True}], ids=str
+)
 def test_what_cannot_be_amended_needs_a_copy(tmp_path: Path, asked: dict[str, Any]) -> None:
     given = image(tmp_path / "image")
     result = refused("exists_different", **given, options=asked)

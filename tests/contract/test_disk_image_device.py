@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any, Iterator
 
@@ -13,12 +14,14 @@ from ansible_collections.platter.qemu.tests.lab.guest import MIB, facts, scribbl
 from ansible_collections.platter.qemu.tests.lab.loops import HAVE_LOOPS, attached, mounted
 from ansible_collections.platter.qemu.tests.lab.modules import call
 from ansible_collections.platter.qemu.tests.lab.oracle import create, qemu_img
+from ansible_collections.platter.qemu.tests.lab.programs import running
 
 pytestmark = [
     pytest.mark.skipif(not HAVE_LOOPS, reason="needs root and loop devices"),
     pytest.mark.xdist_group("loops"),
 ]
 SIZE = 32 * MIB
+OPEN = "import sys; f = open(sys.argv[1], 'r+b'); print(); sys.stdout.flush(); sys.stdin.read()"
 
 
 @pytest.fixture
@@ -174,7 +177,9 @@ def test_a_mounted_device_is_in_use(device: str, tmp_path: Path) -> None:
 
 def test_a_device_that_a_program_uses_is_in_use(device: str) -> None:
     call("disk_image", **task(device, size="4M"))
-    with open(device, "r+b"):
+    with running(sys.executable, "-c", OPEN, device) as process:
+        assert process.stdout
+        process.stdout.readline()
         refused("image_in_use", **task(device, size="8M"))
 
 

@@ -61,7 +61,9 @@ def test_a_wrong_checksum_leaves_nothing(tmp_path: Path, site: Site) -> None:
     assert [entry.name for entry in tmp_path.iterdir()] == ["away"]
 
 
-@pytest.mark.parametrize("line", ["{digest}  disk.qcow2", "{digest} *disk.qcow2", "SHA256 (disk.qcow2) = {digest}", "{digest}"])
+@pytest.mark.parametrize(
+    "line", ["{digest}  disk.qcow2", "{digest} *disk.qcow2", "SHA256 (disk.qcow2) = {digest}", "{digest}"]
+)
 def test_the_checksum_is_looked_up_in_a_file(tmp_path: Path, site: Site, content: bytes, line: str) -> None:
     others = "" if line == "{digest}" else f"{'0' * 64}  other.qcow2\n"
     site.resources["/SHA256SUMS"] = Resource((others + line.format(digest=sha256(content)) + "\n").encode())

@@ -151,7 +151,9 @@ def test_images_that_need_each_other_are_refused(tmp_path: Path) -> None:
 
 def test_a_base_shared_by_many_is_made_once(tmp_path: Path) -> None:
     base = {"path": str(tmp_path / "base"), "size": "4M"}
-    overlays = [{"path": str(tmp_path / f"vm{n}"), "backing": {"path": base["path"], "format": "qcow2"}} for n in range(30)]
+    overlays = [
+        {"path": str(tmp_path / f"vm{n}"), "backing": {"path": base["path"], "format": "qcow2"}} for n in range(30)
+    ]
     result = four_beats(format="qcow2", images=[*overlays, base])
     assert len(result["actions"]) == 31
     assert all(facts(overlay["path"], "qcow2")["backing-filename"] == base["path"] for overlay in overlays)

@@ -26,7 +26,7 @@ NAMES = [
     "ends with one ",
     "Größe-値-🦀.qcow2",
     "100%s%d%n",
-    "it's \"quoted\"",
+    'it\'s "quoted"',
     "back\\slash",
     "$HOME `id` $(id);&|<>*?[x]~#!",
     "{{ jinja }}",
@@ -97,7 +97,8 @@ def test_a_name_as_long_as_the_file_system_allows(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["relative.qcow2", "./x", "~/x", "/tmp/", "nbd:unknown", "sheepdog:x", "/tmp/a\nb", "/tmp/a\tb", "gluster://h/v/i"]
+    "path",
+    ["relative.qcow2", "./x", "~/x", "/tmp/", "nbd:unknown", "sheepdog:x", "/tmp/a\nb", "/tmp/a\tb", "gluster://h/v/i"],
 )
 def test_what_is_no_path_is_refused(path: str) -> None:
     result = call("disk_image", path=path, format="qcow2", size="4M")

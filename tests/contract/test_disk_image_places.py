@@ -127,7 +127,9 @@ def test_blocks_are_shared_where_the_file_system_can(sharing: Path) -> None:
 @needs_loops
 @pytest.mark.xdist_group("loops")
 def test_the_options_of_the_file_are_set_where_there_are_such(sharing: Path) -> None:
-    kind = subprocess.run(["stat", "-f", "-c", "%T", sharing], capture_output=True, text=True, check=True).stdout.strip()
+    kind = subprocess.run(
+        ["stat", "-f", "-c", "%T", sharing], capture_output=True, text=True, check=True
+    ).stdout.strip()
     (sharing / "out").mkdir()
     path = sharing / "out" / "disk.raw"
     options: dict[str, Any] = {"nocow": True} if kind == "btrfs" else {"extent_size_hint": "2M"}
@@ -136,7 +138,9 @@ def test_the_options_of_the_file_are_set_where_there_are_such(sharing: Path) -> 
         told = subprocess.run(["lsattr", path], capture_output=True, text=True, check=True).stdout
         assert "C" in told.split()[0]
     else:
-        told = subprocess.run(["xfs_io", "-r", "-c", "extsize", path], capture_output=True, text=True, check=True).stdout
+        told = subprocess.run(
+            ["xfs_io", "-r", "-c", "extsize", path], capture_output=True, text=True, check=True
+        ).stdout
         assert told.startswith(f"[{2 * MIB}]")
     assert facts(path, "raw")["virtual-size"] == 4 * MIB
 

@@ -153,4 +153,7 @@ def test_a_damaged_archive_is_refused(tmp_path: Path, site: Site) -> None:
 
 
 def test_what_is_not_packed_is_not_unpacked(tmp_path: Path, site: Site) -> None:
-    assert imported(tmp_path, site.url("/disk"), compression="xz")["reason"] in ("not_compressed", "decompression_failed")
+    assert imported(tmp_path, site.url("/disk"), compression="xz")["reason"] in (
+        "not_compressed",
+        "decompression_failed",
+    )

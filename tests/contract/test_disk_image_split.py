@@ -49,7 +49,9 @@ def test_absent_removes_all_files(tmp_path: Path, subformat: str) -> None:
     call("disk_image", **split(tmp_path, subformat))
     (tmp_path / "disk-notes.txt").write_text("mine")
     result = four_beats(path=str(tmp_path / "disk.vmdk"), state="absent")
-    assert result["actions"] == [f"Remove {tmp_path / 'disk.vmdk'} and its {1 if 'mono' in subformat else 3} member files."]
+    assert result["actions"] == [
+        f"Remove {tmp_path / 'disk.vmdk'} and its {1 if 'mono' in subformat else 3} member files."
+    ]
     assert names(tmp_path) == ["disk-notes.txt"]
 
 

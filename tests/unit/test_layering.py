@@ -13,7 +13,22 @@ UTILS = PLUGINS / "module_utils"
 PREFIX = "ansible_collections.platter.qemu.plugins.module_utils."
 
 #: the parts of a resource that decide; those that act (engine, build, ...) are everything else
-PURE_NAMES = ("spec", "state", "actions", "plan", "plan_change", "difference", "refuse", "gate", "order")
+PURE_NAMES = (
+    "spec",
+    "read_spec",
+    "contradictions",
+    "info_spec",
+    "info_facts",
+    "info_numbers",
+    "state",
+    "actions",
+    "plan",
+    "plan_change",
+    "difference",
+    "refuse",
+    "gate",
+    "order",
+)
 IMPURE = {"os", "subprocess", "socket", "shutil", "tempfile", "time", "ansible", "fcntl", "pathlib", "threading"}
 
 ALLOWED = {

@@ -24,6 +24,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._image.observe import
     resolve_target,
 )
 from ansible_collections.platter.qemu.plugins.module_utils._image.order import needs_of, pass_on_refusals, plan_item
+from ansible_collections.platter.qemu.plugins.module_utils._image.read_spec import read_spec
 from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec
 from ansible_collections.platter.qemu.plugins.module_utils._image.state import ImageState
 from ansible_collections.platter.qemu.plugins.module_utils._tools.files import stale_builds
@@ -163,7 +164,7 @@ def resolved_spec(params: t.Mapping[str, t.Any]) -> ImageSpec:
     """The spec of one item's options, its path resolved to the file it means."""
     from dataclasses import replace
 
-    spec = ImageSpec.from_params(params)
+    spec = read_spec(params)
     backing = spec.backing
     if backing:
         backing = replace(backing, path=os.path.realpath(backing.path))

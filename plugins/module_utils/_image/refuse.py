@@ -170,8 +170,7 @@ def refuse_squatted_members(spec: ImageSpec, reading: ImageReading) -> None:
         raise refused(
             spec,
             "member_exists",
-            "files are there that are none of its own, where its members or its data file would be: %s"
-            % ", ".join(reading.squatters[:5]),
+            "where its members or its data file would be, there are other files: %s" % ", ".join(reading.squatters[:5]),
             "Remove those files, or choose another name for the image.",
             {"members": list(reading.squatters)},
         )

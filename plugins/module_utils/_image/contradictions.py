@@ -1,0 +1,87 @@
+# Copyright: the platter.qemu authors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# PRIVATE to the collection: it can change at any time without notice.
+"""Options of one image that contradict each other or its format. Pure."""
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible_collections.platter.qemu.plugins.module_utils._core.errors import SpecError
+from ansible_collections.platter.qemu.plugins.module_utils._formats.features import FEATURES
+from ansible_collections.platter.qemu.plugins.module_utils._formats.options import find_option
+from ansible_collections.platter.qemu.plugins.module_utils._image.spec import (
+    ImageSpec,
+)
+
+
+def refuse_contradictions(spec: ImageSpec) -> None:
+    """Raises SpecError for the first thing that cannot be meant."""
+    for fact, way_out in _contradictions(spec):
+        raise SpecError("this task", spec.path, fact, reason="bad_option", way_out=way_out)
+
+
+def _contradictions(spec: ImageSpec) -> t.Iterator[t.Tuple[str, str]]:
+    if spec.state == "absent":
+        return
+    if spec.format is None:
+        yield "no format is given, and a format is never guessed for a write", "Set format."
+        return
+    features = FEATURES[spec.format]
+    if not features.create:
+        yield "QEMU cannot make %s images" % spec.format, "Choose another format."
+    yield from _wrong_data_file(spec)
+    if spec.options or spec.backing:
+        yield from _wrong_options(spec)
+    if spec.backing:
+        yield from _backing_contradictions(spec)
+    if spec.repair and spec.repair not in features.repair:
+        yield "QEMU has no repair for the format %s" % spec.format, "Leave repair out."
+    if spec.compressed and not features.compression:
+        yield "the format %s holds no compressed data" % spec.format, "Leave compressed out."
+
+
+def _backing_contradictions(spec: ImageSpec) -> t.Iterator[t.Tuple[str, str]]:
+    if spec.flatten:
+        yield "both backing and flatten are given", "Set one of them."
+    if not FEATURES[str(spec.format)].backing:
+        yield "the format %s has no backing files" % spec.format, "Use qcow2."
+    if spec.format == "qcow" and spec.backing and spec.backing.format == "raw":
+        yield "qcow records no format of its base, so that QEMU would guess what a raw one is", "Use qcow2."
+    if spec.backing and spec.backing.path == spec.path:
+        yield "the image is its own backing file", "Name another base."
+    if spec.source:
+        yield "both source and backing are given", "Import the base first, then make an overlay of it."
+
+
+def _wrong_options(spec: ImageSpec) -> t.Iterator[t.Tuple[str, str]]:
+    from ansible_collections.platter.qemu.plugins.module_utils._formats.rules import validate_options
+
+    options = dict(spec.options)
+    if spec.backing:
+        options.update(backing_file=spec.backing.path, backing_fmt=spec.backing.format)
+    known = {name: value for name, value in options.items() if name in dict(spec.options) or _has(spec, name)}
+    for problem in _managed_options(spec) + validate_options(str(spec.format), known):
+        yield "options: %s" % problem, "Correct options."
+
+
+def _wrong_data_file(spec: ImageSpec) -> t.Iterator[t.Tuple[str, str]]:
+    data_file = spec.option("data_file")
+    if data_file is None:
+        return
+    if not str(data_file).startswith("/") or data_file == spec.path:
+        yield "options.data_file is not an absolute path of another file", "Correct it."
+    if spec.source:
+        yield "both source and options.data_file are given", "Import the image without a data file."
+
+
+def _has(spec: ImageSpec, name: str) -> bool:
+    return find_option(str(spec.format), name) is not None
+
+
+def _managed_options(spec: ImageSpec) -> t.List[str]:
+    """Create options of QEMU's that an option of the module stands for."""
+    managed = [name for name, _value in spec.options if getattr(find_option(str(spec.format), name), "managed", False)]
+    return ["%s follows from another option of the module" % name for name in managed]

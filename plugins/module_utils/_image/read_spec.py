@@ -1,0 +1,164 @@
+# Copyright: the platter.qemu authors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# PRIVATE to the collection: it can change at any time without notice.
+"""Turns the options of one image into its spec. Sizes become bytes on the grid that QEMU rounds to. Pure."""
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible_collections.platter.qemu.plugins.module_utils._core.errors import SpecError
+from ansible_collections.platter.qemu.plugins.module_utils._core.place import Place, parse_place
+from ansible_collections.platter.qemu.plugins.module_utils._core.size import SECTOR, parse_size, round_up
+from ansible_collections.platter.qemu.plugins.module_utils._formats.options import find_option
+from ansible_collections.platter.qemu.plugins.module_utils._image.contradictions import refuse_contradictions
+from ansible_collections.platter.qemu.plugins.module_utils._image.spec import (
+    BackingSpec,
+    EncryptionSpec,
+    HttpSpec,
+    ImageSpec,
+    Keyslot,
+    Options,
+    SourceSpec,
+)
+
+_FLAGS = ("flatten", "compressed", "allow_shrink", "discard_data", "allow_rewrite", "allow_nested_header", "backup")
+
+
+def read_spec(params: t.Mapping[str, t.Any]) -> ImageSpec:
+    """The spec of one item's module options. Raises SpecError."""
+    reader = _Reader(params)
+    spec = ImageSpec(
+        path=reader.path(),
+        state=params.get("state") or "present",
+        format=params.get("format"),
+        size=reader.size("size"),
+        options=reader.options(),
+        backing=reader.backing(),
+        source=reader.source(),
+        encryption=reader.encryption(),
+        repair=params.get("repair"),
+        on_in_use=params.get("on_in_use") or "fail",
+        wait_timeout=float(params.get("wait_timeout") or 60),
+        max_virtual_size=reader.size("max_virtual_size"),
+        overlay_directories=tuple(params.get("overlay_directories") or ()),
+        **{name: bool(params.get(name)) for name in _FLAGS},
+    )
+    refuse_contradictions(spec)
+    return spec
+
+
+class _Reader:
+    """Turns an item's options into values; every refusal names the item's path."""
+
+    def __init__(self, params: t.Mapping[str, t.Any]) -> None:
+        self._params = params
+        self._name = str(params.get("path"))
+
+    def refuse(self, fact: str, way_out: str, reason: str = "bad_option") -> SpecError:
+        return SpecError("this task", self._name, fact, reason=reason, way_out=way_out)
+
+    def _place(self, value: t.Any) -> Place:
+        try:
+            return parse_place(value)
+        except ValueError as exc:
+            raise self.refuse(str(exc), "Write an absolute path, a URI, or a blockdev dict.", "bad_path") from exc
+
+    def _local(self, value: t.Any, role: str) -> str:
+        place = self._place(value)
+        if place.path is None:
+            raise self.refuse(
+                "%s is %s, which is not on this host" % (role, place),
+                "Give a local path; a remote place can be a source.",
+                "place_not_writable",
+            )
+        return place.path
+
+    def path(self) -> str:
+        if not self._params.get("path"):
+            raise self.refuse("no path is given", "Set path, or list images.")
+        return self._local(self._params["path"], "the image")
+
+    def size(self, name: str) -> t.Optional[int]:
+        value = self._params.get(name)
+        if value is None:
+            return None
+        try:
+            size = round_up(parse_size(value), SECTOR)
+        except ValueError as exc:
+            raise self.refuse("%s: %s" % (name, exc), "Correct %s." % name, "bad_size") from exc
+        if size < SECTOR:
+            raise self.refuse("%s is 0" % name, "An image has at least 512 bytes.", "bad_size")
+        return size
+
+    def options(self) -> Options:
+        given = {k: v for k, v in (self._params.get("options") or {}).items() if v is not None}
+        format_name = self._params.get("format")
+        if given and not format_name:
+            raise self.refuse("options are given without a format", "Set format.")
+        for name, value in given.items():
+            known = find_option(format_name or "raw", name)
+            if known and known.kind == "size":
+                given[name] = self._option_size(name, value)
+        return tuple(sorted(given.items()))
+
+    def _option_size(self, name: str, value: t.Any) -> int:
+        try:
+            return parse_size(value)
+        except ValueError as exc:
+            raise self.refuse("options.%s: %s" % (name, exc), "Correct it.", "bad_size") from exc
+
+    def backing(self) -> t.Optional[BackingSpec]:
+        given = self._params.get("backing")
+        if not given:
+            return None
+        return BackingSpec(
+            path=self._local(given["path"], "the backing file"),
+            format=given["format"],
+            relative=bool(given.get("relative")),
+            rebase=given.get("rebase") or "safe",
+            accept_changed=bool(given.get("accept_changed")),
+        )
+
+    def source(self) -> t.Optional[SourceSpec]:
+        given = self._params.get("source")
+        if not given:
+            return None
+        if bool(given.get("path")) == bool(given.get("url")):
+            raise self.refuse("source needs either path or url", "Set exactly one of them.")
+        place = self._place(given["path"]) if given.get("path") else None
+        url = given.get("url")
+        if place is not None and place.driver in ("http", "https"):
+            place, url = None, str(given["path"])
+        return SourceSpec(
+            format=given["format"],
+            place=place,
+            url=url,
+            checksum=given.get("checksum"),
+            compression=given.get("compression") or "auto",
+            trusted=bool(given.get("trusted")),
+            policy=self._params.get("source_policy") or "if_absent",
+            http=self._http(given),
+        )
+
+    def _http(self, given: t.Mapping[str, t.Any]) -> HttpSpec:
+        return HttpSpec(
+            headers=tuple(sorted((given.get("headers") or {}).items())),
+            username=given.get("username"),
+            password=given.get("password"),
+            validate_certs=given.get("validate_certs") is not False,
+            ca_path=given.get("ca_path"),
+            timeout=float(given.get("timeout") or 30),
+        )
+
+    def encryption(self) -> t.Optional[EncryptionSpec]:
+        given = self._params.get("encryption")
+        if not given:
+            return None
+        slots = tuple(
+            Keyslot(slot["slot"], slot.get("state") != "absent", slot.get("new_secret_file"))
+            for slot in given.get("keyslots") or ()
+        )
+        return EncryptionSpec(given.get("secret_file"), slots)
