@@ -43,7 +43,7 @@ bench: ## measure against what one would use instead; writes .build/bench.json
 	@$(TOOLS)/run_in_venv.py python tests/bench/run.py
 
 soak: ## the tests that take minutes to hours: many kills, many examples
-	@export HYPOTHESIS_PROFILE=soak; $(TOOLS)/run_in_venv.py pytest tests/unit tests/faults
+	@export HYPOTHESIS_PROFILE=soak SOAK=1; $(TOOLS)/run_in_venv.py pytest tests/unit tests/faults
 
 docs: ## HTML documentation in .build/docs/html
 	@$(TOOLS)/build_docs.py

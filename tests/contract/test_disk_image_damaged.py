@@ -77,3 +77,10 @@ def test_a_data_file_goes_with_its_image(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "data"]
     call("disk_image", **task, state="absent")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_relative_data_file_is_refused(tmp_path: Path) -> None:
+    """QEMU 7.2 looks for it in its own working directory."""
+    command = ["qemu-img", "create", "-q", "-f", "qcow2", "-o", "data_file=data", "a", "1M"]
+    subprocess.run(command, check=True, cwd=tmp_path)
+    assert call("disk_image", path=str(tmp_path / "a"), format="qcow2", size="2M")["reason"] == "relative_data_file"

@@ -56,13 +56,15 @@ def local_place(path: str) -> Place:
     return Place("file", "{}", path, path)
 
 
-def parse_place(value: t.Union[str, t.Mapping[str, t.Any]]) -> Place:
+def parse_place(value: t.Any) -> Place:
     """The place meant by a task's value: an absolute path, a URI, C(json:{...}), or a blockdev dict.
 
     Raises ValueError with a sentence for anything else.
     """
-    if not isinstance(value, str):
+    if isinstance(value, dict):
         return _from_blockdev(value)
+    if not isinstance(value, str):
+        raise ValueError("%r is neither text nor a dict" % (value,))
     if value.startswith("/"):
         return local_place(value)
     if value.startswith("json:"):

@@ -18,15 +18,12 @@ from ansible_collections.platter.qemu.plugins.module_utils._core.errors import (
 )
 from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item, in_order
 from ansible_collections.platter.qemu.plugins.module_utils._image.leftovers import forget_members
-from ansible_collections.platter.qemu.plugins.module_utils._image.observe import (
-    Observer,
-    refuse_unsafe_directory,
-    resolve_target,
-)
+from ansible_collections.platter.qemu.plugins.module_utils._image.observe import Observer
 from ansible_collections.platter.qemu.plugins.module_utils._image.order import needs_of, pass_on_refusals, plan_item
 from ansible_collections.platter.qemu.plugins.module_utils._image.read_spec import read_spec
 from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec
 from ansible_collections.platter.qemu.plugins.module_utils._image.state import ImageState
+from ansible_collections.platter.qemu.plugins.module_utils._image.target import refuse_unsafe_directory, resolve_target
 from ansible_collections.platter.qemu.plugins.module_utils._tools.files import stale_builds
 from ansible_collections.platter.qemu.plugins.module_utils._tools.locks import ImageLocks
 from ansible_collections.platter.qemu.plugins.module_utils._tools.process import Runner

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import typing as t
 
-from ansible_collections.platter.qemu.plugins.module_utils._core.errors import RefusedError
 from ansible_collections.platter.qemu.plugins.module_utils._image.data_file import data_file_is_taken
 from ansible_collections.platter.qemu.plugins.module_utils._image.difference import observed_options
 from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec
@@ -21,6 +20,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._image.state import (
     ImageState,
     SourceReading,
 )
+from ansible_collections.platter.qemu.plugins.module_utils._image.target import refuse_foreign_owner
 from ansible_collections.platter.qemu.plugins.module_utils._inspect.image import (
     Seen,
     chain_header,
@@ -36,86 +36,8 @@ from ansible_collections.platter.qemu.plugins.module_utils._tools.qemu_img impor
 Attributes = t.Any  # _module/file_attributes.py: FileAttributes
 
 
-def resolve_target(path: str) -> str:
-    """The file behind C(path): directories resolved, a symbolic link followed if its place can be trusted."""
-    directory = os.path.realpath(os.path.dirname(path))
-    resolved = os.path.join(directory, os.path.basename(path))
-    if not os.path.islink(resolved):
-        return resolved
-    _refuse_planted_link(path, resolved, directory)
-    target = os.path.realpath(resolved)
-    if not os.path.exists(target):
-        raise RefusedError(
-            "this task",
-            path,
-            "it is a symbolic link to %s, which does not exist" % target,
-            reason="dangling_symlink",
-            way_out="Remove the link, or name its target.",
-            evidence={"target": target},
-        )
-    return target
-
-
-def _refuse_planted_link(path: str, resolved: str, directory: str) -> None:
-    """In a directory that anyone can write to, only links of root or of this user are followed."""
-    owner, open_to_all = os.lstat(resolved).st_uid, os.stat(directory).st_mode & 0o002
-    if open_to_all and owner not in (0, os.geteuid()):
-        raise RefusedError(
-            "this task",
-            path,
-            "it is a symbolic link of user %d in a directory that anyone can write to" % owner,
-            reason="unsafe_directory",
-            way_out="Keep images in a directory of their own.",
-            evidence={"owner": owner},
-        )
-
-
-def refuse_unsafe_directory(spec: ImageSpec) -> None:
-    """The directory must exist (unless the image is to be absent), and others must not be able to replace files in
-    it.
-    """
-    path = spec.path
-    directory = os.path.dirname(path)
-    try:
-        mode = os.stat(directory).st_mode
-    except FileNotFoundError:
-        if spec.state == "absent":
-            return
-        raise RefusedError(
-            "this task",
-            path,
-            "its directory does not exist",
-            reason="directory_missing",
-            way_out="Make the directory first (ansible.builtin.file).",
-        ) from None
-    if mode & 0o002 and not mode & 0o1000:
-        raise RefusedError(
-            "this task",
-            path,
-            "anyone can replace files in its directory (mode %04o)" % (mode & 0o7777),
-            reason="unsafe_directory",
-            way_out="Take write permission from others, or set the sticky bit.",
-            evidence={"mode": "%04o" % (mode & 0o7777)},
-        )
-
-
 #: these formats have no field for the format of the backing file (qed only says whether it is raw)
 _WITHOUT_BACKING_FORMAT = ("qcow", "qed", "vmdk")
-
-
-def _refuse_foreign_owner(spec: ImageSpec, seen: Seen) -> None:
-    """Where anyone can make files, their owner can put another in the place of one that was looked at."""
-    if seen.facts.kind == "absent" or not os.stat(os.path.dirname(spec.path)).st_mode & 0o002:
-        return
-    if seen.facts.owner not in (0, os.geteuid()):
-        raise RefusedError(
-            "this task",
-            spec.path,
-            "it belongs to user %d, who can replace it at any time in this directory" % seen.facts.owner,
-            reason="unsafe_directory",
-            way_out="Keep images in a directory of their own.",
-            evidence={"owner": seen.facts.owner},
-        )
 
 
 class Observer:
@@ -140,7 +62,7 @@ class Observer:
     def observe(self, spec: ImageSpec) -> t.Tuple[ImageState, ImageReading]:
         """The state and the reading of C(spec)'s image. Raises RefusedError where nothing sound can be said."""
         seen = look_at(spec.path, spec.format, follow=False)
-        _refuse_foreign_owner(spec, seen)
+        refuse_foreign_owner(spec, seen)
         reading = self._reading(spec, seen, self._signature(spec, seen))
         return self._state(spec, seen, reading), reading
 

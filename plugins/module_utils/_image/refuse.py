@@ -67,6 +67,14 @@ def refuse_foreign_content(spec: ImageSpec, reading: ImageReading) -> None:
             "Restore it from a copy.",
             {"length": reading.length, "needed": header.least_length},
         )
+    if header.data_file and not header.data_file.startswith("/"):
+        raise refused(
+            spec,
+            "relative_data_file",
+            "it names its data file %s relative to wherever a program runs" % header.data_file,
+            "Name the data file by an absolute path (qemu-img amend -o data_file=, in the directory of the image).",
+            {"data_file": header.data_file},
+        )
     if header.corrupt and spec.repair != "all":
         raise refused(spec, "image_corrupt", "it is marked corrupt", "Set repair to all, after a backup.")
     if header.unknown_features:

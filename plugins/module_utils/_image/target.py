@@ -1,0 +1,100 @@
+# Copyright: the platter.qemu authors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# PRIVATE to the collection: it can change at any time without notice.
+"""The place of an image: which file a path means, and whether others can put something else there. Read-only."""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from ansible_collections.platter.qemu.plugins.module_utils._core.errors import RefusedError
+from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec
+from ansible_collections.platter.qemu.plugins.module_utils._inspect.image import Seen
+
+
+def resolve_target(path: str) -> str:
+    """The file behind C(path): directories resolved, a symbolic link followed if its place can be trusted."""
+    directory = os.path.realpath(os.path.dirname(path))
+    resolved = os.path.join(directory, os.path.basename(path))
+    try:
+        seen = os.lstat(resolved)
+    except OSError:  # absent, or in a directory that is reported on later
+        return resolved
+    if not stat.S_ISLNK(seen.st_mode):
+        return resolved
+    if os.stat(directory).st_mode & 0o002 and seen.st_uid not in (0, os.geteuid()):
+        raise _planted_link(path, seen.st_uid)
+    target = os.path.realpath(resolved)
+    if not os.path.exists(target):
+        raise _dangling_link(path, target)
+    return target
+
+
+def _dangling_link(path: str, target: str) -> RefusedError:
+    return RefusedError(
+        "this task",
+        path,
+        "it is a symbolic link to %s, which does not exist" % target,
+        reason="dangling_symlink",
+        way_out="Remove the link, or name its target.",
+        evidence={"target": target},
+    )
+
+
+def _planted_link(path: str, owner: int) -> RefusedError:
+    """In a directory that anyone can write to, only links of root or of this user are followed."""
+    return RefusedError(
+        "this task",
+        path,
+        "it is a symbolic link of user %d in a directory that anyone can write to" % owner,
+        reason="unsafe_directory",
+        way_out="Keep images in a directory of their own.",
+        evidence={"owner": owner},
+    )
+
+
+def refuse_unsafe_directory(spec: ImageSpec) -> None:
+    """The directory must exist (unless the image is to be absent), and others must not be able to replace files in
+    it.
+    """
+    path = spec.path
+    directory = os.path.dirname(path)
+    try:
+        mode = os.stat(directory).st_mode
+    except FileNotFoundError:
+        if spec.state == "absent":
+            return
+        raise RefusedError(
+            "this task",
+            path,
+            "its directory does not exist",
+            reason="directory_missing",
+            way_out="Make the directory first (ansible.builtin.file).",
+        ) from None
+    if mode & 0o002 and not mode & 0o1000:
+        raise RefusedError(
+            "this task",
+            path,
+            "anyone can replace files in its directory (mode %04o)" % (mode & 0o7777),
+            reason="unsafe_directory",
+            way_out="Take write permission from others, or set the sticky bit.",
+            evidence={"mode": "%04o" % (mode & 0o7777)},
+        )
+
+
+def refuse_foreign_owner(spec: ImageSpec, seen: Seen) -> None:
+    """Where anyone can make files, their owner can put another in the place of one that was looked at."""
+    if seen.facts.kind == "absent" or not os.stat(os.path.dirname(spec.path)).st_mode & 0o002:
+        return
+    if seen.facts.owner not in (0, os.geteuid()):
+        raise RefusedError(
+            "this task",
+            spec.path,
+            "it belongs to user %d, who can replace it at any time in this directory" % seen.facts.owner,
+            reason="unsafe_directory",
+            way_out="Keep images in a directory of their own.",
+            evidence={"owner": seen.facts.owner},
+        )
