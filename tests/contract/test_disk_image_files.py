@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,6 @@ import pytest
 from ansible_collections.platter.qemu.tests.lab.beats import digest, four_beats, refused, settled
 from ansible_collections.platter.qemu.tests.lab.guest import facts, scribble, shows
 from ansible_collections.platter.qemu.tests.lab.modules import call
-from ansible_collections.platter.qemu.tests.lab.oracle import create
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to give files away")
 
@@ -96,6 +96,21 @@ def test_a_read_only_golden_image_is_a_base(image: Path, tmp_path: Path) -> None
     overlay = tmp_path / "overlay"
     four_beats(path=str(overlay), format="qcow2", backing={"path": str(image), "format": "qcow2"})
     shows(overlay, "qcow2")
+
+
+@as_root
+def test_file_attributes_are_set(image: Path) -> None:
+    four_beats(**task(image, attributes="+A"))
+    told = subprocess.run(["lsattr", image], capture_output=True, text=True, check=True).stdout
+    assert "A" in told.split()[0]
+    four_beats(**task(image, attributes="-A"))
+
+
+@pytest.mark.skipif(os.path.exists("/sys/fs/selinux/enforce"), reason="this host has SELinux")
+def test_a_context_is_ignored_where_there_is_no_selinux(tmp_path: Path) -> None:
+    """As in every Ansible file module, so that one play serves hosts with and without."""
+    context = {"seuser": "system_u", "serole": "object_r", "setype": "virt_image_t", "selevel": "s0"}
+    four_beats(**task(tmp_path / "image", **context))
 
 
 # --- removing

@@ -144,8 +144,9 @@ def test_a_changed_source_is_imported_again_only_when_asked(tmp_path: Path, sour
     four_beats(**given)
     scribble(source, "qcow2", ((0x77, 3 * MIB, KIB),))
     settled(**given)
-    result = four_beats(**given, source_policy="if_changed")
+    result = four_beats(**given, source_policy="if_changed", backup=True)
     assert "replacing the image there: the source file has changed" in result["actions"][0]
+    shows(result["backup_file"], "qcow2")
     shows(tmp_path / "image", "qcow2", ((0x77, 3 * MIB, KIB),))
 
 
@@ -222,6 +223,14 @@ def test_a_trusted_raw_source_may_hold_an_image(tmp_path: Path, source: Path) ->
     given = {"path": str(path), "format": "raw", "source": {"path": str(source), "format": "raw", "trusted": True}}
     four_beats(**given)
     assert path.read_bytes() == source.read_bytes()
+
+
+@pytest.mark.parametrize("label", ["dos", "gpt"])
+def test_an_ordinary_disk_is_a_raw_source(tmp_path: Path, label: str) -> None:
+    source = create(tmp_path / "source.raw", "raw", "8M")
+    subprocess.run(["sfdisk", "-q", source], input=f"label: {label}\n2048,8192\n", text=True, check=True)
+    four_beats(**task(tmp_path / "image", source, "raw"))
+    assert guest_bytes(tmp_path / "image", "qcow2") == source.read_bytes()
 
 
 @pytest.mark.parametrize("format", ["qed", "qcow"])

@@ -18,17 +18,18 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from ansible_collections.platter.qemu.tests.lab.beats import converge
 from ansible_collections.platter.qemu.tests.lab.guest import guest_bytes, qemu_io
+from ansible_collections.platter.qemu.tests.lab.modules import call
 
 GRAIN = 64 << 10
 FORMATS = ("raw", "qcow2", "qed", "vmdk", "vdi", "vhdx", "parallels")
-NAMES = ("a", "b", "c")
+NAMES = ("a", "b", "c", "d")
 #: what these tasks can be refused for; anything else is a failure
 EXPECTED = {"has_overlays", "backing_loop", "exists_different", "bad_option", "format_mismatch", "shrink_refused"}
 SOAK = os.environ.get("HYPOTHESIS_PROFILE") == "soak"
 
-names = st.sampled_from(NAMES)
 formats = st.sampled_from(FORMATS)
 grains = st.integers(1, 8)
+data = st.data()
 amendments = st.fixed_dictionaries(
     {},
     optional={
@@ -77,77 +78,107 @@ class Life(RuleBasedStateMachine):
     def backing(self, name: str) -> dict[str, str]:
         return {"path": self.path(name), "format": self.images[name].format}
 
-    @initialize(format=formats, size=grains)
-    def begin(self, format: str, size: int) -> None:
-        self.create("a", format, size)
+    def an_image(self, draw: Any, *but: str) -> str:
+        return str(draw.draw(st.sampled_from(sorted(set(self.images) - set(but))), label="image"))
 
-    @rule(name=names, format=formats, size=grains)
-    def create(self, name: str, format: str, size: int) -> None:
-        if name not in self.images and self.task(name, format=format, size=str(size * GRAIN)):
-            self.images[name] = Model(format, bytes(size * GRAIN))
+    def a_new_name(self, draw: Any) -> str:
+        return str(draw.draw(st.sampled_from(sorted(set(NAMES) - set(self.images))), label="new name"))
 
-    @precondition(lambda self: self.images)
-    @rule(name=names, base=names)
-    def overlay(self, name: str, base: str) -> None:
-        if name in self.images or base not in self.images:
-            return
-        if self.task(name, format="qcow2", backing=self.backing(base)):
-            self.images[name] = Model("qcow2", self.images[base].content, base)
+    @initialize(format=formats, other=formats, size=grains)
+    def begin(self, format: str, other: str, size: int) -> None:
+        """Two bases that are not alike, and an overlay with data of its own."""
+        self.images["a"] = self.made("a", format, 8)
+        self.guest_writes_to("a", 0x11, 0, 3)
+        self.images["b"] = self.made("b", other, size)
+        self.guest_writes_to("b", 0x22, 1, 4)
+        call("disk_image", path=self.path("c"), format="qcow2", backing=self.backing("a"))
+        self.images["c"] = Model("qcow2", self.images["a"].content, "a")
+        self.guest_writes_to("c", 0x33, 2, 2)
 
-    @rule(name=names, source=names, format=formats)
-    def import_image(self, name: str, source: str, format: str) -> None:
-        if name in self.images or source not in self.images:
-            return
-        origin = {**self.backing(source), "trusted": True}
-        if self.task(name, format=format, source=origin):
-            self.images[name] = Model(format, self.images[source].content)
+    def made(self, name: str, format: str, size: int) -> Model:
+        call("disk_image", path=self.path(name), format=format, size=str(size * GRAIN))
+        return Model(format, bytes(size * GRAIN))
 
-    @rule(name=names, byte=st.integers(0, 255), start=st.integers(0, 7), length=grains)
-    def guest_writes(self, name: str, byte: int, start: int, length: int) -> None:
-        if name not in self.images or self.builds_on(name):
-            return
+    def guest_writes_to(self, name: str, byte: int, start: int, length: int) -> None:
         image = self.images[name]
         first, last = start * GRAIN, min((start + length) * GRAIN, len(image.content))
         if first < last:
             qemu_io(self.path(name), image.format, f"write -q -P {byte} {first} {last - first}")
             image.content = image.content[:first] + bytes([byte]) * (last - first) + image.content[last:]
 
-    @rule(name=names, more=grains, rewrite=st.booleans())
-    def grow(self, name: str, more: int, rewrite: bool) -> None:
-        if name not in self.images:
-            return
+    @precondition(lambda self: len(self.images) < len(NAMES))
+    @rule(draw=data, format=formats, size=grains)
+    def create(self, draw: Any, format: str, size: int) -> None:
+        name = self.a_new_name(draw)
+        assert self.task(name, format=format, size=str(size * GRAIN))
+        self.images[name] = Model(format, bytes(size * GRAIN))
+
+    @precondition(lambda self: 0 < len(self.images) < len(NAMES))
+    @rule(draw=data)
+    def overlay(self, draw: Any) -> None:
+        name, base = self.a_new_name(draw), self.an_image(draw)
+        assert self.task(name, format="qcow2", backing=self.backing(base))
+        self.images[name] = Model("qcow2", self.images[base].content, base)
+
+    @precondition(lambda self: 0 < len(self.images) < len(NAMES))
+    @rule(draw=data, format=formats)
+    def import_image(self, draw: Any, format: str) -> None:
+        name, source = self.a_new_name(draw), self.an_image(draw)
+        assert self.task(name, format=format, source={**self.backing(source), "trusted": True})
+        self.images[name] = Model(format, self.images[source].content)
+
+    @precondition(lambda self: self.images)
+    @rule(draw=data, byte=st.integers(0, 255), start=st.integers(0, 7), length=grains)
+    def guest_writes(self, draw: Any, byte: int, start: int, length: int) -> None:
+        name = self.an_image(draw)
+        if not self.builds_on(name):
+            self.guest_writes_to(name, byte, start, length)
+
+    @precondition(lambda self: self.images)
+    @rule(draw=data, more=grains, rewrite=st.booleans())
+    def grow(self, draw: Any, more: int, rewrite: bool) -> None:
+        name = self.an_image(draw)
         image = self.images[name]
         size = len(image.content) + more * GRAIN
         if self.task(name, format=image.format, size=str(size), allow_rewrite=rewrite):
             image.content = image.content.ljust(size, b"\0")
 
-    @rule(name=names, format=formats, rewrite=st.booleans())
-    def convert(self, name: str, format: str, rewrite: bool) -> None:
-        if name in self.images and self.task(name, format=format, allow_rewrite=rewrite):
+    @precondition(lambda self: self.images)
+    @rule(draw=data, format=formats, rewrite=st.booleans())
+    def convert(self, draw: Any, format: str, rewrite: bool) -> None:
+        name = self.an_image(draw)
+        if self.task(name, format=format, allow_rewrite=rewrite):
             if format != self.images[name].format and format not in ("qcow2", "qed"):
                 self.images[name].base = None
             self.images[name].format = format
 
-    @rule(name=names, base=names)
-    def rebase(self, name: str, base: str) -> None:
-        if name in self.images and base in self.images and name != base:
-            image = self.images[name]
-            if self.task(name, format=image.format, backing=self.backing(base)):
-                image.base = base
+    @precondition(lambda self: len(self.images) > 1)
+    @rule(draw=data)
+    def rebase(self, draw: Any) -> None:
+        name = self.an_image(draw)
+        base = self.an_image(draw, name)
+        if self.task(name, format=self.images[name].format, backing=self.backing(base)):
+            self.images[name].base = base
 
-    @rule(name=names)
-    def flatten(self, name: str) -> None:
-        if name in self.images and self.task(name, format=self.images[name].format, flatten=True):
+    @precondition(lambda self: self.images)
+    @rule(draw=data)
+    def flatten(self, draw: Any) -> None:
+        name = self.an_image(draw)
+        if self.task(name, format=self.images[name].format, flatten=True):
             self.images[name].base = None
 
-    @rule(name=names, options=amendments, rewrite=st.booleans())
-    def amend(self, name: str, options: dict[str, Any], rewrite: bool) -> None:
-        if name in self.images and self.images[name].format == "qcow2":
-            self.task(name, format="qcow2", options=options, allow_rewrite=rewrite)
+    @precondition(lambda self: any(image.format == "qcow2" for image in self.images.values()))
+    @rule(draw=data, options=amendments, rewrite=st.booleans())
+    def amend(self, draw: Any, options: dict[str, Any], rewrite: bool) -> None:
+        name = self.an_image(draw, *(n for n, image in self.images.items() if image.format != "qcow2"))
+        self.task(name, format="qcow2", options=options, allow_rewrite=rewrite)
 
-    @rule(name=names)
-    def remove(self, name: str) -> None:
-        if name in self.images and self.task(name, state="absent"):
+    @precondition(lambda self: self.images)
+    @rule(draw=data)
+    def remove(self, draw: Any) -> None:
+        name = self.an_image(draw)
+        if self.task(name, state="absent"):
+            assert not self.builds_on(name)
             del self.images[name]
 
     @invariant()
@@ -163,6 +194,6 @@ class Life(RuleBasedStateMachine):
 #: making a failing life shorter takes minutes, which only a soak has
 PHASES = tuple(Phase) if SOAK else (Phase.explicit, Phase.generate)
 Life.TestCase.settings = settings(
-    max_examples=1000 if SOAK else 12, stateful_step_count=30 if SOAK else 8, phases=PHASES
+    max_examples=1000 if SOAK else 20, stateful_step_count=30 if SOAK else 8, phases=PHASES
 )
 TestLife = Life.TestCase

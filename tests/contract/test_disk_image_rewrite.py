@@ -147,6 +147,15 @@ def test_a_guest_that_wrote_a_header_does_not_choose_the_format(tmp_path: Path) 
     assert guest_bytes(path, "vdi") == before
 
 
+def test_a_header_in_a_raw_image_of_others_needs_consent(tmp_path: Path) -> None:
+    path = create(tmp_path / "disk.raw", "raw", "4M")
+    with path.open("r+b") as stream:
+        stream.write(b"QFI\xfb\0\0\0\3")
+    refused("format_mismatch", path=str(path), format="raw", size="8M")
+    four_beats(path=str(path), format="raw", size="8M", allow_nested_header=True)
+    assert path.stat().st_size == 8 * MIB
+
+
 def test_an_image_of_unknown_content_is_not_overwritten(tmp_path: Path) -> None:
     path = tmp_path / "letters"
     path.write_text("Liebe Eltern, " * 100)

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.platter.qemu.tests.lab.info import ask, fact, facts
-from ansible_collections.platter.qemu.tests.lab.loops import HAVE_LOOPS, attached
 from ansible_collections.platter.qemu.tests.lab.oracle import create, qemu_img, require_qemu
 from ansible_collections.platter.qemu.tests.lab.programs import exported, wait_until
 
@@ -284,22 +283,14 @@ def test_a_user_of_an_extent_uses_the_image(tmp_path: Path) -> None:
         assert [each["name"] for each in fact(path)["in_use_by"]] == ["qemu-nbd"]
 
 
-@pytest.mark.skipif(not HAVE_LOOPS, reason="needs root and loop devices")
-def test_a_block_device_is_an_image_too(tmp_path: Path) -> None:
-    path = create(tmp_path / "a.qcow2", "qcow2", "8M", "preallocation=full")
-    with attached(path) as device:
-        on_device, behind = facts(device, path, check=True)
-        assert (on_device["format"], on_device["virtual_size"], on_device["actual_size"]) == ("qcow2", 8 * MIB, 0)
-        assert on_device["check"]["corruptions"] == 0
-        assert [(each["kind"], each["name"]) for each in behind["in_use_by"]] == [("loop", device)]
-
-
 # --- what qemu-img answers
 
 
 def test_check_measure_and_map_are_qemus(tmp_path: Path) -> None:
-    create(tmp_path / "base.qcow2", "qcow2", "8M")
+    scribbled(create(tmp_path / "deeper.qcow2", "qcow2", "8M"))
+    create(tmp_path / "base.qcow2", "qcow2", "", "", "-b", "deeper.qcow2", "-F", "qcow2")
     path = create(tmp_path / "o.qcow2", "qcow2", "", "", "-b", "base.qcow2", "-F", "qcow2")
+    alone = fact(path, measure="qcow2")["measure"]["required"]
     scribbled(path)
     ours = fact(path, check=True, measure="qcow2", map=True)
     told = json.loads(qemu_img("check", "--output=json", path))
@@ -310,6 +301,7 @@ def test_check_measure_and_map_are_qemus(tmp_path: Path) -> None:
         told["required"],
         told["fully-allocated"],
     )
+    assert ours["measure"]["required"] == alone > MIB, "what the chain holds counts"
     assert ours["map"] == {"data": MIB, "compressed": 0, "zero": MIB, "unallocated": 6 * MIB}
 
 

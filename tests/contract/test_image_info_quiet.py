@@ -13,6 +13,8 @@ import pytest
 
 from ansible_collections.platter.qemu.tests.lab.headers import every_format, qcow2
 from ansible_collections.platter.qemu.tests.lab.hostile import PROTOCOLS, VICTIM, hostile_images
+from ansible_collections.platter.qemu.tests.lab.info import facts
+from ansible_collections.platter.qemu.tests.lab.loops import HAVE_LOOPS, attached
 from ansible_collections.platter.qemu.tests.lab.oracle import create, require_qemu
 from ansible_collections.platter.qemu.tests.lab.strace import MUTATING, Call, calls_of, tracing
 from ansible_collections.platter.qemu.tests.lab.zygote import Zygote
@@ -165,3 +167,14 @@ def test_a_user_who_may_not_read_an_image_is_told_so(zygote: Zygote) -> None:
     assert (closed["exists"], closed["reason"]) == (True, "unreadable")
     assert "Permission denied" in closed["error"] and "virtual_size" not in closed
     assert readable["virtual_size"] == 1 << 20
+
+
+@pytest.mark.xdist_group("loops")
+@pytest.mark.skipif(not HAVE_LOOPS, reason="needs root and loop devices")
+def test_a_block_device_is_an_image_too(tmp_path: Path) -> None:
+    path = create(tmp_path / "a.qcow2", "qcow2", "8M", "preallocation=full")
+    with attached(path) as device:
+        on_device, behind = facts(device, path, check=True)
+        assert (on_device["format"], on_device["virtual_size"], on_device["actual_size"]) == ("qcow2", 8 << 20, 0)
+        assert on_device["check"]["corruptions"] == 0
+        assert [(each["kind"], each["name"]) for each in behind["in_use_by"]] == [("loop", device)]

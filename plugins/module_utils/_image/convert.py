@@ -66,10 +66,22 @@ class Converter:
         with BuildDirectory(spec.path, another_name=bool(reading.members)) as build:
             method = self._fill(spec, action, node, build, source)
             self._grow(spec, action, build.path)
-            note_old_members(build.directory, reading.members)
-            notes = self._publisher.publish(spec, action, build, reading, {"source": record})
-            build.keep = not forget_old_members(spec.path, spec.format, build.directory)
+            notes = self._publish(spec, action, build, reading, {"source": record})
         return dict(notes, method=method)
+
+    def _publish(
+        self,
+        spec: ImageSpec,
+        action: t.Union[ImportImage, RewriteImage],
+        build: BuildDirectory,
+        reading: ImageReading,
+        record: t.Dict[str, t.Any],
+    ) -> t.Dict[str, t.Any]:
+        note_old_members(build.directory, reading.members)
+        try:
+            return self._publisher.publish(spec, action, build, reading, record)
+        finally:  # also when it failed behind the step that counts
+            build.keep = not forget_old_members(spec.path, spec.format, build.directory)
 
     def _import_to_device(
         self, spec: ImageSpec, action: ImportImage, reading: ImageReading, node: t.Mapping[str, t.Any]
@@ -173,10 +185,7 @@ class Converter:
             self._convert(spec, action, node, build.path, tuple(sorted(options)))
             self._prove_equal(spec, action, node, build.path)
             self._name_backing(spec, action, build.path)
-            note_old_members(build.directory, reading.members)
-            notes = self._publisher.publish(spec, action, build, reading, dict(reading.record))
-            build.keep = not forget_old_members(spec.path, spec.format, build.directory)
-        return notes
+            return self._publish(spec, action, build, reading, dict(reading.record))
 
     def _resized_view(
         self, size: t.Optional[int], old: t.Mapping[str, t.Any], old_size: int, build: BuildDirectory
