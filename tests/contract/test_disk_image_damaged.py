@@ -84,3 +84,12 @@ def test_a_relative_data_file_is_refused(tmp_path: Path) -> None:
     command = ["qemu-img", "create", "-q", "-f", "qcow2", "-o", "data_file=data", "a", "1M"]
     subprocess.run(command, check=True, cwd=tmp_path)
     assert call("disk_image", path=str(tmp_path / "a"), format="qcow2", size="2M")["reason"] == "relative_data_file"
+
+
+def test_an_immutable_image_is_made_and_left_alone(tmp_path: Path) -> None:
+    task = {"path": str(tmp_path / "a"), "format": "qcow2", "size": "1M", "attributes": "+i"}
+    try:
+        assert [call("disk_image", **task)["changed"] for _again in range(2)] == [True, False]
+        assert call("disk_image", path=task["path"], format="qcow2", size="2M")["failed"]
+    finally:
+        subprocess.run(["chattr", "-i", task["path"]], check=True)

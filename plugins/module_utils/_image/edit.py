@@ -141,12 +141,15 @@ class Editor:
         if slot.active:
             secrets.append(("sec1", str(slot.new_secret_file)))
             change.append("new-secret=sec1")
+            iter_time = spec.option("iter_time" if format_name == "luks" else "encrypt_iter_time")
+            change += ["iter-time=%d" % iter_time] if iter_time else []
         self._qemu_img.amend(self._node(spec, format_name, reading), [prefix + c for c in change], secrets=secrets)
 
     def set_attributes(self, spec: ImageSpec, action: SetAttributes, reading: ImageReading) -> Notes:
         """Owner, group, mode, context and file attributes of every member."""
         for member in member_paths(spec.path, reading.header):
             self._attributes.apply(spec, member)
+            self._attributes.set_flags(spec, member)
         return {}
 
     def remove(self, spec: ImageSpec, action: RemoveImage, reading: ImageReading) -> Notes:

@@ -66,6 +66,8 @@ class Publisher:
             for member in placed:
                 os.unlink(member)
             raise
+        for member in member_paths(spec.path, look_at(spec.path, action.format).header):
+            self._attributes.set_flags(spec, member)
         fsync_path(os.path.dirname(spec.path))
         return notes
 

@@ -21,6 +21,8 @@ if t.TYPE_CHECKING:
 Pairs = t.Tuple[t.Tuple[str, t.Any], ...]
 #: a new image is for its owner only, unless the task says otherwise
 NEW_MODE = 0o600
+#: flags that the file system sets itself (lsattr shows them, chattr cannot change them)
+_FIXED_FLAGS = frozenset("eEINV")
 _NAMES = ("owner", "group", "mode", "seuser", "serole", "setype", "selevel", "attributes")
 
 
@@ -33,7 +35,10 @@ class FileAttributes:
 
     def _asked(self, spec: t.Any) -> t.Dict[str, t.Any]:
         params = self._params[spec.path]
-        return {name: params[name] for name in _NAMES if params.get(name) is not None}
+        names = [name for name in _NAMES if params.get(name) is not None]
+        if not self._module.selinux_enabled():  # as in all file modules, a context is then nobody's concern
+            names = [name for name in names if not name.startswith("se")]
+        return {name: params[name] for name in names}
 
     def desired(self, spec: t.Any, members: t.Sequence[str]) -> Pairs:
         """What the task asks, comparable with C(current): names, octal mode."""
@@ -41,6 +46,8 @@ class FileAttributes:
         try:
             if "mode" in asked:
                 asked["mode"] = self._octal(asked["mode"], members[0])
+            if "attributes" in asked:
+                asked["attributes"] = _flags_after(self._flags(members[0]), asked["attributes"])
             for name, look_up in (("owner", _known_user), ("group", _known_group)):
                 if name in asked:
                     asked[name] = look_up(asked[name])
@@ -74,15 +81,34 @@ class FileAttributes:
             context = self._module.selinux_context(path)
             known.update(zip(("seuser", "serole", "setype", "selevel"), context))
         if "attributes" in names:
-            known["attributes"] = self._module.get_file_attributes(path).get("attr_flags", "")
+            known["attributes"] = self._flags(path)
         return tuple((name, known.get(name)) for name in names)
+
+    def _flags(self, path: str) -> str:
+        """The file attributes of C(path) that chattr(1) can change, sorted; none of a file that is not there."""
+        if not os.path.exists(path):
+            return ""
+        flags = self._module.get_file_attributes(path, include_version=False).get("attr_flags", "")
+        return "".join(sorted(set(flags) - _FIXED_FLAGS))
 
     def apply(self, spec: t.Any, path: str) -> None:
         """Make C(path) as asked."""
         params = dict.fromkeys(_NAMES)
         params.update(self._params[spec.path], path=path)
+        params.pop("attributes", None)
         arguments = self._module.load_file_common_arguments(params, path=path)
         self._module.set_fs_attributes_if_different(arguments, False)
+
+    def set_flags(self, spec: t.Any, path: str) -> None:
+        """Set the file attributes, last of all: an immutable file can take no name any more."""
+        asked = self._asked(spec).get("attributes")
+        if asked is None:
+            return
+        now = set(self._flags(path))
+        wanted = set(_flags_after("".join(now), asked))
+        for sign, flags in (("+", wanted - now), ("-", now - wanted)):
+            if flags:
+                self._module.set_attributes_if_different(path, sign + "".join(sorted(flags)), False)
 
     def dress(self, spec: t.Any, built: str, like: t.Optional[str]) -> None:
         """Prepare a finished file for its name: as C(like) (the file it replaces), then as asked."""
@@ -93,6 +119,14 @@ class FileAttributes:
             self._module.set_default_selinux_context(built, False)
         if self._asked(spec):
             self.apply(spec, built)
+
+
+def _flags_after(current: str, asked: str) -> str:
+    """C(current) flags after C(+x), C(-x), C(=x) or C(x), sorted."""
+    sign, flags = (asked[0], asked[1:]) if asked[:1] in ("+", "-", "=") else ("=", asked)
+    now, given = set(current), set(flags) - _FIXED_FLAGS
+    result = {"+": now | given, "-": now - given, "=": given}[sign]
+    return "".join(sorted(result))
 
 
 def _known_user(text: t.Any) -> str:
