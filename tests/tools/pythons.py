@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -35,11 +36,17 @@ def probe(executable: str) -> tuple[str, str] | None:
     return version, str(base if base.exists() else path)
 
 
+def _pyenv_roots() -> list[Path]:
+    """Where pyenv keeps Pythons: its shims may be on PATH under another HOME."""
+    shims = [Path(name) for name in os.environ.get("PATH", "").split(os.pathsep) if name.endswith("/shims")]
+    return sorted({Path.home() / ".pyenv", *(path.parent for path in shims)})
+
+
 @functools.lru_cache(maxsize=None)
 def installed() -> dict[str, str]:
     """Every usable Python: version -> executable. The first found of a version wins."""
     on_path = [shutil.which(name) for name in NAMES]
-    of_pyenv = sorted(Path.home().glob(".pyenv/versions/*/bin/python3.*[0-9]"))
+    of_pyenv = sorted(path for root in _pyenv_roots() for path in root.glob("versions/*/bin/python3.*[0-9]"))
     found: dict[str, str] = {}
     for executable in [sys.executable, *on_path, *map(str, of_pyenv)]:
         result = probe(executable) if executable else None

@@ -58,8 +58,9 @@ INSTALL = {"apt-get": ["apt-get", "install", "-y", "--no-install-recommends"], "
 
 
 def search_path() -> str:
-    """PATH, with the directories that hold the administrator's programs."""
-    return os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"])
+    """PATH, with the directories that hold the administrator's programs, without pyenv's stand-ins for Pythons."""
+    names = [name for name in os.environ.get("PATH", os.defpath).split(os.pathsep) if not name.endswith("/shims")]
+    return os.pathsep.join([*names, "/usr/local/sbin", "/usr/sbin", "/sbin"])
 
 
 def missing(programs) -> list[str]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import struct
 import typing as t
-from dataclasses import dataclass
 
 from ansible_collections.platter.qemu.plugins.module_utils._core.header import ByteSource, Header, Reference
 from ansible_collections.platter.qemu.plugins.module_utils._formats import luks, qcow2_tables
@@ -44,8 +43,7 @@ _COMPRESSIONS = {0: "zlib", 1: "zstd"}
 _CRYPT_METHODS = {0: None, 1: "aes", 2: "luks"}
 
 
-@dataclass(frozen=True)
-class _Fixed:
+class _Fixed(t.NamedTuple):
     """The header's own fields, of either version."""
 
     version: int
@@ -212,6 +210,8 @@ def _bitmaps(source: ByteSource, fixed: _Fixed, extensions: t.Mapping[int, bytes
 
 def _unknown_features(fixed: _Fixed, names: bytes) -> tuple[str, ...]:
     unknown = fixed.incompatible & ~_KNOWN_INCOMPATIBLE
+    if not unknown:
+        return ()
     named = {}
     for at in range(0, len(names) - _FEATURE_NAME_SIZE + 1, _FEATURE_NAME_SIZE):
         if names[at] == 0:

@@ -121,7 +121,8 @@ def _extent(path: str, extent: t.Any) -> Facts:
 def format_specific(specific: t.Mapping[str, t.Any] | None) -> Facts:
     """C(format-specific.data) of qemu-img, with names that a template can use, without what other facts tell."""
     data = (specific or {}).get("data") or {}
-    return _with_underscores({name: value for name, value in data.items() if name not in _TOLD_OTHERWISE})
+    rest = {name: value for name, value in data.items() if name not in _TOLD_OTHERWISE}
+    return {name.replace("-", "_"): _with_underscores(value) for name, value in rest.items()}
 
 
 def _with_underscores(value: t.Any) -> t.Any:

@@ -36,7 +36,7 @@ class Looker:
     def __init__(self) -> None:
         self._views: dict[tuple[str, str | None], View] = {}
         self._files: dict[str, FileFacts | None] = {}
-        self._directories: dict[str, str] = {}
+        self._tidy: dict[str, str] = {}
 
     def view(self, path: str, declared: str | None = None) -> View:
         """What is at C(path)."""
@@ -62,12 +62,13 @@ class Looker:
 
     def tidy(self, path: str) -> str:
         """C(path) without dots; where a symbolic link makes C(..) lead elsewhere, as the kernel goes."""
-        directory, name = os.path.split(path)
-        if directory not in self._directories:
-            short = os.path.normpath(directory)
-            same = os.path.realpath(directory) == os.path.realpath(short)
-            self._directories[directory] = short if same else os.path.realpath(directory)
-        return os.path.join(self._directories[directory], name)
+        found = self._tidy.get(path)
+        if found is None:
+            directory, name = os.path.split(path)
+            short, real = os.path.normpath(directory), os.path.realpath(directory)
+            found = os.path.join(short if os.path.realpath(short) == real else real, name)
+            self._tidy[path] = found
+        return found
 
     def _look(self, path: str, declared: str | None) -> View:
         try:

@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 import typing as t
-from dataclasses import dataclass
 
 from ansible_collections.platter.qemu.plugins.module_utils._core.errors import EngineError, HeaderError
 from ansible_collections.platter.qemu.plugins.module_utils._core.header import Header
@@ -19,8 +18,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._tools.records import
 _EDGE = 512
 
 
-@dataclass(frozen=True)
-class Seen:
+class Seen(t.NamedTuple):
     """One look at a path. C(header) None: not an image of a known format (C(problem) says why, if there is a
     reason).
     """

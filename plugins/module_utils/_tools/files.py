@@ -14,7 +14,6 @@ import secrets
 import shutil
 import stat
 import typing as t
-from dataclasses import dataclass
 
 from ansible_collections.platter.qemu.plugins.module_utils._core.errors import EngineError, HeaderError
 
@@ -26,8 +25,7 @@ READ_BUDGET = 2 << 20
 _HEAD = 4096
 
 
-@dataclass(frozen=True)
-class FileFacts:
+class FileFacts(t.NamedTuple):
     """What lstat/stat say of a path. C(kind): absent, file, block, or the name of another file type."""
 
     path: str

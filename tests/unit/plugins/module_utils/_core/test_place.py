@@ -68,7 +68,9 @@ def test_a_blockdev_dict_and_its_json_are_the_same_place() -> None:
     assert parse_place('json:{"driver": "file", "filename": "/a"}') == parse_place("/a")
 
 
-@pytest.mark.parametrize("value", [{}, {"driver": "qcow2"}, {"driver": "file", "filename": "a"}, "json:[]", "json:{", 5, None, ["/a"]])
+@pytest.mark.parametrize(
+    "value", [{}, {"driver": "qcow2"}, {"driver": "file", "filename": "a"}, "json:[]", "json:{", 5, None, ["/a"]]
+)
 def test_what_is_no_protocol_node(value: object) -> None:
     with pytest.raises(ValueError, match=r"."):
         parse_place(value)  # type: ignore[arg-type]
