@@ -93,3 +93,21 @@ def test_an_immutable_image_is_made_and_left_alone(tmp_path: Path) -> None:
         assert call("disk_image", path=task["path"], format="qcow2", size="2M")["failed"]
     finally:
         subprocess.run(["chattr", "-i", task["path"]], check=True)
+
+
+@pytest.mark.parametrize("name", ["victim", "../victim", "a-s001.raw", "b-s001.vmdk", ".."])
+def test_what_a_descriptor_names_is_not_removed_with_it(tmp_path: Path, name: str) -> None:
+    """Only what is called like a member is one."""
+    (tmp_path / "pool").mkdir()
+    for victim in (tmp_path / "victim", tmp_path / "pool" / "victim", tmp_path / "pool" / "a-s001.raw"):
+        victim.write_bytes(bytes(MIB))
+    (tmp_path / "pool" / "b-s001.vmdk").write_bytes(bytes(MIB))
+    before = sorted(path for path in tmp_path.rglob("*"))
+    image = tmp_path / "pool" / "a.vmdk"
+    image.write_text(
+        '# Disk DescriptorFile\nversion=1\nCID=1\nparentCID=ffffffff\ncreateType="twoGbMaxExtentFlat"\n'
+        'RW 2048 FLAT "%s" 0\nddb.adapterType = "ide"\n' % name
+    )
+    call("disk_image", path=str(image), state="absent", mode="0777")
+    assert sorted(path for path in tmp_path.rglob("*")) == before
+    assert not image.exists()

@@ -19,7 +19,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._inspect.chain import
 from ansible_collections.platter.qemu.plugins.module_utils._inspect.dependents import find_dependents
 from ansible_collections.platter.qemu.plugins.module_utils._inspect.holders import Holder, find_holders
 from ansible_collections.platter.qemu.plugins.module_utils._inspect.image import look_at
-from ansible_collections.platter.qemu.plugins.module_utils._inspect.members import member_paths
+from ansible_collections.platter.qemu.plugins.module_utils._inspect.members import extent_paths
 
 _POLL_SECONDS = 0.2
 Holders = t.Mapping[str, t.List[Holder]]
@@ -88,7 +88,7 @@ def _guard_holders(items: t.Sequence[Item], patient: bool) -> None:
 
 
 def _held(items: t.Sequence[Item]) -> t.Dict[str, t.List[Holder]]:
-    members = {item.name: member_paths(item.spec.path, item.reading.header) for item in items}
+    members = {item.name: extent_paths(item.spec.path, item.reading.header) for item in items}
     found = find_holders(sorted({path for paths in members.values() for path in paths}))
     return {name: [holder for path in paths for holder in found[path]] for name, paths in members.items()}
 

@@ -137,9 +137,9 @@ def _refuse_broken_chain(spec: ImageSpec, path: str) -> None:
 
 
 def _refuse_missing_members(spec: ImageSpec, path: str, seen: Seen) -> None:
-    from ansible_collections.platter.qemu.plugins.module_utils._inspect.members import member_paths
+    from ansible_collections.platter.qemu.plugins.module_utils._inspect.members import extent_paths
 
-    for member in member_paths(path, seen.header):
+    for member in extent_paths(path, seen.header):
         if not os.path.exists(member):
             raise source_refused(
                 spec,

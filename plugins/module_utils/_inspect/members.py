@@ -15,14 +15,30 @@ from ansible_collections.platter.qemu.plugins.module_utils._core.header import H
 
 
 def member_paths(path: str, header: t.Optional[Header]) -> t.List[str]:
-    """C(path) first, then every extent that lies in the same directory under a plain name.
+    """C(path) first, then every extent that is a member: a plain file beside it whose name is made from its own.
 
-    An extent elsewhere is a reference to a foreign file, not a member.
+    A descriptor can name any file. What is not called as QEMU and VMware call members (C(x-s001.vmdk) of C(x.vmdk)) is
+    a reference to somebody else's file, and is never removed or changed with the image.
     """
     directory = os.path.dirname(path)
     names = [extent.filename for extent in header.extents] if header else []
-    members = [os.path.join(directory, name) for name in names if name and "/" not in name]
-    return [path] + [member for member in members if member != path]
+    own = _member_pattern(path, generation=True)
+    members = [os.path.join(directory, name) for name in names if own.match(name)]
+    return [path] + [member for member in members if member != path and not os.path.islink(member)]
+
+
+def extent_paths(path: str, header: t.Optional[Header]) -> t.List[str]:
+    """C(path) first, then every file that its descriptor names: what QEMU opens with it, members or not."""
+    directory = os.path.dirname(path)
+    names = [extent.filename for extent in header.extents if extent.filename] if header else []
+    return list(dict.fromkeys([path] + [os.path.join(directory, name) for name in names]))
+
+
+def _member_pattern(path: str, *, generation: bool) -> t.Pattern[str]:
+    """C(generation): also names that we give to members beside those of the image that is replaced."""
+    stem, ending = os.path.splitext(os.path.basename(path))
+    between = r"(-[0-9a-f]{8})?" if generation else ""
+    return re.compile(re.escape(stem) + between + r"-(flat|[sf]\d{3})" + re.escape(ending) + r"\Z")
 
 
 def is_split(subformat: t.Any) -> bool:
@@ -32,9 +48,7 @@ def is_split(subformat: t.Any) -> bool:
 
 def squatters(path: str, header: t.Optional[Header]) -> t.Tuple[str, ...]:
     """Files that have the names QEMU gives to extents (C(x-s001.vmdk), C(x-flat.vmdk)) but are no members."""
-    directory, name = os.path.split(path)
-    stem, ending = os.path.splitext(name)
-    pattern = re.compile(re.escape(stem) + r"-(flat|[sf]\d{3})" + re.escape(ending) + r"\Z")
+    directory, pattern = os.path.dirname(path), _member_pattern(path, generation=False)
     try:
         found = [os.path.join(directory, other) for other in os.listdir(directory) if pattern.match(other)]
     except OSError:
