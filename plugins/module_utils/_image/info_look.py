@@ -26,7 +26,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._inspect.image import
     look_at,
     same_content,
 )
-from ansible_collections.platter.qemu.plugins.module_utils._inspect.members import extent_paths
+from ansible_collections.platter.qemu.plugins.module_utils._inspect.members import member_paths
 from ansible_collections.platter.qemu.plugins.module_utils._tools.files import FileFacts, FileReader, file_facts
 
 
@@ -153,7 +153,7 @@ def _with_extents(view: View) -> View:
     from ansible_collections.platter.qemu.plugins.module_utils._formats.vmdk import complete
 
     header = t.cast("Header", view.header)
-    paths = list(dict.fromkeys(extent_paths(view.path, header)))
+    paths = list(dict.fromkeys(member_paths(view.path, header)))
     try:
         facts = [file_facts(path) for path in paths]
         view = view._replace(members=tuple(paths), allocated=sum(each.allocated for each in facts))
