@@ -478,6 +478,14 @@ options:
             format, another cluster size). The copy is compared with the image before it takes its name.
           - An image with internal snapshots or bitmaps is refused, as a copy would not have them.
         type: bool
+      current_format: &current_format
+        description:
+          - The format that an image has now which is to be rewritten as O(format).
+          - Needed only for images that were not made by this collection, which remembers what it makes. The bytes
+            alone do not tell - a guest can write the header of another format into its raw disk, and such a header
+            can name any file.
+        type: str
+        choices: [raw, qcow, qcow2, qed, vdi, vmdk, vhdx, vpc, parallels, luks]
       allow_nested_header: &allow_nested_header
         description:
           - Agree that a raw image begins with the signature of another format, as a guest may have written it into its
@@ -567,6 +575,7 @@ options:
   allow_rewrite:
     <<: *allow_rewrite
     default: false
+  current_format: *current_format
   allow_nested_header:
     <<: *allow_nested_header
     default: false

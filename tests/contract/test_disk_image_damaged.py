@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 from pathlib import Path
@@ -111,3 +112,34 @@ def test_what_a_descriptor_names_is_not_removed_with_it(tmp_path: Path, name: st
     call("disk_image", path=str(image), state="absent", mode="0777")
     assert sorted(path for path in tmp_path.rglob("*")) == before
     assert not image.exists()
+
+
+def test_the_old_format_of_a_rewrite_is_not_guessed(tmp_path: Path) -> None:
+    """What a guest wrote into its raw disk names any file of the host."""
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"host secret".ljust(4096, b"!"))
+    disk = tmp_path / "guest.img"
+    text = (
+        '# Disk DescriptorFile\nversion=1\nCID=1\nparentCID=ffffffff\ncreateType="monolithicFlat"\nRW 8 FLAT "%s" 0\n'
+    )
+    disk.write_bytes((text % secret).encode().ljust(MIB, b"\0"))
+    before = disk.read_bytes()
+    task = {"path": str(disk), "format": "qcow2", "allow_rewrite": True}
+    assert call("disk_image", **task)["reason"] == "format_mismatch"
+    assert call("disk_image", **task, current_format="vmdk")["reason"] == "image_references_file"
+    assert disk.read_bytes() == before
+
+
+def test_a_planted_build_directory_is_not_believed(tmp_path: Path) -> None:
+    """In a directory that everyone can write to, anybody can make one."""
+    tmp_path.chmod(0o1777)
+    victim = tmp_path / "image-s001.qcow2"
+    victim.write_text("victim")
+    tag = hashlib.sha256(b"image.qcow2").hexdigest()[:12]
+    planted = tmp_path / (".platter-tmp.%s.deadbeef" % tag)
+    planted.mkdir()
+    (planted / "image.qcow2").write_text('# Disk DescriptorFile\nversion=1\nRW 8 FLAT "image-s001.qcow2" 0\n')
+    os.chown(planted, 65534, 65534)
+    (tmp_path / (".platter-tmp.%s.cafecafe" % tag)).touch()
+    result = call("disk_image", path=str(tmp_path / "image.qcow2"), format="qcow2", size="1M")
+    assert result["changed"] and victim.read_text() == "victim" and planted.exists()

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible.module_utils import basic
 
 from ansible_collections.platter.qemu.tests.lab.beats import digest, four_beats, refused, settled
 from ansible_collections.platter.qemu.tests.lab.guest import facts, scribble, shows
@@ -226,8 +227,6 @@ def test_the_names_of_a_hard_linked_image_stay_one_file(image: Path, tmp_path: P
 
 def test_a_missing_qemu_img_is_said_clearly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    import ansible.module_utils.basic as basic
-
     monkeypatch.setattr(basic.AnsibleModule, "get_bin_path", lambda *_a, **_k: None)
     result = call("disk_image", **task(tmp_path / "image"))
     assert (result["failed"], result["reason"], result["changed"]) == (True, "tool_missing", False)
@@ -235,7 +234,5 @@ def test_a_missing_qemu_img_is_said_clearly(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_an_image_that_is_as_asked_needs_no_qemu_img(image: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import ansible.module_utils.basic as basic
-
     monkeypatch.setattr(basic.AnsibleModule, "get_bin_path", lambda *_a, **_k: None)
     settled(**task(image))

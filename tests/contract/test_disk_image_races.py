@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.platter.qemu.plugins.module_utils._tools.files import BuildDirectory
 from ansible_collections.platter.qemu.tests.lab.beats import digest, settled
 from ansible_collections.platter.qemu.tests.lab.guest import facts, scribble, shows
 from ansible_collections.platter.qemu.tests.lab.modules import call
@@ -109,11 +110,10 @@ def test_a_failure_in_the_middle_says_what_was_done(image: Path, instead: Any) -
     shows(image, "qcow2")
 
 
-def test_the_next_run_ends_what_was_begun(image: Path, tmp_path: Path, instead: Any, monkeypatch: Any) -> None:
+def test_the_next_run_ends_what_was_begun(image: Path, tmp_path: Path, instead: Any) -> None:
     given = {"path": str(image), "format": "qcow2", "options": {"lazy_refcounts": True}, "size": "8M"}
-    with monkeypatch.context():
-        instead('[ "$1" = resize ] && exit 1\nexec "$real" "$@"')
-        assert call("disk_image", **given)["failed"]
+    instead('[ "$1" = resize ] && exit 1\nexec "$real" "$@"')
+    assert call("disk_image", **given)["failed"]
     (tmp_path / "bin" / "qemu-img").unlink()
     result = call("disk_image", **given)
     assert [action.split()[0] for action in result["actions"]] == ["Grow"]
@@ -145,8 +145,6 @@ def test_what_a_killed_run_left_is_removed_by_the_next(image: Path) -> None:
 
 
 def _leftover(path: Path) -> Path:
-    from ansible_collections.platter.qemu.plugins.module_utils._tools.files import BuildDirectory
-
     build = Path(BuildDirectory(str(path)).directory)
     build.mkdir()
     (build / path.name).write_bytes(b"half")

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.platter.qemu.tests.lab.beats import digest, four_beats, refused, settled
-from ansible_collections.platter.qemu.tests.lab.guest import KIB, MIB, facts, guest_digest, scribble, shows
+from ansible_collections.platter.qemu.tests.lab.guest import KIB, MIB, facts, guest_digest, qemu_io, scribble, shows
 from ansible_collections.platter.qemu.tests.lab.modules import call
 from ansible_collections.platter.qemu.tests.lab.oracle import create
 
@@ -166,8 +166,6 @@ def test_without_its_base_a_broken_overlay_can_be_removed(overlay: Path, old: Pa
 
 
 def test_discarded_clusters_of_an_overlay_stay_zero(overlay: Path, old: Path, new: Path) -> None:
-    from ansible_collections.platter.qemu.tests.lab.guest import qemu_io
-
     qemu_io(overlay, "qcow2", f"write -q -z {2 * MIB} {MIB}")
     four_beats(**over(overlay, new))
     shows(overlay, "qcow2", ((0, 2 * MIB, MIB),))

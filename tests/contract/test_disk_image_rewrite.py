@@ -99,7 +99,7 @@ def test_an_overlay_becomes_a_format_that_has_no_base(tmp_path: Path) -> None:
     base = create(tmp_path / "base.qcow2", "qcow2", "4M")
     scribble(base, "qcow2")
     path = create(tmp_path / "overlay", "qcow2", "", "", "-b", base, "-F", "qcow2")
-    four_beats(path=str(path), format="vmdk", allow_rewrite=True)
+    four_beats(path=str(path), format="vmdk", current_format="qcow2", allow_rewrite=True)
     base.unlink()
     shows(path, "vmdk")
 
@@ -107,7 +107,7 @@ def test_an_overlay_becomes_a_format_that_has_no_base(tmp_path: Path) -> None:
 def test_one_task_converts_and_grows(tmp_path: Path) -> None:
     path = create(tmp_path / "image", "vdi", "4M")
     scribble(path, "vdi")
-    four_beats(path=str(path), format="qcow2", size="8M", allow_rewrite=True)
+    four_beats(path=str(path), format="qcow2", size="8M", current_format="vdi", allow_rewrite=True)
     assert facts(path, "qcow2")["virtual-size"] == 8 * MIB
     shows(path, "qcow2")
 

@@ -13,6 +13,7 @@ import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._inspect.image import look_at
 from ansible_collections.platter.qemu.plugins.module_utils._inspect.members import member_paths
+from ansible_collections.platter.qemu.plugins.module_utils._tools.records import read_record
 
 
 def forget_members(path: str, format_name: t.Optional[str], build: str) -> None:
@@ -23,7 +24,9 @@ def forget_members(path: str, format_name: t.Optional[str], build: str) -> None:
     kept = set(member_paths(path, look_at(path, format_name).header))
     for name in os.listdir(build):
         unfinished = os.path.join(build, name)
-        members = [] if name.startswith(".spare-") else member_paths(unfinished, look_at(unfinished).header)[1:]
+        # what a guest wrote into an unfinished raw disk is no descriptor of ours
+        ours = not name.startswith(".spare-") and read_record(unfinished).get("format") == "vmdk"
+        members = member_paths(unfinished, look_at(unfinished, "vmdk").header)[1:] if ours else []
         for member in members:
             placed = os.path.join(os.path.dirname(path), os.path.basename(member))
             if placed not in kept and os.path.exists(placed) and _is_ours(member, placed):

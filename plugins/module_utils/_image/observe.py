@@ -28,7 +28,12 @@ from ansible_collections.platter.qemu.plugins.module_utils._inspect.image import
     look_at,
     same_content,
 )
-from ansible_collections.platter.qemu.plugins.module_utils._inspect.members import is_split, member_paths, squatters
+from ansible_collections.platter.qemu.plugins.module_utils._inspect.members import (
+    foreign_extents,
+    is_split,
+    member_paths,
+    squatters,
+)
 from ansible_collections.platter.qemu.plugins.module_utils._tools.files import file_facts
 from ansible_collections.platter.qemu.plugins.module_utils._tools.process import RunCommand
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qemu_img import QemuImg, image_node
@@ -62,6 +67,8 @@ class Observer:
     def observe(self, spec: ImageSpec) -> t.Tuple[ImageState, ImageReading]:
         """The state and the reading of C(spec)'s image. Raises RefusedError where nothing sound can be said."""
         seen = look_at(spec.path, spec.format, follow=False)
+        if seen.header is None and spec.current_format:
+            seen = look_at(spec.path, spec.current_format, follow=False)
         refuse_foreign_owner(spec, seen)
         reading = self._reading(spec, seen, self._signature(spec, seen))
         return self._state(spec, seen, reading), reading
@@ -94,6 +101,7 @@ class Observer:
             chain_problem=_chain_problem(spec.path, seen),
             signature=signature,
             members=tuple(member_paths(spec.path, seen.header)[1:]),
+            foreign_extents=foreign_extents(spec.path, seen.header),
             squatters=self._squatters(spec, seen),
             base=base,
             current_base_exists=bool(current and current.kind != "absent"),

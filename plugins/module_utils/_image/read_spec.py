@@ -40,6 +40,7 @@ def read_spec(params: t.Mapping[str, t.Any]) -> ImageSpec:
         source=reader.source(),
         encryption=reader.encryption(),
         repair=params.get("repair"),
+        current_format=params.get("current_format"),
         on_in_use=params.get("on_in_use") or "fail",
         wait_timeout=float(params.get("wait_timeout") or 60),
         max_virtual_size=reader.size("max_virtual_size"),

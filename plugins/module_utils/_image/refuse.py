@@ -51,12 +51,12 @@ def refuse_foreign_content(spec: ImageSpec, reading: ImageReading) -> None:
             {"asked": "raw", "found": list(reading.detected)},
         )
     if header is None:
+        looks = ", but looks like %s" % ", ".join(reading.detected) if reading.detected else ""
         raise refused(
             spec,
             "format_mismatch",
-            "what is there is not %s%s"
-            % (spec.format, ", but %s" % ", ".join(reading.detected) if reading.detected else ""),
-            "Correct format, or remove the file first.",
+            "what is there is not %s%s" % (spec.format, looks),
+            "Correct format; or, to convert what is there, name its format in current_format and set allow_rewrite.",
             {"asked": spec.format, "found": list(reading.detected)},
         )
     if header.least_length > reading.length and reading.kind == "file":
@@ -146,7 +146,15 @@ def refuse_broken_chain(spec: ImageSpec, reading: ImageReading) -> None:
 
 
 def refuse_losing_rewrite(spec: ImageSpec, reading: ImageReading) -> None:
-    """A rewrite copies what the guest sees now, and nothing else."""
+    """A rewrite copies what the guest sees now, and nothing else; and never what belongs to others."""
+    if reading.foreign_extents:
+        raise refused(
+            spec,
+            "image_references_file",
+            "its descriptor names files that are not its own: %s" % ", ".join(reading.foreign_extents[:5]),
+            "Import it as a source with source.trusted, if that is meant.",
+            {"extents": list(reading.foreign_extents)},
+        )
     header = reading.header
     lost = [s.name for s in header.snapshots] + [b.name for b in header.bitmaps] if header else []
     if lost:

@@ -97,6 +97,7 @@ class ImageSpec:
     allow_shrink: bool = False
     discard_data: bool = False
     allow_rewrite: bool = False
+    current_format: t.Optional[str] = None
     allow_nested_header: bool = False
     repair: t.Optional[str] = None
     on_in_use: str = "fail"

@@ -112,6 +112,8 @@ class ImageReading:
     signature: t.Optional[str] = None
     #: the member files of a split image, without its descriptor
     members: t.Tuple[str, ...] = ()
+    #: files that its descriptor names and that are no members
+    foreign_extents: t.Tuple[str, ...] = ()
     #: files that are no members, but have the names that members of a new split image would get
     squatters: t.Tuple[str, ...] = ()
     base: t.Optional[BaseReading] = None

@@ -34,8 +34,9 @@ class Seen(t.NamedTuple):
 def look_at(path: str, declared: t.Optional[str] = None, *, follow: bool = True) -> Seen:
     """Read what is at C(path), opened read-only, shared, and only if it is a regular file or block device.
 
-    The format is what our record says, else C(declared) where the bytes agree, else what the bytes say; raw is never
-    concluded from bytes, only declared or remembered. Without C(follow) a symbolic link is not followed.
+    The format is what our record says, else C(declared) where the bytes agree. What the bytes say counts only when
+    nothing is declared, and never concludes raw: a guest may have written them. Without C(follow) a symbolic link is
+    not followed.
     """
     facts = file_facts(path, follow=follow)
     if facts.kind not in ("file", "block"):
@@ -53,8 +54,8 @@ def look_at(path: str, declared: t.Optional[str] = None, *, follow: bool = True)
 def _choose(declared: t.Optional[str], remembered: t.Any, detected: t.Tuple[str, ...]) -> t.Optional[str]:
     if remembered == "raw" or remembered in detected:
         return str(remembered)
-    if declared == "raw" or declared in detected:
-        return declared
+    if declared is not None:
+        return declared if declared == "raw" or declared in detected else None
     return detected[0] if len(detected) == 1 else None
 
 

@@ -34,6 +34,11 @@ def extent_paths(path: str, header: t.Optional[Header]) -> t.List[str]:
     return list(dict.fromkeys([path] + [os.path.join(directory, name) for name in names]))
 
 
+def foreign_extents(path: str, header: t.Optional[Header]) -> t.Tuple[str, ...]:
+    """Files that a descriptor names and that are no members."""
+    return tuple(sorted(set(extent_paths(path, header)) - set(member_paths(path, header))))
+
+
 def _member_pattern(path: str, *, generation: bool) -> t.Pattern[str]:
     """C(generation): also names that we give to members beside those of the image that is replaced."""
     stem, ending = os.path.splitext(os.path.basename(path))

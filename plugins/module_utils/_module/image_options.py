@@ -64,6 +64,7 @@ def image_options() -> ArgumentSpec:
         "allow_shrink": {"type": "bool"},
         "discard_data": {"type": "bool"},
         "allow_rewrite": {"type": "bool"},
+        "current_format": {"type": "str", "choices": list(FORMAT_NAMES)},
         "allow_nested_header": {"type": "bool"},
         "on_in_use": {"type": "str", "choices": ["fail", "skip", "wait"]},
         "wait_timeout": {"type": "int"},

@@ -48,7 +48,7 @@ def run_module(module: AnsibleModule, make_engine: t.Callable[[AnsibleModule], E
         result = _converge(engine, module.check_mode, module.params)
     except EngineError as exc:
         nothing: t.Dict[str, t.Any] = {"changed": False, "actions": [], "diff": [], "commands": []}
-        module.fail_json(**in_utf8(dict(nothing, **exc.facts, msg=exc.message)))
+        module.fail_json(**in_utf8(dict(nothing, **_named(exc), msg=exc.message)))
         return
     result = in_utf8(result)
     for warning in result.pop("warnings"):
@@ -101,7 +101,7 @@ def _report(engine: Engine, items: t.List[Item], single: bool) -> t.Dict[str, t.
 
 def _list_failure(engine: Engine, failed: t.List[t.Dict[str, t.Any]], total: int) -> t.Dict[str, t.Any]:
     first = failed[0]
-    facts: t.Dict[str, t.Any] = {key: first[key] for key in ("reason", "evidence", "path") if key in first}
+    facts: t.Dict[str, t.Any] = {key: first[key] for key in ("reason", "evidence") if key in first}
     others = " (and %d more of %d %s)" % (len(failed) - 1, total, engine.nouns) if len(failed) > 1 else ""
     return dict(facts, failed=True, msg=first["msg"] + others)
 
@@ -128,8 +128,13 @@ def _diff(engine: Engine, item: Item) -> t.Dict[str, t.Any]:
     }
 
 
+def _named(error: EngineError) -> t.Dict[str, t.Any]:
+    """The facts of an error without C(path), a key for which Ansible itself looks at the file again."""
+    return {key: value for key, value in error.facts.items() if key != "path"}
+
+
 def _failure(item: Item, error: EngineError) -> t.Dict[str, t.Any]:
-    facts = dict(error.facts, failed=True, msg=error.message)
+    facts = dict(_named(error), failed=True, msg=error.message)
     if item.plan[item.done :] and not item.refusal:
         facts["failed_action"] = str(item.plan[item.done])
     return facts

@@ -183,7 +183,17 @@ def stale_builds(path: str, names: t.Optional[t.Iterable[str]] = None) -> t.List
     if names is None:
         names = os.listdir(directory) if os.path.isdir(directory) else []
     tag = _temp_tag(path)
-    return sorted(os.path.join(directory, name) for name in names if name.startswith(tag))
+    found = sorted(os.path.join(directory, name) for name in names if name.startswith(tag))
+    return [build for build in found if _made_by_us(build)]
+
+
+def _made_by_us(build: str) -> bool:
+    """In a directory that others can write to, anyone can make something of that name."""
+    try:
+        seen = os.lstat(build)
+    except OSError:
+        return False
+    return stat.S_ISDIR(seen.st_mode) and seen.st_uid == os.geteuid() and not seen.st_mode & 0o077
 
 
 def fsync_path(path: str) -> None:

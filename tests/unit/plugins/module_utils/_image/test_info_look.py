@@ -44,7 +44,7 @@ def test_raw_is_certain_when_somebody_said_so(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("data", "declared", "remembered", "reason", "format"),
     [
-        (qcow2(), "vmdk", None, "format_mismatch", "qcow2"),
+        (qcow2(), "vmdk", None, "format_mismatch", None),
         (b"nothing", "qcow2", None, "format_mismatch", None),
         (b"nothing", None, "qcow2", "format_mismatch", None),
         (qcow2(), "qcow2", "raw", "format_mismatch", "raw"),
@@ -131,25 +131,25 @@ def split(directory: Path, *extents: str) -> t.Any:
 
 
 def test_a_split_image_is_all_its_members(tmp_path: Path) -> None:
-    for name in ("s-1.vmdk", "s-2.vmdk"):
+    for name in ("s-s001.vmdk", "s-s002.vmdk"):
         (tmp_path / name).write_bytes(vmdk(1 << 20))
-    view = split(tmp_path, "s-1.vmdk", "s-2.vmdk", "s-1.vmdk")
-    assert view.members == tuple(str(tmp_path / name) for name in ("s.vmdk", "s-1.vmdk", "s-2.vmdk"))
+    view = split(tmp_path, "s-s001.vmdk", "s-s002.vmdk", "s-s001.vmdk")
+    assert view.members == tuple(str(tmp_path / name) for name in ("s.vmdk", "s-s001.vmdk", "s-s002.vmdk"))
     assert view.allocated == sum((tmp_path / name).stat().st_blocks * 512 for name in os.listdir(tmp_path))
     assert view.header.cluster_size == 65536 and view.problem is None
 
 
 def test_a_member_that_is_not_there_is_named(tmp_path: Path) -> None:
-    (tmp_path / "s-1.vmdk").write_bytes(vmdk(1 << 20))
-    view = split(tmp_path, "s-1.vmdk", "s-2.vmdk")
-    assert view.problem.reason == "member_missing" and "s-2.vmdk" in view.problem.message
+    (tmp_path / "s-s001.vmdk").write_bytes(vmdk(1 << 20))
+    view = split(tmp_path, "s-s001.vmdk", "s-s002.vmdk")
+    assert view.problem.reason == "member_missing" and "s-s002.vmdk" in view.problem.message
     assert view.header.virtual_size == 2 << 20
 
 
 def test_a_member_elsewhere_is_named_and_not_opened(tmp_path: Path) -> None:
-    view = split(tmp_path, "../s-1.vmdk", "/etc/passwd")
+    view = split(tmp_path, "../s-s001.vmdk", "/etc/passwd")
     assert view.members == (str(tmp_path / "s.vmdk"),)
-    assert [each.target for each in view.header.references] == ["../s-1.vmdk", "/etc/passwd"]
+    assert [each.target for each in view.header.references] == ["../s-s001.vmdk", "/etc/passwd"]
 
 
 def test_thousands_of_members_need_no_thousands_of_open_files(tmp_path: Path) -> None:
