@@ -35,7 +35,7 @@ def test_a_truncated_vdi_is_neither_imported_nor_rewritten(tmp_path: Path, conte
     cut(damaged)
     source = {"path": str(damaged), "format": "vdi"}
     imported = call("disk_image", path=str(tmp_path / "new"), format="qcow2", source=source)
-    rewritten = call("disk_image", path=str(damaged), format="qcow2", allow_rewrite=True)
+    rewritten = call("disk_image", path=str(damaged), format="qcow2", current_format="vdi", allow_rewrite=True)
     assert (imported["reason"], rewritten["reason"]) == ("source_damaged", "image_damaged")
     assert not (tmp_path / "new").exists()
 

@@ -12,9 +12,7 @@ import typing as t
 from ansible_collections.platter.qemu.plugins.module_utils._core.errors import SpecError
 from ansible_collections.platter.qemu.plugins.module_utils._formats.features import FEATURES
 from ansible_collections.platter.qemu.plugins.module_utils._formats.options import find_option
-from ansible_collections.platter.qemu.plugins.module_utils._image.spec import (
-    ImageSpec,
-)
+from ansible_collections.platter.qemu.plugins.module_utils._image.spec import EncryptionSpec, ImageSpec
 
 
 def refuse_contradictions(spec: ImageSpec) -> None:
@@ -37,10 +35,20 @@ def _contradictions(spec: ImageSpec) -> t.Iterator[t.Tuple[str, str]]:
         yield from _wrong_options(spec)
     if spec.backing:
         yield from _backing_contradictions(spec)
+    if spec.encryption:
+        yield from _keyslot_contradictions(spec.encryption)
     if spec.repair and spec.repair not in features.repair:
         yield "QEMU has no repair for the format %s" % spec.format, "Leave repair out."
     if spec.compressed and not features.compression:
         yield "the format %s holds no compressed data" % spec.format, "Leave compressed out."
+
+
+def _keyslot_contradictions(encryption: EncryptionSpec) -> t.Iterator[t.Tuple[str, str]]:
+    numbers = [slot.slot for slot in encryption.keyslots]
+    if len(set(numbers)) != len(numbers) or not all(0 <= number <= 7 for number in numbers):
+        yield "key slots are numbered 0 to 7, each given once", "Correct encryption.keyslots."
+    if any(slot.active and slot.slot and not slot.new_secret_file for slot in encryption.keyslots):
+        yield "a key slot that is to hold a key has no new secret", "Set new_secret or new_secret_file."
 
 
 def _backing_contradictions(spec: ImageSpec) -> t.Iterator[t.Tuple[str, str]]:

@@ -166,10 +166,11 @@ class Converter:
 
     def _grow(self, spec: ImageSpec, action: ImportImage, path: str) -> None:
         header = look_at(path, action.format).header
-        if action.virtual_size is None or header is None or header.virtual_size >= action.virtual_size:
+        if action.virtual_size is None or header is None or header.virtual_size == action.virtual_size:
             return
         node = image_node(action.format, {"driver": "file", "filename": path}, "sec0" if spec.encryption else None)
-        self._qemu_img.resize(node, action.virtual_size)
+        shrink = header.virtual_size > action.virtual_size
+        self._qemu_img.resize(node, action.virtual_size, shrink=shrink, secrets=spec.secrets)
 
     # --- rewriting
 

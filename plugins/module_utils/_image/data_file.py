@@ -12,7 +12,7 @@ import contextlib
 import os
 import typing as t
 
-from ansible_collections.platter.qemu.plugins.module_utils._core.errors import EngineError
+from ansible_collections.platter.qemu.plugins.module_utils._core.errors import EngineError, RefusedError
 from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec
 from ansible_collections.platter.qemu.plugins.module_utils._tools.files import fsync_path
 from ansible_collections.platter.qemu.plugins.module_utils._tools.records import read_record, write_record
@@ -24,8 +24,11 @@ def is_of(data_file: str, image: str) -> bool:
 
 
 def data_file_is_taken(data_file: str, image: str) -> bool:
-    """Whether somebody else's file is there."""
-    return os.path.lexists(data_file) and not is_of(data_file, image)
+    """Whether a file is there that is not just what a killed run has left: ours, and still empty.
+
+    Ours with data in it belongs to an image that was given another name.
+    """
+    return os.path.lexists(data_file) and not (is_of(data_file, image) and os.lstat(data_file).st_blocks == 0)
 
 
 @contextlib.contextmanager
@@ -35,7 +38,7 @@ def claimed(spec: ImageSpec) -> t.Iterator[None]:
     if not data_file:
         yield
         return
-    if is_of(data_file, spec.path):
+    if os.path.lexists(data_file) and not data_file_is_taken(data_file, spec.path):
         os.unlink(data_file)  # of a run that was killed before the image had its name
     _claim(data_file, spec.path)
     try:
@@ -46,6 +49,15 @@ def claimed(spec: ImageSpec) -> t.Iterator[None]:
 
 
 def _claim(data_file: str, image: str) -> None:
+    mode = os.stat(os.path.dirname(data_file)).st_mode if os.path.isdir(os.path.dirname(data_file)) else 0
+    if mode & 0o002 and not mode & 0o1000:
+        raise RefusedError(
+            "a data file",
+            image,
+            "anyone can replace files in the directory of %s (mode %04o)" % (data_file, mode & 0o7777),
+            reason="unsafe_directory",
+            way_out="Take write permission from others, or set the sticky bit.",
+        )
     try:
         os.close(os.open(data_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     except OSError as exc:

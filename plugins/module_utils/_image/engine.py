@@ -13,6 +13,7 @@ import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core.errors import (
     EngineError,
+    FailedError,
     RefusedError,
     SpecError,
 )
@@ -60,6 +61,7 @@ class ImageEngine:
         self._workers = workers
         self._levels: t.List[t.List[str]] = []
         self._held: t.Optional[_Hold] = None
+        self._needs: t.Mapping[str, t.AbstractSet[str]] = {}
 
     @property
     def commands(self) -> t.List[t.List[str]]:
@@ -78,6 +80,15 @@ class ImageEngine:
 
     def prepare(self, patient: bool) -> t.List[Item]:
         """Every image observed and planned, in the order of the task; refusals are in the items."""
+        for left in range(_ROUNDS, -1, -1):
+            items, waited = self._prepared(patient and left > 0)
+            if not waited:
+                break
+        return items
+
+    def _prepared(self, patient: bool) -> t.Tuple[t.List[Item], bool]:
+        """(the items, whether an image in use was waited for: what was seen before the wait is then out of date)."""
+        waited = False
         items = [self._observed(spec) for spec in self._specs]
         by_path = {item.name: item for item in items}
         needs = needs_of(items)
@@ -86,21 +97,22 @@ class ImageEngine:
         for name in order:
             plan_item(by_path[name], by_path, needs)
         if any(item.plan for item in items):
-            self._guard(items, patient)
+            waited = self._guard(items, patient)
         pass_on_refusals(order, by_path, needs)
         for item in items:
             if item.refusal:
                 item.plan, item.after = [], item.before
             if self._held and item.name in self._held.removed:
                 item.notes["removed_leftovers"] = self._held.removed[item.name]
-        return items
+        self._needs = needs
+        return items, waited
 
     @staticmethod
-    def _guard(items: t.Sequence[Item], patient: bool) -> None:
+    def _guard(items: t.Sequence[Item], patient: bool) -> bool:
         # imported here, as what acts is further below: a run with nothing to do, the usual one, does not pay for it
         from ansible_collections.platter.qemu.plugins.module_utils._image.guard import guard
 
-        guard([item for item in items if not item.refusal], patient)
+        return guard([item for item in items if not item.refusal], patient)
 
     def _observed(self, spec: ImageSpec) -> Item:
         item = Item(spec.path, spec, before=ImageState(spec.path), after=ImageState(spec.path))
@@ -123,9 +135,23 @@ class ImageEngine:
         executor = Executor(self._tool, self._attributes, self._observer, workers=self._workers)
         by_path = {item.name: item for item in items}
         for level in self._levels:
-            executor.run([by_path[name] for name in level if not by_path[name].refusal])
+            executor.run([by_path[name] for name in level if self._may_begin(by_path[name], by_path)])
             if self._fail_fast and any(item.error for item in items):
                 return
+
+    def _may_begin(self, item: Item, by_path: t.Mapping[str, Item]) -> bool:
+        """Not when what it needs has failed: the overlay that was to leave this base is still on it."""
+        failed = sorted(name for name in self._needs.get(item.name, ()) if by_path[name].error)
+        if failed and item.plan and not item.refusal:
+            item.error = FailedError(
+                "failed: %s needs %s, which failed. Nothing was changed." % (item.name, failed[0]),
+                reason="needs_failed",
+            )
+        return not item.refusal and not item.error
+
+
+#: how often an image in use may be waited for, as each wait may end with another user
+_ROUNDS = 5
 
 
 class _Hold:

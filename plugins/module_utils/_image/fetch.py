@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import typing as t
+from urllib.parse import urlsplit
 
 from ansible_collections.platter.qemu.plugins.module_utils._core.errors import RefusedError, ToolError
 from ansible_collections.platter.qemu.plugins.module_utils._formats.features import FEATURES
@@ -39,7 +40,7 @@ def import_image(
         header = inspect_source(spec, path)
         _refuse_damaged(qemu_img, spec, action.source, path)
         if spec.effective_size is not None and t.cast(int, spec.size) < header.virtual_size:
-            refuse_shrink(spec, header.virtual_size, None, "its source")
+            refuse_shrink(spec, header.virtual_size, (header.virtual_size, "its source"), "its source")
         before = file_facts(path)
         node = image_node(action.source.format, local_node(before))
         notes = converter.import_node(spec, action, reading, node, record, path)
@@ -88,7 +89,10 @@ def expected_digest(spec: ImageSpec) -> t.Optional[str]:
     source = t.cast(SourceSpec, spec.source)
     if not source.checksum:
         return None
-    return str(download.resolve_checksum(source.checksum, _file_name(source), **_http(source)))
+    access = _http(source)
+    if not source.url or urlsplit(source.url).netloc != urlsplit(source.checksum.partition(":")[2]).netloc:
+        access.update(headers={}, username=None, password=None)  # they are for the source's own host
+    return str(download.resolve_checksum(source.checksum, _file_name(source), **access))
 
 
 def _file_name(source: SourceSpec) -> str:
@@ -154,7 +158,12 @@ def _refuse_damaged(qemu_img: QemuImg, spec: ImageSpec, source: SourceSpec, path
 
 def _refuse_moving(spec: ImageSpec, path: str, before: t.Any) -> None:
     now = file_facts(path)
-    if (now.identity, now.length, now.mtime_ns) != (before.identity, before.length, before.mtime_ns):
+    if (now.identity, now.length, now.mtime_ns, now.ctime_ns) != (
+        before.identity,
+        before.length,
+        before.mtime_ns,
+        before.ctime_ns,
+    ):
         raise RefusedError(
             "import of %s" % path,
             spec.path,

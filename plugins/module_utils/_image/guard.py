@@ -12,6 +12,7 @@ import time
 import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core.errors import RefusedError
+from ansible_collections.platter.qemu.plugins.module_utils._core.header import Header
 from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item
 from ansible_collections.platter.qemu.plugins.module_utils._image.actions import ImportImage
 from ansible_collections.platter.qemu.plugins.module_utils._image.refuse import refused
@@ -27,27 +28,37 @@ Holders = t.Mapping[str, t.List[Holder]]
 
 def writes_existing(item: Item) -> bool:
     """Whether the plan changes the bytes of, replaces or removes an image that is there."""
-    return item.before.exists and any(action.writes_content for action in item.plan)
+    there = item.before.exists or item.reading.kind == "block"
+    return there and any(action.writes_content for action in item.plan)
 
 
-def guard(items: t.Sequence[Item], patient: bool) -> None:
-    """Turn plans that would touch what is in use, or is a base of others, into refusals (or skips)."""
-    _guard_dependents(items)
-    _guard_holders(items, patient)
+def guard(items: t.Sequence[Item], patient: bool) -> bool:
+    """Turn plans that would touch what is in use, or is a base of others, into refusals (or skips).
+
+    True when it has waited: then everything has to be looked at anew.
+    """
+    waited = _guard_holders(items, patient)
+    before = -1
+    while before != sum(1 for item in items if item.refusal):  # what is refused or skipped keeps its base
+        before = sum(1 for item in items if item.refusal)
+        _guard_dependents(items)
     _guard_sources(items)
+    return waited
 
 
 # --- who builds on it
 
 
 def _guard_dependents(items: t.Sequence[Item]) -> None:
-    touched = [item for item in items if writes_existing(item)]
+    touched = [item for item in items if writes_existing(item) and not item.refusal]
     if not touched:
         return
     directories = {os.path.dirname(item.spec.path) for item in items}
     directories.update(name for item in items for name in item.spec.overlay_directories)
     found = find_dependents([item.spec.path for item in touched], sorted(directories), recorded_base)
-    leaving = {item.spec.path: item.after.backing.path if item.after.backing else None for item in items if item.after}
+    leaving = {
+        item.spec.path: item.after.backing.path if item.after.backing else None for item in items if not item.refusal
+    }
     for item in touched:
         overlays = [o for o in found.get(item.spec.path, []) if leaving.get(o, item.spec.path) == item.spec.path]
         if overlays:
@@ -60,19 +71,29 @@ def _guard_dependents(items: t.Sequence[Item]) -> None:
             )
 
 
-def recorded_base(path: str) -> t.Optional[str]:
-    """The resolved backing file that the image at C(path) names, if any."""
-    header = look_at(path).header
-    if header is None or not header.backing_file:
-        return None
-    kind, target = resolve_backing(path, header.backing_file)
-    return target if kind == "file" else None
+def recorded_base(path: str) -> t.List[str]:
+    """Every file that the image at C(path) is built on: its backing file, its data file, its extents.
+
+    Where the bytes claim to be several formats (a guest can see to that), what any of them names counts.
+    """
+    seen = look_at(path)
+    headers = [seen.header] if seen.header else [look_at(path, name).header for name in seen.detected]
+    return [name for header in headers if header for name in _named_files(path, header)]
+
+
+def _named_files(path: str, header: Header) -> t.Iterator[str]:
+    for name in (header.backing_file, header.data_file):
+        kind, target = resolve_backing(path, name) if name else ("", "")
+        if kind == "file":
+            yield target
+    yield from extent_paths(path, header)[1:]
 
 
 # --- who uses it
 
 
-def _guard_holders(items: t.Sequence[Item], patient: bool) -> None:
+def _guard_holders(items: t.Sequence[Item], patient: bool) -> bool:
+    waited = False
     waiting = [item for item in items if writes_existing(item) and not item.refusal]
     deadline = time.monotonic() + max([item.spec.wait_timeout for item in waiting], default=0.0)
     while waiting:
@@ -84,7 +105,9 @@ def _guard_holders(items: t.Sequence[Item], patient: bool) -> None:
                 _give_up(item, held[item.name])
         waiting = still
         if waiting:
+            waited = True
             time.sleep(_POLL_SECONDS)
+    return waited
 
 
 def _held(items: t.Sequence[Item]) -> t.Dict[str, t.List[Holder]]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import typing as t
 
+from ansible_collections.platter.qemu.plugins.module_utils._core.errors import EngineError
 from ansible_collections.platter.qemu.plugins.module_utils._image.data_file import data_file_is_taken
 from ansible_collections.platter.qemu.plugins.module_utils._image.difference import observed_options
 from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec
@@ -34,7 +35,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._inspect.members impo
     member_paths,
     squatters,
 )
-from ansible_collections.platter.qemu.plugins.module_utils._tools.files import file_facts
+from ansible_collections.platter.qemu.plugins.module_utils._tools.files import FileFacts, file_facts
 from ansible_collections.platter.qemu.plugins.module_utils._tools.process import RunCommand
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qemu_img import QemuImg, image_node
 
@@ -43,6 +44,21 @@ Attributes = t.Any  # _module/file_attributes.py: FileAttributes
 
 #: these formats have no field for the format of the backing file (qed only says whether it is raw)
 _WITHOUT_BACKING_FORMAT = ("qcow", "qed", "vmdk")
+
+
+def _real_directory(path: str) -> str:
+    try:
+        return os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
+    except ValueError:  # a header can say what is no name of a file
+        return path
+
+
+def _base_facts(path: str) -> FileFacts:
+    """A base that cannot be looked at is as good as missing."""
+    try:
+        return file_facts(path)
+    except (EngineError, ValueError):
+        return FileFacts(path, "absent")
 
 
 class Observer:
@@ -86,7 +102,7 @@ class Observer:
 
     def _reading(self, spec: ImageSpec, seen: Seen, signature: t.Optional[str]) -> ImageReading:
         backing = self._backing(spec, seen)
-        current = file_facts(backing.path) if backing and os.path.isabs(backing.path) else None
+        current = _base_facts(backing.path) if backing and os.path.isabs(backing.path) else None
         base = self._base(spec)
         asked = file_facts(spec.backing.path) if spec.backing else None
         return ImageReading(
@@ -167,7 +183,7 @@ class Observer:
 
         kind, target = resolve_backing(spec.path, seen.header.backing_file)
         if kind == "file":
-            target = os.path.join(os.path.realpath(os.path.dirname(target)), os.path.basename(target))
+            target = _real_directory(target)
         recorded = seen.header.backing_format
         if recorded is None and seen.header.format in _WITHOUT_BACKING_FORMAT and spec.backing:
             recorded = spec.backing.format
@@ -208,7 +224,7 @@ class Observer:
         )
 
     def _check(self, spec: ImageSpec, seen: Seen) -> t.Dict[str, t.Any]:
-        if seen.header is None:
+        if seen.header is None or _chain_problem(spec.path, seen):
             return {}
         place = {"driver": "file" if seen.facts.kind == "file" else "host_device", "filename": spec.path}
         secret = "sec0" if spec.encryption else None
@@ -218,6 +234,8 @@ class Observer:
         """Only looked for when the task may cut: the last byte that holds something."""
         size = spec.effective_size
         if size is None or seen.header is None or size >= seen.header.virtual_size or not spec.allow_shrink:
+            return None
+        if _chain_problem(spec.path, seen):
             return None
         from ansible_collections.platter.qemu.plugins.module_utils._image.data_end import find_data_end
 
@@ -230,5 +248,9 @@ def _chain_problem(path: str, seen: Seen) -> t.Optional[t.Tuple[str, str]]:
         return None
     from ansible_collections.platter.qemu.plugins.module_utils._inspect.chain import walk_chain
 
-    problem = walk_chain(path, seen.header.format, chain_header).problem
+    chain = walk_chain(path, seen.header.format, chain_header)
+    remote = [link.path for link in chain.links if link.kind == "protocol"]
+    if remote:
+        return "backing_protocol_refused", "its backing chain leads to %s, which QEMU would connect to" % remote[0]
+    problem = chain.problem
     return (problem.reason, problem.fact) if problem else None

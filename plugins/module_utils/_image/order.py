@@ -32,9 +32,18 @@ def needs_of(items: t.Sequence[Item]) -> t.Dict[str, t.Set[str]]:
         wanted = [spec.backing.path if spec.backing else None]
         wanted.append(spec.source.place.path if spec.source and spec.source.place else None)
         needs[item.name].update(path for path in wanted if path in names and path not in removed)
-        if item.before.backing and item.before.backing.path in removed:
-            needs[item.before.backing.path].add(item.name)
+        base = item.before.backing.path if item.before.backing else None
+        if base in names and (base in removed or _leaves(item)):
+            needs[str(base)].add(item.name)
     return needs
+
+
+def _leaves(item: Item) -> bool:
+    """Whether the task takes the image off its present base: that must be done before the base is touched."""
+    spec = item.spec
+    return (
+        spec.state == "absent" or spec.flatten or bool(spec.backing and spec.backing.path != item.before.backing.path)
+    )
 
 
 def plan_item(item: Item, by_path: t.Mapping[str, Item], needs: Needs) -> None:
@@ -86,7 +95,7 @@ def pass_on_refusals(order: t.Iterable[str], by_path: t.Mapping[str, Item], need
 def _refused_needs(item: Item, by_path: t.Mapping[str, Item], needs: Needs) -> t.Optional[EngineError]:
     for name in sorted(needs[item.name]):
         cause = by_path[name].refusal
-        if cause is not None and item.spec.state == "present":
+        if cause is not None:
             return refused(
                 item.spec,
                 "needs_refused",

@@ -84,6 +84,8 @@ def _asked_keyslots(spec: ImageSpec) -> t.Optional[t.Tuple[int, ...]]:
 
 
 def _plan_new(spec: ImageSpec, reading: ImageReading) -> Plan:
+    if (spec.format == "luks" or spec.option("encrypt_format")) and not spec.secrets:
+        raise refused(spec, "secret_missing", "it is encrypted, and no secret is given", "Set encryption.secret.")
     made: ImageAction = _import(spec, reading) if spec.source else _create(spec, reading)
     return [made, *plan_keyslots(spec, made.apply(ImageState(spec.path)))]
 
@@ -128,7 +130,7 @@ def _import(spec: ImageSpec, reading: ImageReading, replaces: str = "") -> Impor
     found = source.virtual_size if source else None
     size = spec.effective_size
     if found is not None and size is not None and size < found and spec.size and spec.size < found:
-        refuse_shrink(spec, found, reading.data_end, "its source")
+        refuse_shrink(spec, found, (found, "its source"), "its source")
     if reading.kind == "block" and spec.format == "raw":
         size = _device_size(spec, reading, size or found or 0)
     if size is None and found is not None:

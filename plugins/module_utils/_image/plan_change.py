@@ -27,6 +27,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._image.actions import
 )
 from ansible_collections.platter.qemu.plugins.module_utils._image.difference import (
     amendable,
+    kept_options,
     option_differences,
 )
 from ansible_collections.platter.qemu.plugins.module_utils._image.refuse import (
@@ -58,7 +59,7 @@ def plan_change(spec: ImageSpec, state: ImageState, reading: ImageReading) -> Pl
             + _plan_resize(spec, state, reading)
         )
         plan += plan_keyslots(spec, state) + _plan_attributes(spec, state, reading)
-    if any(_reads_chain(action) for action in plan):
+    if spec.repair or any(_opens_chain(action) for action in plan):
         refuse_broken_chain(spec, reading)
     return plan
 
@@ -70,8 +71,9 @@ def _plan_rewrite(spec: ImageSpec, state: ImageState, reading: ImageReading, dif
     return [rewrite, *_plan_base(spec, rewrite.apply(state), replace(reading, current_base_is_asked=kept))]
 
 
-def _reads_chain(action: ImageAction) -> bool:
-    return isinstance(action, RewriteImage) or (isinstance(action, RebaseImage) and action.safe)
+def _opens_chain(action: ImageAction) -> bool:
+    """Whether QEMU opens the image with all that it is built on."""
+    return action.writes_content and not (isinstance(action, RebaseImage) and not action.safe)
 
 
 def _what_needs_rewriting(spec: ImageSpec, state: ImageState, reading: ImageReading) -> t.Tuple[str, ...]:
@@ -90,7 +92,7 @@ def _what_needs_rewriting(spec: ImageSpec, state: ImageState, reading: ImageRead
             spec,
             "exists_different",
             "the image there differs in what cannot be changed in place (%s)" % "; ".join(phrases),
-            "Set allow_rewrite to true to copy it into a new file that differs in this only.",
+            "Describe the image as it is, or set allow_rewrite to true to copy it into a new file that differs in this only.",
             {"differences": phrases},
         )
     return tuple(phrases)
@@ -113,9 +115,9 @@ def _rewrite(spec: ImageSpec, state: ImageState, reading: ImageReading, differen
     if _needs_resize(spec, state):
         if t.cast(int, spec.size) < size:
             refuse_shrink(spec, size, reading.data_end)
-        size = t.cast(int, spec.effective_size)
-    else:
-        size = rounded_size(t.cast(str, spec.format), size, dict(spec.options))
+        size = t.cast(int, spec.size)
+    kept = kept_options(spec.options, t.cast(str, spec.format), reading)
+    size = rounded_size(t.cast(str, spec.format), size, dict(kept + spec.options))
     refuse_too_large(spec, size)
     backing = _rewritten_backing(spec, state)
     if backing and size != state.virtual_size:
@@ -170,6 +172,15 @@ def _plan_base(spec: ImageSpec, state: ImageState, reading: ImageReading) -> Pla
 def _plan_same_base(spec: ImageSpec, state: ImageState, asked: Backing) -> Plan:
     """The base is right; its name or recorded format may not be as asked."""
     current = t.cast(Backing, state.backing)
+    if current.format not in (None, asked.format) and spec.backing and spec.backing.rebase != "unsafe":
+        raise refused(
+            spec,
+            "format_mismatch",
+            "it is an overlay of %s as %s, and read as %s it would show the guest other data"
+            % (asked.path, current.format, asked.format),
+            "Correct backing.format.",
+            {"asked": asked.format, "recorded": current.format},
+        )
     plan: Plan = []
     if current.format != asked.format or current.name != asked.name:
         why = "it is the same file"

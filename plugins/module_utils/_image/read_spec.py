@@ -137,7 +137,7 @@ class _Reader:
             format=given["format"],
             place=place,
             url=url,
-            checksum=given.get("checksum"),
+            checksum=_one_checksum(given.get("checksum")),
             compression=given.get("compression") or "auto",
             trusted=bool(given.get("trusted")),
             policy=self._params.get("source_policy") or "if_absent",
@@ -163,3 +163,13 @@ class _Reader:
             for slot in given.get("keyslots") or ()
         )
         return EncryptionSpec(given.get("secret_file"), slots)
+
+
+def _one_checksum(text: t.Optional[str]) -> t.Optional[str]:
+    """C(algorithm:value) in one spelling: without spaces, and without the file name that sha256sum(1) prints behind it."""
+    if not text or ":" not in text:
+        return text
+    algorithm, _colon, value = text.strip().partition(":")
+    words = value.split()
+    value = words[0] if words else ""
+    return "%s:%s" % (algorithm.strip().lower(), value if "://" in value else value.lower())

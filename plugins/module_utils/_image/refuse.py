@@ -169,14 +169,14 @@ def refuse_losing_rewrite(spec: ImageSpec, reading: ImageReading) -> None:
 
 def refuse_split_backup(spec: ImageSpec, reading: ImageReading) -> None:
     """The descriptor alone would be no backup, and its extents have one name each."""
-    if spec.backup and reading.members:
+    files = list(reading.members) + ([reading.header.data_file] if reading.header and reading.header.data_file else [])
+    if spec.backup and files:
         raise refused(
             spec,
             "backup_unsupported",
-            "it is a split image of %d files, of which no second copy can be kept under another name"
-            % (len(reading.members) + 1),
+            "its content is in other files (%s), of which no second copy can be kept under another name" % files[0],
             "Leave backup out, and copy its files first if they are needed.",
-            {"members": list(reading.members)},
+            {"members": files},
         )
 
 

@@ -25,7 +25,7 @@ def resolve_target(path: str) -> str:
         return resolved
     if not stat.S_ISLNK(seen.st_mode):
         return resolved
-    if os.stat(directory).st_mode & 0o002 and seen.st_uid not in (0, os.geteuid()):
+    if seen.st_uid not in (0, os.geteuid()):
         raise _planted_link(path, seen.st_uid)
     target = os.path.realpath(resolved)
     if not os.path.exists(target):
@@ -45,13 +45,13 @@ def _dangling_link(path: str, target: str) -> RefusedError:
 
 
 def _planted_link(path: str, owner: int) -> RefusedError:
-    """In a directory that anyone can write to, only links of root or of this user are followed."""
+    """Only links of root or of this user are followed: another user can lead them anywhere at any time."""
     return RefusedError(
         "this task",
         path,
-        "it is a symbolic link of user %d in a directory that anyone can write to" % owner,
+        "it is a symbolic link of another user (%d)" % owner,
         reason="unsafe_directory",
-        way_out="Keep images in a directory of their own.",
+        way_out="Name the file that it leads to.",
         evidence={"owner": owner},
     )
 

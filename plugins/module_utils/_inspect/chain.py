@@ -50,6 +50,14 @@ class ChainResult:
     problem: ChainProblem | None = None
 
 
+def _is_file_name(name: str) -> bool:
+    """Whether the file system can have it at all: a header can say anything."""
+    try:
+        return "\0" not in name and len(os.fsencode(name)) < 4096
+    except UnicodeEncodeError:
+        return False
+
+
 def resolve_backing(image_path: str, name: str) -> tuple[str, str]:
     """(kind, target) of the backing file C(name) as it stands in the image C(image_path); kind is file or protocol.
 
@@ -61,7 +69,7 @@ def resolve_backing(image_path: str, name: str) -> tuple[str, str]:
         return "file", "/" + name[len("file:/") :].lstrip("/")
     if name.startswith("json:"):
         named = _file_of_json(name[len("json:") :])
-        return ("file", named) if named else ("protocol", name)
+        return ("file", named) if named and _is_file_name(named) else ("protocol", name)
     if ":" in name.split("/")[0]:
         return "protocol", name
     return "file", os.path.join(os.path.dirname(image_path), name)
@@ -71,7 +79,7 @@ def _file_of_json(text: str) -> str | None:
     """The absolute path in a C(json:) name of a plain file, which QEMU itself writes for bases opened by blockdev."""
     try:
         node = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     while isinstance(node, dict) and isinstance(node.get("file"), dict):
         node = node["file"]

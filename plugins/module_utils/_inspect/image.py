@@ -52,7 +52,9 @@ def look_at(path: str, declared: t.Optional[str] = None, *, follow: bool = True)
 
 
 def _choose(declared: t.Optional[str], remembered: t.Any, detected: t.Tuple[str, ...]) -> t.Optional[str]:
-    if remembered == "raw" or remembered in detected:
+    if remembered == "raw":
+        return "raw" if declared in (None, "raw") or not detected else None
+    if remembered in detected:
         return str(remembered)
     if declared is not None:
         return declared if declared == "raw" or declared in detected else None

@@ -23,8 +23,12 @@ def member_paths(path: str, header: t.Optional[Header]) -> t.List[str]:
     directory = os.path.dirname(path)
     names = [extent.filename for extent in header.extents] if header else []
     own = _member_pattern(path, generation=True)
-    members = [os.path.join(directory, name) for name in names if own.match(name)]
-    return [path] + [member for member in members if member != path and not os.path.islink(member)]
+    members = [os.path.join(directory, name) for name in dict.fromkeys(names) if own.match(name)]
+    return [path] + [member for member in members if member != path and _may_be_file(member)]
+
+
+def _may_be_file(path: str) -> bool:
+    return not os.path.lexists(path) or (os.path.isfile(path) and not os.path.islink(path))
 
 
 def extent_paths(path: str, header: t.Optional[Header]) -> t.List[str]:

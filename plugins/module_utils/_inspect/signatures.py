@@ -11,6 +11,8 @@ Read natively, so that it works without blkid, and on the guest's view of an ima
 
 from __future__ import annotations
 
+import typing as t
+
 from ansible_collections.platter.qemu.plugins.module_utils._core.header import ByteSource
 from ansible_collections.platter.qemu.plugins.module_utils._inspect import containers, disk_labels, filesystems
 from ansible_collections.platter.qemu.plugins.module_utils._inspect.signature import Signature, View
@@ -18,8 +20,8 @@ from ansible_collections.platter.qemu.plugins.module_utils._tools.files import F
 
 __all__ = ["Signature", "content_of", "end_of_data", "first_signature", "signatures"]
 
-#: a device is blank when its first and last bytes, this many, are zeros and it carries nothing known
-_EDGE = 1 << 20
+#: a device up to this size is read whole to see whether it is blank; of a larger one the edges, and samples between
+_SMALL, _EDGE, _SAMPLES, _SAMPLE = 64 << 20, 1 << 20, 1024, 64 << 10
 
 
 def signatures(source: ByteSource) -> list[Signature]:
@@ -49,6 +51,19 @@ def content_of(path: str) -> str | None:
     known = first_signature(path)
     if known:
         return known
-    with FileReader(path, budget=2 * _EDGE) as source:
-        edges = source.read(0, _EDGE) + source.read(max(0, source.length - _EDGE), _EDGE)
-    return "data of an unknown kind" if any(edges) else None
+    with FileReader(path, budget=2 * _SMALL + _SAMPLES * _SAMPLE) as source:
+        return (
+            "data of an unknown kind"
+            if any(any(source.read(at, size)) for at, size in _places(source.length))
+            else None
+        )
+
+
+def _places(length: int) -> t.Iterator[tuple[int, int]]:
+    """(offset, size) of what is read of a device of that length."""
+    if length <= _SMALL:
+        yield from ((at, _EDGE) for at in range(0, length, _EDGE))
+        return
+    yield from ((0, _EDGE), (length - _EDGE, _EDGE))
+    step = max(_SAMPLE, length // _SAMPLES // 4096 * 4096)
+    yield from ((at, _SAMPLE) for at in range(_EDGE, length - _EDGE, step))

@@ -51,7 +51,9 @@ class FileAttributes:
             for name, look_up in (("owner", _known_user), ("group", _known_group)):
                 if name in asked:
                     asked[name] = look_up(asked[name])
-        except (ValueError, KeyError) as exc:
+            if "mode" in asked and not 0 <= int(asked["mode"], 8) <= 0o7777:
+                raise ValueError("mode %s" % asked["mode"])
+        except (ValueError, KeyError, OverflowError) as exc:
             fact = "owner, group or mode cannot be as asked: %s" % (exc.args[0] if exc.args else exc)
             way_out = "Correct it, or make the user or group first."
             raise SpecError("this task", spec.path, fact, reason="bad_option", way_out=way_out) from exc

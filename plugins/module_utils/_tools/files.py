@@ -38,6 +38,7 @@ class FileFacts(t.NamedTuple):
     nlink: int = 1
     mode: int = 0
     owner: int = 0
+    ctime_ns: int = 0
 
     @property
     def identity(self) -> t.Tuple[int, int]:
@@ -75,6 +76,7 @@ def file_facts(path: str, *, follow: bool = True) -> FileFacts:
         seen.st_nlink,
         seen.st_mode,
         seen.st_uid,
+        seen.st_ctime_ns,
     )
 
 

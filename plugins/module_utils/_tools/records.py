@@ -13,6 +13,7 @@ import contextlib
 import errno
 import json
 import os
+import secrets
 import stat
 import typing as t
 
@@ -38,20 +39,37 @@ def read_record(path: str) -> t.Dict[str, t.Any]:
 def _decoded(data: bytes) -> t.Dict[str, t.Any]:
     try:
         value = json.loads(data.decode("utf-8", "replace"))
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
-    return value if isinstance(value, dict) else {}
+    return _of_known_kinds(value) if isinstance(value, dict) else {}
+
+
+_KINDS = {"format": str, "options": dict, "base": dict, "next_base": dict, "source": dict, "data_of": str}
+
+
+def _of_known_kinds(record: t.Dict[str, t.Any]) -> t.Dict[str, t.Any]:
+    """Others can write attributes and sidecars too: what is not as we write it is not believed."""
+    known = {name: value for name, value in record.items() if isinstance(value, _KINDS.get(name, ()))}
+    return {name: value for name, value in known.items() if not isinstance(value, dict) or _is_flat(value)}
+
+
+def _is_flat(value: t.Dict[str, t.Any]) -> bool:
+    return all(each is None or isinstance(each, (str, int, bool, float)) for each in value.values())
 
 
 def _read_sidecar(path: str) -> t.Dict[str, t.Any]:
     """A sidecar speaks for one inode only: a file put in the image's place by others is not described by it."""
     try:
-        with open(sidecar_path(path), "rb") as stream:
-            records = _decoded(stream.read(1 << 20))
-        record = records.get(str(os.stat(path).st_ino), {})
-    except OSError:
+        with open(
+            os.open(sidecar_path(path), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb"
+        ) as stream:
+            if os.fstat(stream.fileno()).st_uid not in (0, os.geteuid(), os.stat(path).st_uid):
+                return {}
+            records = json.loads(stream.read(1 << 20).decode("utf-8", "replace"))
+        record = records.get(str(os.stat(path).st_ino), {}) if isinstance(records, dict) else {}
+    except (OSError, ValueError, RecursionError):
         return {}
-    return record if isinstance(record, dict) else {}
+    return _of_known_kinds(record) if isinstance(record, dict) else {}
 
 
 def write_record(built: str, record: t.Mapping[str, t.Any], final: t.Optional[str] = None) -> None:
@@ -90,8 +108,8 @@ def _write_sidecar(built: str, record: t.Mapping[str, t.Any], final: str) -> Non
     if os.path.exists(final) and final != built:
         old = _read_sidecar(final)
         records.update({str(os.stat(final).st_ino): old} if old else {})
-    temporary = sidecar + ".new"
-    with open(temporary, "w", encoding="utf-8") as stream:
+    temporary = "%s.%s" % (sidecar, secrets.token_hex(4))
+    with open(temporary, "x", encoding="utf-8") as stream:
         json.dump(records, stream, sort_keys=True)
         stream.flush()
         os.fsync(stream.fileno())

@@ -47,7 +47,7 @@ def test_raw_is_certain_when_somebody_said_so(tmp_path: Path) -> None:
         (qcow2(), "vmdk", None, "format_mismatch", None),
         (b"nothing", "qcow2", None, "format_mismatch", None),
         (b"nothing", None, "qcow2", "format_mismatch", None),
-        (qcow2(), "qcow2", "raw", "format_mismatch", "raw"),
+        (qcow2(), "qcow2", "raw", "format_mismatch", None),
         (qcow2() + vpc(kind=2)[-512:], None, None, "format_ambiguous", None),
         (qcow2()[:80], None, None, "header_unreadable", None),
     ],
