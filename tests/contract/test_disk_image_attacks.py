@@ -162,3 +162,13 @@ def test_a_forged_record_is_not_believed(tmp_path: Path, record: str) -> None:
     call("disk_image", **task, size="1M")
     os.setxattr(task["path"], "user.platter.qemu", record.encode())
     assert call("disk_image", **task, size="2M")["changed"]
+
+
+def test_what_needs_a_failed_image_is_not_begun(tmp_path: Path) -> None:
+    """Nobody listens on port 9, which is known only when the source is fetched."""
+    base = {"path": str(tmp_path / "base"), "format": "raw", "size": "1M"}
+    base["source"] = {"url": "http://127.0.0.1:9/disk.raw", "format": "raw"}
+    overlay = {"path": str(tmp_path / "overlay"), "format": "qcow2", "backing": {"path": base["path"], "format": "raw"}}
+    result = call("disk_image", images=[base, overlay], fail_fast=False)
+    assert [each.get("reason") for each in result["images"]][1] == "needs_failed"
+    assert list(tmp_path.iterdir()) == []
