@@ -75,7 +75,8 @@ def _with_predictions(item: Item, by_path: t.Mapping[str, Item]) -> t.Any:
     reading, spec = item.reading, item.spec
     base = by_path.get(spec.backing.path) if spec.backing else None
     if base is not None and base.plan and base.after.exists:
-        there = BaseReading(base.name, True, (base.after.format,), base.after.virtual_size)
+        looks = () if base.after.format == "raw" else (base.after.format,)
+        there = BaseReading(base.name, True, looks, base.after.virtual_size)
         reading = replace(reading, base=there)
     place = spec.source.place if spec.source else None
     source = by_path.get(place.path) if place and place.path else None
