@@ -1,4 +1,4 @@
-# platter.qemu: everything here needs python3 and make only, and writes under .build and .venv only.
+# platter.qemu: everything here needs python3 and make only, and writes under .build and .venv (make demo: its images too).
 # make demo shows it, make test proves it; `make test STEPS="unit contract"` or `make unit` runs a part.
 
 PYTHON ?= python3
