@@ -172,3 +172,26 @@ def test_what_needs_a_failed_image_is_not_begun(tmp_path: Path) -> None:
     result = call("disk_image", images=[base, overlay], fail_fast=False)
     assert [each.get("reason") for each in result["images"]][1] == "needs_failed"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_wrong_format_of_the_base_is_called_so(tmp_path: Path) -> None:
+    base = tmp_path / "base.raw"
+    base.write_bytes(bytes(MIB))
+    task = {"path": str(tmp_path / "a"), "format": "qcow2", "backing": {"path": str(base), "format": "qcow2"}}
+    assert call("disk_image", **task)["reason"] == "format_mismatch"
+
+
+def test_a_rewrite_keeps_the_exact_size_of_a_vhd(tmp_path: Path) -> None:
+    """Azure takes whole MiB only."""
+    task = {"path": str(tmp_path / "a.vhd"), "format": "vpc"}
+    call("disk_image", **task, size="64M", options={"subformat": "fixed", "force_size": True})
+    assert call("disk_image", **task, size="128M", allow_rewrite=True)["image"]["virtual_size"] == 128 * MIB
+    options = {"subformat": "fixed", "force_size": True}
+    assert not call("disk_image", **task, size="128M", options=options)["changed"]
+
+
+def test_what_lies_on_a_missing_base_is_refused_before_qemu_fails(tmp_path: Path) -> None:
+    base, overlay = chain(tmp_path)
+    base.unlink()
+    grow = {"path": str(overlay), "format": "qcow2", "size": "8M"}
+    assert [call("disk_image", check=check, **grow)["reason"] for check in (True, False)] == ["base_missing"] * 2

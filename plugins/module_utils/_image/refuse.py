@@ -107,6 +107,7 @@ def refuse_bad_base(spec: ImageSpec, reading: ImageReading) -> None:
             "Make the base first, in an earlier task or in the same list of images.",
             {"backing_file": base.path},
         )
+    _refuse_undeclared_base(spec, reading)
     if base.chain_problem:
         reason, sentence = base.chain_problem
         raise refused(spec, reason, sentence, "Mend the backing chain of %s." % base.path, {"backing_file": base.path})
@@ -118,7 +119,6 @@ def refuse_bad_base(spec: ImageSpec, reading: ImageReading) -> None:
             "Name another base.",
             {"chain": list(base.in_chain_of)},
         )
-    _refuse_undeclared_base(spec, reading)
 
 
 def _refuse_undeclared_base(spec: ImageSpec, reading: ImageReading) -> None:
