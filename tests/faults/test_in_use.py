@@ -220,7 +220,8 @@ def test_a_base_with_overlays_is_not_changed(named: t.Callable[[Path], Path], pl
     before = files_of(world)
     for name in BASE_CHANGES:
         for path in (world / "disk.qcow2", *([place / "link" / "disk.qcow2"] if (place / "link").exists() else [])):
-            result = call("disk_image", **dict(_task(world, name), path=str(path)))
+            task = {**_task(world, name), "path": str(path)}
+            result = call("disk_image", **task)
             assert result.get("reason") == "has_overlays", (name, result)
             assert str(overlay) in result["msg"] and result["evidence"]["overlays"] == [str(overlay)]
     assert files_of(world) == before

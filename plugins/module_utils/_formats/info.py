@@ -58,10 +58,9 @@ def _snapshot(snapshot: InternalSnapshot) -> dict[str, t.Any]:
 
 
 def _backing(header: Header, filename: str) -> dict[str, t.Any]:
-    assert header.backing_file is not None
-    data = {
+    data: dict[str, t.Any] = {
         "backing-filename": header.backing_file,
-        "full-backing-filename": beside(filename, header.backing_file),
+        "full-backing-filename": beside(filename, str(header.backing_file)),
     }
     if header.backing_format is not None:
         data["backing-filename-format"] = header.backing_format

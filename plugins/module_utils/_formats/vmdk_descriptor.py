@@ -78,8 +78,7 @@ def is_flat(extent: Extent) -> bool:
 def _content_id(pattern: t.Pattern[bytes], head: bytes) -> int:
     match = pattern.search(head)
     require(match, "the VMDK descriptor has no content id")
-    assert match is not None
-    return int(match.group(1), 16) & 0xFFFFFFFF
+    return int(t.cast("t.Match[bytes]", match).group(1), 16) & 0xFFFFFFFF
 
 
 def _parent_file(head: bytes) -> str | None:

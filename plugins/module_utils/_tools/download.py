@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from ansible_collections.platter.qemu.plugins.module_utils._core.errors import EngineError, RefusedError
 from ansible_collections.platter.qemu.plugins.module_utils._core.size import human
 from ansible_collections.platter.qemu.plugins.module_utils._tools.checksum import checksum_from_file, parse_checksum
-from ansible_collections.platter.qemu.plugins.module_utils._tools.http import (
+from ansible_collections.platter.qemu.plugins.module_utils._tools.http_access import (
     TRANSPORT_ERRORS,
     Access,
     Validator,

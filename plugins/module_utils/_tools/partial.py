@@ -15,7 +15,7 @@ import os
 import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core.errors import EngineError
-from ansible_collections.platter.qemu.plugins.module_utils._tools.http import Validator
+from ansible_collections.platter.qemu.plugins.module_utils._tools.http_access import Validator
 from ansible_collections.platter.qemu.plugins.module_utils._tools.sparse import CHUNK, write_sparse
 
 

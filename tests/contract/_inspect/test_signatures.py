@@ -69,6 +69,17 @@ def write(path: Path, *pieces: tuple[int, bytes]) -> None:
             file.write(data)
 
 
+def luks_by_qemu(disk: Path) -> None:
+    options = ("--object", f"secret,id=s,file={secret(disk)}", "-o", "key-secret=s,iter-time=10")
+    for _try in range(5):  # at times it says "Unable to get accurate CPU usage"
+        made = subprocess.run(
+            ["qemu-img", "create", "-q", "-f", "luks", *options, disk, "390M"], capture_output=True, check=False
+        )
+        if made.returncode == 0:
+            return
+    raise AssertionError(made.stderr)
+
+
 Maker = Callable[[Path], object]
 #: name -> how it is made, and the type
 MADE: dict[str, tuple[Maker, str]] = {
@@ -86,7 +97,7 @@ MADE: dict[str, tuple[Maker, str]] = {
     "ntfs": (lambda disk: run("mkfs.ntfs", "-q", "-F", "-f", disk), "ntfs"),
     "exfat": (lambda disk: run("mkfs.exfat", disk), "exfat"),
     "lvm": (lambda disk: write(disk, superblocks.lvm(400 * MIB, "0123456789abcdefghijklmnopqrstuv")), "LVM2_member"),
-    "luks1 by qemu": (lambda disk: luks_by_qemu(disk), "crypto_LUKS"),
+    "luks1 by qemu": (luks_by_qemu, "crypto_LUKS"),
     "luks2": (
         lambda disk: run(
             *("cryptsetup", "-q", "--type", "luks2", "--label", "name", "--pbkdf", "pbkdf2"),
@@ -108,15 +119,6 @@ MADE: dict[str, tuple[Maker, str]] = {
     },
     "md 0.90": (lambda disk: write(disk, superblocks.md_0_90(400 * MIB, (1, 2, 3, 0xABCD))), "linux_raid_member"),
 }
-
-
-def luks_by_qemu(disk: Path) -> None:
-    options = ("--object", f"secret,id=s,file={secret(disk)}", "-o", "key-secret=s,iter-time=10")
-    for _try in range(5):  # at times it says "Unable to get accurate CPU usage"
-        made = subprocess.run(["qemu-img", "create", "-q", "-f", "luks", *options, disk, "390M"], capture_output=True)
-        if made.returncode == 0:
-            return
-    raise AssertionError(made.stderr)
 
 
 def secret(disk: Path) -> Path:

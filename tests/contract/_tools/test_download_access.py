@@ -12,7 +12,7 @@ import pytest
 from ansible_collections.platter.qemu.plugins.module_utils._core.errors import EngineError, RefusedError
 from ansible_collections.platter.qemu.plugins.module_utils._tools import download as module
 from ansible_collections.platter.qemu.plugins.module_utils._tools.download import download
-from ansible_collections.platter.qemu.plugins.module_utils._tools.http import _same_host, public_url
+from ansible_collections.platter.qemu.plugins.module_utils._tools.http_access import _same_host, public_url
 from ansible_collections.platter.qemu.tests.lab.http_server import Resource, Site, certificate, serving
 
 CONTENT = b"the content"

@@ -69,7 +69,7 @@ def test_text_and_numbers_of_ansible_are_text_and_numbers_for_jmespath() -> None
         images, TaggedText("[?starts_with(path, '/i') && !dirty].[path, to_string(actual_size), ratio]")
     )
     assert found == [["/i/web", "7", 0.5]]
-    assert type(found[0][0]) is str
+    assert found[0][0].__class__ is str
 
 
 @pytest.mark.parametrize("expression", ["[?", "nosuch(@)", "length(`5`)"])
