@@ -43,7 +43,7 @@ CHANGES: list[dict[str, Any]] = [
     {"format": "qcow2", "size": "8M"},
     {"format": "qcow2", "options": {"lazy_refcounts": True}},
     {"format": "qcow2", "options": {"cluster_size": "32K"}, "allow_rewrite": True},
-    {"format": "vmdk", "allow_rewrite": True},
+    {"format": "vmdk", "current_format": "qcow2", "allow_rewrite": True},
     {"state": "absent"},
 ]
 

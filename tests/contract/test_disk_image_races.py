@@ -74,7 +74,7 @@ def test_a_source_that_is_written_to_meanwhile_is_noticed(image: Path, tmp_path:
 def test_a_copy_that_is_not_equal_is_thrown_away(image: Path, instead: Any) -> None:
     instead('[ "$1" = compare ] && exit 1\nexec "$real" "$@"')
     before = digest(image)
-    result = call("disk_image", path=str(image), format="vmdk", allow_rewrite=True)
+    result = call("disk_image", path=str(image), format="vmdk", current_format="qcow2", allow_rewrite=True)
     assert (result["failed"], result["changed"]) == (True, False)
     assert "is not equal to it" in result["msg"]
     assert digest(image) == before
@@ -146,6 +146,6 @@ def test_what_a_killed_run_left_is_removed_by_the_next(image: Path) -> None:
 
 def _leftover(path: Path) -> Path:
     build = Path(BuildDirectory(str(path)).directory)
-    build.mkdir()
+    build.mkdir(0o700)
     (build / path.name).write_bytes(b"half")
     return build

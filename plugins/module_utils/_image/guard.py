@@ -37,6 +37,7 @@ def guard(items: t.Sequence[Item], patient: bool) -> bool:
 
     True when it has waited: then everything has to be looked at anew.
     """
+    _guard_dependents(items)
     waited = _guard_holders(items, patient)
     before = -1
     while before != sum(1 for item in items if item.refusal):  # what is refused or skipped keeps its base

@@ -53,7 +53,7 @@ def look_at(path: str, declared: t.Optional[str] = None, *, follow: bool = True)
 
 def _choose(declared: t.Optional[str], remembered: t.Any, detected: t.Tuple[str, ...]) -> t.Optional[str]:
     if remembered == "raw":
-        return "raw" if declared in (None, "raw") or not detected else None
+        return None if declared in detected else "raw"
     if remembered in detected:
         return str(remembered)
     if declared is not None:
