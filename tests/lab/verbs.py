@@ -143,9 +143,14 @@ VERBS = (
         "rewrite-to-split",
         "disk.img",
         _image("disk.img", "qcow2", size="2049M"),
-        lambda w: {"format": "vmdk", "options": _SPLIT, "allow_rewrite": True},
+        lambda w: {"format": "vmdk", "options": _SPLIT, "current_format": "qcow2", "allow_rewrite": True},
     ),
-    Verb("rewrite-split", "disk.vmdk", _split, lambda w: {"format": "qcow2", "allow_rewrite": True}),
+    Verb(
+        "rewrite-split",
+        "disk.vmdk",
+        _split,
+        lambda w: {"format": "qcow2", "current_format": "vmdk", "allow_rewrite": True},
+    ),
     Verb("replace", "disk.qcow2", _replaced, _replacement),
     Verb("replace-split", "disk.vmdk", _replaced_split, _split_replacement),
     Verb(

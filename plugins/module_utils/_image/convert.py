@@ -77,11 +77,11 @@ class Converter:
         reading: ImageReading,
         record: t.Dict[str, t.Any],
     ) -> t.Dict[str, t.Any]:
-        note_old_members(build.directory, reading.members)
+        note_old_members(build.directory, spec.path, reading.members)
         try:
             return self._publisher.publish(spec, action, build, reading, record)
         finally:  # also when it failed behind the step that counts
-            build.keep = not forget_old_members(spec.path, spec.format, build.directory)
+            build.keep = not forget_old_members(spec.path, build.directory)
 
     def _import_to_device(
         self, spec: ImageSpec, action: ImportImage, reading: ImageReading, node: t.Mapping[str, t.Any]

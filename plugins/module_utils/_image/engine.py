@@ -173,7 +173,7 @@ class _Hold:
         names = {directory: _listing(directory) for directory in {os.path.dirname(spec.path) for spec in self._specs}}
         for spec in self._specs:
             for stale in stale_builds(spec.path, names[os.path.dirname(spec.path)]):
-                forget_members(spec.path, spec.format, stale)
+                forget_members(spec.path, stale)
                 shutil.rmtree(stale, ignore_errors=True)
                 self.removed.setdefault(spec.path, []).append(stale)
         return self

@@ -16,12 +16,12 @@ from ansible_collections.platter.qemu.plugins.module_utils._inspect.members impo
 from ansible_collections.platter.qemu.plugins.module_utils._tools.records import read_record
 
 
-def forget_members(path: str, format_name: t.Optional[str], build: str) -> None:
+def forget_members(path: str, build: str) -> None:
     """Members that a killed run had already put in place for an image at C(path) that never got its name.
 
     The descriptor in the build directory C(build) names them; what the present image has is kept.
     """
-    kept = set(member_paths(path, look_at(path, format_name).header))
+    kept = set(member_paths(path, look_at(path).header))
     for name in os.listdir(build):
         unfinished = os.path.join(build, name)
         # what a guest wrote into an unfinished raw disk is no descriptor of ours
@@ -31,7 +31,7 @@ def forget_members(path: str, format_name: t.Optional[str], build: str) -> None:
             placed = os.path.join(os.path.dirname(path), os.path.basename(member))
             if placed not in kept and os.path.exists(placed) and _is_ours(member, placed):
                 os.unlink(placed)
-    forget_old_members(path, format_name, build)
+    forget_old_members(path, build)
 
 
 def _is_ours(member: str, placed: str) -> bool:
@@ -43,21 +43,28 @@ def _is_ours(member: str, placed: str) -> bool:
 OLD_MEMBERS = ".spare-old-members"
 
 
-def note_old_members(build: str, members: t.Sequence[str]) -> None:
+def note_old_members(build: str, path: str, members: t.Sequence[str]) -> None:
     """Keep in the build directory which files go with the old image, for a run that ends before they are removed."""
-    os.mkdir(os.path.join(build, OLD_MEMBERS))
-    for member in members:
-        os.link(member, os.path.join(build, OLD_MEMBERS, os.path.basename(member)))
+    if not members:
+        return
+    noted = os.path.join(build, OLD_MEMBERS)
+    os.mkdir(noted)
+    for name in (path, *members):
+        os.link(name, os.path.join(noted, os.path.basename(name)))
 
 
-def forget_old_members(path: str, format_name: t.Optional[str], build: str) -> bool:
-    """Remove what note_old_members noted, unless the image at C(path) is still the one that has them.
+def forget_old_members(path: str, build: str) -> bool:
+    """Remove what note_old_members noted, unless the image at C(path) is still the one that has them: the same inode.
 
     False when something could not be removed; the build directory must then stay for the next run.
     """
     noted = os.path.join(build, OLD_MEMBERS)
-    kept = set(member_paths(path, look_at(path, format_name).header))
-    removed = [_forget(os.path.join(os.path.dirname(path), name), kept, noted) for name in _names(noted)]
+    names = [name for name in _names(noted) if name != os.path.basename(path)]
+    old = os.path.join(noted, os.path.basename(path))  # the first to be noted, and so the last to be believed
+    if not os.path.exists(old) or not os.path.exists(path) or os.path.samefile(path, old):
+        return True
+    kept = set(member_paths(path, look_at(path).header))
+    removed = [_forget(os.path.join(os.path.dirname(path), name), kept, noted) for name in names]
     return all(removed)
 
 
