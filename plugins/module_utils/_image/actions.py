@@ -57,8 +57,6 @@ class _Making(ImageAction):
 class CreateImage(_Making):
     """Make an empty image or an overlay."""
 
-    inherits_size: bool = False
-
     def __str__(self) -> str:
         size = "" if self.virtual_size is None else " of %s" % human(self.virtual_size)
         base = " on %s (%s)" % (self.backing.path, self.backing.format) if self.backing else ""
@@ -111,7 +109,6 @@ class ResizeImage(ImageAction):
     format: str
     old_size: int
     virtual_size: int
-    preallocation: str = "off"
 
     @property
     def shrink(self) -> bool:

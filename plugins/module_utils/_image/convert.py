@@ -168,7 +168,7 @@ class Converter:
         header = look_at(path, action.format).header
         if action.virtual_size is None or header is None or header.virtual_size == action.virtual_size:
             return
-        node = image_node(action.format, {"driver": "file", "filename": path}, "sec0" if spec.encryption else None)
+        node = file_node(spec, action.format, path)
         shrink = header.virtual_size > action.virtual_size
         self._qemu_img.resize(node, action.virtual_size, shrink=shrink, secrets=spec.secrets)
 

@@ -12,6 +12,7 @@ import typing as t
 from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec
 from ansible_collections.platter.qemu.plugins.module_utils._inspect.image import Seen
 from ansible_collections.platter.qemu.plugins.module_utils._inspect.signatures import end_of_data
+from ansible_collections.platter.qemu.plugins.module_utils._tools.files import local_node
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qemu_img import QemuImg, image_node
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qemu_io import GuestView
 
@@ -21,8 +22,7 @@ def find_data_end(
 ) -> t.Optional[t.Tuple[int, str]]:
     """(byte, what) of the last thing found: a partition or file system by its own account, else data beyond C(size)."""
     header = t.cast(t.Any, seen.header)
-    protocol = {"driver": "file" if seen.facts.kind == "file" else "host_device", "filename": spec.path}
-    node = image_node(header.format, protocol)
+    node = image_node(header.format, local_node(seen.facts))
     view = GuestView(run_command, node, header.virtual_size)
     known = end_of_data(view)
     if known is not None and known > size:

@@ -62,7 +62,6 @@ class Editor:
             self._node(spec, action.format, reading),
             action.virtual_size,
             shrink=action.shrink,
-            preallocation=action.preallocation,
             secrets=spec.secrets,
         )
         return self._durable(spec)

@@ -37,12 +37,11 @@ def guard(items: t.Sequence[Item], patient: bool) -> bool:
 
     True when it has waited: then everything has to be looked at anew.
     """
-    _guard_dependents(items)
+    overlays = _overlays_of(items)
+    _guard_bases(items, overlays)
     waited = _guard_holders(items, patient)
-    before = -1
-    while before != sum(1 for item in items if item.refusal):  # what is refused or skipped keeps its base
-        before = sum(1 for item in items if item.refusal)
-        _guard_dependents(items)
+    while _guard_bases(items, overlays):  # what is refused or skipped keeps its base
+        pass
     _guard_sources(items)
     return waited
 
@@ -50,19 +49,24 @@ def guard(items: t.Sequence[Item], patient: bool) -> bool:
 # --- who builds on it
 
 
-def _guard_dependents(items: t.Sequence[Item]) -> None:
-    touched = [item for item in items if writes_existing(item) and not item.refusal]
-    if not touched:
-        return
+def _overlays_of(items: t.Sequence[Item]) -> t.Mapping[str, t.List[str]]:
+    """What is built on each image that is to be changed, by one look through the directories."""
+    touched = [item.spec.path for item in items if writes_existing(item)]
     directories = {os.path.dirname(item.spec.path) for item in items}
     directories.update(name for item in items for name in item.spec.overlay_directories)
-    found = find_dependents([item.spec.path for item in touched], sorted(directories), recorded_base)
+    return find_dependents(touched, sorted(directories), recorded_base) if touched else {}
+
+
+def _guard_bases(items: t.Sequence[Item], found: t.Mapping[str, t.List[str]]) -> bool:
+    """Refuse what overlays stay on; whether anything was refused."""
+    refusals = 0
     leaving = {
         item.spec.path: item.after.backing.path if item.after.backing else None for item in items if not item.refusal
     }
-    for item in touched:
+    for item in (item for item in items if writes_existing(item) and not item.refusal):
         overlays = [o for o in found.get(item.spec.path, []) if leaving.get(o, item.spec.path) == item.spec.path]
         if overlays:
+            refusals += 1
             item.refusal = refused(
                 item.spec,
                 "has_overlays",
@@ -70,6 +74,7 @@ def _guard_dependents(items: t.Sequence[Item]) -> None:
                 "Rebase or flatten those first; or make a new image under another name.",
                 {"overlays": overlays},
             )
+    return refusals > 0
 
 
 def recorded_base(path: str) -> t.List[str]:

@@ -112,7 +112,6 @@ class Observer:
             identity=seen.facts.identity,
             header=seen.header,
             detected=seen.detected,
-            problem=seen.problem,
             record=seen.record,
             chain_problem=_chain_problem(spec.path, seen),
             signature=signature,

@@ -118,10 +118,9 @@ def _create(spec: ImageSpec, reading: ImageReading) -> CreateImage:
         format=t.cast(str, spec.format),
         virtual_size=size,
         options=spec.options,
-        backing=asked_backing(spec, reading),
+        backing=asked_backing(spec),
         attributes=reading.desired_attributes,
         keyslots=_asked_keyslots(spec),
-        inherits_size=spec.size is None,
     )
 
 

@@ -160,7 +160,7 @@ def _plan_base(spec: ImageSpec, state: ImageState, reading: ImageReading) -> Pla
     format_name = t.cast(str, state.format)
     if spec.flatten:
         return [RebaseImage(spec.path, format_name, None, safe=True)] if state.backing else []
-    asked = asked_backing(spec, reading)
+    asked = asked_backing(spec)
     if asked is None or spec.backing is None:
         return []
     if reading.current_base_is_asked and state.backing:
@@ -257,7 +257,7 @@ def _plan_attributes(spec: ImageSpec, state: ImageState, reading: ImageReading) 
     return [SetAttributes(spec.path, reading.desired_attributes, state.attributes)]
 
 
-def asked_backing(spec: ImageSpec, reading: ImageReading) -> t.Optional[Backing]:
+def asked_backing(spec: ImageSpec) -> t.Optional[Backing]:
     """The backing file as the task wants it recorded: absolute, or relative to the overlay."""
     if not spec.backing:
         return None

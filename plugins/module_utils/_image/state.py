@@ -104,7 +104,6 @@ class ImageReading:
     identity: t.Tuple[int, int] = (0, 0)
     header: t.Optional[Header] = None
     detected: t.Tuple[str, ...] = ()
-    problem: str = ""
     record: t.Mapping[str, t.Any] = field(default_factory=dict)
     #: (reason, sentence) when the backing chain of the image cannot be followed to its end
     chain_problem: t.Optional[t.Tuple[str, str]] = None

@@ -83,7 +83,6 @@ class QemuImg:
         compressed: bool = False,
         parallel: bool = False,
         direct: bool = False,
-        direct_source: bool = False,
         existing: bool = False,
         backing: t.Optional[t.Tuple[str, str]] = None,
         secrets: t.Iterable[t.Tuple[str, str]] = (),
@@ -91,7 +90,7 @@ class QemuImg:
         """Copy the guest's view of C(source) to C(path).
 
         C(parallel): out of order with 16 coroutines (qemu-img's most), which pays with compression.
-        C(direct), C(direct_source): without the page cache. C(existing): C(path) is there, and is written in place.
+        C(direct): without the page cache. C(existing): C(path) is there, and is written in place.
         C(backing): (file name, format) of the source's own backing file, which the target gets too; only what the
         source itself holds is copied.
         """
@@ -99,7 +98,6 @@ class QemuImg:
         rest += ["-c"] if compressed else []
         rest += ["-W", "-m", "16"] if parallel else []
         rest += ["-t", "none"] if direct else ["-t", "writeback"]
-        rest += ["-T", "none"] if direct_source else []
         rest += ["-n"] if existing else []
         rest += ["-B", backing[0], "-F", backing[1]] if backing else []
         for option in options:
