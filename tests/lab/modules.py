@@ -10,7 +10,6 @@ import subprocess
 import sys
 import typing as t
 
-from ansible.module_utils.common import warnings
 from ansible.module_utils.testing import patch_module_args
 
 MODULES = "ansible_collections.platter.qemu.plugins.modules."
@@ -19,8 +18,6 @@ MODULES = "ansible_collections.platter.qemu.plugins.modules."
 def call(name: str, *, check: bool = False, **options: t.Any) -> dict[str, t.Any]:
     """The result of module C(name), a failed one too."""
     module = importlib.import_module(MODULES + name)
-    # ansible-core says each warning once in a process; here one process stands for many
-    getattr(warnings, "_global_warnings", {}).clear()
     printed = io.StringIO()
     arguments = dict(options, _ansible_check_mode=check, _ansible_diff=True)
     with patch_module_args(arguments), contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
