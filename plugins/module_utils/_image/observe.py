@@ -35,7 +35,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._inspect.members impo
     member_paths,
     squatters,
 )
-from ansible_collections.platter.qemu.plugins.module_utils._tools.files import FileFacts, file_facts
+from ansible_collections.platter.qemu.plugins.module_utils._tools.files import FileFacts, file_facts, local_node
 from ansible_collections.platter.qemu.plugins.module_utils._tools.process import RunCommand
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qemu_img import QemuImg, image_node
 
@@ -102,6 +102,8 @@ class Observer:
 
     def _reading(self, spec: ImageSpec, seen: Seen, signature: t.Optional[str]) -> ImageReading:
         backing = self._backing(spec, seen)
+        members = member_paths(spec.path, seen.header)
+        problem = _chain_problem(spec.path, seen)
         current = _base_facts(backing.path) if backing and os.path.isabs(backing.path) else None
         base = self._base(spec)
         asked = file_facts(spec.backing.path) if spec.backing else None
@@ -113,9 +115,9 @@ class Observer:
             header=seen.header,
             detected=seen.detected,
             record=seen.record,
-            chain_problem=_chain_problem(spec.path, seen),
+            chain_problem=problem,
             signature=signature,
-            members=tuple(member_paths(spec.path, seen.header)[1:]),
+            members=tuple(members[1:]),
             foreign_extents=foreign_extents(spec.path, seen.header),
             squatters=self._squatters(spec, seen),
             base=base,
@@ -125,8 +127,8 @@ class Observer:
             ),
             current_base_fingerprint=fingerprint(current) if current else None,
             source=self._source(spec, seen),
-            data_end=self._data_end(spec, seen),
-            desired_attributes=self._attributes.desired(spec, member_paths(spec.path, seen.header)),
+            data_end=None if problem else self._data_end(spec, seen),
+            desired_attributes=self._attributes.desired(spec, members),
         )
 
     def _state(self, spec: ImageSpec, seen: Seen, reading: ImageReading) -> ImageState:
@@ -135,7 +137,7 @@ class Observer:
             return ImageState(spec.path)
         if header is None:
             return ImageState(spec.path, format=seen.detected[0] if seen.detected else "unknown")
-        check = self._check(spec, seen) if spec.repair else {}
+        check = self._check(spec, seen) if spec.repair and not reading.chain_problem else {}
         return ImageState(
             path=spec.path,
             format=header.format,
@@ -147,7 +149,7 @@ class Observer:
             leaks=int(check.get("leaks", 0)),
             corruptions=int(check.get("corruptions", 0)),
             base_unchanged=self._base_unchanged(seen, reading),
-            attributes=self._attributes.current(spec, member_paths(spec.path, header)),
+            attributes=self._attributes.current([spec.path, *reading.members], reading.desired_attributes),
         )
 
     def _source(self, spec: ImageSpec, seen: Seen) -> t.Optional[SourceReading]:
@@ -223,18 +225,17 @@ class Observer:
         )
 
     def _check(self, spec: ImageSpec, seen: Seen) -> t.Dict[str, t.Any]:
-        if seen.header is None or _chain_problem(spec.path, seen):
+        if seen.header is None:
             return {}
-        place = {"driver": "file" if seen.facts.kind == "file" else "host_device", "filename": spec.path}
         secret = "sec0" if spec.encryption else None
-        return self._qemu_img.check(image_node(seen.header.format, place, secret), secrets=spec.secrets)
+        return self._qemu_img.check(
+            image_node(seen.header.format, local_node(seen.facts), secret), secrets=spec.secrets
+        )
 
     def _data_end(self, spec: ImageSpec, seen: Seen) -> t.Optional[t.Tuple[int, str]]:
         """Only looked for when the task may cut: the last byte that holds something."""
         size = spec.effective_size
         if size is None or seen.header is None or size >= seen.header.virtual_size or not spec.allow_shrink:
-            return None
-        if _chain_problem(spec.path, seen):
             return None
         from ansible_collections.platter.qemu.plugins.module_utils._image.data_end import find_data_end
 

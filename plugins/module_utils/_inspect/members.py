@@ -20,8 +20,10 @@ def member_paths(path: str, header: t.Optional[Header]) -> t.List[str]:
     A descriptor can name any file. What is not called as QEMU and VMware call members (C(x-s001.vmdk) of C(x.vmdk)) is
     a reference to somebody else's file, and is never removed or changed with the image.
     """
+    if header is None or not header.extents:
+        return [path]
     directory = os.path.dirname(path)
-    names = [extent.filename for extent in header.extents] if header else []
+    names = [extent.filename for extent in header.extents]
     own = _member_pattern(path, generation=True)
     members = [os.path.join(directory, name) for name in dict.fromkeys(names) if own.match(name)]
     return [path] + [member for member in members if member != path and _may_be_file(member)]

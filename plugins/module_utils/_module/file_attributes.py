@@ -66,9 +66,8 @@ class FileAttributes:
         there = os.stat(path) if os.path.exists(path) else os.stat_result((stat.S_IFREG | NEW_MODE,) + (0,) * 9)
         return "%04o" % self._module._symbolic_mode_to_octal(there, text)
 
-    def current(self, spec: t.Any, members: t.Sequence[str]) -> Pairs:
-        """The asked ones as they are; of several members the first that differs speaks for all."""
-        desired = self.desired(spec, members)
+    def current(self, members: t.Sequence[str], desired: Pairs) -> Pairs:
+        """The C(desired) ones as they are; of several members the first that differs speaks for all."""
         found = [self._of(path, [name for name, _value in desired]) for path in members if os.path.exists(path)]
         return next((pairs for pairs in found if pairs != desired), desired)
 
