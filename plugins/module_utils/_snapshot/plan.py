@@ -1,0 +1,54 @@
+# Copyright: the platter.qemu authors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# PRIVATE to the collection: it can change at any time without notice.
+"""From what is asked of an image's snapshots and what is so to the steps between them, or to a refusal. Pure."""
+
+from __future__ import annotations
+
+import typing as t
+from dataclasses import replace
+
+from ansible_collections.platter.qemu.plugins.module_utils._core.plan import predict
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot.actions import DeleteSnapshot, SnapshotAction
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot.plan_bitmaps import plan_bitmaps
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot.plan_external import link_steps, plan_external
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot.plan_internal import plan_internal
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot.plan_merge import remove_points
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot.refuse import (
+    refuse_ambiguous,
+    refuse_bad_image,
+    refuse_skewed_clock,
+)
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot.retention import Dated, surplus
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot.spec import Retention, SnapshotSpec
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot.state import Point, SnapshotReading, SnapshotState
+
+Plan = t.List[SnapshotAction]
+
+
+def plan_snapshots(spec: SnapshotSpec, state: SnapshotState, reading: SnapshotReading) -> Plan:
+    """The steps that make C(state) what C(spec) asks; empty when it is so already. Raises RefusedError."""
+    refuse_bad_image(spec, reading)
+    if spec.state == "pruned":
+        return _plan_pruned(spec, state, reading)
+    plan: Plan = []
+    if spec.name is not None:
+        plan = plan_external(spec, state, reading) if spec.external else plan_internal(spec, state, reading)
+    return plan + plan_bitmaps(spec, predict(state, plan), reading)
+
+
+def _plan_pruned(spec: SnapshotSpec, state: SnapshotState, reading: SnapshotReading) -> Plan:
+    order = {point.name: number for number, point in enumerate(state.points)}
+    dated = [Dated(name, reading.dates.get(name, 0.0), order[name]) for name in state.names]
+    refuse_skewed_clock(spec, dated, reading.now)
+    names = surplus(dated, spec.match, t.cast(Retention, spec.retention), reading.now)
+    points = [t.cast(Point, state.point(name)) for name in names]
+    why = ", which no rule of the retention keeps"
+    if spec.external:
+        plan: Plan = remove_points(spec, state, reading, points, why)
+        return plan + link_steps(spec, state, plan)
+    for point in points:
+        refuse_ambiguous(replace(spec, name=point.name), state)
+    return [DeleteSnapshot(state.active, point, why) for point in points]

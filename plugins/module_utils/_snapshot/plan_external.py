@@ -1,0 +1,173 @@
+# Copyright: the platter.qemu authors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# PRIVATE to the collection: it can change at any time without notice.
+"""The steps for external snapshots. Pure."""
+
+from __future__ import annotations
+
+import typing as t
+from posixpath import basename, dirname, join, splitext
+
+from ansible_collections.platter.qemu.plugins.module_utils._core.plan import predict
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot import family
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot.actions import (
+    AddOverlay,
+    RevertOverlay,
+    SnapshotAction,
+    SwitchLink,
+)
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot.plan_internal import saved_name
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot.plan_merge import remove_points
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot.refuse import (
+    refuse_live_revert,
+    refuse_missing_point,
+    refused,
+)
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot.spec import SnapshotSpec
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot.state import Point, SnapshotReading, SnapshotState
+
+Plan = t.List[SnapshotAction]
+
+
+def plan_external(spec: SnapshotSpec, state: SnapshotState, reading: SnapshotReading) -> Plan:
+    """The steps for every state but C(pruned). Raises RefusedError."""
+    there = state.point(spec.name)
+    if spec.state == "present":
+        plan = _plan_present(spec, state, reading, there)
+    elif spec.state == "reverted":
+        plan = _plan_revert(spec, state, reading)
+    else:
+        plan = remove_points(spec, state, reading, [there] if there else [])
+    return plan + link_steps(spec, state, plan)
+
+
+def link_steps(spec: SnapshotSpec, state: SnapshotState, plan: Plan) -> Plan:
+    """The step that leads a symbolic link to the active file, where it does not lead there already."""
+    active = predict(state, plan).active
+    if spec.switch != "symlink" or state.link is None or state.link == active:
+        return []
+    return [SwitchLink(spec.image, active)]
+
+
+def beside(path: str, name: str, ending: t.Optional[str] = None) -> str:
+    """The file beside C(path) that is called after C(name): C(web1.qcow2), C(s1) gives C(web1.s1.qcow2)."""
+    stem, own = splitext(basename(path))
+    return join(dirname(path), "%s.%s%s" % (stem, name, own if ending is None else ending))
+
+
+# --- taking one
+
+
+def _plan_present(
+    spec: SnapshotSpec, state: SnapshotState, reading: SnapshotReading, there: t.Optional[Point]
+) -> Plan:
+    if there:
+        _refuse_unfinished(spec, there)
+        return []
+    _refuse_wrong_switch(spec, state, reading)
+    if spec.switch == "rename":
+        frozen, overlay = beside(state.active, t.cast(str, spec.name)), state.active
+    else:
+        named = join(dirname(state.active), basename(spec.image))
+        frozen, overlay = state.active, spec.overlay or beside(named, t.cast(str, spec.name), ".qcow2")
+    _refuse_taken(spec, reading, frozen if spec.switch == "rename" else overlay)
+    layer = reading.layers[state.active]
+    content = family.content_of(reading.layers, state.active)
+    if frozen != state.active and not layer.empty:
+        content = "%s:%d" % (frozen, layer.virtual_size)
+    point = Point(t.cast(str, spec.name), content=content, virtual_size=state.virtual_size, path=frozen)
+    lower = list(family.layers_up(reading.layers, state.active))[:-1]
+    layers = (*lower, frozen, overlay)
+    return [AddOverlay(spec.image, point, layer.format, state.active, overlay, layers, spec.relative)]
+
+
+def _refuse_wrong_switch(spec: SnapshotSpec, state: SnapshotState, reading: SnapshotReading) -> None:
+    if spec.switch == "symlink" and state.link is None:
+        raise refused(
+            spec,
+            "no_symlink",
+            "it is no symbolic link, so that there is nothing to lead elsewhere",
+            "Rename the file and make a link of its old name; or set switch to rename or none.",
+        )
+    if spec.switch != "symlink" and state.link is not None:
+        raise refused(
+            spec,
+            "is_symlink",
+            "it is a symbolic link to %s, which would go on leading there" % state.link,
+            "Set switch to symlink, or name the file.",
+            {"target": state.link},
+        )
+    if spec.switch == "rename" and reading.live is not None:
+        raise refused(
+            spec,
+            "guest_running",
+            "its VM runs, and QEMU knows its files by their names",
+            "Set switch to symlink or none, or stop the VM first.",
+        )
+    if spec.switch == "rename" and reading.layers[state.active].children:
+        raise refused(
+            spec,
+            "has_overlays",
+            "other images have it as their backing file by that name: %s"
+            % ", ".join(reading.layers[state.active].children[:5]),
+            "Set switch to none.",
+            {"overlays": list(reading.layers[state.active].children)},
+        )
+
+
+def _refuse_taken(spec: SnapshotSpec, reading: SnapshotReading, path: str) -> None:
+    if path in reading.taken_names:
+        raise refused(
+            spec,
+            "overlay_exists",
+            "there is a file %s already" % path,
+            "Take the snapshot under another name, or name the file in overlay.",
+            {"path": path},
+        )
+
+
+def _refuse_unfinished(spec: SnapshotSpec, point: Point) -> None:
+    if point.merging:
+        raise refused(
+            spec,
+            "merge_unfinished",
+            "a merge of this snapshot was begun and not ended, so that %s holds neither then nor now" % point.path,
+            "Finish it with state=committed.",
+            {"path": point.path},
+        )
+
+
+# --- going back
+
+
+def _plan_revert(spec: SnapshotSpec, state: SnapshotState, reading: SnapshotReading) -> Plan:
+    refuse_missing_point(spec, state)
+    point = t.cast(Point, state.point(spec.name))
+    _refuse_unfinished(spec, point)
+    if state.content == point.content:
+        return []
+    refuse_live_revert(spec, reading)
+    active = reading.layers[state.active]
+    if active.children:
+        raise refused(
+            spec,
+            "has_overlays",
+            "other images have %s as their backing file: %s" % (active.path, ", ".join(active.children[:5])),
+            "Rebase or flatten those first.",
+            {"overlays": list(active.children)},
+        )
+    saved = _saved(spec, state, reading) if spec.save and not active.empty else None
+    below = family.down_from(reading.layers, t.cast(str, point.path))
+    lowest = max((number for number, path in enumerate(below) if reading.layers[path].point), default=0)
+    layers = (*reversed(below[: lowest + 1]), state.active)
+    format_name = reading.layers[t.cast(str, point.path)].format
+    return [RevertOverlay(spec.image, point, format_name, state.active, layers, saved)]
+
+
+def _saved(spec: SnapshotSpec, state: SnapshotState, reading: SnapshotReading) -> Point:
+    name = saved_name(spec, state.names)
+    path = beside(join(dirname(state.active), basename(spec.image)), name, splitext(state.active)[1])
+    _refuse_taken(spec, reading, path)
+    return Point(name, content="%s:%d" % (path, state.virtual_size), virtual_size=state.virtual_size, path=path)

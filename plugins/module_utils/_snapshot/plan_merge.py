@@ -1,0 +1,179 @@
+# Copyright: the platter.qemu authors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# PRIVATE to the collection: it can change at any time without notice.
+"""The steps that take points out of an external image: two neighbouring layers become one. Pure."""
+
+from __future__ import annotations
+
+import typing as t
+from dataclasses import replace
+
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot import family
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot.actions import (
+    CommitOverlay,
+    RemoveLayer,
+    SnapshotAction,
+    StreamBase,
+)
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot.refuse import refused
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot.spec import SnapshotSpec
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot.state import (
+    Layer,
+    Point,
+    SnapshotReading,
+    SnapshotState,
+)
+
+Plan = t.List[SnapshotAction]
+
+
+def remove_points(
+    spec: SnapshotSpec, state: SnapshotState, reading: SnapshotReading, points: t.Sequence[Point], why: str = ""
+) -> Plan:
+    """The steps that take C(points) out, one after the other, each on what the ones before it leave. RefusedError."""
+    plan: Plan = []
+    removal = _Removal(spec, dict(reading.layers), state, why)
+    for point in points:
+        plan.append(removal.step(point.name))
+    return plan
+
+
+class _Removal:
+    """Takes points out of a family, which is each time as the step before left it."""
+
+    def __init__(self, spec: SnapshotSpec, layers: t.Dict[str, Layer], state: SnapshotState, why: str) -> None:
+        self._spec = spec
+        self._layers = layers
+        self._active = state.active
+        self._points = state.points
+        self._why = why
+
+    def step(self, name: str) -> SnapshotAction:
+        """The step that takes the point of that name out."""
+        point = next(each for each in self._points if each.name == name)
+        path = t.cast(str, point.path)
+        children = self._layers[path].children
+        if not children:
+            self._layers = family.removed(self._layers, path)
+            self._points = tuple(each for each in self._points if each != point)
+            return RemoveLayer(self._spec.image, point, self._why)
+        child = self._layers[path].merging or family.child_towards(self._layers, path, self._active)
+        if child is None or not family.is_ours(self._layers, child, self._active):
+            raise self._has_overlays(path, children)
+        if self._commits(point, path, child):
+            return self._commit(point, path, child)
+        return self._stream(point, path, child)
+
+    def _points_after(self, gone: Point, moved: t.Mapping[str, str]) -> t.Tuple[Point, ...]:
+        """The other points as they are then; C(moved): old path -> new path."""
+        found = []
+        for point in self._points:
+            if point.name != gone.name:
+                path = moved.get(t.cast(str, point.path), t.cast(str, point.path))
+                found.append(replace(point, path=path, content=family.content_of(self._layers, path)))
+        return tuple(found)
+
+    def _commits(self, point: Point, path: str, child: str) -> bool:
+        """Down where nothing else is built on the point's file, and the file is not larger than the disk."""
+        if self._spec.state == "streamed" and not point.merging:
+            return False
+        only = self._layers[path].children == (child,)
+        fits = self._layers[path].virtual_size <= self._layers[child].virtual_size
+        if self._spec.state != "committed":
+            return point.merging or (only and fits)
+        if not only:
+            raise self._has_overlays(path, [each for each in self._layers[path].children if each != child])
+        if not fits:
+            raise refused(
+                self._spec,
+                "would_grow",
+                "%s is larger than the disk on it, which would grow by the merge" % path,
+                "Set state to streamed.",
+            )
+        return True
+
+    def _has_overlays(self, path: str, others: t.Sequence[str]) -> Exception:
+        return refused(
+            self._spec,
+            "has_overlays",
+            "other images are built on %s: %s" % (path, ", ".join(list(others)[:5])),
+            "Remove, rebase or flatten those first"
+            + ("; or set state to streamed." if self._spec.state == "committed" else "."),
+            {"overlays": list(others)},
+        )
+
+    # --- down
+
+    def _commit(self, point: Point, path: str, child: str) -> CommitOverlay:
+        low, top = self._layers[path], self._layers[child]
+        self._refuse_loss(top)
+        foreign = [each for each in top.children if not family.is_ours(self._layers, each, self._active)]
+        if foreign:
+            raise self._has_overlays(child, foreign)
+        self._active, renamed = self._after_commit(path, child)
+        self._layers = family.committed(self._layers, path, child, renamed)
+        self._points = self._points_after(point, {child: renamed or path})
+        return CommitOverlay(
+            image=self._spec.image,
+            point=point,
+            base=path,
+            base_format=low.format,
+            overlay=child,
+            merged=top.allocated,
+            old_size=low.virtual_size,
+            virtual_size=top.virtual_size,
+            active=self._active,
+            layers=family.layers_up(self._layers, self._active),
+            content=family.content_of(self._layers, self._active),
+            points=self._points,
+            above=top.children,
+            why=self._why,
+        )
+
+    def _after_commit(self, path: str, child: str) -> t.Tuple[str, t.Optional[str]]:
+        """(the active file afterwards, the new name of the point's file if it takes the overlay's)"""
+        if child != self._active:
+            return self._active, None
+        return (child, child) if self._spec.switch == "rename" else (path, None)
+
+    # --- up
+
+    def _stream(self, point: Point, path: str, child: str) -> StreamBase:
+        low = self._layers[path]
+        others = [each for each in low.children if each != child]
+        keeps = "other images are built on it (%s)" % ", ".join(others[:5]) if others else ""
+        if not keeps:
+            self._refuse_loss(low)
+        self._layers = family.streamed(self._layers, path, child, bool(keeps))
+        self._points = self._points_after(point, {})
+        return StreamBase(
+            image=self._spec.image,
+            point=point,
+            base=path,
+            overlay=child,
+            new_base=low.base,
+            new_base_format=low.base_format,
+            merged=low.allocated,
+            layers=family.layers_up(self._layers, self._active),
+            content=family.content_of(self._layers, self._active),
+            points=self._points,
+            keeps=keeps,
+            why=self._why,
+        )
+
+    def _refuse_loss(self, layer: Layer) -> None:
+        """What a file keeps beside its data goes with the file."""
+        for names, reason, what in (
+            (layer.bitmaps, "would_lose_bitmaps", "dirty bitmaps"),
+            (layer.snapshots, "would_lose_snapshots", "internal snapshots"),
+        ):
+            if names:
+                raise refused(
+                    self._spec,
+                    reason,
+                    "%s has %s, which would be lost with it: %s" % (layer.path, what, ", ".join(names)),
+                    "Remove those first.",
+                    {"path": layer.path, "names": list(names)},
+                )

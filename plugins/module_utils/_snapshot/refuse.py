@@ -1,0 +1,108 @@
+# Copyright: the platter.qemu authors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# PRIVATE to the collection: it can change at any time without notice.
+"""The refusals that a plan can come to, each with its evidence and one way out. Pure."""
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible_collections.platter.qemu.plugins.module_utils._core.errors import RefusedError
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot.retention import Dated, from_the_future
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot.spec import SnapshotSpec
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot.state import SnapshotReading, SnapshotState
+
+Evidence = t.Optional[t.Mapping[str, t.Any]]
+
+
+def refused(spec: SnapshotSpec, reason: str, fact: str, way_out: str, evidence: Evidence = None) -> RefusedError:
+    """A refusal of what C(spec) asks."""
+    asked = "state=%s" % spec.state + (" of snapshot %s" % spec.name if spec.name is not None else "")
+    return RefusedError(asked, spec.image, fact, reason=reason, way_out=way_out, evidence=evidence)
+
+
+def refuse_bad_image(spec: SnapshotSpec, reading: SnapshotReading) -> None:
+    """The image must be there, be what it is declared to be, and be whole."""
+    if reading.kind == "absent":
+        raise refused(spec, "image_missing", "it does not exist", "Make it first (disk_image), or correct image.")
+    if reading.kind not in ("file", "block"):
+        raise refused(spec, "not_a_file", "it is a %s" % reading.kind, "Name an image.", {"kind": reading.kind})
+    header = reading.header
+    if header is None:
+        raise refused(
+            spec,
+            "format_mismatch",
+            "its bytes are not those of %s%s"
+            % (spec.format, ", but of %s" % ", ".join(reading.detected) if reading.detected else ""),
+            "Correct format.",
+            {"asked": spec.format, "found": list(reading.detected)},
+        )
+    if header.corrupt:
+        raise refused(spec, "image_corrupt", "it is marked corrupt", "Repair it first (disk_image, repair: all).")
+    if header.unknown_features:
+        features = ", ".join(header.unknown_features)
+        raise refused(
+            spec, "unknown_features", "it uses features that are not known here: %s" % features, "Use a newer version."
+        )
+    if header.data_file and not spec.external:
+        raise refused(
+            spec, "data_file_unsupported", "QEMU keeps no snapshots of an image with a data file", "Set kind: external."
+        )
+    if reading.chain_problem:
+        reason, sentence = reading.chain_problem
+        raise refused(spec, reason, sentence, "Mend the backing chain first.", {"chain": sentence})
+
+
+def refuse_missing_point(spec: SnapshotSpec, state: SnapshotState) -> None:
+    """What is not there cannot be reverted to."""
+    if state.point(spec.name) is None:
+        there = ", ".join(state.names) or "none"
+        raise refused(
+            spec,
+            "snapshot_missing",
+            "there is no such snapshot (there are: %s)" % there,
+            "Correct name.",
+            {"snapshots": state.names},
+        )
+
+
+def refuse_ambiguous(spec: SnapshotSpec, state: SnapshotState) -> None:
+    """QEMU takes a name or an ID, in some commands the one first and in others the other: it must mean one only."""
+    wanted = spec.name
+    ids = {point.id for point in state.points if point.id}
+    doubtful = sorted({name for name in state.names if state.names.count(name) > 1 or name in ids or not name})
+    if wanted is not None and (wanted in doubtful or wanted in ids):
+        raise refused(
+            spec,
+            "ambiguous_snapshot",
+            "more than one snapshot is called that, by name or by ID",
+            "Delete or rename all but one with qemu-img, or take the snapshot under another name.",
+            {"snapshots": [{"id": point.id, "name": point.name} for point in state.points]},
+        )
+
+
+def refuse_skewed_clock(spec: SnapshotSpec, dated: t.Sequence[Dated], now: float) -> None:
+    """A date in the future means that some clock was wrong: then no date can say what is old."""
+    late = from_the_future(dated, spec.match, now)
+    if late:
+        raise refused(
+            spec,
+            "clock_skew",
+            "snapshots are dated in the future: %s" % ", ".join(late[:5]),
+            "Set the clock of this host, or remove those snapshots by name.",
+            {"snapshots": late, "now": now},
+        )
+
+
+def refuse_live_revert(spec: SnapshotSpec, reading: SnapshotReading) -> None:
+    """The memory of a running guest does not fit a disk of another time."""
+    if reading.live is not None and not spec.memory:
+        raise refused(
+            spec,
+            "guest_running",
+            "its VM runs, and the memory of the guest would not fit the disk of then",
+            "Stop the VM first; or use snapshots with memory.",
+            {"qmp_socket": spec.qmp_socket},
+        )

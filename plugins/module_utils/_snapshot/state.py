@@ -1,0 +1,140 @@
+# Copyright: the platter.qemu authors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# PRIVATE to the collection: it can change at any time without notice.
+"""What is so: the snapshots, layers and bitmaps of an image (SnapshotState), and what was read beside them to decide
+(SnapshotReading).
+"""
+
+from __future__ import annotations
+
+import typing as t
+from dataclasses import dataclass, field
+
+from ansible_collections.platter.qemu.plugins.module_utils._core.header import Header
+
+
+@dataclass(frozen=True)
+class Point:
+    """One snapshot.
+
+    C(content) tells what it holds: two that are equal hold the same bytes for certain; None cannot be told.
+    C(virtual_size) in bytes. C(path): the file that is the point, of an external one; else C(id) is its number in the
+    image. C(merging): a merge of this point was begun and not ended, so that its file holds no point any more.
+    """
+
+    name: str
+    id: str = ""
+    content: t.Optional[str] = None
+    virtual_size: int = 0
+    path: t.Optional[str] = None
+    merging: bool = False
+
+    def to_facts(self) -> t.Dict[str, t.Any]:
+        """As results show it."""
+        facts: t.Dict[str, t.Any] = {"name": self.name}
+        facts.update({"path": self.path} if self.path else {"id": self.id})
+        if self.merging:
+            facts["merging"] = True
+        return dict(facts, virtual_size=self.virtual_size)
+
+
+@dataclass(frozen=True)
+class BitmapState:
+    """One persistent dirty bitmap. C(granularity) in bytes. C(in_use): not written back by whoever had it open last."""
+
+    name: str
+    enabled: bool
+    granularity: int
+    in_use: bool = False
+
+    def to_facts(self) -> t.Dict[str, t.Any]:
+        """As results show it."""
+        facts = {"name": self.name, "enabled": self.enabled, "granularity": self.granularity}
+        return dict(facts, inconsistent=True) if self.in_use else facts
+
+
+@dataclass(frozen=True)
+class SnapshotState:
+    """The managed part: points oldest first, the content of now, the file the disk is in now, and the bitmaps in it.
+
+    C(layers): external only, the files from the lowest point's up to the active one. C(link): where the image's name
+    leads, when it is a symbolic link.
+    """
+
+    image: str
+    kind: str
+    active: str = ""
+    link: t.Optional[str] = None
+    virtual_size: int = 0
+    content: t.Optional[str] = None
+    points: t.Tuple[Point, ...] = ()
+    layers: t.Tuple[str, ...] = ()
+    bitmaps: t.Tuple[BitmapState, ...] = ()
+
+    def point(self, name: t.Optional[str]) -> t.Optional[Point]:
+        """The point of that name, which is the only one (observation refuses others)."""
+        return next((point for point in self.points if point.name == name), None)
+
+    @property
+    def names(self) -> t.List[str]:
+        """The names of all points, oldest first."""
+        return [point.name for point in self.points]
+
+    def to_facts(self) -> t.Dict[str, t.Any]:
+        """The state as results and diffs show it."""
+        facts: t.Dict[str, t.Any] = {"image": self.image, "kind": self.kind, "active": self.active}
+        facts["virtual_size"] = self.virtual_size
+        facts["snapshots"] = [point.to_facts() for point in self.points]
+        facts["same_as"] = [p.name for p in self.points if p.content == self.content and p.content is not None]
+        if self.kind == "external":
+            facts["layers"] = list(self.layers)
+        facts["bitmaps"] = [bitmap.to_facts() for bitmap in self.bitmaps]
+        return facts
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A file of the family of images that an external snapshot belongs to.
+
+    C(base): the file it is built on, resolved. C(children): every image that is built on it, also of others.
+    C(allocated): bytes of guest data that the file itself holds; C(empty): none, and its base has the same size.
+    C(point): the snapshot that it is, by our record.
+    """
+
+    path: str
+    format: str
+    virtual_size: int
+    base: t.Optional[str] = None
+    base_format: t.Optional[str] = None
+    children: t.Tuple[str, ...] = ()
+    allocated: int = 0
+    empty: bool = False
+    point: t.Optional[str] = None
+    merging: t.Optional[str] = None
+    bitmaps: t.Tuple[str, ...] = ()
+    snapshots: t.Tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class SnapshotReading:
+    """Facts that decide but are not managed. C(dates): when each point was taken, seconds since 1970, by name.
+
+    C(now): the clock of this host. C(live): the QEMU that has the image open, when the task's socket reaches it.
+    C(layers): the family of an external image, by path. C(overlays): what is built on the image of internal snapshots.
+    C(taken_names): file names in the image's directory, without other names of the image itself.
+    """
+
+    header: t.Optional[Header] = None
+    identity: t.Tuple[int, int] = (0, 0)
+    kind: str = "absent"
+    nlink: int = 1
+    detected: t.Tuple[str, ...] = ()
+    chain_problem: t.Optional[t.Tuple[str, str]] = None
+    dates: t.Mapping[str, float] = field(default_factory=dict)
+    now: float = 0.0
+    layers: t.Mapping[str, Layer] = field(default_factory=dict)
+    overlays: t.Tuple[str, ...] = ()
+    taken_names: t.FrozenSet[str] = frozenset()
+    live: t.Optional[t.Any] = None
