@@ -15,7 +15,7 @@ from ansible.module_utils.testing import patch_module_args
 MODULES = "ansible_collections.platter.qemu.plugins.modules."
 
 
-def call(name: str, *, check: bool = False, **options: t.Any) -> dict[str, t.Any]:
+def call(name: str, /, *, check: bool = False, **options: t.Any) -> dict[str, t.Any]:
     """The result of module C(name), a failed one too."""
     module = importlib.import_module(MODULES + name)
     printed = io.StringIO()
@@ -25,7 +25,7 @@ def call(name: str, *, check: bool = False, **options: t.Any) -> dict[str, t.Any
     return dict(json.loads(printed.getvalue().splitlines()[-1]))
 
 
-def process(name: str, **options: t.Any) -> subprocess.Popen[str]:
+def process(name: str, /, **options: t.Any) -> subprocess.Popen[str]:
     """Module C(name) begun as a process in its own session; its result is the last line that it prints."""
     check = options.pop("check", False)
     arguments = json.dumps(dict(options, _ansible_check_mode=check))

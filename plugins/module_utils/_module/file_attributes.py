@@ -115,7 +115,7 @@ class FileAttributes:
         """Prepare a finished file for its name: as C(like) (the file it replaces), then as asked."""
         os.chmod(built, NEW_MODE)
         if like:
-            _copy_attributes(like, built)
+            copy_attributes(like, built)
         elif self._module.selinux_enabled():
             self._module.set_default_selinux_context(built, False)
         if self._asked(spec):
@@ -152,7 +152,8 @@ def _group_name(text: t.Any) -> str:
         return str(text)
 
 
-def _copy_attributes(source: str, target: str) -> None:
+def copy_attributes(source: str, target: str) -> None:
+    """Owner, mode and extended attributes (SELinux context too), but not what we remember of the file."""
     facts = os.stat(source)
     os.chown(target, facts.st_uid, facts.st_gid)
     os.chmod(target, stat.S_IMODE(facts.st_mode))

@@ -214,9 +214,7 @@ class CommitOverlay(SnapshotAction):
         return self.active == self.overlay
 
     def apply(self, state: SnapshotState) -> SnapshotState:
-        return replace(
-            state, points=self.points, active=self.active, layers=self.layers, content=self.content
-        )
+        return replace(state, points=self.points, active=self.active, layers=self.layers, content=self.content)
 
     def __str__(self) -> str:
         grown = " (it grows to %s)" % human(self.virtual_size) if self.virtual_size > self.old_size else ""

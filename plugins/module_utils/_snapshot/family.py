@@ -78,7 +78,7 @@ def committed(layers: Layers, base: str, overlay: str, renamed: t.Optional[str])
 
 def _renamed_child(layers: t.Dict[str, Layer], parent: t.Optional[str], old: str, new: str) -> t.Dict[str, Layer]:
     if parent in layers and old != new:
-        layer = layers[t.cast(str, parent)]
+        layer = layers[parent]
         layers[layer.path] = replace(layer, children=tuple(new if c == old else c for c in layer.children))
     return layers
 
@@ -99,7 +99,7 @@ def streamed(layers: Layers, base: str, overlay: str, keeps: bool) -> t.Dict[str
         others = tuple(child for child in low.children if child != overlay)
         rest[base] = replace(low, children=others, point=None)
     if low.base in rest:
-        below = rest[t.cast(str, low.base)]
+        below = rest[low.base]
         kept = [child for child in below.children if child != base or keeps]
         rest[below.path] = replace(below, children=tuple(sorted({*kept, overlay})))
     return rest
@@ -110,6 +110,6 @@ def removed(layers: Layers, path: str) -> t.Dict[str, Layer]:
     rest = {name: layer for name, layer in layers.items() if name != path}
     parent = layers[path].base
     if parent in rest:
-        layer = rest[t.cast(str, parent)]
+        layer = rest[parent]
         rest[layer.path] = replace(layer, children=tuple(c for c in layer.children if c != path))
     return rest

@@ -60,9 +60,7 @@ def beside(path: str, name: str, ending: t.Optional[str] = None) -> str:
 # --- taking one
 
 
-def _plan_present(
-    spec: SnapshotSpec, state: SnapshotState, reading: SnapshotReading, there: t.Optional[Point]
-) -> Plan:
+def _plan_present(spec: SnapshotSpec, state: SnapshotState, reading: SnapshotReading, there: t.Optional[Point]) -> Plan:
     if there:
         _refuse_unfinished(spec, there)
         return []

@@ -39,9 +39,7 @@ def plan_internal(spec: SnapshotSpec, state: SnapshotState, reading: SnapshotRea
     return _plan_revert(spec, state, reading)
 
 
-def take(
-    spec: SnapshotSpec, state: SnapshotState, name: str, reading: SnapshotReading, why: str = ""
-) -> TakeSnapshot:
+def take(spec: SnapshotSpec, state: SnapshotState, name: str, reading: SnapshotReading, why: str = "") -> TakeSnapshot:
     """The step that keeps what is there now as C(name)."""
     point = Point(name, _next_id(state), state.content, state.virtual_size)
     return TakeSnapshot(state.active, point, spec.memory and reading.live is not None, why)

@@ -172,6 +172,11 @@ def _about_state(spec: SnapshotSpec) -> Contradictions:
         (spec.state == "pruned" and spec.name is not None, "state=pruned is about all that match", "Set match."),
         (spec.state == "pruned" and spec.retention is None, "no retention is given", "Set retention."),
         (spec.state != "pruned" and spec.retention is not None, "retention is given", "Set state to pruned."),
+        (
+            spec.bitmaps and spec.external and spec.name is not None,
+            "a new overlay and bitmaps are asked for at once",
+            "Give bitmaps in a task of their own, without name.",
+        ),
         (spec.bitmaps and spec.state != "present", "bitmaps are given", "Give them in a task with state=present."),
         (
             spec.state != "reverted" and (spec.save_as or not spec.save),

@@ -118,12 +118,27 @@ class Layer:
 
 
 @dataclass(frozen=True)
+class Live:
+    """An image in a running QEMU. C(active): the file that its guest writes to; C(device): the block device's name, or
+    the name of its root node; C(nodes): node names by file; C(pids): the processes behind the socket.
+    """
+
+    socket: str
+    pids: t.FrozenSet[int]
+    version: t.Tuple[int, ...]
+    active: str
+    device: str
+    nodes: t.Mapping[str, str]
+
+
+@dataclass(frozen=True)
 class SnapshotReading:
     """Facts that decide but are not managed. C(dates): when each point was taken, seconds since 1970, by name.
 
     C(now): the clock of this host. C(live): the QEMU that has the image open, when the task's socket reaches it.
     C(layers): the family of an external image, by path. C(overlays): what is built on the image of internal snapshots.
     C(taken_names): file names in the image's directory, without other names of the image itself.
+    C(unused_overlays): empty overlays on the active layer that a killed run has left.
     """
 
     header: t.Optional[Header] = None
@@ -137,4 +152,5 @@ class SnapshotReading:
     layers: t.Mapping[str, Layer] = field(default_factory=dict)
     overlays: t.Tuple[str, ...] = ()
     taken_names: t.FrozenSet[str] = frozenset()
-    live: t.Optional[t.Any] = None
+    unused_overlays: t.FrozenSet[str] = frozenset()
+    live: t.Optional[Live] = None

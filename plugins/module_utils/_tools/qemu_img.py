@@ -174,6 +174,31 @@ class QemuImg:
         _rc, stdout = run(self._run_command, argv, limits=INSPECTION)
         return _parsed(argv, stdout)
 
+    def take_snapshot(self, image: Node, name: str) -> None:
+        """Keep what the image holds now as an internal snapshot."""
+        self._snapshot("-c", name, image)
+
+    def delete_snapshot(self, image: Node, name: str) -> None:
+        """Delete the first internal snapshot of that C(name); an ID is not looked for (QEMU 7.2)."""
+        self._snapshot("-d", name, image)
+
+    def revert_to_snapshot(self, image: Node, number: str) -> None:
+        """Make the image hold what the internal snapshot of ID C(number) does; IDs come before names (QEMU 7.2)."""
+        self._snapshot("-a", number, image)
+
+    def _snapshot(self, option: str, which: str, image: Node) -> None:
+        """The json: name carries the format: the command has no C(-f), and would probe (QEMU 7.2)."""
+        run(self._run_command, self._argv("snapshot", "-q", option, which, json_filename(image)))
+
+    def commit(self, image: Node, *, timeout: t.Optional[float] = None) -> None:
+        """Copy what the image holds down into its backing file, which grows if it is smaller; the image stays as it is."""
+        argv = self._argv("commit", "-q", "-d", json_filename(image))
+        run(self._run_command, argv, timeout=timeout)
+
+    def change_bitmap(self, image: Node, name: str, changes: t.Sequence[str]) -> None:
+        """Change one persistent dirty bitmap; C(changes) are options of C(qemu-img bitmap), carried out in order."""
+        run(self._run_command, self._argv("bitmap", *changes, json_filename(image), name))
+
     def compare(self, first: Node, second: Node, secrets: t.Iterable[t.Tuple[str, str]] = ()) -> bool:
         """Whether two images show the guest the same bytes (a longer tail of zeros counts as equal, as in qemu-img)."""
         argv = self._argv("compare", "-q", json_filename(first), json_filename(second), secrets=secrets)

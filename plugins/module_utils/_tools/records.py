@@ -44,7 +44,15 @@ def _decoded(data: bytes) -> t.Dict[str, t.Any]:
     return _of_known_kinds(value) if isinstance(value, dict) else {}
 
 
-_KINDS = {"format": str, "options": dict, "base": dict, "next_base": dict, "source": dict, "data_of": str}
+_KINDS = {
+    "format": str,
+    "options": dict,
+    "base": dict,
+    "next_base": dict,
+    "source": dict,
+    "data_of": str,
+    "snapshot": dict,
+}
 
 
 def _of_known_kinds(record: t.Dict[str, t.Any]) -> t.Dict[str, t.Any]:

@@ -1,0 +1,33 @@
+# Copyright: the platter.qemu authors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# PRIVATE to the collection: it can change at any time without notice.
+"""The files that an image names: what opening it would open."""
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible_collections.platter.qemu.plugins.module_utils._core.header import Header
+from ansible_collections.platter.qemu.plugins.module_utils._inspect.chain import resolve_backing
+from ansible_collections.platter.qemu.plugins.module_utils._inspect.image import look_at
+from ansible_collections.platter.qemu.plugins.module_utils._inspect.members import extent_paths
+
+
+def recorded_base(path: str) -> t.List[str]:
+    """Every file that the image at C(path) is built on: its backing file, its data file, its extents.
+
+    Where the bytes claim to be several formats (a guest can see to that), what any of them names counts.
+    """
+    seen = look_at(path)
+    headers = [seen.header] if seen.header else [look_at(path, name).header for name in seen.detected]
+    return [name for header in headers if header for name in _named_files(path, header)]
+
+
+def _named_files(path: str, header: Header) -> t.Iterator[str]:
+    for name in (header.backing_file, header.data_file):
+        kind, target = resolve_backing(path, name) if name else ("", "")
+        if kind == "file":
+            yield target
+    yield from extent_paths(path, header)[1:]

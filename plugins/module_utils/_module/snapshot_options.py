@@ -1,0 +1,97 @@
+# Copyright: the platter.qemu authors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# PRIVATE to the collection: it can change at any time without notice.
+"""The options of one image's snapshots: the same at the top of C(image_snapshot) and in its list C(snapshots)."""
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible_collections.platter.qemu.plugins.module_utils._formats.registry import FORMAT_NAMES
+
+ArgumentSpec = t.Dict[str, t.Dict[str, t.Any]]
+
+#: what an unset option of the module means; an entry of the list that leaves it unset takes the module's value
+DEFAULTS: t.Mapping[str, t.Any] = {
+    "kind": "internal",
+    "state": "present",
+    "quiesce": "no",
+    "memory": False,
+    "relative": False,
+    "switch": "none",
+    "save": True,
+    "match": "*",
+    "on_in_use": "fail",
+    "wait_timeout": 60,
+    "job_timeout": 3600,
+}
+_RULES = ("keep_last", "keep_hourly", "keep_daily", "keep_weekly", "keep_monthly")
+
+
+def snapshot_options() -> ArgumentSpec:
+    """The options of one image's snapshots, without defaults."""
+    return {
+        "image": {"type": "path", "aliases": ["path"]},
+        "format": {"type": "str", "choices": list(FORMAT_NAMES)},
+        "name": {"type": "str"},
+        "kind": {"type": "str", "choices": ["internal", "external"]},
+        "state": {
+            "type": "str",
+            "choices": ["present", "absent", "reverted", "committed", "streamed", "pruned"],
+        },
+        "qmp_socket": {"type": "path"},
+        "agent_socket": {"type": "path"},
+        "quiesce": {"type": "str", "choices": ["no", "try", "required"]},
+        "memory": {"type": "bool"},
+        "overlay": {"type": "path"},
+        "relative": {"type": "bool"},
+        "switch": {"type": "str", "choices": ["none", "symlink", "rename"]},
+        "save": {"type": "bool"},
+        "save_as": {"type": "str"},
+        "match": {"type": "str"},
+        "retention": {"type": "dict", "options": _retention()},
+        "bitmaps": {"type": "list", "elements": "dict", "options": _bitmap()},
+        "overlay_directories": {"type": "list", "elements": "path"},
+        "on_in_use": {"type": "str", "choices": ["fail", "skip", "wait"]},
+        "wait_timeout": {"type": "int"},
+        "job_timeout": {"type": "int"},
+    }
+
+
+def _retention() -> ArgumentSpec:
+    rules: ArgumentSpec = {name: {"type": "int"} for name in _RULES}
+    return {**rules, "max_age": {"type": "str"}, "max_depth": {"type": "int"}}
+
+
+def _bitmap() -> ArgumentSpec:
+    return {
+        "name": {"type": "str", "required": True},
+        "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+        "enabled": {"type": "bool"},
+        "granularity": {"type": "str"},
+        "sources": {"type": "list", "elements": "str"},
+    }
+
+
+def argument_spec() -> ArgumentSpec:
+    """The argument spec of C(image_snapshot)."""
+    top = snapshot_options()
+    for name, value in DEFAULTS.items():
+        top[name]["default"] = value
+    return {
+        **top,
+        "snapshots": {"type": "list", "elements": "dict", "options": snapshot_options()},
+        "workers": {"type": "int", "default": 0},
+        "fail_fast": {"type": "bool", "default": True},
+        "lock_timeout": {"type": "int", "default": 30},
+    }
+
+
+def items(params: t.Mapping[str, t.Any]) -> t.List[t.Dict[str, t.Any]]:
+    """The options of each image of a task: of the one it names, or of each in its list, filled up from the task."""
+    shared = {name: params.get(name) for name in snapshot_options() if name != "image"}
+    if params.get("snapshots") is None:
+        return [dict(shared, image=params.get("image"))]
+    return [dict(shared, **{k: v for k, v in entry.items() if v is not None}) for entry in params["snapshots"]]

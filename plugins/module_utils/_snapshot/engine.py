@@ -1,0 +1,183 @@
+# Copyright: the platter.qemu authors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# PRIVATE to the collection: it can change at any time without notice.
+"""The snapshot engine: the images of one task observed, planned, guarded and carried out together."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import typing as t
+
+from ansible_collections.platter.qemu.plugins.module_utils._core.errors import EngineError, RefusedError, SpecError
+from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item
+from ansible_collections.platter.qemu.plugins.module_utils._core.plan import predict
+from ansible_collections.platter.qemu.plugins.module_utils._inspect.target import resolve_target
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot.observe import Observer
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot.plan import plan_snapshots
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot.spec import SnapshotSpec
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot.state import SnapshotState
+from ansible_collections.platter.qemu.plugins.module_utils._tools.files import stale_builds
+from ansible_collections.platter.qemu.plugins.module_utils._tools.locks import ImageLocks
+from ansible_collections.platter.qemu.plugins.module_utils._tools.process import Runner
+from ansible_collections.platter.qemu.plugins.module_utils._tools.qemu_img import QemuImg
+
+#: how often an image in use may be waited for, as each wait may end with another user
+_ROUNDS = 5
+
+
+class SnapshotEngine:
+    """What C(_module/run.py) drives. C(dress(built, like)): gives a new file the owner, mode and label of another."""
+
+    noun = "snapshot"
+    nouns = "snapshots"
+
+    def __init__(
+        self,
+        specs: t.Sequence[SnapshotSpec],
+        dress: t.Callable[[str, str], None],
+        *,
+        qemu_img: t.Optional[str],
+        workers: int = 0,
+        fail_fast: bool = True,
+        lock_timeout: float = 30.0,
+    ) -> None:
+        self._specs = list(specs)
+        self._dress = dress
+        self._runner = Runner()
+        self._tool = QemuImg(self._runner, qemu_img)
+        self._observer = Observer(self._tool, self._find_live)
+        self._workers = workers
+        self._fail_fast = fail_fast
+        self._lock_timeout = lock_timeout
+        self._held: t.Optional[_Hold] = None
+
+    @property
+    def commands(self) -> t.List[t.List[str]]:
+        """Every command that was run, as argument lists; what was said to a QEMU as C([socket, command])."""
+        return self._runner.commands
+
+    @staticmethod
+    def facts(state: SnapshotState) -> t.Dict[str, t.Any]:
+        """A state as results and diffs show it."""
+        return state.to_facts()
+
+    def hold(self) -> _Hold:
+        """Our locks on every file that may change."""
+        self._held = _Hold(self._specs, self._runner, self._lock_timeout)
+        return self._held
+
+    def _find_live(self, spec: SnapshotSpec, paths: t.Sequence[str]) -> t.Any:
+        return None
+
+    def prepare(self, patient: bool) -> t.List[Item]:
+        """Every image observed and planned, in the order of the task; refusals are in the items."""
+        for left in range(_ROUNDS, -1, -1):
+            items, waited = self._prepared(patient and left > 0)
+            if not waited:
+                break
+        return items
+
+    def _prepared(self, patient: bool) -> t.Tuple[t.List[Item], bool]:
+        items = [self._planned(spec) for spec in self._specs]
+        _refuse_duplicates(items)
+        waited = self._guard(items, patient) if any(item.plan for item in items) else False
+        for item in items:
+            if item.refusal:
+                item.plan, item.after = [], item.before
+            if self._held and item.name in self._held.removed:
+                item.notes["removed_leftovers"] = self._held.removed[item.name]
+        return items, waited
+
+    def _planned(self, spec: SnapshotSpec) -> Item:
+        nothing = SnapshotState(spec.image, spec.kind, spec.image)
+        item = Item(spec.image, spec, before=nothing, after=nothing)
+        try:
+            item.before, item.reading = self._observer.observe(spec)
+            item.after = item.before
+            item.plan = list(plan_snapshots(spec, item.before, item.reading))
+            item.after = predict(item.before, item.plan)
+        except EngineError as exc:
+            item.refusal = exc
+            if not isinstance(exc, RefusedError):
+                exc.message = "failed: %s. Nothing was changed." % exc.message.rstrip(".")
+        return item
+
+    @staticmethod
+    def _guard(items: t.Sequence[Item], patient: bool) -> bool:
+        # imported here, as what acts is below: a run with nothing to do, the usual one, does not pay for it
+        from ansible_collections.platter.qemu.plugins.module_utils._snapshot.guard import guard
+
+        return guard([item for item in items if not item.refusal], patient)
+
+    def execute(self, items: t.List[Item]) -> None:
+        """Carry out the plans."""
+        todo = [item for item in items if item.plan and not item.refusal]
+        if todo:
+            from ansible_collections.platter.qemu.plugins.module_utils._snapshot.execute import Executor
+
+            Executor(self._tool, self._dress, self._observer, workers=self._workers).run(todo)
+
+
+class _Hold:
+    """Our locks while the block runs, on every file of each image's family. Under them a build directory for one of the
+    images is nobody's, and is removed.
+    """
+
+    def __init__(self, specs: t.Sequence[SnapshotSpec], runner: Runner, timeout: float) -> None:
+        self._specs = specs
+        self._runner = runner
+        self._locks = ImageLocks(sorted({path for spec in specs for path in _lockable(spec)}), (), timeout)
+        #: what was removed, by image
+        self.removed: t.Dict[str, t.List[str]] = {}
+
+    def __enter__(self) -> _Hold:
+        self._locks.__enter__()
+        self._runner.keep_open.append(self._locks.descriptor)
+        for spec in self._specs:
+            for path in {spec.image, os.path.realpath(spec.image)}:
+                for stale in stale_builds(path):
+                    shutil.rmtree(stale, ignore_errors=True)
+                    self.removed.setdefault(spec.image, []).append(stale)
+        return self
+
+    def __exit__(self, *_unused: t.Any) -> None:
+        self._runner.keep_open.clear()
+        self._locks.__exit__()
+
+
+def _lockable(spec: SnapshotSpec) -> t.Set[str]:
+    """Every file that the task may change: the image, and the layers that there are now of an external one.
+
+    Its directory too, so that two tasks that name different layers of one disk do not work on it at once.
+    """
+    paths = {spec.image}
+    if not os.path.lexists(spec.image):
+        return paths
+    paths.add(resolve_target(spec.image))
+    if spec.external:
+        from ansible_collections.platter.qemu.plugins.module_utils._snapshot.observe_layers import family_paths
+
+        paths |= {os.path.dirname(path) for path in paths} | set(family_paths(spec, resolve_target(spec.image)))
+    return paths
+
+
+def _refuse_duplicates(items: t.Sequence[Item]) -> None:
+    """Two entries that mean one disk would be planned without knowing of each other."""
+    seen: t.Dict[str, Item] = {}
+    for item in items:
+        first = seen.setdefault(item.before.active, item)
+        if first is not item:
+            item.plan, item.after = [], item.before
+            item.refusal = SpecError(
+                "this task",
+                item.name,
+                "it is the same disk as %s, which is listed too" % first.name,
+                reason="duplicate_item",
+                way_out="List each image once.",
+            )
+
+
+__all__ = ["SnapshotEngine"]

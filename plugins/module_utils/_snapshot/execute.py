@@ -1,0 +1,111 @@
+# Copyright: the platter.qemu authors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# PRIVATE to the collection: it can change at any time without notice.
+"""Carries out plans, several images at a time, and looks again at what came of it."""
+
+from __future__ import annotations
+
+import os
+import typing as t
+
+from ansible_collections.platter.qemu.plugins.module_utils._core.errors import (
+    EngineError,
+    FailedError,
+    ImageLockedError,
+    RefusedError,
+)
+from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot import actions as act
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot.edit import Editor
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot.layers import LayerEditor
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot.refuse import refused
+from ansible_collections.platter.qemu.plugins.module_utils._tools.qemu_img import QemuImg
+
+#: programs and fsyncs overlap well up to here even on two cores
+_MOST_WORKERS = 8
+
+
+class Executor:
+    """Runs the actions of items. C(workers) 0: as many as help."""
+
+    def __init__(
+        self, qemu_img: QemuImg, dress: t.Callable[[str, str], None], observer: t.Any, *, workers: int
+    ) -> None:
+        self._observer = observer
+        editor, layers = Editor(qemu_img), LayerEditor(qemu_img, dress)
+        self._methods: t.Dict[t.Any, t.Callable[..., t.Dict[str, t.Any]]] = {
+            act.TakeSnapshot: editor.take,
+            act.DeleteSnapshot: editor.delete,
+            act.RevertImage: editor.revert,
+            act.AddBitmap: editor.add_bitmap,
+            act.RemoveBitmap: editor.remove_bitmap,
+            act.SwitchBitmap: editor.switch_bitmap,
+            act.AddOverlay: layers.add,
+            act.RevertOverlay: layers.revert,
+            act.SwitchLink: layers.switch_link,
+            act.CommitOverlay: layers.commit,
+            act.StreamBase: layers.stream,
+            act.RemoveLayer: layers.remove,
+        }
+        self._workers = workers or min(_MOST_WORKERS, 2 * (os.cpu_count() or 1))
+
+    def run(self, items: t.Sequence[Item]) -> None:
+        """Carry out the plans of items, which do not need each other."""
+        if len(items) < 2 or self._workers == 1:
+            for item in items:
+                self._run_one(item)
+            return
+        from concurrent.futures import ThreadPoolExecutor
+
+        with ThreadPoolExecutor(self._workers) as pool:
+            list(pool.map(self._run_one, items))
+
+    def _run_one(self, item: Item) -> None:
+        try:
+            for action in item.plan:
+                item.notes.update(self._methods[type(action)](item.spec, action, item.reading))
+                item.done += 1
+            self.look_again(item)
+        except ImageLockedError as exc:
+            item.error = self.failed(item, _locked(item, exc))
+        except EngineError as exc:
+            item.error = self.failed(item, exc)
+        except OSError as exc:
+            item.error = self.failed(item, EngineError("%s: %s" % (exc.filename or item.name, exc.strerror)))
+
+    def look_again(self, item: Item) -> None:
+        """What is there now must be what was predicted."""
+        found, _reading = self._observer.observe(item.spec)
+        if found != item.after:
+            raise FailedError(
+                "failed: %s is not as planned after the change: %s instead of %s."
+                % (item.name, found.to_facts(), item.after.to_facts()),
+                reason="not_as_planned",
+            )
+
+    def failed(self, item: Item, exc: EngineError) -> EngineError:
+        """The error of an item, with what was done and what is there now."""
+        if isinstance(exc, RefusedError) and not item.done:
+            return exc
+        done = " ".join(str(action) for action in item.plan[: item.done]) or "Nothing was done before."
+        step = str(item.plan[item.done]) if item.done < len(item.plan) else "the last look"
+        exc.message = "failed at: %s %s Done before: %s State now: %s" % (step, exc.message, done, self._now(item))
+        return exc
+
+    def _now(self, item: Item) -> str:
+        try:
+            found, _reading = self._observer.observe(item.spec)
+        except EngineError as exc:
+            return exc.message
+        return "%s has the snapshots %s." % (found.active, ", ".join(found.names) or "(none)")
+
+
+def _locked(item: Item, exc: ImageLockedError) -> RefusedError:
+    return refused(
+        item.spec,
+        "image_in_use",
+        "QEMU's lock on it is held by another process (%s)" % exc.stderr.strip().splitlines()[-1],
+        "Stop what uses it, or set qmp_socket to the socket of the QEMU that does.",
+    )

@@ -1,0 +1,104 @@
+# Copyright: the platter.qemu authors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# PRIVATE to the collection: it can change at any time without notice.
+"""Looks, before anything is changed, at who uses the files of an image and who builds on it. Read-only."""
+
+from __future__ import annotations
+
+import os
+import time
+import typing as t
+
+from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item
+from ansible_collections.platter.qemu.plugins.module_utils._inspect.dependents import find_dependents
+from ansible_collections.platter.qemu.plugins.module_utils._inspect.holders import Holder, find_holders
+from ansible_collections.platter.qemu.plugins.module_utils._inspect.named_files import recorded_base
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot.actions import AddOverlay
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot.refuse import refused
+
+_POLL_SECONDS = 0.2
+Held = t.Dict[str, t.List[Holder]]
+
+
+def guard(items: t.Sequence[Item], patient: bool) -> bool:
+    """Turn plans that would touch what others use or build on into refusals (or skips). True when it has waited."""
+    planned = [item for item in items if item.plan]
+    _guard_bases([item for item in planned if not item.spec.external])
+    return _guard_holders([item for item in planned if not item.refusal], patient)
+
+
+def _guard_bases(items: t.Sequence[Item]) -> None:
+    """An internal snapshot is written into the image: not while others are built on it. Layers know their own."""
+    paths = {item.before.active: item for item in items}
+    directories = {os.path.dirname(path) for path in paths}
+    directories.update(name for item in items for name in item.spec.overlay_directories)
+    found = find_dependents(list(paths), sorted(directories), recorded_base) if paths else {}
+    for path, overlays in found.items():
+        if overlays:
+            paths[path].refusal = refused(
+                paths[path].spec,
+                "has_overlays",
+                "%d other images have it as their backing file: %s" % (len(overlays), ", ".join(overlays[:5])),
+                "Take an external snapshot of the overlay instead; or rebase or flatten those first.",
+                {"overlays": overlays},
+            )
+
+
+def _guard_holders(items: t.Sequence[Item], patient: bool) -> bool:
+    waited, waiting = False, list(items)
+    deadline = time.monotonic() + max([item.spec.wait_timeout for item in waiting], default=0.0)
+    while waiting:
+        held = _held(waiting)
+        waiting = [item for item in waiting if held[item.name]]
+        still = [i for i in waiting if patient and i.spec.on_in_use == "wait" and time.monotonic() < deadline]
+        for item in waiting:
+            if item not in still:
+                _give_up(item, held[item.name])
+        waiting = still
+        if waiting:
+            waited = True
+            time.sleep(_POLL_SECONDS)
+    return waited
+
+
+def _held(items: t.Sequence[Item]) -> Held:
+    """Who has what an item's plan touches; the QEMU that it goes through excepted."""
+    touched = {item.name: sorted(_touched(item)) for item in items}
+    found = find_holders(sorted({path for paths in touched.values() for path in paths}))
+    return {
+        item.name: [h for path in touched[item.name] for h in found[path] if not _is_own(item, h)] for item in items
+    }
+
+
+def _touched(item: Item) -> t.Set[str]:
+    paths: t.Set[str] = set()
+    for action in item.plan:
+        paths.update(action.writes)
+        if isinstance(action, AddOverlay):  # what is frozen must not be written to by anybody
+            paths.add(action.active)
+    return paths
+
+
+def _is_own(item: Item, holder: Holder) -> bool:
+    live = item.reading.live
+    return live is not None and (holder.pid in live.pids or holder.kind == "qemu_lock")
+
+
+def _give_up(item: Item, holders: t.List[Holder]) -> None:
+    evidence = {"in_use_by": [holder.to_facts() for holder in holders]}
+    text = ", ".join(str(holder) for holder in holders[:5])
+    if item.spec.on_in_use == "skip":
+        item.plan, item.after = [], item.before
+        item.notes.update(skipped_reason="image_in_use", evidence=evidence)
+        item.warnings.append("%s is left as it is because it is in use: %s" % (item.name, text))
+        return
+    socket = item.spec.qmp_socket
+    item.refusal = refused(
+        item.spec,
+        "image_in_use",
+        "it is in use by %s%s" % (text, ", which is not behind %s" % socket if socket else ""),
+        "Stop what uses it; or, for a running QEMU, set qmp_socket to its socket.",
+        evidence,
+    )

@@ -1,0 +1,118 @@
+# Copyright: the platter.qemu authors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# PRIVATE to the collection: it can change at any time without notice.
+"""Reads what one image has of snapshots and bitmaps. Read-only."""
+
+from __future__ import annotations
+
+import time
+import typing as t
+
+from ansible_collections.platter.qemu.plugins.module_utils._core.errors import EngineError, HeaderError
+from ansible_collections.platter.qemu.plugins.module_utils._core.header import Header, InternalSnapshot
+from ansible_collections.platter.qemu.plugins.module_utils._formats.qcow2_content import Contents, read_contents
+from ansible_collections.platter.qemu.plugins.module_utils._inspect.chain import walk_chain
+from ansible_collections.platter.qemu.plugins.module_utils._inspect.image import Seen, chain_header, look_at
+from ansible_collections.platter.qemu.plugins.module_utils._inspect.target import resolve_target
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot.spec import SnapshotSpec
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot.state import (
+    BitmapState,
+    Point,
+    SnapshotReading,
+    SnapshotState,
+)
+from ansible_collections.platter.qemu.plugins.module_utils._tools.files import FileReader
+from ansible_collections.platter.qemu.plugins.module_utils._tools.qemu_img import QemuImg
+
+#: first-level tables of an image and all its snapshots, in bytes; beyond it contents cannot be told apart
+CONTENT_BUDGET = 64 << 20
+
+Observed = t.Tuple[SnapshotState, SnapshotReading]
+
+
+class Observer:
+    """Observes one image after another. C(find_live(spec, paths)): the QEMU that has one of the files open, or None."""
+
+    def __init__(self, qemu_img: QemuImg, find_live: t.Callable[..., t.Any]) -> None:
+        self._qemu_img = qemu_img
+        self._find_live = find_live
+
+    def observe(self, spec: SnapshotSpec) -> Observed:
+        """The state and the reading of C(spec)'s image. Raises RefusedError where nothing sound can be said."""
+        path = resolve_target(spec.image)
+        if spec.external:
+            from ansible_collections.platter.qemu.plugins.module_utils._snapshot.observe_layers import observe_layers
+
+            return observe_layers(spec, path, self._qemu_img, self._find_live)
+        seen = look_at(path, spec.format, follow=False)
+        if seen.header is None:
+            return SnapshotState(spec.image, spec.kind, path), self._reading(path, seen, None)
+        live = self._find_live(spec, [path])
+        return _internal_state(spec, path, seen.header, live), self._reading(path, seen, live)
+
+    @staticmethod
+    def _reading(path: str, seen: Seen, live: t.Any) -> SnapshotReading:
+        snapshots = seen.header.snapshots if seen.header else ()
+        return SnapshotReading(
+            header=seen.header,
+            identity=seen.facts.identity,
+            kind=seen.facts.kind,
+            nlink=seen.facts.nlink,
+            detected=seen.detected,
+            chain_problem=chain_problem(path, seen),
+            dates={each.name: each.date_sec + each.date_nsec / 1e9 for each in snapshots},
+            now=time.time(),
+            live=live,
+        )
+
+
+def _internal_state(spec: SnapshotSpec, path: str, header: Header, live: t.Any) -> SnapshotState:
+    contents = None if live is not None else contents_of(path)
+    return SnapshotState(
+        image=spec.image,
+        kind=spec.kind,
+        active=path,
+        virtual_size=header.virtual_size,
+        content=contents.active if contents else None,
+        points=_points(header, contents),
+        bitmaps=bitmaps_of(header),
+    )
+
+
+def contents_of(path: str) -> t.Optional[Contents]:
+    """What tells the contents of a qcow2 image and its snapshots; None where it cannot be told."""
+    try:
+        with FileReader(path, budget=CONTENT_BUDGET) as reader:
+            return read_contents(reader)
+    except (HeaderError, EngineError):
+        return None
+
+
+def _points(header: Header, contents: t.Optional[Contents]) -> t.Tuple[Point, ...]:
+    """Oldest first, as the table has them."""
+    tokens: t.Sequence[t.Optional[str]] = contents.snapshots if contents else [None] * len(header.snapshots)
+    return tuple(_point(each, token, header.virtual_size) for each, token in zip(header.snapshots, tokens))
+
+
+def _point(snapshot: InternalSnapshot, token: t.Optional[str], size: int) -> Point:
+    found = size if snapshot.virtual_size is None else snapshot.virtual_size
+    return Point(snapshot.name, snapshot.id, token, found)
+
+
+def bitmaps_of(header: Header) -> t.Tuple[BitmapState, ...]:
+    """The persistent bitmaps, by name."""
+    found = [BitmapState(b.name, "auto" in b.flags, b.granularity, "in-use" in b.flags) for b in header.bitmaps]
+    return tuple(sorted(found, key=lambda each: each.name))
+
+
+def chain_problem(path: str, seen: Seen) -> t.Optional[t.Tuple[str, str]]:
+    """What is wrong with the backing chain of an image that is there: (reason, sentence)."""
+    if seen.header is None or not seen.header.backing_file:
+        return None
+    chain = walk_chain(path, seen.header.format, chain_header)
+    remote = [link.path for link in chain.links if link.kind == "protocol"]
+    if remote:
+        return "backing_protocol_refused", "its backing chain leads to %s, which QEMU would connect to" % remote[0]
+    return (chain.problem.reason, chain.problem.fact) if chain.problem else None
