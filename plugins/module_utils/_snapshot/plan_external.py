@@ -65,12 +65,7 @@ def _plan_present(spec: SnapshotSpec, state: SnapshotState, reading: SnapshotRea
         _refuse_unfinished(spec, there)
         return []
     _refuse_wrong_switch(spec, state, reading)
-    if spec.switch == "rename":
-        frozen, overlay = beside(state.active, t.cast(str, spec.name)), state.active
-    else:
-        named = join(dirname(state.active), basename(spec.image))
-        frozen, overlay = state.active, spec.overlay or beside(named, t.cast(str, spec.name), ".qcow2")
-    _refuse_taken(spec, reading, frozen if spec.switch == "rename" else overlay)
+    frozen, overlay = _new_names(spec, state, reading)
     layer = reading.layers[state.active]
     content = family.content_of(reading.layers, state.active)
     if frozen != state.active and not layer.empty:
@@ -79,6 +74,26 @@ def _plan_present(spec: SnapshotSpec, state: SnapshotState, reading: SnapshotRea
     lower = list(family.layers_up(reading.layers, state.active))[:-1]
     layers = (*lower, frozen, overlay)
     return [AddOverlay(spec.image, point, layer.format, state.active, overlay, layers, spec.relative)]
+
+
+def _new_names(spec: SnapshotSpec, state: SnapshotState, reading: SnapshotReading) -> t.Tuple[str, str]:
+    """(what the file of now is called as a point, what the new overlay is called)"""
+    name = t.cast(str, spec.name)
+    if spec.switch == "rename":
+        return _free(reading, state.active, name, None), state.active
+    if spec.overlay:
+        _refuse_taken(spec, reading, spec.overlay)
+        return state.active, spec.overlay
+    return state.active, _free(reading, join(dirname(state.active), basename(spec.image)), name, ".qcow2")
+
+
+def _free(reading: SnapshotReading, path: str, name: str, ending: t.Optional[str]) -> str:
+    """The file called after C(name), with a number where that name is taken: files keep theirs when points go."""
+    number, found = 1, beside(path, name, ending)
+    while found in reading.taken_names:
+        number += 1
+        found = beside(path, "%s-%d" % (name, number), ending)
+    return found
 
 
 def _refuse_wrong_switch(spec: SnapshotSpec, state: SnapshotState, reading: SnapshotReading) -> None:
@@ -121,7 +136,7 @@ def _refuse_taken(spec: SnapshotSpec, reading: SnapshotReading, path: str) -> No
             spec,
             "overlay_exists",
             "there is a file %s already" % path,
-            "Take the snapshot under another name, or name the file in overlay.",
+            "Name another file in overlay, or leave it out.",
             {"path": path},
         )
 
@@ -166,6 +181,5 @@ def _plan_revert(spec: SnapshotSpec, state: SnapshotState, reading: SnapshotRead
 
 def _saved(spec: SnapshotSpec, state: SnapshotState, reading: SnapshotReading) -> Point:
     name = saved_name(spec, state.names)
-    path = beside(join(dirname(state.active), basename(spec.image)), name, splitext(state.active)[1])
-    _refuse_taken(spec, reading, path)
+    path = _free(reading, join(dirname(state.active), basename(spec.image)), name, splitext(state.active)[1])
     return Point(name, content="%s:%d" % (path, state.virtual_size), virtual_size=state.virtual_size, path=path)
