@@ -87,3 +87,46 @@ class HeaderError(EngineError):
 
 class FailedError(EngineError):
     """Something was begun and did not end; the message says what was done and what is there now."""
+
+
+class QmpError(EngineError):
+    """A running QEMU cannot be spoken to, or says no."""
+
+
+class QmpConnectError(QmpError):
+    """Nobody speaks QMP at the socket: C(reason) is C(qmp_unreachable) or C(qmp_timeout)."""
+
+    def __init__(self, path: str, fact: str, *, reason: str) -> None:
+        super().__init__("QMP on %s: %s" % (path, fact), reason=reason, path=path)
+        self.reason = reason
+
+
+class QmpCommandError(QmpError):
+    """QEMU refused a command; C(desc) is its own text, C(error_class) mostly C(GenericError)."""
+
+    def __init__(self, command: str, error_class: str, desc: str) -> None:
+        super().__init__("QEMU refused %s: %s" % (command, desc), qmp_command=command, qmp_class=error_class)
+        self.command = command
+        self.error_class = error_class
+        self.desc = desc
+
+
+class JobTimeoutError(QmpError):
+    """A job did not come as far as it should in time. It is still there: C(job_id), C(status)."""
+
+    def __init__(self, job_id: str, status: str) -> None:
+        super().__init__(
+            "the job %s is still %s at its limit of time" % (job_id, status),
+            reason="job_timeout",
+            job_id=job_id,
+            status=status,
+        )
+        self.status = status
+
+
+class GuestAgentError(EngineError):
+    """The agent in the guest: C(reason) is C(agent_unreachable), C(agent_timeout) or C(freeze_failed)."""
+
+    def __init__(self, path: str, fact: str, *, reason: str) -> None:
+        super().__init__("guest agent on %s: %s" % (path, fact), reason=reason, path=path)
+        self.reason = reason

@@ -1,0 +1,205 @@
+# Copyright: the platter.qemu authors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# PRIVATE to the collection: it can change at any time without notice.
+"""A client of the QEMU guest agent's socket, and file systems frozen so that they are always thawed again.
+
+The protocol: C(qga/qapi-schema.json) of QEMU; one JSON object a line each way, no greeting, no ids. The socket is
+QEMU's, which connects anybody; whether an agent runs in the guest shows only when it answers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import secrets
+import time
+import typing as t
+
+from ansible_collections.platter.qemu.plugins.module_utils._core.errors import GuestAgentError
+from ansible_collections.platter.qemu.plugins.module_utils._tools.freeze_watch import watching
+from ansible_collections.platter.qemu.plugins.module_utils._tools.json_lines import JsonLines, parsed
+from ansible_collections.platter.qemu.plugins.module_utils._tools.unix_peer import connect_safely
+
+#: seconds; a freeze first writes out what the guest has in memory
+FREEZE_SECONDS = 60.0
+COMMAND_SECONDS = 10.0
+#: seconds for which a watcher goes on trying to thaw
+RESCUE_SECONDS = 300.0
+#: no valid UTF-8, so that the agent's parser drops what it holds; the agent sends it before its delimited answer
+_DELIMITER = b"\xff"
+
+
+class GuestAgent:
+    """A session with the agent of one guest. Use it with C(with); it is not for several threads."""
+
+    def __init__(self, path: str, stream: JsonLines) -> None:
+        self.path = path
+        self.commands: t.List[t.List[str]] = []
+        self._stream = stream
+
+    @classmethod
+    def connect(cls, path: str, timeout: float = COMMAND_SECONDS, trusted: t.Iterable[int] = ()) -> GuestAgent:
+        """Connect, and find out that an agent answers. C(trusted): see C(connect_safely).
+
+        Raises RefusedError (unsafe_qmp_socket), GuestAgentError (agent_unreachable, agent_timeout).
+        """
+        try:
+            connection = connect_safely(path, trusted)
+        except OSError as exc:
+            raise GuestAgentError(path, "no socket answers (%s)" % exc.strerror, reason="agent_unreachable") from exc
+        agent = cls(path, JsonLines(connection))
+        try:
+            agent.synchronize(timeout)
+        except BaseException:
+            connection.close()
+            raise
+        return agent
+
+    def __enter__(self) -> GuestAgent:
+        return self
+
+    def __exit__(self, *_unused: t.Any) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the session."""
+        self._stream.connection.close()
+
+    def descriptor(self) -> int:
+        """The connected socket, for a process that shall go on with it."""
+        return self._stream.connection.fileno()
+
+    def synchronize(self, timeout: float = COMMAND_SECONDS) -> None:
+        """Skip what was meant for others: an earlier client's answers, half a line, half a command of theirs."""
+        token = secrets.randbits(31)
+        deadline = time.monotonic() + timeout
+        self._send("guest-sync-delimited", {"id": token}, deadline, before=_DELIMITER)
+        while True:
+            line = self._receive_line("guest-sync-delimited", deadline)
+            if _DELIMITER in line and _answers(line.rpartition(_DELIMITER)[2], token):
+                return
+
+    def execute(
+        self, command: str, arguments: t.Optional[t.Mapping[str, t.Any]] = None, timeout: float = COMMAND_SECONDS
+    ) -> t.Any:
+        """The command's C(return). After C(agent_timeout), C(synchronize) before anything else.
+
+        Raises GuestAgentError; with the agent's own error its reason is C(agent_refused).
+        """
+        deadline = time.monotonic() + timeout
+        self._send(command, arguments or {}, deadline)
+        try:
+            message = parsed(self._receive_line(command, deadline))
+        except ConnectionError as exc:
+            raise self._unreachable(exc) from exc
+        if "error" in message:
+            said = "%s: %s" % (command, message["error"].get("desc", ""))
+            raise GuestAgentError(self.path, said, reason="agent_refused")
+        return message.get("return")
+
+    def fsfreeze_status(self) -> str:
+        """C(thawed) or C(frozen)."""
+        return str(self.execute("guest-fsfreeze-status"))
+
+    def freeze(self, timeout: float = FREEZE_SECONDS) -> int:
+        """The number of file systems frozen. Use C(frozen), which thaws. Raises GuestAgentError (freeze_failed)."""
+        try:
+            return int(self.execute("guest-fsfreeze-freeze", timeout=timeout))
+        except GuestAgentError as exc:
+            raise GuestAgentError(self.path, "not frozen: %s" % exc.message, reason="freeze_failed") from exc
+
+    def thaw(self, timeout: float = FREEZE_SECONDS) -> int:
+        """The number of file systems thawed; none is no error. Works also behind a command that is still running."""
+        deadline = time.monotonic() + timeout
+        self.synchronize(timeout)
+        return int(self.execute("guest-fsfreeze-thaw", timeout=max(0.1, deadline - time.monotonic())))
+
+    def _send(self, command: str, arguments: t.Mapping[str, t.Any], deadline: float, before: bytes = b"") -> None:
+        self.commands.append(["guest-agent", self.path, command, json.dumps(arguments, sort_keys=True)])
+        message = {"execute": command, **({"arguments": arguments} if arguments else {})}
+        try:
+            self._stream.send(before + json.dumps(message).encode() + b"\n", deadline)
+        except TimeoutError as exc:
+            raise self._silent(command) from exc
+        except OSError as exc:
+            raise self._unreachable(exc) from exc
+
+    def _receive_line(self, command: str, deadline: float) -> bytes:
+        try:
+            return self._stream.receive_line(deadline)
+        except TimeoutError as exc:
+            raise self._silent(command) from exc
+        except OSError as exc:
+            raise self._unreachable(exc) from exc
+
+    def _silent(self, command: str) -> GuestAgentError:
+        return GuestAgentError(self.path, "no answer to %s; does it run?" % command, reason="agent_timeout")
+
+    def _unreachable(self, exc: OSError) -> GuestAgentError:
+        return GuestAgentError(self.path, exc.strerror or str(exc), reason="agent_unreachable")
+
+
+def _answers(line: bytes, token: int) -> bool:
+    try:
+        return parsed(line).get("return") == token
+    except ConnectionError:
+        return False
+
+
+class Frozen:
+    """What C(frozen) gives: C(file_systems) frozen, and when it is over, how many C(thawed): fewer when somebody else
+    thawed the guest in between, so that what was done meanwhile was not done on a quiet guest.
+    """
+
+    def __init__(self) -> None:
+        self.file_systems = 0
+        self.thawed = 0
+
+    @property
+    def held(self) -> bool:
+        """Whether the guest was quiet up to the end."""
+        return self.thawed >= self.file_systems
+
+
+@contextlib.contextmanager
+def frozen(agent: GuestAgent, timeout: float = FREEZE_SECONDS, rescue: float = RESCUE_SECONDS) -> t.Iterator[Frozen]:
+    """The guest's file systems frozen while the block runs.
+
+    Thawed at its end, after an exception, and, by a process that watches us, when we are killed; that process also goes
+    on, for C(rescue) seconds, where our own thaw fails. Raises GuestAgentError: C(freeze_failed), with everything thawed
+    or the watcher on its way to it; what the thaw raises, when the block raised nothing.
+    """
+    _refuse_frozen(agent)
+    state = Frozen()
+    with watching(agent.descriptor(), lambda: _rescue(agent, rescue)) as all_is_well:
+        try:
+            state.file_systems = agent.freeze(timeout)
+            yield state
+        except BaseException:
+            # the block's own error is the one to report; without the word the watcher takes over
+            with contextlib.suppress(GuestAgentError):
+                agent.thaw(timeout)
+                all_is_well()
+            raise
+        state.thawed = agent.thaw(timeout)
+        all_is_well()
+
+
+def _refuse_frozen(agent: GuestAgent) -> None:
+    if agent.fsfreeze_status() != "thawed":
+        raise GuestAgentError(agent.path, "somebody else has frozen the guest", reason="freeze_failed")
+
+
+def _rescue(agent: GuestAgent, seconds: float) -> None:
+    """Thaw until it is done, the VM has gone, or C(seconds) have passed."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        try:
+            agent.thaw(min(COMMAND_SECONDS, seconds))
+        except GuestAgentError as exc:
+            if exc.reason == "agent_unreachable":
+                return
+        else:
+            return

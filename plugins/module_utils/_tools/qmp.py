@@ -1,0 +1,190 @@
+# Copyright: the platter.qemu authors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# PRIVATE to the collection: it can change at any time without notice.
+
+"""A small synchronous client of the QEMU Machine Protocol on a Unix socket. Mechanism only: it decides nothing.
+
+The protocol: C(docs/interop/qmp-spec.rst) of QEMU. One greeting, then answers in the order of the commands, and events
+at any time between them. A monitor serves one client: a second one is connected, but greeted when the first has gone.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import typing as t
+from collections import deque
+
+from ansible_collections.platter.qemu.plugins.module_utils._core.errors import QmpCommandError, QmpConnectError
+from ansible_collections.platter.qemu.plugins.module_utils._tools.json_lines import JsonLines, parsed
+from ansible_collections.platter.qemu.plugins.module_utils._tools.unix_peer import connect_safely, peer_pids
+
+#: seconds; a command that only starts something or looks at something
+COMMAND_SECONDS = 30.0
+#: values that no record and no message may show, wherever they are in the arguments
+_SECRETS = frozenset(("data", "password", "passphrase", "new-secret", "old-secret"))
+
+Event = t.Dict[str, t.Any]
+Arguments = t.Mapping[str, t.Any]
+#: names of events, or what says whether one is meant
+Wanted = t.Union[t.Collection[str], t.Callable[[Event], bool]]
+
+
+class Qmp:
+    """A session with one QEMU or qemu-storage-daemon. Use it with C(with); it is not for several threads.
+
+    C(version): (major, minor, micro). C(commands): what was sent, secrets left out, in the form of Runner's commands.
+    """
+
+    def __init__(self, path: str, stream: JsonLines, timeout: float) -> None:
+        self.path = path
+        self.commands: t.List[t.List[str]] = []
+        self._stream = stream
+        self._events: t.Deque[Event] = deque()
+        self._last_id = 0
+        self.version = self._read_greeting(time.monotonic() + timeout)
+        self.execute("qmp_capabilities", timeout=timeout)
+        self.commands.clear()
+
+    @classmethod
+    def connect(cls, path: str, timeout: float = 10.0, trusted: t.Iterable[int] = ()) -> Qmp:
+        """Connect and greet, in at most C(timeout) seconds each. C(trusted): see C(connect_safely).
+
+        Raises RefusedError (unsafe_qmp_socket), QmpConnectError.
+        """
+        try:
+            connection = connect_safely(path, trusted)
+        except OSError as exc:
+            raise QmpConnectError(path, "nobody is there (%s)" % exc.strerror, reason="qmp_unreachable") from exc
+        try:
+            return cls(path, JsonLines(connection), timeout)
+        except BaseException:
+            connection.close()
+            raise
+
+    def __enter__(self) -> Qmp:
+        return self
+
+    def __exit__(self, *_unused: t.Any) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the session; another client can then have one."""
+        self._stream.connection.close()
+
+    def peer_pids(self) -> t.FrozenSet[int]:
+        """The processes behind the socket: the QEMU, and whoever else holds its listening socket."""
+        return peer_pids(self._stream.connection, self.path)
+
+    def execute(self, command: str, arguments: t.Optional[Arguments] = None, timeout: float = COMMAND_SECONDS) -> t.Any:
+        """The command's C(return): a dict or a list, mostly. Events that come meanwhile are kept.
+
+        Raises QmpCommandError, or QmpConnectError; after C(qmp_timeout) the session goes on, and the late answer is
+        dropped when it comes. Whether the command was carried out is then unknown.
+        """
+        self._last_id += 1
+        self.commands.append(["qmp", self.path, command, json.dumps(masked(arguments or {}), sort_keys=True)])
+        message: t.Dict[str, t.Any] = {"execute": command, "id": self._last_id}
+        if arguments:
+            message["arguments"] = arguments
+        deadline = time.monotonic() + timeout
+        try:
+            self._stream.send(json.dumps(message).encode() + b"\n", deadline)
+        except TimeoutError as exc:
+            # a part of the command may be on its way: nothing can follow it
+            self.close()
+            raise self._silent("it did not take %s" % command) from exc
+        except OSError as exc:
+            raise self._gone(exc) from exc
+        return _returned(command, self._answer(command, deadline))
+
+    def transaction(self, actions: t.Sequence[Arguments], timeout: float = COMMAND_SECONDS, **more: t.Any) -> None:
+        """All of C(actions), ({type, data}), or none of them; C(more): C(properties)."""
+        self.execute("transaction", {"actions": list(actions), **more}, timeout)
+
+    def wait_event(self, wanted: Wanted, deadline: float) -> t.Optional[Event]:
+        """The oldest event of these names, or for which C(wanted) is true: one that came earlier, or the next one.
+
+        None at the C(deadline) (C(time.monotonic())). Others stay in the queue. Raises QmpConnectError.
+        """
+        matches = wanted if callable(wanted) else _among(wanted)
+        for event in self._events:
+            if matches(event):
+                self._events.remove(event)
+                return event
+        while True:
+            try:
+                message = self._receive(deadline)
+            except TimeoutError:
+                return None
+            if "event" not in message:
+                continue  # the late answer to a command that was given up
+            if matches(message):
+                return message
+            self._events.append(message)
+
+    def forget_events(self) -> None:
+        """Drop the events that have come and were not waited for."""
+        self._events.clear()
+
+    def _read_greeting(self, deadline: float) -> t.Tuple[int, int, int]:
+        try:
+            greeting = self._receive(deadline)
+            numbers = greeting["QMP"]["version"]["qemu"]
+            return int(numbers["major"]), int(numbers["minor"]), int(numbers["micro"])
+        except TimeoutError as exc:
+            raise self._silent("no greeting; it may have another client, and serves one at a time") from exc
+        except (LookupError, TypeError, ValueError) as exc:
+            raise QmpConnectError(self.path, "what is there does not speak QMP", reason="qmp_unreachable") from exc
+
+    def _answer(self, command: str, deadline: float) -> t.Dict[str, t.Any]:
+        while True:
+            try:
+                message = self._receive(deadline)
+            except TimeoutError as exc:
+                raise self._silent("no answer to %s" % command) from exc
+            if "event" in message:
+                self._events.append(message)
+            elif message.get("id", self._last_id) == self._last_id:
+                return message
+
+    def _receive(self, deadline: float) -> t.Dict[str, t.Any]:
+        try:
+            return parsed(self._stream.receive_line(deadline))
+        except TimeoutError:
+            raise
+        except OSError as exc:
+            raise self._gone(exc) from exc
+
+    def _gone(self, exc: OSError) -> QmpConnectError:
+        return QmpConnectError(self.path, exc.strerror or str(exc), reason="qmp_unreachable")
+
+    def _silent(self, fact: str) -> QmpConnectError:
+        return QmpConnectError(self.path, fact, reason="qmp_timeout")
+
+
+def _among(names: t.Collection[str]) -> t.Callable[[Event], bool]:
+    return lambda event: event["event"] in names
+
+
+def _returned(command: str, message: t.Mapping[str, t.Any]) -> t.Any:
+    error = message.get("error")
+    if isinstance(error, dict):
+        raise QmpCommandError(command, str(error.get("class", "")), str(error.get("desc", "")))
+    return message.get("return")
+
+
+def masked(value: t.Any) -> t.Any:
+    """The same arguments, with C(***) in the place of every secret."""
+    if isinstance(value, t.Mapping):
+        return {key: "***" if key in _SECRETS and _is_text(item) else masked(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [masked(item) for item in value]
+    return value
+
+
+def _is_text(value: t.Any) -> bool:
+    """C(data) is also what a transaction calls the arguments of an action."""
+    return isinstance(value, str)

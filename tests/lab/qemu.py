@@ -1,0 +1,65 @@
+"""QEMU without a guest, and qemu-storage-daemon: programs with a QMP socket, ready in a tenth of a second."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import subprocess
+from pathlib import Path
+from typing import Any, Iterator
+
+from ansible_collections.platter.qemu.tests.lab.programs import running, wait_until
+
+#: no machine, so no firmware and no devices; block devices and jobs work
+BARE = ("qemu-system-x86_64", "-M", "none", "-S", "-nodefaults", "-display", "none")
+DAEMON = ("qemu-storage-daemon",)
+
+
+def blockdev(**properties: object) -> list[str]:
+    """The option for one node; C(_) in names means C(-)."""
+    return ["--blockdev", json.dumps({name.replace("_", "-"): value for name, value in properties.items()})]
+
+
+def qcow2(node: str, path: object, **more: object) -> list[str]:
+    """The option for a qcow2 image on a file."""
+    return blockdev(driver="qcow2", node_name=node, file={"driver": "file", "filename": str(path)}, **more)
+
+
+@contextlib.contextmanager
+def bare(path: Path, *options: object, program: tuple[str, ...] = BARE) -> Iterator[subprocess.Popen[bytes]]:
+    """A QEMU or storage daemon with its QMP socket at C(path), mode 0600 as only we could have made it."""
+    with running(*program, *_monitor(path, program), *options) as process:
+        wait_until(lambda: path.exists() or process.poll() is not None, "the monitor is there")
+        assert process.poll() is None
+        path.chmod(0o600)
+        yield process
+
+
+def _monitor(path: Path, program: tuple[str, ...]) -> list[str]:
+    if program == BARE:
+        return ["-qmp", f"unix:{path},server=on,wait=off"]
+    return ["--chardev", f"socket,id=m,path={path},server=on,wait=off", "--monitor", "chardev=m"]
+
+
+@contextlib.contextmanager
+def given_its_socket(path: Path, *options: object) -> Iterator[subprocess.Popen[bytes]]:
+    """A QEMU whose listening socket was made by us and handed down, as libvirt does it."""
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(path))
+        listening.listen()
+        path.chmod(0o600)
+        number = listening.fileno()
+        command = [*BARE, "-chardev", f"socket,id=m,fd={number},server=on,wait=off", "-mon", "chardev=m,mode=control"]
+        process = subprocess.Popen([*command, *map(str, options)], pass_fds=[number], stdin=subprocess.DEVNULL)
+        try:
+            yield process
+        finally:
+            process.terminate()
+            process.wait(20)
+
+
+def node_names(qmp: Any) -> set[str]:
+    """The names of all nodes that have a name of their own."""
+    nodes = qmp.execute("query-named-block-nodes", {"flat": True})
+    return {node["node-name"] for node in nodes if not node["node-name"].startswith("#")}
