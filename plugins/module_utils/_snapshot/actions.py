@@ -230,6 +230,25 @@ class CommitOverlay(SnapshotAction):
 
 
 @dataclass(frozen=True)
+class FinishMerge(SnapshotAction):
+    """Clear up after a commit that a killed run did not see the end of: QEMU has left the overlay."""
+
+    image: str
+    base: str
+    overlay: str
+
+    @property
+    def writes(self) -> t.Tuple[str, ...]:  # type: ignore[override]
+        return (self.overlay,)
+
+    def apply(self, state: SnapshotState) -> SnapshotState:
+        return state
+
+    def __str__(self) -> str:
+        return "Finish an earlier merge of %s: %s has gone into %s." % (self.image, self.overlay, self.base)
+
+
+@dataclass(frozen=True)
 class StreamBase(SnapshotAction):
     """Copy what the point's file holds up into the overlay on it. C(keeps): why the point's file stays; else it goes.
 

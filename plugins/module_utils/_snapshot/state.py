@@ -119,16 +119,19 @@ class Layer:
 
 @dataclass(frozen=True)
 class Live:
-    """An image in a running QEMU. C(active): the file that its guest writes to; C(device): the block device's name, or
-    the name of its root node; C(nodes): node names by file; C(pids): the processes behind the socket.
+    """An image in a running QEMU. C(active): the file that its guest writes to; C(node): that file's node; C(nodes):
+    the nodes of its whole chain, by file; C(pids): the processes behind the socket; C(bitmaps): of the active node;
+    C(disks): file and node of every disk of the VM that can be written to.
     """
 
     socket: str
     pids: t.FrozenSet[int]
     version: t.Tuple[int, ...]
     active: str
-    device: str
+    node: str
     nodes: t.Mapping[str, str]
+    bitmaps: t.Tuple[BitmapState, ...] = ()
+    disks: t.Tuple[t.Tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)

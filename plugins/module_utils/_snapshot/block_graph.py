@@ -1,0 +1,111 @@
+# Copyright: the platter.qemu authors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# PRIVATE to the collection: it can change at any time without notice.
+"""The block graph of a running QEMU: which node is which file, and what is built on what. Read-only."""
+
+from __future__ import annotations
+
+import json
+import os
+import typing as t
+
+from ansible_collections.platter.qemu.plugins.module_utils._formats.registry import FORMAT_NAMES
+from ansible_collections.platter.qemu.plugins.module_utils._inspect.block_use import Identity, identity_of
+from ansible_collections.platter.qemu.plugins.module_utils._tools.qmp import Qmp
+
+#: added to the name of an overlay while a running QEMU switches from it to its base: nothing can start from it then
+LEAVING = ".leaving~"
+Node = t.Mapping[str, t.Any]
+
+
+class BlockGraph:
+    """The nodes of one QEMU at one moment, as C(query-named-block-nodes) and C(x-debug-query-block-graph) show them.
+
+    The second command is for debugging by its name, and the only one that tells which node is the backing node of
+    which (QEMU 2.12 to 11.1): with C(-drive) every disk has its own node for a base that they share.
+    """
+
+    def __init__(self, qmp: Qmp) -> None:
+        self._nodes = {node["node-name"]: node for node in qmp.execute("query-named-block-nodes", {"flat": True})}
+        graph = qmp.execute("x-debug-query-block-graph")
+        names = {each["id"]: each["name"] for each in graph["nodes"]}
+        kinds = {each["id"]: each["type"] for each in graph["nodes"]}
+        self._below: t.Dict[str, t.List[t.Tuple[str, str]]] = {}
+        self._users: t.Set[str] = set()
+        for edge in graph["edges"]:
+            child = names[edge["child"]]
+            if kinds[edge["parent"]] == "block-driver":
+                self._below.setdefault(names[edge["parent"]], []).append((edge["name"], child))
+            else:
+                self._users.add(child)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._nodes
+
+    def node(self, name: str) -> Node:
+        """A node's facts."""
+        return t.cast(Node, self._nodes[name])
+
+    def file_of(self, name: str) -> t.Optional[str]:
+        """The path of a format node's file, as QEMU knows it; None for nodes of other kinds."""
+        if self._nodes[name]["drv"] not in FORMAT_NAMES:
+            return None
+        return file_of_name(str(self._nodes[name].get("file", "")))
+
+    def reachable(self, name: str) -> t.Set[str]:
+        """The nodes below a node."""
+        found: t.Set[str] = set()
+        todo = [name]
+        while todo:
+            for _edge, child in self._below.get(todo.pop(), ()):
+                if child not in found:
+                    found.add(child)
+                    todo.append(child)
+        return found
+
+    def chain(self, name: str) -> t.List[str]:
+        """The format nodes from a node down, each the backing node of the one before; filters between are left out."""
+        found = []
+        current: t.Optional[str] = name
+        while current is not None:
+            if self.file_of(current) is not None:
+                found.append(current)
+            edges = dict(self._below.get(current, ()))
+            current = edges.get("backing") or (edges.get("file") if self.file_of(current) is None else None)
+        return found
+
+    def tops(self, files: t.Collection[Identity]) -> t.List[str]:
+        """Of the format nodes on these files those that are below no other of them."""
+        ours = [name for name in self._nodes if self._identity(name) in files]
+        below = {child for name in ours for child in self.reachable(name)}
+        return [name for name in ours if name not in below]
+
+    def _identity(self, name: str) -> t.Optional[Identity]:
+        path = self.file_of(name)
+        return identity_of(there(path)) if path else None
+
+    def writable_files(self) -> t.Dict[str, str]:
+        """The files of all disks that a guest can write to: file -> node."""
+        used = [name for name in self._nodes if name in self._users and not self._nodes[name].get("ro")]
+        tops = [self.chain(name)[:1] for name in used]
+        return {there(str(self.file_of(top[0]))): top[0] for top in tops if top}
+
+
+def there(path: str) -> str:
+    """The file that QEMU has open under C(path): it may have another name while QEMU leaves it."""
+    return path if os.path.lexists(path) or not os.path.lexists(path + LEAVING) else path + LEAVING
+
+
+def file_of_name(text: str) -> t.Optional[str]:
+    """The absolute path in what QEMU calls a node's file: the path itself, or C(json:) with it somewhere inside."""
+    if text.startswith("/"):
+        return text
+    if not text.startswith("json:"):
+        return None
+    node = json.loads(text[len("json:") :])
+    while isinstance(node.get("file"), dict):
+        node = node["file"]
+    name = node.get("filename", node.get("file.filename"))
+    return name if isinstance(name, str) and name.startswith("/") else None

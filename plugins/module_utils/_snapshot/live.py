@@ -1,0 +1,98 @@
+# Copyright: the platter.qemu authors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# PRIVATE to the collection: it can change at any time without notice.
+"""Finds the running QEMU that has an image open, behind the socket that the task names. Read-only."""
+
+from __future__ import annotations
+
+import os
+import typing as t
+
+from ansible_collections.platter.qemu.plugins.module_utils._core.errors import QmpConnectError
+from ansible_collections.platter.qemu.plugins.module_utils._inspect.block_use import identity_of
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot.block_graph import BlockGraph, there
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot.refuse import refused
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot.spec import SnapshotSpec
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot.state import BitmapState, Live
+from ansible_collections.platter.qemu.plugins.module_utils._tools.qmp import Qmp
+
+
+def find_live(
+    spec: SnapshotSpec, paths: t.Sequence[str], commands: t.List[t.List[str]]
+) -> t.Optional[Live]:
+    """The QEMU behind the task's socket, if it has one of the files C(paths) open; None when nobody is behind it.
+
+    C(commands) gets what was said to it. Raises RefusedError (unsafe_qmp_socket, managed_by_libvirt), QmpConnectError.
+    """
+    if not spec.qmp_socket or not os.path.exists(spec.qmp_socket):
+        return None
+    try:
+        qmp = Qmp.connect(spec.qmp_socket)
+    except QmpConnectError as exc:
+        if exc.facts.get("reason") == "qmp_unreachable":
+            return None  # a socket left by a QEMU that has ended; who else has the image open is found out elsewhere
+        raise
+    with qmp:
+        live = _in_graph(spec, paths, qmp)
+        commands += qmp.commands
+    return live
+
+
+def _in_graph(spec: SnapshotSpec, paths: t.Sequence[str], qmp: Qmp) -> t.Optional[Live]:
+    graph = BlockGraph(qmp)
+    by_identity = {identity_of(path): path for path in reversed(paths)}
+    tops = graph.tops([which for which in by_identity if which is not None])
+    if not tops:
+        return None
+    pids = qmp.peer_pids()
+    _refuse_libvirt(spec, pids)
+    if len(tops) > 1:
+        raise refused(
+            spec,
+            "active_unknown",
+            "several disks of the VM are built on it: %s" % ", ".join(str(graph.file_of(top)) for top in tops),
+            "Name the layer that is the disk in image.",
+            {"layers": [graph.file_of(top) for top in tops]},
+        )
+    top = tops[0]
+    nodes = {there(str(graph.file_of(name))): name for name in reversed(graph.chain(top))}
+    return Live(
+        socket=str(spec.qmp_socket),
+        pids=pids,
+        version=qmp.version,
+        active=by_identity[identity_of(there(str(graph.file_of(top))))],
+        node=top,
+        nodes={os.path.realpath(path): name for path, name in nodes.items()},
+        bitmaps=_bitmaps(graph.node(top)),
+        disks=tuple(sorted(graph.writable_files().items())),
+    )
+
+
+def _bitmaps(node: t.Mapping[str, t.Any]) -> t.Tuple[BitmapState, ...]:
+    """The persistent ones; QEMU writes them into the image only when it closes it."""
+    found = [
+        BitmapState(each["name"], bool(each["recording"]), int(each["granularity"]), bool(each.get("inconsistent")))
+        for each in node.get("dirty-bitmaps") or ()
+        if each.get("persistent")
+    ]
+    return tuple(sorted(found, key=lambda each: each.name))
+
+
+def _refuse_libvirt(spec: SnapshotSpec, pids: t.Iterable[int]) -> None:
+    """libvirt keeps the chain of each VM in its own XML, and would start it from the wrong file next time."""
+    for pid in sorted(pids):
+        try:
+            with open("/proc/%d/cmdline" % pid, "rb") as stream:
+                words = stream.read(1 << 20).split(b"\0")
+        except OSError:
+            continue
+        if any(word.startswith(b"guest=") for word in words) and any(b"charmonitor" in word for word in words):
+            raise refused(
+                spec,
+                "managed_by_libvirt",
+                "the QEMU behind the socket (process %d) is libvirt's, which keeps its own account of the disks" % pid,
+                "Use virsh snapshot-create-as and blockcommit for this VM; or work on it while it is shut off.",
+                {"pid": pid},
+            )

@@ -1,0 +1,180 @@
+# Copyright: the platter.qemu authors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# PRIVATE to the collection: it can change at any time without notice.
+"""Changes images that a running QEMU has open, through its QMP socket: one step for several disks where they belong
+together.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import time
+import typing as t
+
+from ansible_collections.platter.qemu.plugins.module_utils._core.errors import FailedError, GuestAgentError
+from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot import actions as act
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot import layers
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot.live_merge import LiveMerge
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot.spec import SnapshotSpec
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot.state import Live
+from ansible_collections.platter.qemu.plugins.module_utils._tools.files import fsync_path
+from ansible_collections.platter.qemu.plugins.module_utils._tools.guest_agent import GuestAgent, frozen
+from ansible_collections.platter.qemu.plugins.module_utils._tools.qmp import Qmp
+from ansible_collections.platter.qemu.plugins.module_utils._tools.qmp_jobs import finish_job, start_job
+
+Notes = t.Dict[str, t.Any]
+QmpActions = t.List[t.Dict[str, t.Any]]
+
+
+class LiveEditor:
+    """The actions on the images of one QEMU. C(editor): for the files that are made beside it."""
+
+    def __init__(self, qmp: Qmp, editor: layers.LayerEditor) -> None:
+        self._qmp = qmp
+        self._editor = editor
+        merge = LiveMerge(qmp)
+        self._methods: t.Dict[t.Any, t.Callable[..., Notes]] = {
+            act.DeleteSnapshot: self._delete,
+            act.AddBitmap: self._add_bitmap,
+            act.RemoveBitmap: self._remove_bitmap,
+            act.SwitchBitmap: self._switch_bitmap,
+            act.SwitchLink: editor.switch_link,
+            act.CommitOverlay: merge.commit,
+            act.FinishMerge: merge.finish,
+            act.StreamBase: merge.stream,
+            act.RemoveLayer: editor.remove,
+        }
+
+    def carry_out(self, item: Item, action: t.Any) -> Notes:
+        """An action that concerns one image only."""
+        return self._methods[type(action)](item.spec, action, item.reading)
+
+    # --- points of several disks at one moment
+
+    def take_together(self, items: t.Sequence[Item]) -> None:
+        """The first action of each item, all in one QMP transaction, with the guest quiet where the task asks it."""
+        with contextlib.ExitStack() as undo:
+            steps = [self._prepared(item, item.plan[0], undo) for item in items]
+            for item, notes in zip(items, self._quietly(items, steps)):
+                item.notes.update(notes)
+            undo.pop_all()
+        for item in items:
+            if isinstance(item.plan[0], act.AddOverlay):
+                fsync_path(os.path.dirname(item.plan[0].overlay))
+            item.done += 1
+
+    def _prepared(self, item: Item, action: t.Any, undo: contextlib.ExitStack) -> t.Dict[str, t.Any]:
+        if isinstance(action, act.TakeSnapshot):
+            data = {"device": item.reading.live.node, "name": action.point.name}
+            return {"type": "blockdev-snapshot-internal-sync", "data": data}
+        self._place_overlay(item, action, undo)
+        data = {
+            "node-name": item.reading.live.node,
+            "snapshot-file": action.overlay,
+            "snapshot-node-name": node_name(action.overlay, str(time.time())),
+            "format": "qcow2",
+            "mode": "existing",
+        }
+        return {"type": "blockdev-snapshot-sync", "data": data}
+
+    def _place_overlay(self, item: Item, action: act.AddOverlay, undo: contextlib.ExitStack) -> None:
+        """An empty overlay shows what is below it: until QEMU has switched, starting from either file is right."""
+        spec = item.spec
+        layers.note_point(action.active, action.point.name)
+        with self._editor.built(
+            action.overlay, action.active, action.active, action.format, action.relative
+        ) as build:
+            self._editor.publish(spec, build.path, action.overlay, item.reading)
+        undo.callback(layers.remove_layer, action.overlay)
+        if spec.switch == "symlink":
+            undo.callback(layers.switch_link, spec.image, action.active)
+            layers.switch_link(spec.image, action.overlay)
+
+    def _quietly(self, items: t.Sequence[Item], steps: QmpActions) -> t.List[Notes]:
+        spec = items[0].spec
+        if spec.quiesce == "no":
+            self._qmp.transaction(steps)
+            return [{} for _item in items]
+        try:
+            with GuestAgent.connect(str(spec.agent_socket)) as agent:
+                quiet = self._in_frozen_guest(agent, steps)
+        except GuestAgentError as exc:
+            if spec.quiesce == "required" or exc.facts.get("reason") == "done_unquiet":
+                raise
+            items[0].warnings.append("the guest was not frozen: %s" % exc.message)
+            self._qmp.transaction(steps)
+            quiet = False
+        return [{"quiesced": quiet} for _item in items]
+
+    def _in_frozen_guest(self, agent: GuestAgent, steps: QmpActions) -> bool:
+        with frozen(agent) as state:
+            self._qmp.transaction(steps)
+        return state.held
+
+    # --- snapshots with memory: all disks of a VM at once
+
+    def save_together(self, items: t.Sequence[Item]) -> None:
+        """The first action of each item, a snapshot with the VM's memory, in one job."""
+        self._vm_job("snapshot-save", items, items[0].plan[items[0].done].point.name)
+
+    def load_together(self, items: t.Sequence[Item]) -> None:
+        """Send the VM back: disks and memory."""
+        self._vm_job("snapshot-load", items, items[0].plan[items[0].done].point.name)
+
+    def _vm_job(self, command: str, items: t.Sequence[Item], tag: str) -> None:
+        nodes = [item.reading.live.node for item in items]
+        job = "platter-%s" % command
+        start_job(self._qmp, command, job, tag=tag, vmstate=nodes[0], devices=nodes)
+        _succeeded(finish_job(self._qmp, job, time.monotonic() + items[0].spec.job_timeout), command)
+        for item in items:
+            fsync_path(item.plan[item.done].path)
+            item.done += 1
+
+    # --- one image
+
+    def _delete(self, spec: SnapshotSpec, action: act.DeleteSnapshot, reading: t.Any) -> Notes:
+        arguments = {"device": reading.live.node, "id": action.point.id, "name": action.point.name}
+        self._qmp.execute("blockdev-snapshot-delete-internal-sync", arguments)
+        fsync_path(action.path)
+        return {}
+
+    def _add_bitmap(self, spec: SnapshotSpec, action: act.AddBitmap, reading: t.Any) -> Notes:
+        node = {"node": reading.live.node}
+        add: t.Dict[str, t.Any] = {**node, "name": action.bitmap.name, "persistent": True}
+        if action.granularity:
+            add["granularity"] = action.granularity
+        steps: QmpActions = [{"type": "block-dirty-bitmap-add", "data": dict(add, disabled=not action.bitmap.enabled)}]
+        if action.sources:
+            merge = {**node, "target": action.bitmap.name, "bitmaps": list(action.sources)}
+            steps.append({"type": "block-dirty-bitmap-merge", "data": merge})
+        self._qmp.transaction(steps)
+        return {}
+
+    def _remove_bitmap(self, spec: SnapshotSpec, action: act.RemoveBitmap, reading: t.Any) -> Notes:
+        self._qmp.execute("block-dirty-bitmap-remove", {"node": reading.live.node, "name": action.name})
+        return {}
+
+    def _switch_bitmap(self, spec: SnapshotSpec, action: act.SwitchBitmap, reading: t.Any) -> Notes:
+        command = "block-dirty-bitmap-enable" if action.enabled else "block-dirty-bitmap-disable"
+        self._qmp.execute(command, {"node": reading.live.node, "name": action.name})
+        return {}
+
+
+def node_name(*words: str) -> str:
+    """A name for a node of ours: QEMU allows 31 bytes, and none may have it yet."""
+    return "platter-" + hashlib.sha256("\0".join(words).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+
+
+def _succeeded(job: t.Any, command: str) -> None:
+    if job.failed:
+        raise FailedError("failed: QEMU's job %s ended with: %s." % (command, job.error))
+
+
+def live_of(item: Item) -> t.Optional[Live]:
+    """The QEMU that has the item's image open."""
+    return item.reading.live if item.reading else None

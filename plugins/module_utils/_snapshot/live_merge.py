@@ -1,0 +1,173 @@
+# Copyright: the platter.qemu authors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# PRIVATE to the collection: it can change at any time without notice.
+"""Merges layers that a running QEMU has open, by block jobs whose ids a next run finds again.
+
+Leaving the active overlay has a moment in which the disk moves to another file: a VM that is started from the old one
+after it would see old data over new. So the overlay loses its name before QEMU leaves it (C(.leaving~)): nothing can
+start from it in between, and a next run can tell what happened.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import time
+import typing as t
+
+from ansible_collections.platter.qemu.plugins.module_utils._core.errors import FailedError, QmpCommandError
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot import layers
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot.actions import (
+    CommitOverlay,
+    FinishMerge,
+    StreamBase,
+)
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot.block_graph import LEAVING, BlockGraph
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot.spec import SnapshotSpec
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot.state import Live, SnapshotReading
+from ansible_collections.platter.qemu.plugins.module_utils._tools.files import fsync_path
+from ansible_collections.platter.qemu.plugins.module_utils._tools.qmp import Qmp
+from ansible_collections.platter.qemu.plugins.module_utils._tools.qmp_jobs import (
+    Job,
+    cancel_job,
+    find_job,
+    finish_job,
+    start_job,
+    wait_job,
+)
+
+Notes = t.Dict[str, t.Any]
+
+
+class LiveMerge:
+    """Commits and streams in one QEMU."""
+
+    def __init__(self, qmp: Qmp) -> None:
+        self._qmp = qmp
+
+    def commit(self, spec: SnapshotSpec, action: CommitOverlay, reading: SnapshotReading) -> Notes:
+        """Copy an overlay down into the point's file; the active one is left by QEMU."""
+        live = _live(reading)
+        job = job_id("commit", action.base)
+        if action.overlay == live.active:
+            return self._commit_active(spec, action, live, job)
+        layers.begin_merge(action.base, action.overlay)
+        if not self._adopted(job, spec):
+            arguments = {"device": live.node, "top_node": live.nodes[action.overlay]}
+            start_job(self._qmp, "block-commit", job, base_node=live.nodes[action.base], **arguments)
+            self._finish(job, spec)
+        fsync_path(action.base)
+        for above in action.above:
+            layers.remember_base(above, action.base)
+        self._forget_node(live, action.overlay)
+        layers.remove_layer(action.overlay)
+        layers.end_merge(action.base)
+        return {}
+
+    def _commit_active(self, spec: SnapshotSpec, action: CommitOverlay, live: Live, job: str) -> Notes:
+        """The job finalizes itself: while it waited to be told, the guest's requests would wait too."""
+        deadline = time.monotonic() + spec.job_timeout
+        layers.begin_merge(action.base, action.overlay)
+        if find_job(self._qmp, job) is None:
+            self._qmp.execute(
+                "block-commit",
+                {
+                    "job-id": job,
+                    "device": live.node,
+                    "top-node": live.node,
+                    "base-node": live.nodes[action.base],
+                    "auto-dismiss": False,
+                },
+            )
+        self._ready(job, deadline)
+        leaving = leave(action.overlay)
+        layers.begin_merge(action.base, leaving)
+        self._succeeded(finish_job(self._qmp, job, deadline))
+        self._forget_node(live, action.overlay)
+        return self.finish(spec, FinishMerge(spec.image, action.base, leaving), None)
+
+    def _ready(self, job: str, deadline: float) -> None:
+        """A commit of the active layer has caught up; it may also have failed, or been cancelled by somebody."""
+        found = wait_job(self._qmp, job, ("ready",), deadline)
+        if found.status != "ready":
+            self._succeeded(finish_job(self._qmp, job, deadline))
+            raise FailedError("failed: QEMU's job %s ended before it could switch over." % job)
+
+    @staticmethod
+    def finish(spec: SnapshotSpec, action: FinishMerge, reading: t.Any) -> Notes:
+        """QEMU has left the overlay: the image's name leads to the base now, and the overlay goes."""
+        if os.path.islink(spec.image) and spec.switch == "symlink":
+            layers.switch_link(spec.image, action.base)
+        fsync_path(action.base)
+        layers.remove_layer(action.overlay)
+        layers.end_merge(action.base)
+        return {}
+
+    def stream(self, spec: SnapshotSpec, action: StreamBase, reading: SnapshotReading) -> Notes:
+        """Copy what the point's file holds up into the layer above it; QEMU lets the file go."""
+        live = _live(reading)
+        job = job_id("stream", action.overlay)
+        if not self._adopted(job, spec):
+            arguments = {"device": live.nodes[action.overlay]}
+            if action.new_base:
+                arguments["base_node"] = live.nodes[os.path.realpath(action.new_base)]
+            start_job(self._qmp, "block-stream", job, **arguments)
+            self._finish(job, spec)
+        fsync_path(action.overlay)
+        layers.remember_base(action.overlay, action.new_base)
+        self._forget_node(live, action.base)
+        if action.keeps:
+            layers.forget_point(action.base)
+        else:
+            layers.remove_layer(action.base)
+        return {}
+
+    # --- jobs
+
+    def _adopted(self, job: str, spec: SnapshotSpec) -> bool:
+        """Finish a job that an earlier run has started and did not see the end of; one that failed is started anew."""
+        found = find_job(self._qmp, job)
+        if found is None:
+            return False
+        return not finish_job(self._qmp, job, time.monotonic() + spec.job_timeout).failed
+
+    def _finish(self, job: str, spec: SnapshotSpec) -> None:
+        self._succeeded(finish_job(self._qmp, job, time.monotonic() + spec.job_timeout))
+
+    def _succeeded(self, job: Job) -> None:
+        if job.failed:
+            raise FailedError("failed: QEMU's job %s ended with: %s." % (job.id, job.error))
+
+    def cancel(self, job: str) -> None:
+        """Stop a job; the graph stays as it is."""
+        cancel_job(self._qmp, job, time.monotonic() + 60)
+
+    def _forget_node(self, live: Live, path: str) -> None:
+        """A node that the VM's own command line has named stays open until it is deleted."""
+        name = live.nodes.get(path)
+        if name and not name.startswith("#") and name in BlockGraph(self._qmp):
+            with contextlib.suppress(QmpCommandError):  # still used by something else: not ours to end
+                self._qmp.execute("blockdev-del", {"node-name": name})
+
+
+def leave(overlay: str) -> str:
+    """Take the overlay its name; an earlier run may have done it."""
+    if overlay.endswith(LEAVING):
+        return overlay
+    os.rename(overlay, overlay + LEAVING)
+    fsync_path(os.path.dirname(overlay))
+    return overlay + LEAVING
+
+
+def job_id(verb: str, path: str) -> str:
+    """The same for every run that merges this file."""
+    return "platter-%s-%s" % (verb, hashlib.sha256(os.fsencode(path)).hexdigest()[:12])
+
+
+def _live(reading: SnapshotReading) -> Live:
+    if reading.live is None:
+        raise FailedError("failed: the image is not open in a running QEMU any more. Nothing was changed.")
+    return reading.live
