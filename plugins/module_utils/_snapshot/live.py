@@ -19,9 +19,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._snapshot.state impor
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qmp import Qmp
 
 
-def find_live(
-    spec: SnapshotSpec, paths: t.Sequence[str], commands: t.List[t.List[str]]
-) -> t.Optional[Live]:
+def find_live(spec: SnapshotSpec, paths: t.Sequence[str], commands: t.List[t.List[str]]) -> t.Optional[Live]:
     """The QEMU behind the task's socket, if it has one of the files C(paths) open; None when nobody is behind it.
 
     C(commands) gets what was said to it. Raises RefusedError (unsafe_qmp_socket, managed_by_libvirt), QmpConnectError.

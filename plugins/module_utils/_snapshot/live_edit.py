@@ -86,9 +86,7 @@ class LiveEditor:
         """An empty overlay shows what is below it: until QEMU has switched, starting from either file is right."""
         spec = item.spec
         layers.note_point(action.active, action.point.name)
-        with self._editor.built(
-            action.overlay, action.active, action.active, action.format, action.relative
-        ) as build:
+        with self._editor.built(action.overlay, action.active, action.active, action.format, action.relative) as build:
             self._editor.publish(spec, build.path, action.overlay, item.reading)
         undo.callback(layers.remove_layer, action.overlay)
         if spec.switch == "symlink":
