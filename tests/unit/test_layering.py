@@ -14,6 +14,12 @@ PREFIX = "ansible_collections.platter.qemu.plugins.module_utils."
 
 #: the parts of a resource that decide; those that act (engine, build, ...) are everything else
 PURE_NAMES = (
+    "family",
+    "retention",
+    "plan_bitmaps",
+    "plan_external",
+    "plan_internal",
+    "plan_merge",
     "spec",
     "read_spec",
     "contradictions",
@@ -37,6 +43,7 @@ ALLOWED = {
     "_tools": {"_core", "_tools"},
     "_inspect": {"_core", "_formats", "_tools", "_inspect"},
     "_image": {"_core", "_formats", "_tools", "_inspect", "_image"},
+    "_snapshot": {"_core", "_formats", "_tools", "_inspect", "_snapshot"},
     "_module": {"_core", "_formats", "_module"},
 }
 
@@ -53,7 +60,7 @@ def _imports(path: Path) -> t.Set[str]:
 
 def _is_pure(path: Path) -> bool:
     package = path.parent.name
-    return package in ("_core", "_formats") or (package == "_image" and path.stem in PURE_NAMES)
+    return package in ("_core", "_formats") or (package in ("_image", "_snapshot") and path.stem in PURE_NAMES)
 
 
 FILES = sorted(UTILS.glob("_*/*.py"))
