@@ -16,6 +16,7 @@ PREFIX = "ansible_collections.platter.qemu.plugins.module_utils."
 PURE_NAMES = (
     "family",
     "retention",
+    "layer_actions",
     "plan_bitmaps",
     "plan_external",
     "plan_internal",

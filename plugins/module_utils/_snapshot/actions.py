@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
 # PRIVATE to the collection: it can change at any time without notice.
-"""The steps that lead from one state of an image's snapshots to another, as values. Pure."""
+"""The steps that change an image's internal snapshots and bitmaps, as values. Pure."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ class SnapshotAction(Action[SnapshotState]):
     writes: t.Tuple[str, ...] = ()
 
 
-def _without(state: SnapshotState, name: str) -> t.Tuple[Point, ...]:
+def without(state: SnapshotState, name: str) -> t.Tuple[Point, ...]:
+    """The points but the one of that name."""
     return tuple(point for point in state.points if point.name != name)
 
 
@@ -62,7 +63,7 @@ class DeleteSnapshot(SnapshotAction):
         return (self.path,)
 
     def apply(self, state: SnapshotState) -> SnapshotState:
-        return replace(state, points=_without(state, self.point.name))
+        return replace(state, points=without(state, self.point.name))
 
     def __str__(self) -> str:
         return "Delete snapshot %s (ID %s) of %s%s." % (self.point.name, self.point.id, self.path, self.why)
@@ -90,221 +91,6 @@ class RevertImage(SnapshotAction):
             size = ", from %s to %s" % (human(self.old_size), human(self.point.virtual_size))
         memory = " with the VM's memory" if self.memory else ""
         return "Revert %s to snapshot %s%s%s." % (self.path, self.point.name, memory, size)
-
-
-# --- external
-
-
-@dataclass(frozen=True)
-class AddOverlay(SnapshotAction):
-    """Freeze the active file as a point, and put an empty overlay on it.
-
-    C(active): the file until now; C(point.path): what it is called then; C(overlay): the new active file.
-    """
-
-    image: str
-    point: Point
-    format: str
-    active: str
-    overlay: str
-    layers: t.Tuple[str, ...]
-    relative: bool = False
-
-    @property
-    def writes(self) -> t.Tuple[str, ...]:  # type: ignore[override]
-        return (self.active,) if self.renames else ()
-
-    @property
-    def renames(self) -> bool:
-        """Whether the file gives its name to the overlay."""
-        return self.active == self.overlay
-
-    def apply(self, state: SnapshotState) -> SnapshotState:
-        return replace(
-            state,
-            active=self.overlay,
-            content=self.point.content,
-            points=(*state.points, self.point),
-            layers=self.layers,
-            bitmaps=(),
-        )
-
-    def __str__(self) -> str:
-        words = (self.point.path, self.point.name, self.image, self.overlay)
-        return "Keep %s as snapshot %s of %s; what is written from now on goes to %s." % words
-
-
-@dataclass(frozen=True)
-class RevertOverlay(SnapshotAction):
-    """Put a new, empty overlay on a point's file, under the name of the active one.
-
-    C(saved): the point that the layer that is left becomes; None: it goes.
-    """
-
-    image: str
-    point: Point
-    format: str
-    active: str
-    layers: t.Tuple[str, ...]
-    saved: t.Optional[Point] = None
-
-    @property
-    def writes(self) -> t.Tuple[str, ...]:  # type: ignore[override]
-        return (self.active,)
-
-    def apply(self, state: SnapshotState) -> SnapshotState:
-        return replace(
-            state,
-            content=self.point.content,
-            virtual_size=self.point.virtual_size,
-            points=(*state.points, self.saved) if self.saved else state.points,
-            layers=self.layers,
-            bitmaps=(),
-        )
-
-    def __str__(self) -> str:
-        kept = " What was written since is kept as %s (%s)." % (self.saved.name, self.saved.path) if self.saved else ""
-        return "Revert %s to snapshot %s (%s).%s" % (self.image, self.point.name, self.point.path, kept)
-
-
-@dataclass(frozen=True)
-class SwitchLink(SnapshotAction):
-    """Lead the image's name, a symbolic link, to the active file."""
-
-    image: str
-    target: str
-
-    def apply(self, state: SnapshotState) -> SnapshotState:
-        return replace(state, link=self.target)
-
-    def __str__(self) -> str:
-        return "Lead %s to %s." % (self.image, self.target)
-
-
-@dataclass(frozen=True)
-class CommitOverlay(SnapshotAction):
-    """Copy what an overlay holds down into the point's file, which is no point any more; the overlay goes.
-
-    C(merged): bytes copied. C(above): images to be put onto the point's file. C(active), C(layers), C(content),
-    C(points): the disk afterwards; the point that the overlay may have been is then the point's file.
-    """
-
-    image: str
-    point: Point
-    base: str
-    base_format: str
-    overlay: str
-    merged: int
-    old_size: int
-    virtual_size: int
-    active: str
-    layers: t.Tuple[str, ...]
-    content: str
-    points: t.Tuple[Point, ...]
-    above: t.Tuple[str, ...] = ()
-    why: str = ""
-
-    @property
-    def writes(self) -> t.Tuple[str, ...]:  # type: ignore[override]
-        return (self.base, self.overlay, *self.above)
-
-    @property
-    def renames(self) -> bool:
-        """Whether the point's file takes the overlay's name."""
-        return self.active == self.overlay
-
-    def apply(self, state: SnapshotState) -> SnapshotState:
-        return replace(state, points=self.points, active=self.active, layers=self.layers, content=self.content)
-
-    def __str__(self) -> str:
-        grown = " (it grows to %s)" % human(self.virtual_size) if self.virtual_size > self.old_size else ""
-        return "Merge snapshot %s of %s%s: commit %s of %s into %s%s." % (
-            self.point.name,
-            self.image,
-            self.why,
-            human(self.merged),
-            self.overlay,
-            self.base,
-            grown,
-        )
-
-
-@dataclass(frozen=True)
-class FinishMerge(SnapshotAction):
-    """Clear up after a commit that a killed run did not see the end of: QEMU has left the overlay."""
-
-    image: str
-    base: str
-    overlay: str
-
-    @property
-    def writes(self) -> t.Tuple[str, ...]:  # type: ignore[override]
-        return (self.overlay,)
-
-    def apply(self, state: SnapshotState) -> SnapshotState:
-        return state
-
-    def __str__(self) -> str:
-        return "Finish an earlier merge of %s: %s has gone into %s." % (self.image, self.overlay, self.base)
-
-
-@dataclass(frozen=True)
-class StreamBase(SnapshotAction):
-    """Copy what the point's file holds up into the overlay on it. C(keeps): why the point's file stays; else it goes.
-
-    C(merged): bytes copied. C(layers), C(content), C(points): the disk afterwards.
-    """
-
-    image: str
-    point: Point
-    base: str
-    overlay: str
-    new_base: t.Optional[str]
-    new_base_format: t.Optional[str]
-    merged: int
-    layers: t.Tuple[str, ...]
-    content: str
-    points: t.Tuple[Point, ...]
-    keeps: str = ""
-    why: str = ""
-
-    @property
-    def writes(self) -> t.Tuple[str, ...]:  # type: ignore[override]
-        return (self.overlay,) if self.keeps else (self.overlay, self.base)
-
-    def apply(self, state: SnapshotState) -> SnapshotState:
-        return replace(state, points=self.points, layers=self.layers, content=self.content)
-
-    def __str__(self) -> str:
-        kept = " %s stays: %s." % (self.base, self.keeps) if self.keeps else ""
-        return "Merge snapshot %s of %s%s: stream %s of %s into %s.%s" % (
-            self.point.name,
-            self.image,
-            self.why,
-            human(self.merged),
-            self.base,
-            self.overlay,
-            kept,
-        )
-
-
-@dataclass(frozen=True)
-class RemoveLayer(SnapshotAction):
-    """Remove the file of a point that nothing is built on."""
-
-    image: str
-    point: Point
-    why: str = ""
-
-    @property
-    def writes(self) -> t.Tuple[str, ...]:  # type: ignore[override]
-        return (str(self.point.path),)
-
-    def apply(self, state: SnapshotState) -> SnapshotState:
-        return replace(state, points=_without(state, self.point.name))
-
-    def __str__(self) -> str:
-        return "Remove snapshot %s of %s (%s)%s." % (self.point.name, self.image, self.point.path, self.why)
 
 
 # --- bitmaps

@@ -18,6 +18,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._core.errors import (
 )
 from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot import actions as act
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot import layer_actions as layer_act
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.edit import Editor
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.layers import LayerEditor
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.refuse import refused
@@ -42,12 +43,12 @@ class Executor:
             act.AddBitmap: editor.add_bitmap,
             act.RemoveBitmap: editor.remove_bitmap,
             act.SwitchBitmap: editor.switch_bitmap,
-            act.AddOverlay: layers.add,
-            act.RevertOverlay: layers.revert,
-            act.SwitchLink: layers.switch_link,
-            act.CommitOverlay: layers.commit,
-            act.StreamBase: layers.stream,
-            act.RemoveLayer: layers.remove,
+            layer_act.AddOverlay: layers.add,
+            layer_act.RevertOverlay: layers.revert,
+            layer_act.SwitchLink: layers.switch_link,
+            layer_act.CommitOverlay: layers.commit,
+            layer_act.StreamBase: layers.stream,
+            layer_act.RemoveLayer: layers.remove,
         }
         self._workers = workers or min(_MOST_WORKERS, 2 * (os.cpu_count() or 1))
 

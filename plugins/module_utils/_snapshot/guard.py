@@ -15,7 +15,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._core.item import Ite
 from ansible_collections.platter.qemu.plugins.module_utils._inspect.dependents import find_dependents
 from ansible_collections.platter.qemu.plugins.module_utils._inspect.holders import Holder, find_holders
 from ansible_collections.platter.qemu.plugins.module_utils._inspect.named_files import recorded_base
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot.actions import AddOverlay
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot.layer_actions import AddOverlay
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.refuse import refused
 
 _POLL_SECONDS = 0.2

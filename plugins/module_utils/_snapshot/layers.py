@@ -19,7 +19,7 @@ import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core.errors import RefusedError
 from ansible_collections.platter.qemu.plugins.module_utils._inspect.image import fingerprint, look_at
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot.actions import (
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot.layer_actions import (
     AddOverlay,
     CommitOverlay,
     RemoveLayer,

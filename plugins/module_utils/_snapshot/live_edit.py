@@ -18,6 +18,7 @@ import typing as t
 from ansible_collections.platter.qemu.plugins.module_utils._core.errors import FailedError, GuestAgentError
 from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot import actions as act
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot import layer_actions as layer_act
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot import layers
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.live_merge import LiveMerge
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.spec import SnapshotSpec
@@ -43,11 +44,11 @@ class LiveEditor:
             act.AddBitmap: self._add_bitmap,
             act.RemoveBitmap: self._remove_bitmap,
             act.SwitchBitmap: self._switch_bitmap,
-            act.SwitchLink: editor.switch_link,
-            act.CommitOverlay: merge.commit,
-            act.FinishMerge: merge.finish,
-            act.StreamBase: merge.stream,
-            act.RemoveLayer: editor.remove,
+            layer_act.SwitchLink: editor.switch_link,
+            layer_act.CommitOverlay: merge.commit,
+            layer_act.FinishMerge: merge.finish,
+            layer_act.StreamBase: merge.stream,
+            layer_act.RemoveLayer: editor.remove,
         }
 
     def carry_out(self, item: Item, action: t.Any) -> Notes:
@@ -64,7 +65,7 @@ class LiveEditor:
                 item.notes.update(notes)
             undo.pop_all()
         for item in items:
-            if isinstance(item.plan[0], act.AddOverlay):
+            if isinstance(item.plan[0], layer_act.AddOverlay):
                 fsync_path(os.path.dirname(item.plan[0].overlay))
             item.done += 1
 
@@ -82,7 +83,7 @@ class LiveEditor:
         }
         return {"type": "blockdev-snapshot-sync", "data": data}
 
-    def _place_overlay(self, item: Item, action: act.AddOverlay, undo: contextlib.ExitStack) -> None:
+    def _place_overlay(self, item: Item, action: layer_act.AddOverlay, undo: contextlib.ExitStack) -> None:
         """An empty overlay shows what is below it: until QEMU has switched, starting from either file is right."""
         spec = item.spec
         layers.note_point(action.active, action.point.name)

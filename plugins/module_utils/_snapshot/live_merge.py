@@ -20,12 +20,12 @@ import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core.errors import FailedError, QmpCommandError
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot import layers
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot.actions import (
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot.block_graph import LEAVING, BlockGraph
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot.layer_actions import (
     CommitOverlay,
     FinishMerge,
     StreamBase,
 )
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot.block_graph import LEAVING, BlockGraph
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.spec import SnapshotSpec
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.state import Live, SnapshotReading
 from ansible_collections.platter.qemu.plugins.module_utils._tools.files import fsync_path

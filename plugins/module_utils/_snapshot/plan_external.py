@@ -12,10 +12,10 @@ from posixpath import basename, dirname, join, splitext
 
 from ansible_collections.platter.qemu.plugins.module_utils._core.plan import predict
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot import family
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot.actions import (
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot.actions import SnapshotAction
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot.layer_actions import (
     AddOverlay,
     RevertOverlay,
-    SnapshotAction,
     SwitchLink,
 )
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.plan_internal import saved_name

@@ -11,10 +11,10 @@ import typing as t
 from dataclasses import replace
 
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot import family
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot.actions import (
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot.actions import SnapshotAction
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot.layer_actions import (
     CommitOverlay,
     RemoveLayer,
-    SnapshotAction,
     StreamBase,
 )
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.refuse import refused
