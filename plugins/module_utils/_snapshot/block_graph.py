@@ -13,10 +13,9 @@ import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._formats.registry import FORMAT_NAMES
 from ansible_collections.platter.qemu.plugins.module_utils._inspect.block_use import Identity, identity_of
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot.target import there
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qmp import Qmp
 
-#: added to the name of an overlay while a running QEMU switches from it to its base: nothing can start from it then
-LEAVING = ".leaving~"
 Node = t.Mapping[str, t.Any]
 
 
@@ -38,7 +37,7 @@ class BlockGraph:
             child = names[edge["child"]]
             if kinds[edge["parent"]] == "block-driver":
                 self._below.setdefault(names[edge["parent"]], []).append((edge["name"], child))
-            else:
+            elif kinds[edge["parent"]] == "block-backend":
                 self._users.add(child)
 
     def __contains__(self, name: str) -> bool:
@@ -76,11 +75,23 @@ class BlockGraph:
             current = edges.get("backing") or (edges.get("file") if self.file_of(current) is None else None)
         return found
 
-    def tops(self, files: t.Collection[Identity]) -> t.List[str]:
-        """Of the format nodes on these files those that are below no other of them."""
-        ours = [name for name in self._nodes if self._identity(name) in files]
-        below = {child for name in ours for child in self.reachable(name)}
-        return [name for name in ours if name not in below]
+    def disks_on(self, files: t.Collection[Identity]) -> t.List[str]:
+        """The format nodes that guests (or exports) see, of which one of these files is a part.
+
+        Nodes that nobody uses count only where nobody uses any: one that QEMU has left may still lie on another.
+        """
+        ours = {name for name in self._nodes if self._identity(name) in files}
+        for tops in (self._tops(self._users), self._tops(self._nodes)):
+            found = [name for name in tops if name in ours or self.reachable(name) & ours]
+            if found:
+                return found
+        return []
+
+    def _tops(self, names: t.Iterable[str]) -> t.List[str]:
+        """The uppermost format node below each of these nodes; not those that are part of another."""
+        tops = list(dict.fromkeys(top for name in sorted(names) for top in self.chain(name)[:1]))
+        below = {child for top in tops for child in self.reachable(top)}
+        return [top for top in tops if top not in below]
 
     def _identity(self, name: str) -> t.Optional[Identity]:
         path = self.file_of(name)
@@ -88,14 +99,8 @@ class BlockGraph:
 
     def writable_files(self) -> t.Dict[str, str]:
         """The files of all disks that a guest can write to: file -> node."""
-        used = [name for name in self._nodes if name in self._users and not self._nodes[name].get("ro")]
-        tops = [self.chain(name)[:1] for name in used]
-        return {there(str(self.file_of(top[0]))): top[0] for top in tops if top}
-
-
-def there(path: str) -> str:
-    """The file that QEMU has open under C(path): it may have another name while QEMU leaves it."""
-    return path if os.path.lexists(path) or not os.path.lexists(path + LEAVING) else path + LEAVING
+        used = self._tops(name for name in self._users if not self._nodes[name].get("ro"))
+        return {os.path.realpath(there(str(self.file_of(top)))): top for top in used}
 
 
 def file_of_name(text: str) -> t.Optional[str]:

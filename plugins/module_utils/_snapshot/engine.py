@@ -14,11 +14,11 @@ import typing as t
 from ansible_collections.platter.qemu.plugins.module_utils._core.errors import EngineError, RefusedError, SpecError
 from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item
 from ansible_collections.platter.qemu.plugins.module_utils._core.plan import predict
-from ansible_collections.platter.qemu.plugins.module_utils._inspect.target import resolve_target
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.observe import Observer
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.plan import plan_snapshots
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.spec import SnapshotSpec
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.state import SnapshotState
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot.target import target_of
 from ansible_collections.platter.qemu.plugins.module_utils._tools.files import stale_builds
 from ansible_collections.platter.qemu.plugins.module_utils._tools.locks import ImageLocks
 from ansible_collections.platter.qemu.plugins.module_utils._tools.process import Runner
@@ -70,7 +70,11 @@ class SnapshotEngine:
         return self._held
 
     def _find_live(self, spec: SnapshotSpec, paths: t.Sequence[str]) -> t.Any:
-        return None
+        if not spec.qmp_socket:
+            return None
+        from ansible_collections.platter.qemu.plugins.module_utils._snapshot.live import find_live
+
+        return find_live(spec, paths, self._runner.commands)
 
     def prepare(self, patient: bool) -> t.List[Item]:
         """Every image observed and planned, in the order of the task; refusals are in the items."""
@@ -99,6 +103,8 @@ class SnapshotEngine:
             item.after = item.before
             item.plan = list(plan_snapshots(spec, item.before, item.reading))
             item.after = predict(item.before, item.plan)
+            if item.reading.live is not None:
+                item.after = item.after.untold()
         except EngineError as exc:
             item.refusal = exc
             if not isinstance(exc, RefusedError):
@@ -118,7 +124,9 @@ class SnapshotEngine:
         if todo:
             from ansible_collections.platter.qemu.plugins.module_utils._snapshot.execute import Executor
 
-            Executor(self._tool, self._dress, self._observer, workers=self._workers).run(todo)
+            Executor(
+                self._tool, self._dress, self._observer, workers=self._workers, commands=self._runner.commands
+            ).run(todo)
 
 
 class _Hold:
@@ -156,11 +164,11 @@ def _lockable(spec: SnapshotSpec) -> t.Set[str]:
     paths = {spec.image}
     if not os.path.lexists(spec.image):
         return paths
-    paths.add(resolve_target(spec.image))
+    paths.add(target_of(spec.image))
     if spec.external:
         from ansible_collections.platter.qemu.plugins.module_utils._snapshot.observe_layers import family_paths
 
-        paths |= {os.path.dirname(path) for path in paths} | set(family_paths(spec, resolve_target(spec.image)))
+        paths |= {os.path.dirname(path) for path in paths} | set(family_paths(spec, target_of(spec.image)))
     return paths
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import typing as t
+from functools import partial
 
 from ansible_collections.platter.qemu.plugins.module_utils._core.errors import (
     EngineError,
@@ -29,13 +30,21 @@ _MOST_WORKERS = 8
 
 
 class Executor:
-    """Runs the actions of items. C(workers) 0: as many as help."""
+    """Runs the actions of items. C(workers) 0: as many as help. C(commands) gets what was said to QEMUs."""
 
     def __init__(
-        self, qemu_img: QemuImg, dress: t.Callable[[str, str], None], observer: t.Any, *, workers: int
+        self,
+        qemu_img: QemuImg,
+        dress: t.Callable[[str, str], None],
+        observer: t.Any,
+        *,
+        workers: int,
+        commands: t.List[t.List[str]],
     ) -> None:
         self._observer = observer
-        editor, layers = Editor(qemu_img), LayerEditor(qemu_img, dress)
+        self._commands = commands
+        self._layers = layers = LayerEditor(qemu_img, dress)
+        editor = Editor(qemu_img)
         self._methods: t.Dict[t.Any, t.Callable[..., t.Dict[str, t.Any]]] = {
             act.TakeSnapshot: editor.take,
             act.DeleteSnapshot: editor.delete,
@@ -54,21 +63,44 @@ class Executor:
 
     def run(self, items: t.Sequence[Item]) -> None:
         """Carry out the plans of items, which do not need each other."""
-        if len(items) < 2 or self._workers == 1:
-            for item in items:
+        offline = [item for item in items if item.reading.live is None]
+        self._run_live([item for item in items if item.reading.live is not None])
+        if len(offline) < 2 or self._workers == 1:
+            for item in offline:
                 self._run_one(item)
             return
         from concurrent.futures import ThreadPoolExecutor
 
         with ThreadPoolExecutor(self._workers) as pool:
-            list(pool.map(self._run_one, items))
+            list(pool.map(self._run_one, offline))
+
+    def _run_live(self, items: t.Sequence[Item]) -> None:
+        """QEMUs one after the other, all disks of each together."""
+        if not items:
+            return
+        from ansible_collections.platter.qemu.plugins.module_utils._snapshot.execute_live import LiveExecutor
+
+        live = LiveExecutor(self._layers, self._commands)
+        for socket in dict.fromkeys(item.reading.live.socket for item in items):
+            group = [item for item in items if item.reading.live.socket == socket]
+            live.run(socket, group, self._attempt)
+            for item in group:
+                if not item.error:
+                    self._attempt(item, partial(self.look_again, item))
 
     def _run_one(self, item: Item) -> None:
+        self._attempt(item, lambda: self._carry_out(item))
+
+    def _carry_out(self, item: Item) -> None:
+        for action in item.plan:
+            item.notes.update(self._methods[type(action)](item.spec, action, item.reading))
+            item.done += 1
+        self.look_again(item)
+
+    def _attempt(self, item: Item, function: t.Callable[[], None]) -> None:
+        """Errors of one item are its own."""
         try:
-            for action in item.plan:
-                item.notes.update(self._methods[type(action)](item.spec, action, item.reading))
-                item.done += 1
-            self.look_again(item)
+            function()
         except ImageLockedError as exc:
             item.error = self.failed(item, _locked(item, exc))
         except EngineError as exc:

@@ -13,6 +13,8 @@ from dataclasses import replace
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.state import Layer
 
 Layers = t.Mapping[str, Layer]
+#: added to the name of an overlay while a running QEMU switches from it to its base: nothing can start from it then
+LEAVING = ".leaving~"
 
 
 def content_of(layers: Layers, path: str) -> str:
@@ -62,7 +64,7 @@ def committed(layers: Layers, base: str, overlay: str, renamed: t.Optional[str])
     merged = replace(
         low,
         path=name,
-        children=top.children,
+        children=tuple(sorted({*top.children, *low.children} - {overlay})),
         virtual_size=top.virtual_size,
         allocated=low.allocated + top.allocated,
         empty=low.empty and top.empty,

@@ -11,6 +11,7 @@ import os
 import time
 import typing as t
 
+from ansible_collections.platter.qemu.plugins.module_utils._core.errors import EngineError
 from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item
 from ansible_collections.platter.qemu.plugins.module_utils._inspect.dependents import find_dependents
 from ansible_collections.platter.qemu.plugins.module_utils._inspect.holders import Holder, find_holders
@@ -26,6 +27,7 @@ def guard(items: t.Sequence[Item], patient: bool) -> bool:
     """Turn plans that would touch what others use or build on into refusals (or skips). True when it has waited."""
     planned = [item for item in items if item.plan]
     _guard_bases([item for item in planned if not item.spec.external])
+    _guard_memory([item for item in planned if not item.refusal])
     return _guard_holders([item for item in planned if not item.refusal], patient)
 
 
@@ -44,6 +46,36 @@ def _guard_bases(items: t.Sequence[Item]) -> None:
                 "Take an external snapshot of the overlay instead; or rebase or flatten those first.",
                 {"overlays": overlays},
             )
+
+
+def _guard_memory(items: t.Sequence[Item]) -> None:
+    """The memory of a VM fits all of its disks at that moment, or none."""
+    machines: t.Dict[str, t.List[Item]] = {}
+    for item in items:
+        if item.reading.live is not None and any(getattr(action, "memory", False) for action in item.plan):
+            machines.setdefault(item.reading.live.socket, []).append(item)
+    for group in machines.values():
+        refusal = _memory_refusal(group)
+        for item in group if refusal else ():
+            item.refusal = refusal
+
+
+def _memory_refusal(group: t.Sequence[Item]) -> t.Optional[EngineError]:
+    spec, live = group[0].spec, group[0].reading.live
+    missing = sorted({path for path, _node in live.disks} - {item.reading.live.active for item in group})
+    if missing or len({item.spec.name for item in group}) > 1:
+        fact = "its VM writes to other disks too, which would not fit the memory: %s" % ", ".join(missing)
+        return refused(
+            spec,
+            "disks_missing",
+            fact if missing else "the disks of one VM are to be sent to different snapshots",
+            "List all disks of the VM that can be written to, for the same snapshot.",
+            {"disks": [path for path, _node in live.disks], "missing": missing},
+        )
+    if spec.state == "reverted" and not any(item.reading.vm_states.get(spec.name) for item in group):
+        fact = "its VM runs, and snapshot %s was taken without its memory" % spec.name
+        return refused(spec, "guest_running", fact, "Stop the VM first.", {"qmp_socket": spec.qmp_socket})
+    return None
 
 
 def _guard_holders(items: t.Sequence[Item], patient: bool) -> bool:

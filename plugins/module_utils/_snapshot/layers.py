@@ -6,9 +6,7 @@
 """Changes the layers of an image that nobody has open: overlays put on, merged, and left.
 
 Every step is ordered so that the disk is old or new at any moment, and that a next run can tell what a killed one left:
-what a file is in the family stands in its own record (C(snapshot)): C(made) for an overlay of ours; C(name) and C(date)
-for a point, with C(leaf) when it was left rather than built on; C(merging), the overlay that is being copied into it,
-and C(heir), the point that it will be after that.
+see layer_records.
 """
 
 from __future__ import annotations
@@ -19,6 +17,7 @@ import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core.errors import RefusedError
 from ansible_collections.platter.qemu.plugins.module_utils._inspect.image import fingerprint, look_at
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot import layer_records
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.layer_actions import (
     AddOverlay,
     CommitOverlay,
@@ -61,7 +60,7 @@ class LayerEditor:
         base = str(action.point.path)
         with image_lock(action.active, readers=False):
             self._still_there(spec, action.active, reading)
-            note_point(action.active, action.point.name)
+            layer_records.note_point(action.active, action.point.name)
             with self.built(action.overlay, action.active, base, action.format, action.relative) as build:
                 if action.renames:
                     self._give_second_name(spec, action.active, base)
@@ -105,7 +104,7 @@ class LayerEditor:
             self._still_there(spec, action.active, reading)
             with self.built(action.active, action.active, base, action.format) as build:
                 if action.saved:
-                    note_point(action.active, action.saved.name, leaf=True)
+                    layer_records.note_point(action.active, action.saved.name, leaf=True)
                     self._give_second_name(spec, action.active, str(action.saved.path))
                 _publish_over(spec, build.path, action.active, reading.identity)
         fsync_path(os.path.dirname(action.active))
@@ -121,7 +120,7 @@ class LayerEditor:
 
     def commit(self, spec: SnapshotSpec, action: CommitOverlay, reading: SnapshotReading) -> Notes:
         """Copy the overlay down into the point's file, put what is above onto it, and let the overlay go."""
-        begin_merge(action.base, action.overlay)
+        layer_records.begin_merge(action.base, action.overlay)
         top = image_node("qcow2", {"driver": "file", "filename": action.overlay})
         self._qemu_img.commit(top)
         fsync_path(action.base)
@@ -131,8 +130,8 @@ class LayerEditor:
             os.rename(action.base, action.overlay)
             remove_record(action.base)
         else:
-            remove_layer(action.overlay)
-        end_merge(action.overlay if action.renames else action.base)
+            layer_records.remove_layer(action.overlay)
+        layer_records.end_merge(action.overlay if action.renames else action.base)
         fsync_path(os.path.dirname(action.base))
         return {}
 
@@ -140,25 +139,22 @@ class LayerEditor:
         """Only the name changes: the two bases hold the same now."""
         node = image_node("qcow2", {"driver": "file", "filename": overlay})
         self._qemu_img.unsafe_rebase(node, base, base_format)
-        remember_base(overlay, base)
+        layer_records.remember_base(overlay, base)
         fsync_path(overlay)
 
     def stream(self, spec: SnapshotSpec, action: StreamBase, reading: SnapshotReading) -> Notes:
         """Copy what the point's file holds up into the overlay; the file goes, or is no point any more."""
         node = image_node("qcow2", {"driver": "file", "filename": action.overlay})
+        layer_records.begin_stream(action)
         self._qemu_img.rebase(node, action.new_base or "", action.new_base_format or "")
         fsync_path(action.overlay)
-        remember_base(action.overlay, action.new_base)
-        if action.keeps:
-            forget_point(action.base)
-        else:
-            remove_layer(action.base)
+        layer_records.end_stream(action)
         return {}
 
     @staticmethod
     def remove(spec: SnapshotSpec, action: RemoveLayer, reading: SnapshotReading) -> Notes:
         """Remove a point's file that nothing is built on."""
-        remove_layer(str(action.point.path))
+        layer_records.remove_layer(str(action.point.path))
         return {}
 
 
@@ -224,62 +220,3 @@ def _taken(spec: SnapshotSpec, path: str) -> RefusedError:
         reason="changed_meanwhile",
         way_out="Run the task again.",
     )
-
-
-def remove_layer(path: str) -> None:
-    """Remove a file with what is remembered of it."""
-    if os.path.lexists(path):
-        os.unlink(path)
-    remove_record(path)
-    fsync_path(os.path.dirname(path))
-
-
-# --- what is remembered
-
-
-def note_point(path: str, name: str, *, leaf: bool = False) -> None:
-    """Remember that the file is a point from now on; it counts only once something is built on it, or it is left."""
-    snapshot = dict(_made(path), name=name, date=time.time())
-    _remember(path, dict(snapshot, leaf=True) if leaf else snapshot)
-
-
-def _made(path: str) -> t.Dict[str, t.Any]:
-    """Whether it is an overlay of ours does not change with what it holds."""
-    snapshot = read_record(path).get("snapshot") or {}
-    return {name: snapshot[name] for name in ("made",) if name in snapshot}
-
-
-def forget_point(path: str) -> None:
-    """The file is no point any more."""
-    _remember(path, _made(path))
-
-
-def begin_merge(path: str, overlay: str) -> None:
-    """Remember, on stable storage, that the file holds neither then nor now until the merge has ended."""
-    heir = read_record(overlay).get("snapshot") or {}
-    snapshot = dict(read_record(path).get("snapshot") or {}, merging=overlay)
-    if heir.get("name"):
-        snapshot.update(heir=heir["name"], heir_date=heir.get("date"))
-    _remember(path, snapshot)
-
-
-def end_merge(path: str) -> None:
-    """The merge has ended: the file is what its overlay was, the active one or a point."""
-    snapshot = read_record(path).get("snapshot") or {}
-    heir = {"name": snapshot["heir"], "date": snapshot.get("heir_date")} if snapshot.get("heir") else {}
-    _remember(path, dict(_made(path), **heir))
-
-
-def _remember(path: str, snapshot: t.Mapping[str, t.Any]) -> None:
-    record = read_record(path)
-    record.pop("snapshot", None)
-    write_record(path, dict(record, snapshot=dict(snapshot)) if snapshot else record)
-    fsync_path(path)
-
-
-def remember_base(path: str, base: t.Optional[str]) -> None:
-    """Keep the fingerprint of an overlay's base as it is now in its record."""
-    record = read_record(path)
-    record.pop("base", None)
-    record.pop("next_base", None)
-    write_record(path, dict(record, base=fingerprint(file_facts(base))) if base else record)

@@ -11,11 +11,12 @@ import os
 import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core.errors import QmpConnectError
-from ansible_collections.platter.qemu.plugins.module_utils._inspect.block_use import identity_of
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot.block_graph import BlockGraph, there
+from ansible_collections.platter.qemu.plugins.module_utils._inspect.block_use import Identity, identity_of
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot.block_graph import BlockGraph
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.refuse import refused
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.spec import SnapshotSpec
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.state import BitmapState, Live
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot.target import there
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qmp import Qmp
 
 
@@ -41,31 +42,37 @@ def find_live(spec: SnapshotSpec, paths: t.Sequence[str], commands: t.List[t.Lis
 def _in_graph(spec: SnapshotSpec, paths: t.Sequence[str], qmp: Qmp) -> t.Optional[Live]:
     graph = BlockGraph(qmp)
     by_identity = {identity_of(path): path for path in reversed(paths)}
-    tops = graph.tops([which for which in by_identity if which is not None])
-    if not tops:
+    disks = graph.disks_on([which for which in by_identity if which is not None])
+    if not disks:
         return None
     pids = qmp.peer_pids()
     _refuse_libvirt(spec, pids)
-    if len(tops) > 1:
-        raise refused(
-            spec,
-            "active_unknown",
-            "several disks of the VM are built on it: %s" % ", ".join(str(graph.file_of(top)) for top in tops),
-            "Name the layer that is the disk in image.",
-            {"layers": [graph.file_of(top) for top in tops]},
-        )
-    top = tops[0]
-    nodes = {there(str(graph.file_of(name))): name for name in reversed(graph.chain(top))}
+    active = _only_known(spec, graph, disks, by_identity)
+    nodes = {there(str(graph.file_of(name))): name for name in reversed(graph.chain(disks[0]))}
     return Live(
         socket=str(spec.qmp_socket),
         pids=pids,
         version=qmp.version,
-        active=by_identity[identity_of(there(str(graph.file_of(top))))],
-        node=top,
+        active=active,
+        node=disks[0],
         nodes={os.path.realpath(path): name for path, name in nodes.items()},
-        bitmaps=_bitmaps(graph.node(top)),
+        bitmaps=_bitmaps(graph.node(disks[0])),
         disks=tuple(sorted(graph.writable_files().items())),
     )
+
+
+def _only_known(
+    spec: SnapshotSpec, graph: BlockGraph, disks: t.Sequence[str], paths: t.Mapping[t.Optional[Identity], str]
+) -> str:
+    """The file of the one disk that there must be; one that was not seen may have any relation to the image."""
+    files = [there(str(graph.file_of(disk))) for disk in disks]
+    active = paths.get(identity_of(files[0]))
+    if len(files) == 1 and active is not None:
+        return active
+    fact, way_out = "several disks of the VM are built on it", "Name the layer that is the disk in image."
+    if len(files) == 1:
+        fact, way_out = "the disk of the VM is another file", "Name its directory in overlay_directories."
+    raise refused(spec, "active_unknown", "%s: %s" % (fact, ", ".join(files)), way_out, {"layers": files})
 
 
 def _bitmaps(node: t.Mapping[str, t.Any]) -> t.Tuple[BitmapState, ...]:

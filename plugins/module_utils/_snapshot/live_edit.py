@@ -15,14 +15,17 @@ import os
 import time
 import typing as t
 
-from ansible_collections.platter.qemu.plugins.module_utils._core.errors import FailedError, GuestAgentError
+from ansible_collections.platter.qemu.plugins.module_utils._core.errors import (
+    FailedError,
+    GuestAgentError,
+    QmpConnectError,
+)
 from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot import actions as act
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot import layer_actions as layer_act
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot import layers
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot import layer_records, layers
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.live_merge import LiveMerge
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.spec import SnapshotSpec
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot.state import Live
 from ansible_collections.platter.qemu.plugins.module_utils._tools.files import fsync_path
 from ansible_collections.platter.qemu.plugins.module_utils._tools.guest_agent import GuestAgent, frozen
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qmp import Qmp
@@ -61,21 +64,23 @@ class LiveEditor:
         """The first action of each item, all in one QMP transaction, with the guest quiet where the task asks it."""
         with contextlib.ExitStack() as undo:
             steps = [self._prepared(item, item.plan[0], undo) for item in items]
-            for item, notes in zip(items, self._quietly(items, steps)):
-                item.notes.update(notes)
-            undo.pop_all()
+            quiet = self._quietly(items, steps, undo)
         for item in items:
             if isinstance(item.plan[0], layer_act.AddOverlay):
+                fsync_path(item.plan[0].active)
                 fsync_path(os.path.dirname(item.plan[0].overlay))
+            else:
+                fsync_path(item.plan[0].path)
+            item.notes.update({} if quiet is None else {"quiesced": quiet})
             item.done += 1
 
     def _prepared(self, item: Item, action: t.Any, undo: contextlib.ExitStack) -> t.Dict[str, t.Any]:
+        node = item.reading.live.node
         if isinstance(action, act.TakeSnapshot):
-            data = {"device": item.reading.live.node, "name": action.point.name}
-            return {"type": "blockdev-snapshot-internal-sync", "data": data}
+            return {"type": "blockdev-snapshot-internal-sync", "data": {"device": node, "name": action.point.name}}
         self._place_overlay(item, action, undo)
         data = {
-            "node-name": item.reading.live.node,
+            "node-name": node,
             "snapshot-file": action.overlay,
             "snapshot-node-name": node_name(action.overlay, str(time.time())),
             "format": "qcow2",
@@ -86,50 +91,64 @@ class LiveEditor:
     def _place_overlay(self, item: Item, action: layer_act.AddOverlay, undo: contextlib.ExitStack) -> None:
         """An empty overlay shows what is below it: until QEMU has switched, starting from either file is right."""
         spec = item.spec
-        layers.note_point(action.active, action.point.name)
+        layer_records.note_point(action.active, action.point.name)
+        undo.callback(layer_records.forget_point, action.active)
         with self._editor.built(action.overlay, action.active, action.active, action.format, action.relative) as build:
             self._editor.publish(spec, build.path, action.overlay, item.reading)
-        undo.callback(layers.remove_layer, action.overlay)
+        undo.callback(layer_records.remove_layer, action.overlay)
         if spec.switch == "symlink":
             undo.callback(layers.switch_link, spec.image, action.active)
             layers.switch_link(spec.image, action.overlay)
 
-    def _quietly(self, items: t.Sequence[Item], steps: QmpActions) -> t.List[Notes]:
+    def _commit(self, steps: QmpActions, undo: contextlib.ExitStack) -> None:
+        """Only a no of QEMU is a no: after silence it may have switched, and what it has open must stay."""
+        try:
+            self._qmp.transaction(steps)
+        except QmpConnectError:
+            undo.pop_all()
+            raise
+        undo.pop_all()
+
+    def _quietly(self, items: t.Sequence[Item], steps: QmpActions, undo: contextlib.ExitStack) -> t.Optional[bool]:
+        """Whether the guest was quiet; None when nobody asked it to be."""
         spec = items[0].spec
         if spec.quiesce == "no":
-            self._qmp.transaction(steps)
-            return [{} for _item in items]
+            self._commit(steps, undo)
+            return None
+        taken = False
         try:
-            with GuestAgent.connect(str(spec.agent_socket)) as agent:
-                quiet = self._in_frozen_guest(agent, steps)
+            with GuestAgent.connect(str(spec.agent_socket)) as agent, frozen(agent) as state:
+                self._commit(steps, undo)
+                taken = True
         except GuestAgentError as exc:
-            if spec.quiesce == "required" or exc.facts.get("reason") == "done_unquiet":
+            if taken or spec.quiesce == "required":
                 raise
-            items[0].warnings.append("the guest was not frozen: %s" % exc.message)
-            self._qmp.transaction(steps)
-            quiet = False
-        return [{"quiesced": quiet} for _item in items]
-
-    def _in_frozen_guest(self, agent: GuestAgent, steps: QmpActions) -> bool:
-        with frozen(agent) as state:
-            self._qmp.transaction(steps)
+            items[0].warnings.append("The guest's file systems were not frozen: %s." % exc.message)
+            self._commit(steps, undo)
+            return False
+        if spec.quiesce == "required" and not state.held:
+            raise FailedError("the snapshot was taken, but somebody thawed the guest meanwhile")
         return state.held
 
     # --- snapshots with memory: all disks of a VM at once
 
     def save_together(self, items: t.Sequence[Item]) -> None:
-        """The first action of each item, a snapshot with the VM's memory, in one job."""
-        self._vm_job("snapshot-save", items, items[0].plan[items[0].done].point.name)
+        """The next action of each item, a snapshot with the VM's memory, in one job; the VM stands still meanwhile."""
+        self._vm_job("snapshot-save", items, items[0].reading.live.node)
 
     def load_together(self, items: t.Sequence[Item]) -> None:
-        """Send the VM back: disks and memory."""
-        self._vm_job("snapshot-load", items, items[0].plan[items[0].done].point.name)
+        """The next action of each item: send the VM back, disks and memory; the job lets it go on if it ran before."""
+        name = items[0].spec.name
+        holders = [item.reading.live.node for item in items if item.reading.vm_states.get(name)]
+        self._vm_job("snapshot-load", items, holders[0])
 
-    def _vm_job(self, command: str, items: t.Sequence[Item], tag: str) -> None:
+    def _vm_job(self, command: str, items: t.Sequence[Item], vmstate: str) -> None:
         nodes = [item.reading.live.node for item in items]
-        job = "platter-%s" % command
-        start_job(self._qmp, command, job, tag=tag, vmstate=nodes[0], devices=nodes)
-        _succeeded(finish_job(self._qmp, job, time.monotonic() + items[0].spec.job_timeout), command)
+        job, tag = node_name(command, *nodes), items[0].plan[items[0].done].point.name
+        start_job(self._qmp, command, job, tag=tag, vmstate=vmstate, devices=nodes)
+        ended = finish_job(self._qmp, job, time.monotonic() + items[0].spec.job_timeout)
+        if ended.failed:
+            raise FailedError("QEMU's job %s ended with: %s" % (command, ended.error))
         for item in items:
             fsync_path(item.plan[item.done].path)
             item.done += 1
@@ -167,13 +186,3 @@ class LiveEditor:
 def node_name(*words: str) -> str:
     """A name for a node of ours: QEMU allows 31 bytes, and none may have it yet."""
     return "platter-" + hashlib.sha256("\0".join(words).encode("utf-8", "surrogateescape")).hexdigest()[:16]
-
-
-def _succeeded(job: t.Any, command: str) -> None:
-    if job.failed:
-        raise FailedError("failed: QEMU's job %s ended with: %s." % (command, job.error))
-
-
-def live_of(item: Item) -> t.Optional[Live]:
-    """The QEMU that has the item's image open."""
-    return item.reading.live if item.reading else None

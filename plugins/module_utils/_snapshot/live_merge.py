@@ -19,8 +19,9 @@ import time
 import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core.errors import FailedError, QmpCommandError
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot import layers
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot.block_graph import LEAVING, BlockGraph
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot import layer_records, layers
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot.block_graph import BlockGraph
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot.family import LEAVING
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.layer_actions import (
     CommitOverlay,
     FinishMerge,
@@ -54,23 +55,23 @@ class LiveMerge:
         job = job_id("commit", action.base)
         if action.overlay == live.active:
             return self._commit_active(spec, action, live, job)
-        layers.begin_merge(action.base, action.overlay)
-        if not self._adopted(job, spec):
-            arguments = {"device": live.node, "top_node": live.nodes[action.overlay]}
+        layer_records.begin_merge(action.base, action.overlay)
+        if not self._adopted(job, spec) and action.overlay in live.nodes:
+            arguments = {"device": live.node, "top_node": live.nodes[action.overlay], "backing_file": action.base}
             start_job(self._qmp, "block-commit", job, base_node=live.nodes[action.base], **arguments)
             self._finish(job, spec)
         fsync_path(action.base)
         for above in action.above:
-            layers.remember_base(above, action.base)
+            layer_records.remember_base(above, action.base)
         self._forget_node(live, action.overlay)
-        layers.remove_layer(action.overlay)
-        layers.end_merge(action.base)
+        layer_records.remove_layer(action.overlay)
+        layer_records.end_merge(action.base)
         return {}
 
     def _commit_active(self, spec: SnapshotSpec, action: CommitOverlay, live: Live, job: str) -> Notes:
         """The job finalizes itself: while it waited to be told, the guest's requests would wait too."""
         deadline = time.monotonic() + spec.job_timeout
-        layers.begin_merge(action.base, action.overlay)
+        layer_records.begin_merge(action.base, action.overlay)
         if find_job(self._qmp, job) is None:
             self._qmp.execute(
                 "block-commit",
@@ -84,7 +85,7 @@ class LiveMerge:
             )
         self._ready(job, deadline)
         leaving = leave(action.overlay)
-        layers.begin_merge(action.base, leaving)
+        layer_records.begin_merge(action.base, leaving)
         self._succeeded(finish_job(self._qmp, job, deadline))
         self._forget_node(live, action.overlay)
         return self.finish(spec, FinishMerge(spec.image, action.base, leaving), None)
@@ -102,27 +103,25 @@ class LiveMerge:
         if os.path.islink(spec.image) and spec.switch == "symlink":
             layers.switch_link(spec.image, action.base)
         fsync_path(action.base)
-        layers.remove_layer(action.overlay)
-        layers.end_merge(action.base)
+        layer_records.remove_layer(action.overlay)
+        layer_records.end_merge(action.base)
         return {}
 
     def stream(self, spec: SnapshotSpec, action: StreamBase, reading: SnapshotReading) -> Notes:
         """Copy what the point's file holds up into the layer above it; QEMU lets the file go."""
         live = _live(reading)
         job = job_id("stream", action.overlay)
+        layer_records.begin_stream(action)
         if not self._adopted(job, spec):
             arguments = {"device": live.nodes[action.overlay]}
             if action.new_base:
                 arguments["base_node"] = live.nodes[os.path.realpath(action.new_base)]
+                arguments["backing_file"] = action.new_base
             start_job(self._qmp, "block-stream", job, **arguments)
             self._finish(job, spec)
         fsync_path(action.overlay)
-        layers.remember_base(action.overlay, action.new_base)
         self._forget_node(live, action.base)
-        if action.keeps:
-            layers.forget_point(action.base)
-        else:
-            layers.remove_layer(action.base)
+        layer_records.end_stream(action)
         return {}
 
     # --- jobs

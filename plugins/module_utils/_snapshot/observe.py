@@ -15,7 +15,6 @@ from ansible_collections.platter.qemu.plugins.module_utils._core.header import H
 from ansible_collections.platter.qemu.plugins.module_utils._formats.qcow2_content import Contents, read_contents
 from ansible_collections.platter.qemu.plugins.module_utils._inspect.chain import walk_chain
 from ansible_collections.platter.qemu.plugins.module_utils._inspect.image import Seen, chain_header, look_at
-from ansible_collections.platter.qemu.plugins.module_utils._inspect.target import resolve_target
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.spec import SnapshotSpec
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.state import (
     BitmapState,
@@ -23,6 +22,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._snapshot.state impor
     SnapshotReading,
     SnapshotState,
 )
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot.target import target_of
 from ansible_collections.platter.qemu.plugins.module_utils._tools.files import FileReader
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qemu_img import QemuImg
 
@@ -41,7 +41,7 @@ class Observer:
 
     def observe(self, spec: SnapshotSpec) -> Observed:
         """The state and the reading of C(spec)'s image. Raises RefusedError where nothing sound can be said."""
-        path = resolve_target(spec.image)
+        path = target_of(spec.image)
         if spec.external:
             from ansible_collections.platter.qemu.plugins.module_utils._snapshot.observe_layers import observe_layers
 
@@ -63,6 +63,7 @@ class Observer:
             detected=seen.detected,
             chain_problem=chain_problem(path, seen),
             dates={each.name: each.date_sec + each.date_nsec / 1e9 for each in snapshots},
+            vm_states={each.name: each.vm_state_size for each in snapshots},
             now=time.time(),
             live=live,
         )
@@ -77,7 +78,7 @@ def _internal_state(spec: SnapshotSpec, path: str, header: Header, live: t.Any) 
         virtual_size=header.virtual_size,
         content=contents.active if contents else None,
         points=_points(header, contents),
-        bitmaps=bitmaps_of(header),
+        bitmaps=bitmaps_of(header) if live is None else live.bitmaps,
     )
 
 

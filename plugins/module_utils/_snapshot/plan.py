@@ -15,7 +15,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._snapshot.actions imp
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.plan_bitmaps import plan_bitmaps
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.plan_external import link_steps, plan_external
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.plan_internal import plan_internal
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot.plan_merge import remove_points
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot.plan_merge import finish_merges, remove_points
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.refuse import (
     refuse_ambiguous,
     refuse_bad_image,
@@ -31,12 +31,15 @@ Plan = t.List[SnapshotAction]
 def plan_snapshots(spec: SnapshotSpec, state: SnapshotState, reading: SnapshotReading) -> Plan:
     """The steps that make C(state) what C(spec) asks; empty when it is so already. Raises RefusedError."""
     refuse_bad_image(spec, reading)
+    finished, reading = finish_merges(spec, state, reading)
     if spec.state == "pruned":
-        return _plan_pruned(spec, state, reading)
+        return finished + _plan_pruned(spec, state, reading)
     plan: Plan = []
-    if spec.name is not None:
-        plan = plan_external(spec, state, reading) if spec.external else plan_internal(spec, state, reading)
-    return plan + plan_bitmaps(spec, predict(state, plan), reading)
+    if spec.external:
+        plan = plan_external(spec, state, reading)
+    elif spec.name is not None:
+        plan = plan_internal(spec, state, reading)
+    return finished + plan + plan_bitmaps(spec, predict(state, plan), reading)
 
 
 def _plan_pruned(spec: SnapshotSpec, state: SnapshotState, reading: SnapshotReading) -> Plan:

@@ -34,7 +34,9 @@ Plan = t.List[SnapshotAction]
 def plan_external(spec: SnapshotSpec, state: SnapshotState, reading: SnapshotReading) -> Plan:
     """The steps for every state but C(pruned). Raises RefusedError."""
     there = state.point(spec.name)
-    if spec.state == "present":
+    if spec.name is None:
+        plan: Plan = []
+    elif spec.state == "present":
         plan = _plan_present(spec, state, reading, there)
     elif spec.state == "reverted":
         plan = _plan_revert(spec, state, reading)

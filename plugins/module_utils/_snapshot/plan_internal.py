@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.platter.qemu.plugins.module_utils._core.header import Header
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.actions import (
     DeleteSnapshot,
     RevertImage,
@@ -57,16 +56,16 @@ def _plan_revert(spec: SnapshotSpec, state: SnapshotState, reading: SnapshotRead
     if state.content is not None and state.content == point.content:
         return []
     refuse_live_revert(spec, reading)
-    refuse_stale_bitmaps(spec, reading.header)
+    refuse_stale_bitmaps(spec, state)
     plan: Plan = []
     if spec.save and not any(each.content == state.content for each in state.points if state.content):
         plan.append(take(spec, state, saved_name(spec, state.names), reading, ", to be able to go back"))
     return [*plan, RevertImage(state.active, point, state.virtual_size, spec.memory and reading.live is not None)]
 
 
-def refuse_stale_bitmaps(spec: SnapshotSpec, header: t.Optional[Header]) -> None:
+def refuse_stale_bitmaps(spec: SnapshotSpec, state: SnapshotState) -> None:
     """A bitmap says what has been written since some moment; after a revert it would say something wrong."""
-    names = [bitmap.name for bitmap in header.bitmaps] if header else []
+    names = [bitmap.name for bitmap in state.bitmaps]
     if names:
         raise refused(
             spec,

@@ -14,6 +14,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._snapshot import fami
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.actions import SnapshotAction
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.layer_actions import (
     CommitOverlay,
+    FinishMerge,
     RemoveLayer,
     StreamBase,
 )
@@ -34,21 +35,69 @@ def remove_points(
 ) -> Plan:
     """The steps that take C(points) out, one after the other, each on what the ones before it leave. RefusedError."""
     plan: Plan = []
-    removal = _Removal(spec, dict(reading.layers), state, why)
+    removal = _Removal(spec, dict(reading.layers), state, reading.named, why)
     for point in points:
         plan.append(removal.step(point.name))
     return plan
 
 
+def finish_merges(spec: SnapshotSpec, state: SnapshotState, reading: SnapshotReading) -> t.Tuple[Plan, SnapshotReading]:
+    """The step that clears up what a killed run has left of a merge, and the reading as it is then.
+
+    Raises RefusedError when the VM that did the merge does not run any more: what it wrote last may be in either file.
+    """
+    left = [path for path in reading.layers if path.endswith(family.LEAVING)]
+    if not left:
+        return [], reading
+    base = t.cast(str, reading.layers[left[0]].base)
+    if reading.live is None:
+        raise _ended_in_between(spec, left[0], base)
+    if state.active == left[0]:
+        _refuse_all_but_its_end(spec, state, base)
+        return [], reading
+    layers = family.removed(reading.layers, left[0])
+    layers[base] = replace(layers[base], merging=None)
+    return [FinishMerge(spec.image, base, left[0])], replace(reading, layers=layers)
+
+
+def _refuse_all_but_its_end(spec: SnapshotSpec, state: SnapshotState, base: str) -> None:
+    """QEMU is about to leave the active layer: nothing can be put on it."""
+    asked = state.point(spec.name)
+    if spec.state in ("absent", "committed") and asked is not None and asked.merging:
+        return
+    name = next((point.name for point in state.points if point.path == base), "")
+    raise refused(
+        spec,
+        "merge_unfinished",
+        "a merge of snapshot %s into %s was begun and not ended" % (name, base),
+        "Finish it with state=committed and name=%s." % name,
+        {"path": base, "snapshot": name},
+    )
+
+
+def _ended_in_between(spec: SnapshotSpec, overlay: str, base: str) -> Exception:
+    return refused(
+        spec,
+        "merge_unfinished",
+        "%s was being merged into %s when the VM was stopped, and what it wrote last may be in either"
+        % (overlay, base),
+        "Find out which one is right: remove the first, or give it its name without %s again." % family.LEAVING,
+        {"overlay": overlay, "base": base},
+    )
+
+
 class _Removal:
     """Takes points out of a family, which is each time as the step before left it."""
 
-    def __init__(self, spec: SnapshotSpec, layers: t.Dict[str, Layer], state: SnapshotState, why: str) -> None:
+    def __init__(
+        self, spec: SnapshotSpec, layers: t.Dict[str, Layer], state: SnapshotState, named: str, why: str
+    ) -> None:
         self._spec = spec
         self._layers = layers
         self._active = state.active
         self._points = state.points
         self._why = why
+        self._named = "" if spec.switch == "symlink" and state.link else named
 
     def step(self, name: str) -> SnapshotAction:
         """The step that takes the point of that name out."""
@@ -113,6 +162,8 @@ class _Removal:
         if foreign:
             raise self._has_overlays(child, foreign)
         self._active, renamed = self._after_commit(path, child)
+        if not renamed:
+            self._refuse_to_lose_name(child, path)
         self._layers = family.committed(self._layers, path, child, renamed)
         self._points = self._points_after(point, {child: renamed or path})
         return CommitOverlay(
@@ -146,6 +197,7 @@ class _Removal:
         keeps = "other images are built on it (%s)" % ", ".join(others[:5]) if others else ""
         if not keeps:
             self._refuse_loss(low)
+            self._refuse_to_lose_name(path, child)
         self._layers = family.streamed(self._layers, path, child, bool(keeps))
         self._points = self._points_after(point, {})
         return StreamBase(
@@ -162,6 +214,17 @@ class _Removal:
             keeps=keeps,
             why=self._why,
         )
+
+    def _refuse_to_lose_name(self, gone: str, kept: str) -> None:
+        """The next run must find what this one was told of."""
+        if gone == self._named:
+            raise refused(
+                self._spec,
+                "image_would_go",
+                "its file would go with the merge, and %s be left" % kept,
+                "Name %s in image." % kept,
+                {"path": gone, "left": kept},
+            )
 
     def _refuse_loss(self, layer: Layer) -> None:
         """What a file keeps beside its data goes with the file."""

@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 import typing as t
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ansible_collections.platter.qemu.plugins.module_utils._core.header import Header
 
@@ -82,6 +82,10 @@ class SnapshotState:
         """The names of all points, oldest first."""
         return [point.name for point in self.points]
 
+    def untold(self) -> SnapshotState:
+        """The same, with nothing said of contents: what a running QEMU has of an image is not all in its file."""
+        return replace(self, content=None, points=tuple(replace(point, content=None) for point in self.points))
+
     def to_facts(self) -> t.Dict[str, t.Any]:
         """The state as results and diffs show it."""
         facts: t.Dict[str, t.Any] = {"image": self.image, "kind": self.kind, "active": self.active}
@@ -138,8 +142,9 @@ class Live:
 class SnapshotReading:
     """Facts that decide but are not managed. C(dates): when each point was taken, seconds since 1970, by name.
 
-    C(now): the clock of this host. C(live): the QEMU that has the image open, when the task's socket reaches it.
-    C(layers): the family of an external image, by path. C(overlays): what is built on the image of internal snapshots.
+    C(vm_states): bytes of a VM's memory in each point, by name. C(now): the clock of this host. C(live): the QEMU that
+    has the image open, when the task's socket reaches it. C(layers): the family of an external image, by path.
+    C(overlays): what is built on the image of internal snapshots. C(named): the file that the task's image is.
     C(taken_names): file names in the image's directory, without other names of the image itself.
     C(unused_overlays): empty overlays on the active layer that a killed run has left.
     """
@@ -151,9 +156,11 @@ class SnapshotReading:
     detected: t.Tuple[str, ...] = ()
     chain_problem: t.Optional[t.Tuple[str, str]] = None
     dates: t.Mapping[str, float] = field(default_factory=dict)
+    vm_states: t.Mapping[str, int] = field(default_factory=dict)
     now: float = 0.0
     layers: t.Mapping[str, Layer] = field(default_factory=dict)
     overlays: t.Tuple[str, ...] = ()
+    named: str = ""
     taken_names: t.FrozenSet[str] = frozenset()
     unused_overlays: t.FrozenSet[str] = frozenset()
     live: t.Optional[Live] = None

@@ -1,0 +1,190 @@
+# Copyright: the platter.qemu authors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# PRIVATE to the collection: it can change at any time without notice.
+"""The images of the directories that an external image has files in: who is built on whom. Read-only."""
+
+from __future__ import annotations
+
+import os
+import typing as t
+
+from ansible_collections.platter.qemu.plugins.module_utils._core.errors import EngineError
+from ansible_collections.platter.qemu.plugins.module_utils._inspect.chain import resolve_backing
+from ansible_collections.platter.qemu.plugins.module_utils._inspect.image import Seen, look_at
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot.family import LEAVING
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot.observe import (
+    contents_of,
+)
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot.refuse import refused
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot.spec import SnapshotSpec
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot.state import (
+    Layer,
+)
+from ansible_collections.platter.qemu.plugins.module_utils._tools.files import TEMP_PREFIX, local_node
+from ansible_collections.platter.qemu.plugins.module_utils._tools.qemu_img import QemuImg, image_node
+
+
+class LayerDirectory:
+    """All images of the directories, looked at once, and who is built on whom."""
+
+    def __init__(self, path: str, spec: SnapshotSpec) -> None:
+        self._spec = spec
+        self.seen: t.Dict[str, Seen] = {}
+        self.bases: t.Dict[str, t.Optional[str]] = {}
+        self.children: t.Dict[str, t.List[str]] = {}
+        known: t.Dict[t.Tuple[int, int], str] = {}
+        for name in (path, *_files({os.path.dirname(path), *spec.overlay_directories})):
+            self._look(name, spec.format if name == path else None, known)
+        self._follow_down(path)
+        for name, base in self.bases.items():
+            if base is not None:
+                self.children.setdefault(base, []).append(name)
+
+    def _look(self, path: str, declared: t.Optional[str], known: t.Dict[t.Tuple[int, int], str]) -> None:
+        """A second name of a file that was seen is no other image: a run may have been killed between two names."""
+        try:
+            seen = look_at(path, declared)
+        except EngineError:
+            return
+        if seen.header is None or known.setdefault(seen.facts.identity, path) != path:
+            return
+        self.seen[path] = seen
+        self.bases[path] = _base_of(path, seen)
+
+    def _follow_down(self, path: str) -> None:
+        """The chain may lead out of the directories."""
+        known = {seen.facts.identity: name for name, seen in self.seen.items()}
+        base = self.bases.get(path)
+        while base is not None and len(self.seen) < 10_000:
+            if base not in self.seen:
+                self._look(base, self.seen[path].header.backing_format, known)  # type: ignore[union-attr]
+            path, base = base, self.bases.get(base)
+
+    def record(self, path: str) -> t.Mapping[str, t.Any]:
+        """What is remembered of a file as a layer of ours; empty for others. A merge that has ended hands on."""
+        record = dict(self.seen[path].record.get("snapshot") or {})
+        merging = str(record.get("merging") or "")
+        record["merging"] = next((each for each in (merging, merging + LEAVING) if self.bases.get(each) == path), None)
+        if merging and not record["merging"]:
+            heir = {"name": record["heir"], "date": record.get("heir_date")} if record.get("heir") else {}
+            return dict({"made": record["made"]} if "made" in record else {}, **heir)
+        return {key: value for key, value in record.items() if value is not None}
+
+    def is_point(self, path: str, active: t.Optional[str] = None) -> bool:
+        """A file with a name for what it holds: one that something is built on, or that was kept when it was left."""
+        record = self.record(path)
+        frozen = bool(self.children.get(path)) or bool(record.get("leaf"))
+        return path != active and bool(record.get("name")) and frozen
+
+    def above(self, path: str) -> t.List[str]:
+        """The file and all that is built on it."""
+        found = [path]
+        for each in found:
+            found += [child for child in self.children.get(each, ()) if child not in found]
+        return found
+
+    def active(self, path: str) -> str:
+        """The layer that the disk is in now: C(path), or where the layers lead that were made on it."""
+        if not (self.record(path).get("name") and self.children.get(path)):
+            return path
+        tops = [each for each in self.above(path) if self.record(each) and not self.is_point(each)]
+        if len(tops) != 1:
+            raise refused(
+                self._spec,
+                "active_unknown",
+                "it is a snapshot, and %s"
+                % (
+                    "several layers on it could be the disk of now"
+                    if tops
+                    else "the layer on it that was the disk is not there"
+                ),
+                "Name the layer that the VM uses in image.",
+                {"layers": tops},
+            )
+        return tops[0]
+
+    def settled_below(self, path: str) -> str:
+        """The file below C(path) that a QEMU may still have open: one that it is leaving, or was not switched to yet."""
+        base = self.bases.get(path)
+        while base in self.seen and self.record(path) and not self.children.get(path):
+            if not path.endswith(LEAVING) and not self._is_empty(path, base):
+                break
+            path = base
+            base = self.bases.get(path)
+        return path
+
+    def unused_overlays(self, active: str) -> t.Set[str]:
+        """Empty overlays of ours on the active layer: made for a running VM that was then not switched to them."""
+        made = [child for child in self.children.get(active, ()) if self.record(child) and not self.is_point(child)]
+        return {child for child in made if self._is_empty(child, active)}
+
+    def family(self, active: str, qemu_img: t.Optional[QemuImg]) -> t.Dict[str, Layer]:
+        """The layers from the lowest point up, with all that is built on them."""
+        chain = [active]
+        while self.bases.get(chain[-1]) in self.seen:
+            chain.append(t.cast(str, self.bases[chain[-1]]))
+        points = [path for path in chain if path != active and self.is_point(path)]
+        members = self.above(points[-1] if points else active)
+        members += [left for left in map(self._left_by_stream, members) if left and left not in members]
+        return {path: self._layer(path, active, qemu_img) for path in members}
+
+    def _left_by_stream(self, path: str) -> t.Optional[str]:
+        """The point that a killed run had streamed into this layer, and not removed yet."""
+        left = self.record(path).get("streaming")
+        return left if left in self.seen and self.bases.get(path) != left and not self.children.get(left) else None
+
+    def _layer(self, path: str, active: str, qemu_img: t.Optional[QemuImg]) -> Layer:
+        seen, base = self.seen[path], self.bases[path]
+        header = t.cast(t.Any, seen.header)
+        record = self.record(path) if self.is_point(path, active) else {}
+        return Layer(
+            path=path,
+            format=header.format,
+            virtual_size=header.virtual_size,
+            base=base,
+            base_format=header.backing_format,
+            children=tuple(self.children.get(path, ())),
+            allocated=_allocated(qemu_img, seen) if qemu_img else 0,
+            empty=self._is_empty(path, base),
+            point=record.get("name"),
+            merging=self.record(path).get("merging"),
+            bitmaps=tuple(bitmap.name for bitmap in header.bitmaps),
+            snapshots=tuple(snapshot.name for snapshot in header.snapshots),
+        )
+
+    def _is_empty(self, path: str, base: t.Optional[str]) -> bool:
+        header = t.cast(t.Any, self.seen[path].header)
+        if base not in self.seen or header.format != "qcow2":
+            return False
+        if header.virtual_size != t.cast(t.Any, self.seen[base].header).virtual_size:
+            return False
+        contents = contents_of(path)
+        return contents is not None and contents.empty
+
+
+def _files(directories: t.Iterable[str]) -> t.Iterator[str]:
+    for directory in sorted(directories):
+        try:
+            with os.scandir(directory) as entries:
+                names = sorted(each.name for each in entries if each.is_file(follow_symlinks=False))
+        except FileNotFoundError:
+            continue
+        yield from (os.path.join(directory, name) for name in names if not name.startswith(TEMP_PREFIX))
+
+
+def _base_of(path: str, seen: Seen) -> t.Optional[str]:
+    name = seen.header.backing_file if seen.header else None
+    kind, target = resolve_backing(path, name) if name else ("", "")
+    return os.path.realpath(target) if kind == "file" else None
+
+
+def _allocated(qemu_img: QemuImg, seen: Seen) -> int:
+    """Bytes of guest data that the file holds itself, not its base."""
+    node = image_node(t.cast(t.Any, seen.header).format, local_node(seen.facts))
+    return sum(int(extent["length"]) for extent in qemu_img.map(node) if _is_own(extent))
+
+
+def _is_own(extent: t.Mapping[str, t.Any]) -> bool:
+    return extent["depth"] == 0 and bool(extent.get("present", extent["data"]))

@@ -1,0 +1,101 @@
+# Copyright: the platter.qemu authors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# PRIVATE to the collection: it can change at any time without notice.
+"""What a file is in the family of an image stands in its own record (C(snapshot)): C(made) for an overlay of ours;
+C(name) and C(date) for a point, with C(leaf) when it was left rather than built on; C(merging), the overlay that is being
+copied into it, with C(heir), the point that it will be after that; C(streaming), the point that is copied up into it.
+
+Written before a step begins and after it has ended, so that a next run can tell what a killed one left.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import typing as t
+
+from ansible_collections.platter.qemu.plugins.module_utils._inspect.image import fingerprint
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot.layer_actions import StreamBase
+from ansible_collections.platter.qemu.plugins.module_utils._tools.files import file_facts, fsync_path
+from ansible_collections.platter.qemu.plugins.module_utils._tools.records import (
+    read_record,
+    remove_record,
+    write_record,
+)
+
+
+def remove_layer(path: str) -> None:
+    """Remove a file with what is remembered of it."""
+    if os.path.lexists(path):
+        os.unlink(path)
+    remove_record(path)
+    fsync_path(os.path.dirname(path))
+
+
+def note_point(path: str, name: str, *, leaf: bool = False) -> None:
+    """Remember that the file is a point from now on; it counts only once something is built on it, or it is left."""
+    snapshot = dict(_made(path), name=name, date=time.time())
+    _remember(path, dict(snapshot, leaf=True) if leaf else snapshot)
+
+
+def _made(path: str) -> t.Dict[str, t.Any]:
+    """Whether it is an overlay of ours does not change with what it holds."""
+    snapshot = read_record(path).get("snapshot") or {}
+    return {name: snapshot[name] for name in ("made",) if name in snapshot}
+
+
+def forget_point(path: str) -> None:
+    """The file is no point any more."""
+    _remember(path, _made(path))
+
+
+def begin_merge(path: str, overlay: str) -> None:
+    """Remember, on stable storage, that the file holds neither then nor now until the merge has ended."""
+    heir = read_record(overlay).get("snapshot") or {}
+    snapshot = dict(read_record(path).get("snapshot") or {}, merging=overlay)
+    if heir.get("name"):
+        snapshot.update(heir=heir["name"], heir_date=heir.get("date"))
+    _remember(path, snapshot)
+
+
+def end_merge(path: str) -> None:
+    """The merge has ended: the file is what its overlay was, the active one or a point."""
+    snapshot = read_record(path).get("snapshot") or {}
+    heir = {"name": snapshot["heir"], "date": snapshot.get("heir_date")} if snapshot.get("heir") else {}
+    _remember(path, dict(_made(path), **heir))
+
+
+def begin_stream(action: StreamBase) -> None:
+    """Remember that the overlay leaves its base, which a next run would not find again if this one is killed."""
+    if not action.keeps:
+        _remember(action.base, dict(read_record(action.base).get("snapshot") or {}, leaf=True))
+        _remember(action.overlay, dict(read_record(action.overlay).get("snapshot") or {}, streaming=action.base))
+
+
+def end_stream(action: StreamBase) -> None:
+    """The overlay has what its base had: the base goes, or is no point any more."""
+    remember_base(action.overlay, action.new_base)
+    if action.keeps:
+        forget_point(action.base)
+        return
+    remove_layer(action.base)
+    snapshot = dict(read_record(action.overlay).get("snapshot") or {})
+    snapshot.pop("streaming", None)
+    _remember(action.overlay, snapshot)
+
+
+def _remember(path: str, snapshot: t.Mapping[str, t.Any]) -> None:
+    record = read_record(path)
+    record.pop("snapshot", None)
+    write_record(path, dict(record, snapshot=dict(snapshot)) if snapshot else record)
+    fsync_path(path)
+
+
+def remember_base(path: str, base: t.Optional[str]) -> None:
+    """Keep the fingerprint of an overlay's base as it is now in its record."""
+    record = read_record(path)
+    record.pop("base", None)
+    record.pop("next_base", None)
+    write_record(path, dict(record, base=fingerprint(file_facts(base))) if base else record)

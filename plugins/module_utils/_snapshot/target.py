@@ -1,0 +1,30 @@
+# Copyright: the platter.qemu authors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# PRIVATE to the collection: it can change at any time without notice.
+"""The file that a task's image is now: one has another name while a running QEMU leaves it."""
+
+from __future__ import annotations
+
+import os
+
+from ansible_collections.platter.qemu.plugins.module_utils._core.errors import RefusedError
+from ansible_collections.platter.qemu.plugins.module_utils._inspect.target import resolve_target
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot.family import LEAVING
+
+
+def there(path: str) -> str:
+    """What is called C(path), or was until a QEMU began to leave it."""
+    return path if os.path.lexists(path) or not os.path.lexists(path + LEAVING) else path + LEAVING
+
+
+def target_of(image: str) -> str:
+    """The file behind the name of an image. Raises RefusedError as C(resolve_target) does."""
+    try:
+        return there(resolve_target(image))
+    except RefusedError as exc:
+        target = str(exc.facts["evidence"].get("target"))
+        if exc.reason != "dangling_symlink" or there(target) == target:
+            raise
+        return there(target)
