@@ -33,6 +33,7 @@ options:
       - Many images in one task, instead of O(path). Each entry takes the same options; what an entry leaves unset is
         taken from the task.
       - All are planned first, bases before their overlays; if one is refused, none is changed (see O(fail_fast)).
+      - With an empty list, as a template may make it, there is nothing to do.
     type: list
     elements: dict
     suboptions:
@@ -523,6 +524,8 @@ options:
       mode: &mode
         description:
           - The permissions, as in M(ansible.builtin.file). A new image has V(0600) when this is not set.
+          - Write it in quotes. A number without quotes that is no sensible mode is refused - YAML makes C(01204) in
+            octal of V(644).
         type: raw
       seuser: &seuser
         description:
@@ -606,7 +609,8 @@ options:
     description:
       - With V(true), one refusal or failure stops the task - nothing is begun after a refusal, and no further image
         after a failure.
-      - With V(false), the other images are carried out all the same, and the task fails at its end.
+      - With V(false), the other images are carried out all the same, and the task fails at its end, naming all images
+        that were refused or failed.
     type: bool
     default: true
   lock_timeout:
@@ -617,7 +621,10 @@ options:
 attributes:
   check_mode:
     support: full
-    description: Nothing on the host is written, and what would be done is predicted.
+    description: >-
+      Nothing on the host is written, and what would be done is predicted. The images of one task are predicted on
+      each other. What an earlier task of the play would make, a directory or a base, is not there in check mode, and is
+      reported as missing; put images that need each other in one task.
   diff_mode:
     support: full
     description: Shows the facts of each image before and after.

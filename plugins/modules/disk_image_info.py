@@ -31,6 +31,7 @@ options:
     description:
       - The images - absolute paths of files or block devices, URIs (C(nbd://), C(nbd+unix://), C(ssh://), C(http://),
         C(https://)) or blockdev dicts.
+      - An empty list is no error; it gives no images.
       - A file that does not exist is no error; its entry has RV(images[].exists=false).
       - Of a split image, name the descriptor; its other files are its RV(images[].members).
     type: list

@@ -51,6 +51,20 @@ def test_the_mode_is_set(tmp_path: Path, asked: Any, expected: int, there: bool)
     assert mode(path) == expected
 
 
+@pytest.mark.parametrize("asked", [600, 640, 644, 660, 664, 666, 400, 440, 444, 755, 777])
+def test_a_mode_that_lost_its_quotes_is_refused(tmp_path: Path, asked: int) -> None:
+    """YAML says 644 for C(mode: 644), which is 01204 in octal."""
+    result = refused("bad_option", **task(tmp_path / "image", mode=asked))
+    assert f"write '0{asked}'" in result["msg"]
+
+
+@pytest.mark.parametrize("asked", [0o600, 0o640, 0o644, 0o660, 0o664, 0o666, 0o400, 0o440, 0o444])
+def test_a_mode_that_yaml_read_as_octal_is_taken(tmp_path: Path, asked: int) -> None:
+    """YAML says 420 for C(mode: 0644)."""
+    four_beats(**task(tmp_path / "image", mode=asked))
+    assert mode(tmp_path / "image") == asked
+
+
 def test_a_new_image_is_for_its_owner_only_and_an_old_one_keeps_its_mode(image: Path) -> None:
     assert mode(image) == 0o600
     image.chmod(0o644)

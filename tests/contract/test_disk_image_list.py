@@ -102,10 +102,33 @@ def test_one_refusal_stops_all(tmp_path: Path) -> None:
     assert result["actions"] == []
 
 
-def test_several_refusals_are_counted(tmp_path: Path) -> None:
-    images = [{"path": str(tmp_path / name)} for name in "abc"]
+def test_several_refusals_are_counted_and_named(tmp_path: Path) -> None:
+    create(tmp_path / "b", "qcow2", "8M")
+    images: list[dict[str, Any]] = [{"path": str(tmp_path / name)} for name in "abc"]
+    images[1].update(size="4M")
+    for fail_fast in (True, False):
+        result = refused("size_missing", format="qcow2", images=images, fail_fast=fail_fast)
+        listed = f"{tmp_path}/a (size_missing), {tmp_path}/b (shrink_refused), {tmp_path}/c (size_missing). The first: "
+        assert result["msg"].startswith(f"refused: 3 of 3 images: {listed}refused: state=present as qcow2")
+
+
+def test_a_long_list_of_refusals_ends(tmp_path: Path) -> None:
+    images = [{"path": f"{tmp_path}/{number}"} for number in range(30)]
     result = refused("size_missing", format="qcow2", images=images)
-    assert result["msg"].endswith("(and 2 more of 3 images)")
+    assert f"{tmp_path}/9 (size_missing), and 20 more. The first: " in result["msg"]
+
+
+def test_a_failure_is_told_beside_refusals(tmp_path: Path) -> None:
+    create(tmp_path / "b", "qcow2", "8M")
+    images: list[dict[str, Any]] = [{"path": f"{tmp_path}/b", "size": "4M"}, {"path": f"{tmp_path}/a" + "x" * 300}]
+    result = call("disk_image", format="qcow2", size="4M", images=images, fail_fast=False)
+    assert result["msg"].startswith(f"refused or failed: 2 of 2 images: {tmp_path}/b (shrink_refused), {tmp_path}/axx")
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_a_list_without_images_is_done(check: bool) -> None:
+    result = call("disk_image", check=check, format="qcow2", size="1M", images=[])
+    assert (result.get("failed"), result["changed"], result["images"], result["actions"]) == (None, False, [], [])
 
 
 @pytest.mark.parametrize("check", [True, False])

@@ -111,9 +111,47 @@ def imported(tmp_path: Path, url: str, **more: Any) -> dict[str, Any]:
     return result
 
 
-@pytest.mark.parametrize("url", ["ftp://127.0.0.1/x", "file:///etc/passwd", "/etc/passwd", "http://"])
-def test_other_urls_are_not_fetched(tmp_path: Path, url: str) -> None:
-    assert imported(tmp_path, url)["reason"] == "url_refused"
+@pytest.mark.parametrize("url", ["ftp://127.0.0.1/x", "file:///etc/passwd", "/etc/passwd", "disk.qcow2"])
+def test_other_urls_are_refused_in_check_mode_too(tmp_path: Path, url: str) -> None:
+    refused("url_refused", path=str(tmp_path / "image"), format="qcow2", source={"url": url, "format": "qcow2"})
+
+
+def test_a_url_without_a_host_is_not_fetched(tmp_path: Path) -> None:
+    assert imported(tmp_path, "http://")["reason"] == "url_refused"
+
+
+@pytest.mark.parametrize(
+    ("status", "way_out"),
+    [(404, "Correct the URL."), (403, "username, password or headers"), (410, "Correct the URL.")],
+)
+def test_what_the_server_will_not_give_is_told(tmp_path: Path, site: Site, status: int, way_out: str) -> None:
+    site.resources["/gone"] = Resource(statuses=[status])
+    url = site.url("/gone").replace("http://", "http://me:hidden@") + "?signature=hidden"
+    result = imported(tmp_path, url)
+    assert (result["reason"], result["evidence"]) == ("http_error", {"url": site.url("/gone"), "status": status})
+    assert f"refused: downloading {site.url('/gone')}: the server answered {status}" in result["msg"]
+    assert way_out in result["msg"] and "hidden" not in str(result["msg"]) + str(result["evidence"])
+
+
+def test_a_server_that_is_not_there_is_told(tmp_path: Path) -> None:
+    result = imported(tmp_path, "http://me:hidden@127.0.0.1:1/disk")
+    assert (result["reason"], result["evidence"]) == ("connection_failed", {"url": "http://127.0.0.1:1/disk"})
+    assert "Connection refused" in result["msg"] and "hidden" not in result["msg"]
+
+
+def test_a_certificate_that_nobody_knows_is_told(tmp_path: Path, site: Site) -> None:
+    context, _authority = certificate(tmp_path / "away")
+    with serving(context) as safe:
+        result = imported(tmp_path, safe.url("/disk"))
+        assert (result["reason"], result["evidence"]) == ("tls_failed", {"url": safe.url("/disk")})
+        assert "certificate is not valid" in result["msg"] and "ca_path" in result["msg"]
+    assert imported(tmp_path, site.url("/disk").replace("http:", "https:"))["reason"] == "tls_failed"
+
+
+def test_a_list_of_checksums_that_is_not_there_is_told_in_check_mode_too(tmp_path: Path, site: Site) -> None:
+    source = {"url": site.url("/disk"), "format": "qcow2", "checksum": "sha256:" + site.url("/SUMS")}
+    result = refused("http_error", path=str(tmp_path / "image"), format="qcow2", source=source)
+    assert result["evidence"] == {"url": site.url("/SUMS"), "status": 404}
 
 
 def test_a_header_with_a_line_break_is_not_sent(tmp_path: Path, site: Site) -> None:

@@ -162,6 +162,10 @@ def test_a_directory_lists_each_image_once_in_one_call(pool: Path) -> None:
     assert [each["path"] for each in result["images"] if not each["format_is_certain"]] == [str(pool / "plain.raw")]
 
 
+def test_no_paths_are_no_error() -> None:
+    assert ask(paths=[])["images"] == []
+
+
 def test_members_of_a_split_image_are_its_own(pool: Path) -> None:
     extents = [f"split-s00{number}.vmdk" for number in (1, 2, 3)]
     ours = fact(pool / "split.vmdk")

@@ -43,8 +43,11 @@ class RefusedError(EngineError):
         reason: str,
         way_out: str,
         evidence: t.Optional[t.Mapping[str, t.Any]] = None,
+        joined: str = "on",
     ) -> None:
-        text = "refused: %s on %s: %s. Nothing was changed. %s" % (asked, path, fact.rstrip("."), way_out)
+        """C(joined): the word between what was asked and the path."""
+        subject = " ".join(part for part in (asked, joined, path) if part)
+        text = "refused: %s: %s. Nothing was changed. %s" % (subject, fact.rstrip("."), way_out)
         super().__init__(text, reason=reason, evidence=dict(evidence or {}), path=path)
 
     @property

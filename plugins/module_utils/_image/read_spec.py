@@ -130,7 +130,7 @@ class _Reader:
         if bool(given.get("path")) == bool(given.get("url")):
             raise self.refuse("source needs either path or url", "Set exactly one of them.")
         place = self._place(given["path"]) if given.get("path") else None
-        url = given.get("url")
+        url = self._url(given.get("url"))
         if place is not None and place.driver in ("http", "https"):
             place, url = None, str(given["path"])
         return SourceSpec(
@@ -143,6 +143,14 @@ class _Reader:
             policy=self._params.get("source_policy") or "if_absent",
             http=self._http(given),
         )
+
+    def _url(self, url: t.Optional[str]) -> t.Optional[str]:
+        """Said before anything is begun, and without the URL, which may have a password in it."""
+        scheme = url.strip().partition(":")[0].lower() if url else "https"
+        if scheme in ("http", "https"):
+            return url
+        way_out = "Use an http or https URL, or give a file of this host in source.path."
+        raise self.refuse("source.url is neither an http nor an https URL", way_out, "url_refused")
 
     def _http(self, given: t.Mapping[str, t.Any]) -> HttpSpec:
         return HttpSpec(

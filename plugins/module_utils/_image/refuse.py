@@ -104,7 +104,7 @@ def refuse_bad_base(spec: ImageSpec, reading: ImageReading) -> None:
             spec,
             "base_missing",
             "its backing file %s does not exist" % base.path,
-            "Make the base first, in an earlier task or in the same list of images.",
+            "Make the base first, in the same list of images or in an earlier task (which in check mode has not made it).",
             {"backing_file": base.path},
         )
     _refuse_undeclared_base(spec, reading)

@@ -72,7 +72,7 @@ def refuse_unsafe_directory(spec: ImageSpec) -> None:
             path,
             "its directory does not exist",
             reason="directory_missing",
-            way_out="Make the directory first (ansible.builtin.file).",
+            way_out="Make the directory first (ansible.builtin.file). In check mode an earlier task has not made it.",
         ) from None
     if mode & 0o002 and not mode & 0o1000:
         raise RefusedError(

@@ -61,6 +61,8 @@ class FileAttributes:
 
     def _octal(self, mode: t.Any, path: str) -> str:
         text = str(mode)
+        if isinstance(mode, int) and _meant_in_octal(mode):
+            raise ValueError("mode: %d without quotes is the number %04o in octal; write '%04d'" % (mode, mode, mode))
         if isinstance(mode, int) or text.isdigit():
             return "%04o" % (mode if isinstance(mode, int) else int(text, 8))
         there = os.stat(path) if os.path.exists(path) else os.stat_result((stat.S_IFREG | NEW_MODE,) + (0,) * 9)
@@ -120,6 +122,21 @@ class FileAttributes:
             self._module.set_default_selinux_context(built, False)
         if self._asked(spec):
             self.apply(spec, built)
+
+
+#: writing without reading, which nobody is allowed on purpose
+_WRITE_ONLY = (2, 3)
+
+
+def _meant_in_octal(mode: int) -> bool:
+    """Whether a number is a mode only when its decimal digits are read as octal ones.
+
+    YAML makes 420 of C(0644), which is right, but leaves C(644) as it is, which is 01204 in octal.
+    """
+    if set(str(mode)) - set("01234567") or mode > 7777:
+        return False
+    owner, others = mode >> 6 & 7, (mode >> 3 & 7, mode & 7)
+    return mode > 0o777 or any(each & ~owner or each in _WRITE_ONLY for each in others)
 
 
 def _flags_after(current: str, asked: str) -> str:

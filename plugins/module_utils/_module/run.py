@@ -68,7 +68,7 @@ def _converge(engine: Engine, check_mode: bool, params: t.Mapping[str, t.Any]) -
             items = [_as_if_done(item) for item in items]
         else:
             engine.execute(items)
-    return _report(engine, items, single=not params.get(engine.nouns))
+    return _report(engine, items, single=params.get(engine.nouns) is None)
 
 
 def _as_if_done(item: Item) -> Item:
@@ -84,7 +84,7 @@ def _not_begun(item: Item) -> Item:
 
 def _report(engine: Engine, items: t.List[Item], single: bool) -> t.Dict[str, t.Any]:
     results = [_item_result(engine, item) for item in items]
-    failed = [result for result in results if result.get("failed")]
+    failed = [(item.name, result) for item, result in zip(items, results) if result.get("failed")]
     shared = {"commands": engine.commands, "warnings": [warning for item in items for warning in item.warnings]}
     if single:
         return dict(results[0], **shared)
@@ -99,11 +99,22 @@ def _report(engine: Engine, items: t.List[Item], single: bool) -> t.Dict[str, t.
     return dict(report, **shared)
 
 
-def _list_failure(engine: Engine, failed: t.List[t.Dict[str, t.Any]], total: int) -> t.Dict[str, t.Any]:
-    first = failed[0]
+def _list_failure(engine: Engine, failed: t.List[t.Tuple[str, t.Dict[str, t.Any]]], total: int) -> t.Dict[str, t.Any]:
+    """Several failures are counted and named; the first is told whole, as its facts are those of the result."""
+    first = failed[0][1]
     facts: t.Dict[str, t.Any] = {key: first[key] for key in ("reason", "evidence") if key in first}
-    others = " (and %d more of %d %s)" % (len(failed) - 1, total, engine.nouns) if len(failed) > 1 else ""
-    return dict(facts, failed=True, msg=first["msg"] + others)
+    if len(failed) == 1:
+        return dict(facts, failed=True, msg=first["msg"])
+    named = ["%s (%s)" % (name, result.get("reason", "failed")) for name, result in failed]
+    more = ", and %d more" % (len(named) - _MOST_NAMED) if len(named) > _MOST_NAMED else ""
+    verb = "refused" if all(result["msg"].startswith("refused: ") for _name, result in failed) else "refused or failed"
+    listed = ", ".join(named[:_MOST_NAMED]) + more
+    message = "%s: %d of %d %s: %s. The first: %s" % (verb, len(failed), total, engine.nouns, listed, first["msg"])
+    return dict(facts, failed=True, msg=message)
+
+
+#: a fleet's thousand failures are in the result, not in its message
+_MOST_NAMED = 10
 
 
 def _item_result(engine: Engine, item: Item) -> t.Dict[str, t.Any]:

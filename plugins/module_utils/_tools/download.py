@@ -16,7 +16,7 @@ import typing as t
 import urllib.error
 from dataclasses import dataclass
 
-from ansible_collections.platter.qemu.plugins.module_utils._core.errors import EngineError, RefusedError
+from ansible_collections.platter.qemu.plugins.module_utils._core.errors import RefusedError
 from ansible_collections.platter.qemu.plugins.module_utils._core.size import human
 from ansible_collections.platter.qemu.plugins.module_utils._tools.checksum import checksum_from_file, parse_checksum
 from ansible_collections.platter.qemu.plugins.module_utils._tools.http_access import (
@@ -24,12 +24,11 @@ from ansible_collections.platter.qemu.plugins.module_utils._tools.http_access im
     Access,
     Validator,
     check_status,
-    describe,
-    failed,
     length_of,
     open_url,
     public_url,
     refused,
+    unreachable,
     validator_of,
 )
 from ansible_collections.platter.qemu.plugins.module_utils._tools.partial import Partial
@@ -138,9 +137,9 @@ class _Job:
                 return self._connect()
             except TRANSPORT_ERRORS as exc:
                 if tries == len(_PAUSES) or _hopeless(exc):
-                    raise failed(self.url, describe(exc)) from exc
-            except EngineError as exc:
-                if tries == len(_PAUSES) or exc.facts.get("status") not in _BUSY:
+                    raise unreachable(self.url, exc) from exc
+            except RefusedError as exc:
+                if tries == len(_PAUSES) or exc.facts["evidence"].get("status") not in _BUSY:
                     raise
             tries = 0 if self.partial.length - before >= _PROGRESS else tries
             time.sleep(_PAUSES[tries])
@@ -212,7 +211,7 @@ def head(url: str, **access: t.Any) -> HeadReport:
             check_status(url, response, (200, 206))
             return _head_report(final, _whole_length(response), response)
     except TRANSPORT_ERRORS as exc:
-        raise failed(url, describe(exc)) from exc
+        raise unreachable(url, exc) from exc
 
 
 def _head_report(final: str, size: int | None, response: http.client.HTTPResponse) -> HeadReport:
@@ -256,7 +255,8 @@ def _fetch_text(url: str, access: Access, limit: int = 1 << 20) -> str:
             check_status(url, response, (200,))
             content = response.read(limit + 1)
     except TRANSPORT_ERRORS as exc:
-        raise failed(url, describe(exc)) from exc
+        raise unreachable(url, exc) from exc
     if len(content) > limit:
-        raise failed(url, f"it is larger than {human(limit)}")
+        way_out = "Use the URL of a list of checksums."
+        raise refused(url, f"it is larger than {human(limit)}", "download_too_large", way_out, limit=limit)
     return content.decode("utf-8", "replace")

@@ -65,12 +65,23 @@ def public_url(url: str) -> str:
 
 def refused(url: str, fact: str, reason: str, way_out: str, **evidence: t.Any) -> RefusedError:
     """A refusal about a URL."""
-    return RefusedError("downloading", public_url(url), fact, reason=reason, way_out=way_out, evidence=evidence)
+    shown = public_url(url)
+    evidence = {"url": shown, **evidence}
+    return RefusedError("downloading", shown, fact, reason=reason, way_out=way_out, evidence=evidence, joined="")
 
 
-def failed(url: str, fact: str, **facts: t.Any) -> EngineError:
-    """A download that did not work out."""
-    return EngineError(f"{public_url(url)} could not be downloaded: {fact}", url=public_url(url), **facts)
+def unreachable(url: str, exc: BaseException) -> RefusedError:
+    """No answer, or not the whole of it, or none over TLS that can be trusted."""
+    cause = _cause(exc)
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        way_out = "Name the CA that signed it in ca_path, or correct the server's certificate."
+        return refused(url, describe(exc), "tls_failed", way_out)
+    if isinstance(cause, ssl.SSLError):
+        return refused(url, f"TLS failed ({describe(exc)})", "tls_failed", "Check the scheme and port of the URL.")
+    if isinstance(cause, http.client.InvalidURL):
+        return refused(url, describe(exc), "url_refused", "Correct the URL.")
+    way_out = "Check the host and port in the URL, and the network (and proxy) of this host; then run the task again."
+    return refused(url, describe(exc), "connection_failed", way_out)
 
 
 def validator_of(response: http.client.HTTPResponse) -> Validator:
@@ -192,12 +203,27 @@ def _redirected(url: str, target: str) -> str:
 def check_status(url: str, response: http.client.HTTPResponse, wanted: t.Sequence[int]) -> None:
     """Raises unless the answer has one of the statuses."""
     if response.status not in wanted:
-        raise failed(url, f"the server answered {response.status} {response.reason}", status=response.status)
+        fact = f"the server answered {response.status} {response.reason}".rstrip()
+        raise refused(url, fact, "http_error", _way_out(response.status), status=response.status)
+
+
+def _way_out(status: int) -> str:
+    if status in (401, 403):
+        return "Check the URL, and username, password or headers for it."
+    if status == 407:
+        return "Give the proxy's user and password in its environment variable."
+    if status == 429 or status >= 500:
+        return "Run the task again later."
+    return "Correct the URL."
+
+
+def _cause(exc: BaseException) -> t.Any:
+    return exc.reason if isinstance(exc, urllib.error.URLError) else exc
 
 
 def describe(exc: BaseException) -> str:
     """What went wrong, without the URL (where urllib's own texts can have a secret)."""
-    cause = exc.reason if isinstance(exc, urllib.error.URLError) else exc
+    cause = _cause(exc)
     if isinstance(cause, ssl.SSLCertVerificationError):
         return f"the server's certificate is not valid ({cause.verify_message})"
     if isinstance(cause, http.client.InvalidURL):
