@@ -145,7 +145,7 @@ class _Hold:
         self._locks.__enter__()
         self._runner.keep_open.append(self._locks.descriptor)
         for spec in self._specs:
-            for path in {spec.image, os.path.realpath(spec.image)}:
+            for path in sorted({spec.image, os.path.realpath(spec.image)}):
                 for stale in stale_builds(path):
                     shutil.rmtree(stale, ignore_errors=True)
                     self.removed.setdefault(spec.image, []).append(stale)
