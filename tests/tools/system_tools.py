@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 # program: (Debian and Ubuntu package, Fedora package)
 DEMO = {
@@ -21,6 +22,8 @@ STORAGE = {
     **DEMO,
     "qemu-storage-daemon": ("qemu-system-common", "qemu-img"),
     "qemu-system-x86_64": ("qemu-system-x86", "qemu-system-x86-core"),
+    "qemu-ga": ("qemu-guest-agent", "qemu-guest-agent"),
+    "busybox": ("busybox-static", "busybox"),
     "nbdkit": ("nbdkit", "nbdkit"),
     "nbdinfo": ("libnbd-bin", "libnbd"),
     "strace": ("strace", "strace"),
@@ -54,6 +57,9 @@ PROFILES = {"demo": DEMO, "test": TEST}
 
 # Packages without a program of their own: QEMU's ssh and http drivers, and Python's venv.
 LIBRARIES = {"apt-get": ["python3-venv", "qemu-block-extra"], "dnf": ["qemu-block-curl", "qemu-block-ssh"]}
+# What the guests of the tests boot; any kernel of this machine that lies there with its modules will do.
+KERNEL = {"apt-get": ["linux-image-cloud-amd64"], "dnf": ["kernel-core"]}
+KERNEL_OF_UBUNTU = ["linux-image-virtual"]
 INSTALL = {"apt-get": ["apt-get", "install", "-y", "--no-install-recommends"], "dnf": ["dnf", "install", "-y"]}
 
 
@@ -77,6 +83,18 @@ def packages(programs, manager: str) -> list[str]:
     """The packages the programs are in."""
     column = list(INSTALL).index(manager)
     return sorted({TEST[name][column] for name in programs})
+
+
+def libraries(manager: str | None) -> list[str]:
+    """The packages without programs, and a kernel where none lies ready."""
+    kernel = [] if any(Path("/lib/modules").glob("*/modules.dep")) else _kernel(manager)
+    return [*LIBRARIES.get(manager or "", []), *kernel]
+
+
+def _kernel(manager: str | None) -> list[str]:
+    with open("/etc/os-release", encoding="utf-8") as lines:
+        ubuntu = any(line.strip() == "ID=ubuntu" for line in lines)
+    return KERNEL_OF_UBUNTU if ubuntu else KERNEL.get(manager or "", [])
 
 
 def advice(programs) -> str:
@@ -109,7 +127,7 @@ def main() -> None:
     verb, profile = sys.argv[1:]
     programs = PROFILES[profile]
     if verb == "install":
-        install_missing(programs, LIBRARIES.get(package_manager() or "", ()) if profile == "test" else ())
+        install_missing(programs, libraries(package_manager()) if profile == "test" else ())
     if missing(programs):
         raise SystemExit(advice(missing(programs)))
 

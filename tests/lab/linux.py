@@ -1,0 +1,73 @@
+"""The Linux that guests run: a kernel package of this machine, whether or not this machine itself runs it."""
+
+from __future__ import annotations
+
+import functools
+import lzma
+import os
+import re
+import subprocess
+from pathlib import Path
+from typing import Iterable, Iterator
+
+import pytest
+
+MODULES = Path("/lib/modules")
+_UNPACK = {".ko": lambda packed: packed, ".xz": lzma.decompress}
+
+
+@functools.lru_cache(maxsize=None)
+def kernel() -> tuple[Path, Path]:
+    """(the kernel, the directory of its modules): the newest that has both and can be read."""
+    found = sorted(_kernels(), key=lambda pair: _numbers(pair[1].name))
+    if found:
+        return found[-1]
+    message = "no kernel with its modules in /boot and /lib/modules: install linux-image-cloud-amd64 or kernel-core"
+    if os.environ.get("REQUIRE_QEMU"):
+        pytest.fail("REQUIRE_QEMU is set, and there is " + message)
+    pytest.skip(message)
+
+
+def _kernels() -> Iterator[tuple[Path, Path]]:
+    """Debian has the kernel in C(/boot), Fedora beside the modules."""
+    for directory in MODULES.glob("*"):
+        for image in (directory / "vmlinuz", Path("/boot") / f"vmlinuz-{directory.name}"):
+            if os.access(image, os.R_OK) and (directory / "modules.dep").exists():
+                yield image, directory
+
+
+def _numbers(release: str) -> list[int]:
+    return [int(digits) for digits in re.findall(r"\d+", release)]
+
+
+def modules(names: Iterable[str]) -> dict[str, bytes]:
+    """The unpacked modules of these names and what they need, by name, in the order to load them in.
+
+    What the kernel has built in is left out; what it has not got at all is an error.
+    """
+    _image, directory = kernel()
+    needs = dict(_needs(directory))
+    built_in = {_name(line) for line in (directory / "modules.builtin").read_text().split()}
+    found: dict[str, bytes] = {}
+    for name in names:
+        assert name in needs or name in built_in, f"{directory} has no module {name}"
+        for path in reversed(needs.get(name, [])):
+            found.setdefault(_name(path), _unpacked(directory / path))
+    return found
+
+
+def _needs(directory: Path) -> Iterator[tuple[str, list[str]]]:
+    for line in (directory / "modules.dep").read_text().splitlines():
+        path, _colon, needed = line.partition(":")
+        yield _name(path), [path, *needed.split()]
+
+
+def _name(path: str) -> str:
+    return path.rpartition("/")[2].partition(".ko")[0].replace("-", "_")
+
+
+def _unpacked(path: Path) -> bytes:
+    packed = path.read_bytes()
+    if path.suffix == ".zst":
+        return subprocess.run(["zstd", "-dc"], input=packed, capture_output=True, check=True).stdout
+    return _UNPACK[path.suffix](packed)

@@ -1,0 +1,170 @@
+"""A Linux guest that runs: booted in seconds under TCG, with disks that a test chose, and a way to give it commands."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import re
+import socket
+import subprocess
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Callable, Iterator
+
+from ansible_collections.platter.qemu.plugins.module_utils._tools.qmp import Qmp
+from ansible_collections.platter.qemu.tests.lab.initramfs import initramfs
+from ansible_collections.platter.qemu.tests.lab.linux import kernel
+
+BOOT_SECONDS = 90.0
+COMMAND_SECONDS = 30.0
+READY = b"GUEST READY"
+MACHINE = ("qemu-system-x86_64", "-accel", "tcg", "-machine", "pc", "-cpu", "qemu64", "-m", "192", "-smp", "1")
+#: a place for disks that are plugged in while it runs
+SCSI = ("-device", "virtio-scsi-pci,id=scsi")
+QUIET = ("-nodefaults", "-no-reboot", "-display", "none", "-vga", "none")
+KERNEL_LINE = "console=ttyS0 panic=-1 quiet mitigations=off random.trust_cpu=on tsc=reliable no_timer_check"
+
+
+@dataclass(frozen=True)
+class Disk:
+    """A virtio disk of a guest: the first one is /dev/vda there. C(legacy): by -drive, so that its nodes have no names."""
+
+    path: Path
+    name: str = "disk0"
+    format: str = "qcow2"
+    legacy: bool = False
+    #: more for the format's node, as C({"backing": "base"})
+    node: dict[str, object] = field(default_factory=dict)
+
+    def options(self) -> list[str]:
+        """QEMU's."""
+        if self.legacy:
+            return ["-drive", f"file={self.path},format={self.format},if=virtio,id={self.name}"]
+        nodes = [option for node in self.nodes() for option in ("-blockdev", json.dumps(node))]
+        return [*nodes, "-device", f"virtio-blk-pci,drive={self.name},id={self.name}-device"]
+
+    def nodes(self) -> list[dict[str, object]]:
+        """Its block nodes, the lower one first."""
+        file = {"driver": "file", "node-name": f"{self.name}-file", "filename": str(self.path)}
+        return [file, {"driver": self.format, "node-name": self.name, "file": file["node-name"], **self.node}]
+
+
+class Guest:
+    """A guest that has booted. C(qmp), C(agent): the sockets for the module; C(monitor): the test's own QMP session."""
+
+    def __init__(
+        self, directory: Path, disks: tuple[Disk, ...], agent: bool = True, options: tuple[str, ...] = ()
+    ) -> None:
+        self.qmp, self.agent, self._watch = (directory / name for name in ("qmp", "agent", "watch"))
+        self.disks = disks
+        self._console, self._shell = directory / "console", directory / "shell"
+        self._number = 0
+        self._open = contextlib.ExitStack()
+        self._serial = self._open.enter_context(socket.socket(socket.AF_UNIX))
+        (directory / "initramfs").write_bytes(initramfs())
+        command = [
+            *MACHINE,
+            *QUIET,
+            *SCSI,
+            "-kernel",
+            kernel()[0],
+            "-initrd",
+            directory / "initramfs",
+            "-append",
+            KERNEL_LINE,
+        ]
+        command += ["-serial", f"file:{self._console}", "-serial", f"unix:{self._shell},server=on,wait=off"]
+        command += [*_monitor(self.qmp), *_monitor(self._watch), *(_agent(self.agent) if agent else ()), *options]
+        command += [option for disk in disks for option in disk.options()]
+        self.process = subprocess.Popen([str(part) for part in command], stdin=subprocess.DEVNULL)
+
+    def boot(self) -> None:
+        """Wait until it takes commands."""
+        self._wait(self._shell.exists, "QEMU has not made its sockets")
+        self._serial.connect(str(self._shell))
+        self._wait(lambda: READY in self._console.read_bytes(), "the guest has not booted")
+        for path in (self.qmp, self.agent):
+            if path.exists():
+                path.chmod(0o600)
+        self.monitor = self._open.enter_context(Qmp.connect(str(self._watch)))
+
+    def _wait(self, fact: Callable[[], object], trouble: str) -> None:
+        end = time.monotonic() + BOOT_SECONDS
+        while not fact():
+            assert self.process.poll() is None and time.monotonic() < end, f"{trouble}:\n{self.console()[-2000:]}"
+            time.sleep(0.02)
+
+    def console(self) -> str:
+        """What its kernel and first program have said."""
+        return self._console.read_text(errors="replace") if self._console.exists() else ""
+
+    def run(self, command: str, timeout: float = COMMAND_SECONDS) -> str:
+        """A shell command in the guest, which must succeed; what it printed."""
+        self._number += 1
+        line = f"{self._number} {base64.b64encode(command.encode()).decode()}\n"
+        self._serial.sendall(line.encode())
+        return self._until(re.compile(rb"END %d (\d+)\n" % self._number), command, time.monotonic() + timeout)
+
+    def _until(self, end: re.Pattern[bytes], command: str, deadline: float) -> str:
+        said = b""
+        while True:
+            self._serial.settimeout(max(0.01, deadline - time.monotonic()))
+            try:
+                part = self._serial.recv(65536)
+            except TimeoutError:
+                part = b""
+            assert part, f"no answer to: {command}\n{said!r}\n{self.console()[-1000:]}"
+            said += part
+            found = end.search(said)
+            if found:
+                text = said[: found.start()].decode(errors="replace")
+                assert found.group(1) == b"0", f"{command}\n{text}"
+                return text
+
+    def wait(self, fact: Callable[[], object], what: str, seconds: float = COMMAND_SECONDS) -> None:
+        """Until it is so in the guest."""
+        end = time.monotonic() + seconds
+        while not fact():
+            assert time.monotonic() < end, f"{what}\n{self.run('cat /run/*.log')}"
+            time.sleep(0.05)
+
+    def power_off(self) -> None:
+        """Let the guest write out what it has, and wait until QEMU has ended."""
+        self._serial.sendall(b"0 " + base64.b64encode(b"sync; poweroff -f") + b"\n")
+        self.process.wait(BOOT_SECONDS)
+
+    def end(self) -> None:
+        """Whatever it does."""
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait(COMMAND_SECONDS)
+        self._open.close()
+
+
+def _monitor(path: Path) -> tuple[str, ...]:
+    return ("-qmp", f"unix:{path},server=on,wait=off")
+
+
+def _agent(path: Path) -> tuple[str, ...]:
+    port = "virtserialport,chardev=agent,name=org.qemu.guest_agent.0"
+    return (
+        "-device",
+        "virtio-serial-pci",
+        "-chardev",
+        f"socket,id=agent,path={path},server=on,wait=off",
+        "-device",
+        port,
+    )
+
+
+@contextlib.contextmanager
+def running_guest(directory: Path, *disks: Disk, agent: bool = True, options: tuple[str, ...] = ()) -> Iterator[Guest]:
+    """A guest that has booted with these disks; ended with the block. C(directory): for its sockets and logs."""
+    guest = Guest(directory, disks, agent, options)
+    try:
+        guest.boot()
+        yield guest
+    finally:
+        guest.end()
