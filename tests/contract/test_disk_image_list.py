@@ -109,7 +109,7 @@ def test_several_refusals_are_counted_and_named(tmp_path: Path) -> None:
     for fail_fast in (True, False):
         result = refused("size_missing", format="qcow2", images=images, fail_fast=fail_fast)
         listed = f"{tmp_path}/a (size_missing), {tmp_path}/b (shrink_refused), {tmp_path}/c (size_missing). The first: "
-        assert result["msg"].startswith(f"refused: 3 of 3 images: {listed}refused: state=present as qcow2")
+        assert result["msg"].startswith(f"refused: 3 of 3 images: {listed}refused: a qcow2 image at")
 
 
 def test_a_long_list_of_refusals_ends(tmp_path: Path) -> None:

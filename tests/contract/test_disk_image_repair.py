@@ -65,7 +65,7 @@ def test_the_damage_is_what_qemu_sees_as_damage(image: Path) -> None:
 def test_leaks_are_given_back(image: Path, repair: str) -> None:
     leak(image)
     result = four_beats(path=str(image), format="qcow2", repair=repair)
-    assert result["actions"] == [f"Repair {image} ({repair}): 2 leaked clusters, 0 corruptions."]
+    assert result["actions"] == [f"Repair {image} ({repair}): 2 leaked clusters and 0 corruptions."]
     assert "leaks" not in check(image, "qcow2")
     shows(image, "qcow2")
 

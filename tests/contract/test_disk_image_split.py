@@ -50,9 +50,51 @@ def test_absent_removes_all_files(tmp_path: Path, subformat: str) -> None:
     (tmp_path / "disk-notes.txt").write_text("mine")
     result = four_beats(path=str(tmp_path / "disk.vmdk"), state="absent")
     assert result["actions"] == [
-        f"Remove {tmp_path / 'disk.vmdk'} and its {1 if 'mono' in subformat else 3} member files."
+        f"Remove {tmp_path / 'disk.vmdk'} and its {'1 member file' if 'mono' in subformat else '3 member files'}."
     ]
     assert names(tmp_path) == ["disk-notes.txt"]
+
+
+def parts(directory: Path, subformat: str) -> list[Path]:
+    """Its files without the descriptor."""
+    call("disk_image", **split(directory, subformat))
+    return sorted(set(directory.iterdir()) - {directory / "disk.vmdk"})
+
+
+@pytest.mark.parametrize("subformat", SPLIT)
+def test_an_extent_is_no_image_and_its_descriptor_is_named(tmp_path: Path, subformat: str) -> None:
+    for part in parts(tmp_path, subformat):
+        source = {"path": str(part), "format": "vmdk", "trusted": True}
+        result = refused("vmdk_extent", path=str(tmp_path / "new"), format="qcow2", source=source)
+        assert result["evidence"] == {"descriptor": str(tmp_path / "disk.vmdk")}
+        assert f"it is an extent of the split VMDK {tmp_path}/disk.vmdk. Nothing was changed. Name the" in result["msg"]
+        refused("vmdk_extent", path=str(part), format="vmdk", size="5G")
+        refused("vmdk_extent", path=str(part), state="absent")
+
+
+@pytest.mark.parametrize("subformat", SPLIT)
+def test_an_extent_without_its_descriptor_is_told(tmp_path: Path, subformat: str) -> None:
+    part = parts(tmp_path, subformat)[0]
+    (tmp_path / "disk.vmdk").unlink()
+    source = {"path": str(part), "format": "vmdk"}
+    result = refused("vmdk_extent", path=str(tmp_path / "new"), format="qcow2", source=source)
+    assert result["evidence"] == {"descriptor": None} and "Bring the descriptor" in result["msg"]
+
+
+def test_the_facts_of_an_extent_name_its_image(tmp_path: Path) -> None:
+    part = parts(tmp_path, "twoGbMaxExtentSparse")[0]
+    (told,) = call("disk_image_info", paths=[str(part)])["images"]
+    assert (told["reason"], told["error"]) == (
+        "vmdk_extent",
+        f"it is an extent of the split VMDK {tmp_path}/disk.vmdk",
+    )
+
+
+def test_a_flat_extent_is_still_a_raw_source(tmp_path: Path) -> None:
+    (part,) = parts(tmp_path, "monolithicFlat")
+    scribble(tmp_path / "disk.vmdk", "vmdk", ACROSS)
+    four_beats(path=str(tmp_path / "new"), format="qcow2", source={"path": str(part), "format": "raw"})
+    shows(tmp_path / "new", "qcow2", ACROSS)
 
 
 def test_mode_and_owner_are_those_of_all_files(tmp_path: Path) -> None:

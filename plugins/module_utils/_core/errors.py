@@ -43,7 +43,7 @@ class RefusedError(EngineError):
         reason: str,
         way_out: str,
         evidence: t.Optional[t.Mapping[str, t.Any]] = None,
-        joined: str = "on",
+        joined: str = "for",
     ) -> None:
         """C(joined): the word between what was asked and the path."""
         subject = " ".join(part for part in (asked, joined, path) if part)

@@ -40,6 +40,14 @@ class Extent:
     offset: int = 0
 
 
+class SplitExtent(t.NamedTuple):
+    """What is said of a file that is no image by itself. C(descriptor): the path of the image, if it was found."""
+
+    sentence: str
+    way_out: str
+    descriptor: str = ""
+
+
 @dataclass(frozen=True)
 class InternalSnapshot:
     """One entry of qcow2's snapshot table. Keys as in C(qemu-img info --output=json)."""

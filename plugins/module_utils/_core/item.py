@@ -39,6 +39,14 @@ class Item:
         return self.refusal or self.error
 
 
+def failed_at(item: Item, fact: str, now: str) -> str:
+    """The message of a failure in the middle of the work. C(now): a sentence that says what is there."""
+    done = " ".join(str(action) for action in item.plan[: item.done])
+    before = "Done before: %s" % done if done else "Nothing was done before."
+    step = str(item.plan[item.done]) if item.done < len(item.plan) else "The last look."
+    return "failed at: %s %s. %s State now: %s" % (step, fact.rstrip("."), before, now)
+
+
 def in_order(names: t.Sequence[str], needs: t.Mapping[str, t.AbstractSet[str]]) -> t.List[t.List[str]]:
     """C(names) in levels: each needs only names of earlier levels. Names within a level keep their order.
 

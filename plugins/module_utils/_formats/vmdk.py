@@ -12,6 +12,7 @@ import struct
 import typing as t
 from dataclasses import dataclass, replace
 
+from ansible_collections.platter.qemu.plugins.module_utils._core.errors import HeaderError
 from ansible_collections.platter.qemu.plugins.module_utils._core.header import ByteSource, Extent, Header, Reference
 from ansible_collections.platter.qemu.plugins.module_utils._core.size import round_up
 from ansible_collections.platter.qemu.plugins.module_utils._formats.reading import (
@@ -60,6 +61,8 @@ def read(source: ByteSource) -> Header:
     sparse = _read_sparse(source)
     if not sparse.virtual_size and sparse.descriptor_at:
         return _from_descriptor(parse(_descriptor_bytes(source, sparse.descriptor_at), head))
+    if b"CID" not in head:
+        raise HeaderError("it is an extent of a split vmdk image, without a descriptor", reason="vmdk_extent")
     return _from_sparse(sparse, parse(head), magic)
 
 

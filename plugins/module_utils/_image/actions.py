@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from ansible_collections.platter.qemu.plugins.module_utils._core.plan import Action
 from ansible_collections.platter.qemu.plugins.module_utils._core.size import human
+from ansible_collections.platter.qemu.plugins.module_utils._core.words import counted, shown
 from ansible_collections.platter.qemu.plugins.module_utils._image.spec import Keyslot, SourceSpec
 from ansible_collections.platter.qemu.plugins.module_utils._image.state import Backing, ImageState, Pairs
 
@@ -137,7 +138,7 @@ class AmendImage(ImageAction):
 
     def __str__(self) -> str:
         old = dict(self.old)
-        changes = ["%s from %s to %s" % (name, old.get(name), value) for name, value in self.changes]
+        changes = ["%s from %s to %s" % (name, shown(old.get(name)), shown(value)) for name, value in self.changes]
         return "Amend %s: %s." % (self.path, ", ".join(changes))
 
 
@@ -199,12 +200,8 @@ class RepairImage(ImageAction):
         return replace(state, leaks=0, corruptions=0 if self.repair == "all" else state.corruptions)
 
     def __str__(self) -> str:
-        return "Repair %s (%s): %d leaked clusters, %d corruptions." % (
-            self.path,
-            self.repair,
-            self.leaks,
-            self.corruptions,
-        )
+        found = counted(self.leaks, "leaked cluster"), counted(self.corruptions, "corruption")
+        return "Repair %s (%s): %s and %s." % (self.path, self.repair, *found)
 
 
 @dataclass(frozen=True)
@@ -218,7 +215,7 @@ class RemoveImage(ImageAction):
         return ImageState(path=state.path)
 
     def __str__(self) -> str:
-        also = " and its %d member files" % len(self.members) if self.members else ""
+        also = " and its %s" % counted(len(self.members), "member file") if self.members else ""
         return "Remove %s%s." % (self.path, also)
 
 
@@ -238,7 +235,7 @@ class SetAttributes(ImageAction):
     def __str__(self) -> str:
         old = dict(self.old)
         changes = [
-            "%s from %s to %s" % (name, old.get(name), value)
+            "%s from %s to %s" % (name, shown(old.get(name)), value)
             for name, value in self.attributes
             if old.get(name) != value
         ]

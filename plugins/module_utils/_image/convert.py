@@ -219,6 +219,7 @@ def _no_space(spec: ImageSpec, needed: int, have: int) -> RefusedError:
         reason="would_exceed_space",
         way_out="Make room, or put the image elsewhere.",
         evidence={"needed_bytes": needed, "free_bytes": have},
+        joined="at",
     )
 
 

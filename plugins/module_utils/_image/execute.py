@@ -16,7 +16,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._core.errors import (
     ImageLockedError,
     RefusedError,
 )
-from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item
+from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item, failed_at
 from ansible_collections.platter.qemu.plugins.module_utils._image import actions as act
 from ansible_collections.platter.qemu.plugins.module_utils._image.build import Builder
 from ansible_collections.platter.qemu.plugins.module_utils._image.convert import Converter
@@ -111,9 +111,7 @@ class Executor:
     def _failed(item: Item, exc: EngineError) -> EngineError:
         if isinstance(exc, RefusedError) and not item.done:
             return exc
-        done = " ".join(str(action) for action in item.plan[: item.done]) or "Nothing was done before."
-        step = str(item.plan[item.done]) if item.done < len(item.plan) else "the last look"
-        exc.message = "failed at: %s %s Done before: %s State now: %s" % (step, exc.message, done, _state_now(item))
+        exc.message = failed_at(item, exc.message, _state_now(item))
         return exc
 
 

@@ -12,6 +12,7 @@ import typing as t
 from urllib.parse import urlsplit
 
 from ansible_collections.platter.qemu.plugins.module_utils._core.errors import RefusedError, ToolError
+from ansible_collections.platter.qemu.plugins.module_utils._core.words import counted
 from ansible_collections.platter.qemu.plugins.module_utils._formats.features import FEATURES
 from ansible_collections.platter.qemu.plugins.module_utils._image.actions import ImportImage
 from ansible_collections.platter.qemu.plugins.module_utils._image.convert import SPACE_RESERVE, Converter
@@ -151,8 +152,9 @@ def _refuse_damaged(qemu_img: QemuImg, spec: ImageSpec, source: SourceSpec, path
         ) from exc
     damage = {key: report[key] for key in ("corruptions", "check-errors") if report.get(key)}
     if damage:
+        found = " and ".join(counted(int(number), key.rstrip("s").replace("-", " ")) for key, number in damage.items())
         raise source_refused(
-            spec, "source_damaged", "qemu-img check finds %s" % damage, "Get the source again.", **report
+            spec, "source_damaged", "qemu-img check finds %s" % found, "Get the source again.", **report
         )
 
 
@@ -165,11 +167,12 @@ def _refuse_moving(spec: ImageSpec, path: str, before: t.Any) -> None:
         before.ctime_ns,
     ):
         raise RefusedError(
-            "import of %s" % path,
+            "the import of %s" % path,
             spec.path,
             "the source was written to while it was read",
             reason="source_changed",
             way_out="Remove the image that was made, and import when nobody writes to the source.",
+            joined="to",
         )
 
 

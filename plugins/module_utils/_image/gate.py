@@ -28,8 +28,8 @@ class Gate:
         self._limit = limit or LARGEST_UNTRUSTED
 
     def _refused(self, reason: str, fact: str, way_out: str, **evidence: t.Any) -> RefusedError:
-        asked = "import of %s" % self._source
-        return RefusedError(asked, self._path, fact, reason=reason, way_out=way_out, evidence=evidence)
+        asked = "the import of %s" % self._source
+        return RefusedError(asked, self._path, fact, reason=reason, way_out=way_out, evidence=evidence, joined="to")
 
     def check(self, header: Header, declared: str, detected: t.Tuple[str, ...]) -> None:
         """Raises RefusedError with the first reason against this source."""

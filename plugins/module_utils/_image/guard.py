@@ -14,6 +14,7 @@ import typing as t
 from ansible_collections.platter.qemu.plugins.module_utils._core.errors import RefusedError
 from ansible_collections.platter.qemu.plugins.module_utils._core.header import Header
 from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item
+from ansible_collections.platter.qemu.plugins.module_utils._core.words import counted
 from ansible_collections.platter.qemu.plugins.module_utils._image.actions import ImportImage
 from ansible_collections.platter.qemu.plugins.module_utils._image.refuse import refused
 from ansible_collections.platter.qemu.plugins.module_utils._inspect.chain import resolve_backing
@@ -70,7 +71,7 @@ def _guard_bases(items: t.Sequence[Item], found: t.Mapping[str, t.List[str]]) ->
             item.refusal = refused(
                 item.spec,
                 "has_overlays",
-                "%d other images have it as their backing file: %s" % (len(overlays), ", ".join(overlays[:5])),
+                "it is the backing file of %s: %s" % (counted(len(overlays), "other image"), ", ".join(overlays[:5])),
                 "Rebase or flatten those first; or make a new image under another name.",
                 {"overlays": overlays},
             )

@@ -79,6 +79,8 @@ class Looker:
         if facts.kind not in ("file", "block"):
             return _no_file(path, facts.kind)
         header, problem = _judged(seen, declared or record.get("format"))
+        if header is None:
+            problem = _as_extent(path, seen) or problem
         certain = header is seen.header
         base, changed = self._base(path, header, record)
         known = (facts.kind, seen.detected, record, header, certain, (path,), facts.allocated)
@@ -138,6 +140,13 @@ def _judged(seen: Seen, expected: str | None) -> tuple[Header | None, Problem | 
         both = " and ".join(seen.detected)
         return None, Problem("format_ambiguous", f"its bytes look like {both}; declare the format")
     return Header(format="raw", virtual_size=round_up(seen.facts.length, SECTOR)), None
+
+
+def _as_extent(path: str, seen: Seen) -> Problem | None:
+    from ansible_collections.platter.qemu.plugins.module_utils._inspect.descriptor import split_extent
+
+    extent = split_extent(path, seen)
+    return Problem("vmdk_extent", extent.sentence) if extent else None
 
 
 def _mismatch(expected: str | None, found: str) -> Problem:

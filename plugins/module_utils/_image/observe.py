@@ -11,6 +11,7 @@ import os
 import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core.errors import EngineError
+from ansible_collections.platter.qemu.plugins.module_utils._core.header import SplitExtent
 from ansible_collections.platter.qemu.plugins.module_utils._image.data_file import data_file_is_taken
 from ansible_collections.platter.qemu.plugins.module_utils._image.difference import observed_options
 from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec
@@ -118,6 +119,7 @@ class Observer:
             chain_problem=problem,
             signature=signature,
             members=tuple(members[1:]),
+            extent_of=_extent_of(spec, seen),
             foreign_extents=foreign_extents(spec.path, seen.header),
             squatters=self._squatters(spec, seen),
             base=base,
@@ -240,6 +242,14 @@ class Observer:
         from ansible_collections.platter.qemu.plugins.module_utils._image.data_end import find_data_end
 
         return find_data_end(self._qemu_img, self._run_command, spec, seen, size)
+
+
+def _extent_of(spec: ImageSpec, seen: Seen) -> t.Optional[SplitExtent]:
+    if seen.facts.kind != "file" or seen.header is not None:
+        return None
+    from ansible_collections.platter.qemu.plugins.module_utils._inspect.descriptor import split_extent
+
+    return split_extent(spec.path, seen)
 
 
 def _chain_problem(path: str, seen: Seen) -> t.Optional[t.Tuple[str, str]]:

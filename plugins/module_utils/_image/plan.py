@@ -25,6 +25,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._image.plan_change im
 )
 from ansible_collections.platter.qemu.plugins.module_utils._image.refuse import (
     refuse_bad_base,
+    refuse_extent,
     refuse_foreign_content,
     refuse_hard_links,
     refuse_impossible_file,
@@ -42,6 +43,7 @@ Plan = t.List[ImageAction]
 def plan_image(spec: ImageSpec, state: ImageState, reading: ImageReading) -> Plan:
     """The steps that make C(state) what C(spec) asks; empty when it is so already. Raises RefusedError."""
     refuse_impossible_file(spec, reading)
+    refuse_extent(spec, reading)
     if spec.state == "absent":
         return _plan_absent(spec, state, reading)
     refuse_bad_base(spec, reading)

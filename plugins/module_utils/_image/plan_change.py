@@ -13,6 +13,7 @@ from dataclasses import replace
 from posixpath import dirname, relpath
 
 from ansible_collections.platter.qemu.plugins.module_utils._core.size import human
+from ansible_collections.platter.qemu.plugins.module_utils._core.words import shown
 from ansible_collections.platter.qemu.plugins.module_utils._formats.features import FEATURES, largest_size, rounded_size
 from ansible_collections.platter.qemu.plugins.module_utils._image.actions import (
     AcceptBase,
@@ -84,7 +85,7 @@ def _what_needs_rewriting(spec: ImageSpec, state: ImageState, reading: ImageRead
     else:
         for name, old, new in option_differences(spec, state):
             if not amendable(spec, reading, name, new):
-                phrases.append("%s %s instead of %s" % (name, old, new))
+                phrases.append("%s %s instead of %s" % (name, shown(old), shown(new)))
         if _needs_resize(spec, state) and not _can_resize(spec, state):
             phrases.append("size %s instead of %s" % (human(state.virtual_size or 0), human(spec.size or 0)))
     if phrases and not spec.allow_rewrite:

@@ -110,6 +110,7 @@ class Publisher:
                 reason="member_exists",
                 way_out="Remove that file, or choose another name for the image.",
                 evidence={"member": target},
+                joined="at",
             )
         return target
 
@@ -145,4 +146,5 @@ def taken(spec: ImageSpec) -> RefusedError:
         "something else has appeared there meanwhile",
         reason="changed_meanwhile",
         way_out="Run the task again.",
+        joined="at",
     )

@@ -19,14 +19,23 @@ Evidence = t.Optional[t.Mapping[str, t.Any]]
 
 def refused(spec: ImageSpec, reason: str, fact: str, way_out: str, evidence: Evidence = None) -> RefusedError:
     """A refusal of what C(spec) asks."""
-    asked = "state=%s" % spec.state + (" as %s" % spec.format if spec.format and spec.state == "present" else "")
-    return RefusedError(asked, spec.path, fact, reason=reason, way_out=way_out, evidence=evidence)
+    asked, joined = "a %s image" % spec.format if spec.format else "an image", "at"
+    if spec.state == "absent":
+        asked, joined = "the removal", "of"
+    return RefusedError(asked, spec.path, fact, reason=reason, way_out=way_out, evidence=evidence, joined=joined)
 
 
 def refuse_impossible_file(spec: ImageSpec, reading: ImageReading) -> None:
     """Only regular files and block devices hold images."""
     if reading.kind not in ("absent", "file", "block"):
         raise refused(spec, "not_a_file", "it is a %s" % reading.kind, "Name another path.", {"kind": reading.kind})
+
+
+def refuse_extent(spec: ImageSpec, reading: ImageReading) -> None:
+    """An extent is changed or removed with its image only."""
+    extent = reading.extent_of
+    if extent:
+        raise refused(spec, "vmdk_extent", extent.sentence, extent.way_out, {"descriptor": extent.descriptor or None})
 
 
 def refuse_foreign_content(spec: ImageSpec, reading: ImageReading) -> None:

@@ -15,6 +15,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._formats.registry imp
 from ansible_collections.platter.qemu.plugins.module_utils._image.gate import Gate
 from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec, SourceSpec
 from ansible_collections.platter.qemu.plugins.module_utils._image.state import SourceReading
+from ansible_collections.platter.qemu.plugins.module_utils._inspect.descriptor import split_extent
 from ansible_collections.platter.qemu.plugins.module_utils._inspect.image import Seen, chain_header, look_at
 from ansible_collections.platter.qemu.plugins.module_utils._tools.files import FileFacts, FileReader, file_facts
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qemu_img import QemuImg
@@ -26,8 +27,8 @@ _LABELS = 33 << 10
 def source_refused(spec: ImageSpec, reason: str, fact: str, way_out: str, **evidence: t.Any) -> RefusedError:
     """A refusal that is about the source."""
     source = t.cast(SourceSpec, spec.source)
-    asked = "import of %s" % source.text
-    return RefusedError(asked, spec.path, fact, reason=reason, way_out=way_out, evidence=evidence)
+    asked = "the import of %s" % source.text
+    return RefusedError(asked, spec.path, fact, reason=reason, way_out=way_out, evidence=evidence, joined="to")
 
 
 def read_source(spec: ImageSpec, image: Seen, qemu_img: QemuImg) -> SourceReading:
@@ -100,6 +101,11 @@ def _cut_off(spec: ImageSpec, path: str, length: int, needed: int) -> RefusedErr
 
 def _unreadable(spec: ImageSpec, seen: Seen) -> RefusedError:
     source = t.cast(SourceSpec, spec.source)
+    extent = split_extent(seen.facts.path, seen)
+    if extent:
+        return source_refused(
+            spec, "vmdk_extent", extent.sentence, extent.way_out, descriptor=extent.descriptor or None
+        )
     if seen.header is None and (seen.problem or source.format in seen.detected):
         fact = "it is damaged: %s" % (seen.problem or "its header cannot be read")
         return source_refused(spec, seen.reason or "source_damaged", fact, "Get the source again.")

@@ -12,7 +12,7 @@ from __future__ import annotations
 import typing as t
 from dataclasses import dataclass, field
 
-from ansible_collections.platter.qemu.plugins.module_utils._core.header import Header
+from ansible_collections.platter.qemu.plugins.module_utils._core.header import Header, SplitExtent
 
 Pairs = t.Tuple[t.Tuple[str, t.Any], ...]
 
@@ -111,6 +111,8 @@ class ImageReading:
     signature: t.Optional[str] = None
     #: the member files of a split image, without its descriptor
     members: t.Tuple[str, ...] = ()
+    #: it is no image by itself, but a part of a split one
+    extent_of: t.Optional[SplitExtent] = None
     #: files that its descriptor names and that are no members
     foreign_extents: t.Tuple[str, ...] = ()
     #: files that are no members, but have the names that members of a new split image would get

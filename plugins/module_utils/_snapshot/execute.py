@@ -17,7 +17,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._core.errors import (
     ImageLockedError,
     RefusedError,
 )
-from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item
+from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item, failed_at
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot import actions as act
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot import layer_actions as layer_act
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.edit import Editor
@@ -122,9 +122,7 @@ class Executor:
         """The error of an item, with what was done and what is there now."""
         if isinstance(exc, RefusedError) and not item.done:
             return exc
-        done = " ".join(str(action) for action in item.plan[: item.done]) or "Nothing was done before."
-        step = str(item.plan[item.done]) if item.done < len(item.plan) else "the last look"
-        exc.message = "failed at: %s %s Done before: %s State now: %s" % (step, exc.message, done, self._now(item))
+        exc.message = failed_at(item, exc.message, self._now(item))
         return exc
 
     def _now(self, item: Item) -> str:

@@ -64,7 +64,7 @@ def unpack_refused(
     path: str, fact: str, reason: str, way_out: str = "Get the file again.", **evidence: t.Any
 ) -> RefusedError:
     """A refusal about a packed file."""
-    return RefusedError("unpacking", path, fact, reason=reason, way_out=way_out, evidence=evidence)
+    return RefusedError("unpacking", path, fact, reason=reason, way_out=way_out, evidence=evidence, joined="")
 
 
 def unpacked(path: str, kind: str) -> t.Generator[bytes, None, None]:

@@ -75,22 +75,24 @@ def _set(fd: int, path: str, wanted: t.Iterable[int], kind: int) -> None:
         raise _in_use(path, wanted) from exc
     except OSError as exc:
         raise RefusedError(
-            "locking the image",
+            "a change",
             path,
             f"its file system has no usable locks ({exc.strerror})",
             reason="lock_untrusted",
             way_out="Keep the image on a local file system.",
+            joined="of",
         ) from exc
 
 
 def _in_use(path: str, conflicts: t.Iterable[int]) -> RefusedError:
     return RefusedError(
-        "locking the image",
+        "a change",
         path,
         "a running QEMU has it open",
         reason="image_in_use",
         way_out="Stop what uses the image, then run the task again.",
         evidence={"locked_bytes": sorted(conflicts)},
+        joined="of",
     )
 
 

@@ -70,6 +70,7 @@ class ImageLocks:
                     reason="lock_timeout",
                     way_out="Wait for that run, or raise lock_timeout.",
                     evidence={"lock_timeout": self._timeout},
+                    joined="of",
                 )
             time.sleep(_POLL_SECONDS)
 
@@ -83,11 +84,12 @@ def _open_lock_file() -> int:
     os.makedirs(directory, mode=0o700, exist_ok=True)
     if os.lstat(directory).st_uid != os.geteuid():
         raise RefusedError(
-            "a lock",
+            "locks",
             directory,
             "the directory belongs to another user",
             reason="unsafe_directory",
             way_out="Remove it, or set XDG_RUNTIME_DIR.",
+            joined="in",
         )
     flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
     return os.open(os.path.join(directory, "images.lock"), flags, 0o600)

@@ -110,7 +110,13 @@ def _foreign(path: str, what: str, owner: int) -> RefusedError:
 
 def _unsafe(path: str, fact: str, way_out: str, evidence: t.Mapping[str, t.Any]) -> RefusedError:
     return RefusedError(
-        "connecting", path, fact, reason="unsafe_qmp_socket", way_out=way_out, evidence={"socket": path, **evidence}
+        "connecting to",
+        path,
+        fact,
+        reason="unsafe_qmp_socket",
+        way_out=way_out,
+        evidence={"socket": path, **evidence},
+        joined="",
     )
 
 

@@ -65,7 +65,7 @@ OVERLAY = {"backing": BackingSpec("/d/base", "qcow2")}
             {"options": (("lazy_refcounts", True),)},
             state(options=(("lazy_refcounts", False),)),
             reading(),
-            ["Amend /d/a: lazy_refcounts from False to True."],
+            ["Amend /d/a: lazy_refcounts from off to on."],
         ),
         (
             {"options": (("cluster_size", 131072),), "allow_rewrite": True},
@@ -95,7 +95,7 @@ OVERLAY = {"backing": BackingSpec("/d/base", "qcow2")}
             {"repair": "leaks"},
             state(leaks=3),
             reading(),
-            ["Repair /d/a (leaks): 3 leaked clusters, 0 corruptions."],
+            ["Repair /d/a (leaks): 3 leaked clusters and 0 corruptions."],
         ),
         ({"state": "absent"}, state(), reading(), ["Remove /d/a."]),
         ({"state": "absent"}, *ABSENT, []),
@@ -151,7 +151,7 @@ def test_refusals(reason: str, asked: t.Dict[str, t.Any], before: ImageState, se
     with pytest.raises(RefusedError) as caught:
         plan_image(spec(**asked), before, seen)
     assert caught.value.reason == reason
-    assert caught.value.message.startswith("refused: state=")
+    assert caught.value.message.startswith(("refused: a ", "refused: the removal of "))
     assert ". Nothing was changed. " in caught.value.message
     assert caught.value.message.endswith(".")
 

@@ -1,0 +1,22 @@
+# Copyright: the platter.qemu authors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# PRIVATE to the collection: it can change at any time without notice.
+"""English for sentences that more than one resource says. Pure."""
+
+from __future__ import annotations
+
+import typing as t
+
+
+def counted(number: int, noun: str) -> str:
+    """C(1 image), C(2 images)."""
+    return "%d %s%s" % (number, noun, "" if number == 1 else "s")
+
+
+def shown(value: t.Any) -> str:
+    """An option's value as QEMU writes it."""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return "unset" if value is None else str(value)
