@@ -301,6 +301,7 @@ seealso:
     description: What commit and stream do.
     link: https://www.qemu.org/docs/master/interop/live-block-operations.html
 notes:
+  - An encrypted image is changed only while its VM runs, and gets internal snapshots only.
   - Overlays are looked for in the directory of the image and in O(overlay_directories). An overlay elsewhere, or on
     another host, is not seen.
   - Which files are external snapshots is remembered in their attribute C(user.platter.qemu), or beside them where the

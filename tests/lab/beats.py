@@ -9,7 +9,6 @@ from typing import Any, Iterable
 
 from ansible_collections.platter.qemu.tests.lab.modules import call
 
-MODULE = "disk_image"
 #: what qemu-img may be asked where nothing is to be written
 READING = {"info", "check", "map", "measure", "compare"}
 _CHUNK = 64 << 10
@@ -22,10 +21,10 @@ def four_beats(*, watch: Iterable[object] = (), unpredictable: Iterable[str] = (
     """
     places = [*_places(options), *map(str, watch)]
     found = snapshot(places)
-    checked = call(MODULE, check=True, **options)
+    checked = call(_module(options), check=True, **options)
     assert checked.get("failed") is not True, checked["msg"]
     assert snapshot(places) == found, "check mode has written"
-    real = call(MODULE, **options)
+    real = call(_module(options), **options)
     assert real.get("failed") is not True, real["msg"]
     assert (checked["changed"], real["changed"]) == (True, True), (checked, real)
     assert checked["actions"] == real["actions"]
@@ -39,9 +38,9 @@ def converge(**options: Any) -> dict[str, Any]:
     """The result of the real run, be it a change, none, or a refusal: whatever check mode says is what happens."""
     places = _places(options)
     found = snapshot(places)
-    checked = call(MODULE, check=True, **options)
+    checked = call(_module(options), check=True, **options)
     assert snapshot(places) == found, "check mode has written"
-    real = call(MODULE, **options)
+    real = call(_module(options), **options)
     told = [(r.get("reason"), r["changed"], r.get("actions"), known(r, ())) for r in (checked, real)]
     assert told[0] == told[1], (checked, real)
     if real.get("failed"):
@@ -56,7 +55,7 @@ def settled(*watch: object, **options: Any) -> None:
     places = [*_places(options), *map(str, watch)]
     found = snapshot(places)
     for check in (False, True):
-        again = call(MODULE, check=check, **options)
+        again = call(_module(options), check=check, **options)
         assert again.get("failed") is not True, again["msg"]
         assert (again["changed"], again["actions"]) == (False, []), again
         only_reads(again)
@@ -67,7 +66,7 @@ def refused(reason: str, *, watch: Iterable[object] = (), **options: Any) -> dic
     """The same refusal in check mode and without; nothing is changed."""
     places = [*_places(options), *map(str, watch)]
     found = snapshot(places)
-    results = [call(MODULE, check=check, **options) for check in (True, False)]
+    results = [call(_module(options), check=check, **options) for check in (True, False)]
     for result in results:
         assert result.get("failed") is True, result
         assert (result.get("reason"), result["changed"]) == (reason, False), result
@@ -80,7 +79,7 @@ def refused(reason: str, *, watch: Iterable[object] = (), **options: Any) -> dic
 
 def known(result: dict[str, Any], unpredictable: Iterable[str]) -> Any:
     """The facts and the diff, without what cannot be predicted."""
-    shown = {key: result[key] for key in ("diff", "image", "images") if key in result}
+    shown = {key: result[key] for key in ("diff", "image", "images", "snapshot", "snapshots") if key in result}
     return _without(shown, set(unpredictable) | _NOT_FACTS)
 
 
@@ -103,8 +102,15 @@ def only_reads(result: dict[str, Any]) -> None:
 # --- what there is on the host
 
 
+def _module(options: dict[str, Any]) -> str:
+    """The module that these are the options of."""
+    return "image_snapshot" if "image" in options or "snapshots" in options else "disk_image"
+
+
 def _places(options: dict[str, Any]) -> list[str]:
-    paths = [str(entry["path"]) for entry in options.get("images") or [options] if entry.get("path")]
+    entries = options.get("images") or options.get("snapshots") or [options]
+    named = [entry.get("path") or entry.get("image") for entry in entries]
+    paths = [str(path) for path in named if path]
     directories = (os.path.dirname(os.path.realpath(path)) for path in paths)
     return [*(each for each in directories if not each.startswith("/dev")), *paths]
 

@@ -146,7 +146,7 @@ class LayerDirectory:
             base=base,
             base_format=header.backing_format,
             children=tuple(self.children.get(path, ())),
-            allocated=_allocated(qemu_img, seen) if qemu_img else 0,
+            allocated=_allocated(qemu_img, seen) if qemu_img and not header.encrypted else 0,
             empty=self._is_empty(path, base),
             point=record.get("name"),
             merging=self.record(path).get("merging"),

@@ -19,6 +19,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._snapshot.plan_merge 
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.refuse import (
     refuse_ambiguous,
     refuse_bad_image,
+    refuse_encrypted,
     refuse_skewed_clock,
 )
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.retention import Dated, surplus
@@ -31,6 +32,13 @@ Plan = t.List[SnapshotAction]
 def plan_snapshots(spec: SnapshotSpec, state: SnapshotState, reading: SnapshotReading) -> Plan:
     """The steps that make C(state) what C(spec) asks; empty when it is so already. Raises RefusedError."""
     refuse_bad_image(spec, reading)
+    plan = _plan(spec, state, reading)
+    if plan:
+        refuse_encrypted(spec, reading)
+    return plan
+
+
+def _plan(spec: SnapshotSpec, state: SnapshotState, reading: SnapshotReading) -> Plan:
     finished, reading = finish_merges(spec, state, reading)
     if spec.state == "pruned":
         return finished + _plan_pruned(spec, state, reading)

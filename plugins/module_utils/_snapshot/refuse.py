@@ -55,6 +55,18 @@ def refuse_bad_image(spec: SnapshotSpec, reading: SnapshotReading) -> None:
         raise refused(spec, reason, sentence, "Mend the backing chain first.", {"chain": sentence})
 
 
+def refuse_encrypted(spec: SnapshotSpec, reading: SnapshotReading) -> None:
+    """qemu-img does not open it without its secret; and an overlay would take unencrypted what the guest writes."""
+    if not (reading.header and reading.header.encrypted):
+        return
+    if spec.external:
+        fact, way_out = "an overlay on it would not be", "Set kind: internal."
+    else:
+        fact, way_out = "nobody has it open with its secret", "Do this while its VM runs, with qmp_socket."
+    if spec.external or reading.live is None:
+        raise refused(spec, "image_encrypted", "it is encrypted, and %s" % fact, way_out)
+
+
 def refuse_missing_point(spec: SnapshotSpec, state: SnapshotState) -> None:
     """What is not there cannot be reverted to."""
     if state.point(spec.name) is None:
