@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Iterator
 
 import pytest
 
@@ -18,12 +17,6 @@ from ansible_collections.platter.qemu.tests.lab.vm import Disk, Guest, running_g
 
 pytestmark = pytest.mark.xdist_group("guest")
 LAYOUT = Layout(slots=64)
-
-
-@pytest.fixture(scope="module")
-def guest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guest]:
-    with running_guest(tmp_path_factory.mktemp("guest")) as booted:
-        yield booted
 
 
 @pytest.fixture
