@@ -11,6 +11,7 @@ from typing import Any
 
 from ansible_collections.platter.qemu.tests.lab import beats
 from ansible_collections.platter.qemu.tests.lab.guest import KIB, MIB, check, filename, qemu_io
+from ansible_collections.platter.qemu.tests.lab.modules import call
 from ansible_collections.platter.qemu.tests.lab.oracle import create, info, qemu_img
 
 Result = dict[str, Any]
@@ -88,6 +89,11 @@ class Disk:
         """The snapshots that the last result names, with their files."""
         found = self.result["snapshot"]["snapshots"]
         return {each["name"]: Path(each["path"]) if "path" in each else None for each in found}
+
+    def points_now(self) -> dict[str, Path | None]:
+        """The same, looked at again."""
+        self.result = call("image_snapshot", check=True, **self.task(name="no such", state="absent"))
+        return self.points()
 
     def sound(self, *names: str) -> None:
         """These snapshots are there, hold what they held, and nothing is leaked or damaged."""

@@ -160,3 +160,9 @@ def _from_nbd_filename(text: str) -> Place:
     else:
         server = {"type": "inet", "host": host, "port": port}
     return _remote("nbd", {"server": server, "export": export}, text)
+
+
+def relative_name(path: str, directory: str) -> str:
+    """A file by its name from a directory, in a form that QEMU does not take for a protocol."""
+    name = posixpath.relpath(path, directory)
+    return "./" + name if ":" in name.split("/", 1)[0] else name

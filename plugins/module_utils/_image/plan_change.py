@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import typing as t
 from dataclasses import replace
-from posixpath import dirname, relpath
+from posixpath import dirname
 
+from ansible_collections.platter.qemu.plugins.module_utils._core.place import relative_name
 from ansible_collections.platter.qemu.plugins.module_utils._core.size import human
 from ansible_collections.platter.qemu.plugins.module_utils._core.words import shown
 from ansible_collections.platter.qemu.plugins.module_utils._formats.features import FEATURES, largest_size, rounded_size
@@ -264,8 +265,7 @@ def asked_backing(spec: ImageSpec) -> t.Optional[Backing]:
         return None
     name = spec.backing.path
     if spec.backing.relative:
-        name = relpath(spec.backing.path, dirname(spec.path))
-        name = "./" + name if ":" in name.split("/", 1)[0] else name
+        name = relative_name(spec.backing.path, dirname(spec.path))
     return Backing(spec.backing.path, spec.backing.format, name)
 
 

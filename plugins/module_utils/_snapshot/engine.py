@@ -29,7 +29,7 @@ _ROUNDS = 5
 
 
 class SnapshotEngine:
-    """What C(_module/run.py) drives. C(dress(built, like)): gives a new file the owner, mode and label of another."""
+    """What C(_module/run.py) drives. C(dress(like, built)): gives a new file the owner, mode and label of another."""
 
     noun = "snapshot"
     nouns = "snapshots"

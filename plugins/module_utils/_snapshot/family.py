@@ -52,6 +52,14 @@ def child_towards(layers: Layers, path: str, active: str) -> t.Optional[str]:
     return layers[path].children[0] if len(layers[path].children) == 1 else None
 
 
+def above(layers: Layers, paths: t.Sequence[str]) -> t.List[str]:
+    """These files of the family, and all of it that is built on them."""
+    found = [path for path in paths if path in layers]
+    for each in found:
+        found += [child for child in layers[each].children if child in layers and child not in found]
+    return found
+
+
 def is_ours(layers: Layers, path: str, active: str) -> bool:
     """Whether a layer belongs to the disk: the active one, or a point."""
     return path == active or (path in layers and layers[path].point is not None)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from ansible_collections.platter.qemu.plugins.module_utils._core.size import human
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.actions import SnapshotAction, without
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot.state import Point, SnapshotState
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot.state import BitmapState, Point, SnapshotState
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ class CommitOverlay(SnapshotAction):
     """Copy what an overlay holds down into the point's file, which is no point any more; the overlay goes.
 
     C(merged): bytes copied. C(above): images to be put onto the point's file. C(active), C(layers), C(content),
-    C(points): the disk afterwards; the point that the overlay may have been is then the point's file.
+    C(points), C(bitmaps): the disk afterwards; the point that the overlay may have been is then the point's file.
     """
 
     image: str
@@ -121,6 +121,7 @@ class CommitOverlay(SnapshotAction):
     layers: t.Tuple[str, ...]
     content: str
     points: t.Tuple[Point, ...]
+    bitmaps: t.Tuple[BitmapState, ...] = ()
     above: t.Tuple[str, ...] = ()
     why: str = ""
 
@@ -134,7 +135,14 @@ class CommitOverlay(SnapshotAction):
         return self.active == self.overlay
 
     def apply(self, state: SnapshotState) -> SnapshotState:
-        return replace(state, points=self.points, active=self.active, layers=self.layers, content=self.content)
+        return replace(
+            state,
+            points=self.points,
+            active=self.active,
+            layers=self.layers,
+            content=self.content,
+            bitmaps=self.bitmaps,
+        )
 
     def __str__(self) -> str:
         grown = " (it grows to %s)" % human(self.virtual_size) if self.virtual_size > self.old_size else ""

@@ -14,9 +14,8 @@ from ansible_collections.platter.qemu.plugins.module_utils._core.errors import E
 from ansible_collections.platter.qemu.plugins.module_utils._inspect.chain import resolve_backing
 from ansible_collections.platter.qemu.plugins.module_utils._inspect.image import Seen, look_at
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.family import LEAVING
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot.observe import (
-    contents_of,
-)
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot.layer_records import after_merge
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot.observe import bitmaps_of, contents_of
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.refuse import refused
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.spec import SnapshotSpec
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.state import (
@@ -51,7 +50,7 @@ class LayerDirectory:
         if seen.header is None or known.setdefault(seen.facts.identity, path) != path:
             return
         self.seen[path] = seen
-        self.bases[path] = _base_of(path, seen)
+        self.bases[path] = base_of(path, seen)
 
     def _follow_down(self, path: str) -> None:
         """The chain may lead out of the directories."""
@@ -68,8 +67,7 @@ class LayerDirectory:
         merging = str(record.get("merging") or "")
         record["merging"] = next((each for each in (merging, merging + LEAVING) if self.bases.get(each) == path), None)
         if merging and not record["merging"]:
-            heir = {"name": record["heir"], "date": record.get("heir_date")} if record.get("heir") else {}
-            return dict({"made": record["made"]} if "made" in record else {}, **heir)
+            return after_merge(record)
         return {key: value for key, value in record.items() if value is not None}
 
     def is_point(self, path: str, active: t.Optional[str] = None) -> bool:
@@ -150,7 +148,7 @@ class LayerDirectory:
             empty=self._is_empty(path, base),
             point=record.get("name"),
             merging=self.record(path).get("merging"),
-            bitmaps=tuple(bitmap.name for bitmap in header.bitmaps),
+            bitmaps=bitmaps_of(header),
             snapshots=tuple(snapshot.name for snapshot in header.snapshots),
         )
 
@@ -174,7 +172,8 @@ def _files(directories: t.Iterable[str]) -> t.Iterator[str]:
         yield from (os.path.join(directory, name) for name in names if not name.startswith(TEMP_PREFIX))
 
 
-def _base_of(path: str, seen: Seen) -> t.Optional[str]:
+def base_of(path: str, seen: Seen) -> t.Optional[str]:
+    """The file that an image is built on, resolved; None for none, and for one that is not on this host."""
     name = seen.header.backing_file if seen.header else None
     kind, target = resolve_backing(path, name) if name else ("", "")
     return os.path.realpath(target) if kind == "file" else None

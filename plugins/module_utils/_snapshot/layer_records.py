@@ -51,20 +51,34 @@ def forget_point(path: str) -> None:
     _remember(path, _made(path))
 
 
+def keep_leaf(path: t.Optional[str]) -> None:
+    """A point stays one when the last layer on it is about to go. Nothing is done for other files."""
+    snapshot = (read_record(path).get("snapshot") or {}) if path else {}
+    if path and snapshot.get("name") and not snapshot.get("leaf"):
+        _remember(path, dict(snapshot, leaf=True))
+
+
 def begin_merge(path: str, overlay: str) -> None:
     """Remember, on stable storage, that the file holds neither then nor now until the merge has ended."""
     heir = read_record(overlay).get("snapshot") or {}
     snapshot = dict(read_record(path).get("snapshot") or {}, merging=overlay)
     if heir.get("name"):
-        snapshot.update(heir=heir["name"], heir_date=heir.get("date"))
+        snapshot.update(heir=heir["name"], heir_date=heir.get("date"), heir_leaf=bool(heir.get("leaf")))
     _remember(path, snapshot)
 
 
 def end_merge(path: str) -> None:
     """The merge has ended: the file is what its overlay was, the active one or a point."""
-    snapshot = read_record(path).get("snapshot") or {}
-    heir = {"name": snapshot["heir"], "date": snapshot.get("heir_date")} if snapshot.get("heir") else {}
-    _remember(path, dict(_made(path), **heir))
+    _remember(path, after_merge(read_record(path).get("snapshot") or {}))
+
+
+def after_merge(snapshot: t.Mapping[str, t.Any]) -> t.Dict[str, t.Any]:
+    """What is to be remembered of a file instead of C(snapshot) once the merge that this tells of has ended."""
+    made = {"made": snapshot["made"]} if "made" in snapshot else {}
+    if not snapshot.get("heir"):
+        return made
+    leaf = {"leaf": True} if snapshot.get("heir_leaf") else {}
+    return dict(made, name=snapshot["heir"], date=snapshot.get("heir_date"), **leaf)
 
 
 def begin_stream(action: StreamBase) -> None:

@@ -16,6 +16,7 @@ import time
 import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core.errors import RefusedError
+from ansible_collections.platter.qemu.plugins.module_utils._core.place import relative_name
 from ansible_collections.platter.qemu.plugins.module_utils._inspect.image import fingerprint, look_at
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot import layer_records
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.layer_actions import (
@@ -26,6 +27,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._snapshot.layer_actio
     StreamBase,
     SwitchLink,
 )
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot.layer_directory import base_of
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.spec import SnapshotSpec
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.state import SnapshotReading
 from ansible_collections.platter.qemu.plugins.module_utils._tools.files import (
@@ -47,7 +49,7 @@ Notes = t.Dict[str, t.Any]
 
 
 class LayerEditor:
-    """One method per action. C(dress(built, like)): gives a new file the owner, mode and label of another."""
+    """One method per action. C(dress(like, built)): gives a new file the owner, mode and label of another."""
 
     def __init__(self, qemu_img: QemuImg, dress: t.Callable[[str, str], None]) -> None:
         self._qemu_img = qemu_img
@@ -100,9 +102,11 @@ class LayerEditor:
     def revert(self, spec: SnapshotSpec, action: RevertOverlay, reading: SnapshotReading) -> Notes:
         """Put an empty overlay on a point, in the place of the active file, which is kept as a point or goes."""
         base = str(action.point.path)
+        relative = spec.relative or _is_relative(action.active)
         with image_lock(action.active, readers=False), image_lock(base):
             self._still_there(spec, action.active, reading)
-            with self.built(action.active, action.active, base, action.format) as build:
+            layer_records.keep_leaf(reading.layers[action.active].base)
+            with self.built(action.active, action.active, base, action.format, relative) as build:
                 if action.saved:
                     layer_records.note_point(action.active, action.saved.name, leaf=True)
                     self._give_second_name(spec, action.active, str(action.saved.path))
@@ -138,7 +142,7 @@ class LayerEditor:
     def _put_onto(self, overlay: str, base: str, base_format: str) -> None:
         """Only the name changes: the two bases hold the same now."""
         node = image_node("qcow2", {"driver": "file", "filename": overlay})
-        self._qemu_img.unsafe_rebase(node, base, base_format)
+        self._qemu_img.unsafe_rebase(node, _as_before(overlay, base), base_format)
         layer_records.remember_base(overlay, base)
         fsync_path(overlay)
 
@@ -146,7 +150,8 @@ class LayerEditor:
         """Copy what the point's file holds up into the overlay; the file goes, or is no point any more."""
         node = image_node("qcow2", {"driver": "file", "filename": action.overlay})
         layer_records.begin_stream(action)
-        self._qemu_img.rebase(node, action.new_base or "", action.new_base_format or "")
+        new_base = _as_before(action.overlay, action.new_base) if action.new_base else ""
+        self._qemu_img.rebase(node, new_base, action.new_base_format or "")
         fsync_path(action.overlay)
         layer_records.end_stream(action)
         return {}
@@ -154,7 +159,10 @@ class LayerEditor:
     @staticmethod
     def remove(spec: SnapshotSpec, action: RemoveLayer, reading: SnapshotReading) -> Notes:
         """Remove a point's file that nothing is built on."""
-        layer_records.remove_layer(str(action.point.path))
+        path = str(action.point.path)
+        seen = look_at(path, None)
+        layer_records.keep_leaf(base_of(path, seen))
+        layer_records.remove_layer(path)
         return {}
 
 
@@ -181,11 +189,11 @@ class _Overlay:
             there = base if os.path.lexists(base) else like  # it may be about to get that name
             header = look_at(there, base_format).header
             size = header.virtual_size if header else None
-            name = os.path.relpath(base, os.path.dirname(overlay)) if relative else base
+            name = relative_name(base, os.path.dirname(overlay)) if relative else base
             qemu_img.create(build.path, "qcow2", size, backing=(name, base_format), open_backing=False)
             record = {"format": "qcow2", "options": {}, "snapshot": {"made": time.time()}}
             write_record(build.path, dict(record, base=fingerprint(file_facts(there))), overlay)
-            dress(build.path, like)
+            dress(like, build.path)
             fsync_path(build.path)
         except BaseException:
             self._build.__exit__()
@@ -205,6 +213,17 @@ def switch_link(link: str, target: str) -> None:
         os.symlink(os.path.relpath(target, directory) if relative else target, build.path)
         os.rename(build.path, place)
     fsync_path(directory)
+
+
+def _is_relative(overlay: str) -> bool:
+    """Whether an overlay names its base relative to its own directory."""
+    header = look_at(overlay, None).header
+    return bool(header and header.backing_file and not os.path.isabs(header.backing_file))
+
+
+def _as_before(overlay: str, base: str) -> str:
+    """The name for a base of an overlay, relative if that of the base until now is."""
+    return relative_name(base, os.path.dirname(overlay)) if _is_relative(overlay) else base
 
 
 def _publish_over(spec: SnapshotSpec, built: str, path: str, identity: t.Tuple[int, int]) -> None:

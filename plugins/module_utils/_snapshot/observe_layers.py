@@ -42,7 +42,7 @@ def observe_layers(spec: SnapshotSpec, path: str, qemu_img: QemuImg, find_live: 
     active = live.active if live is not None else directory.active(path)
     layers = directory.family(active, qemu_img if spec.state in _MERGING_STATES else None)
     if live is not None:
-        layers[active] = replace(layers[active], bitmaps=tuple(bitmap.name for bitmap in live.bitmaps))
+        layers[active] = replace(layers[active], bitmaps=live.bitmaps)
     return _state(spec, active, layers, directory, live), _reading(path, seen, directory, layers, active, live)
 
 

@@ -34,11 +34,9 @@ def remove_points(
     spec: SnapshotSpec, state: SnapshotState, reading: SnapshotReading, points: t.Sequence[Point], why: str = ""
 ) -> Plan:
     """The steps that take C(points) out, one after the other, each on what the ones before it leave. RefusedError."""
-    plan: Plan = []
     removal = _Removal(spec, dict(reading.layers), state, reading.named, why)
-    for point in points:
-        plan.append(removal.step(point.name))
-    return plan
+    left = [point for point in points if not reading.layers[t.cast(str, point.path)].children]
+    return [removal.step(point.name) for point in [*left, *(point for point in points if point not in left)]]
 
 
 def finish_merges(spec: SnapshotSpec, state: SnapshotState, reading: SnapshotReading) -> t.Tuple[Plan, SnapshotReading]:
@@ -179,6 +177,7 @@ class _Removal:
             layers=family.layers_up(self._layers, self._active),
             content=family.content_of(self._layers, self._active),
             points=self._points,
+            bitmaps=self._layers[self._active].bitmaps,
             above=top.children,
             why=self._why,
         )
@@ -194,6 +193,7 @@ class _Removal:
     def _stream(self, point: Point, path: str, child: str) -> StreamBase:
         low = self._layers[path]
         others = [each for each in low.children if each != child]
+        self._refuse_to_lose_points(path, others)
         keeps = "other images are built on it (%s)" % ", ".join(others[:5]) if others else ""
         if not keeps:
             self._refuse_loss(low)
@@ -215,6 +215,19 @@ class _Removal:
             why=self._why,
         )
 
+    def _refuse_to_lose_points(self, path: str, others: t.Sequence[str]) -> None:
+        """The lowest point holds the family together: without it, the next run would not find the points on it."""
+        above = family.above(self._layers, others)
+        names = [str(self._layers[each].point) for each in above if self._layers[each].point]
+        if names and self._layers[path].base not in self._layers:
+            raise refused(
+                self._spec,
+                "has_overlays",
+                "snapshots are built on %s beside the disk of now: %s" % (path, ", ".join(names)),
+                "Remove those first.",
+                {"overlays": above, "snapshots": names},
+            )
+
     def _refuse_to_lose_name(self, gone: str, kept: str) -> None:
         """The next run must find what this one was told of."""
         if gone == self._named:
@@ -229,7 +242,7 @@ class _Removal:
     def _refuse_loss(self, layer: Layer) -> None:
         """What a file keeps beside its data goes with the file."""
         for names, reason, what in (
-            (layer.bitmaps, "would_lose_bitmaps", "dirty bitmaps"),
+            ([bitmap.name for bitmap in layer.bitmaps], "would_lose_bitmaps", "dirty bitmaps"),
             (layer.snapshots, "would_lose_snapshots", "internal snapshots"),
         ):
             if names:

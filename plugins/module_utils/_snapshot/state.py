@@ -117,7 +117,7 @@ class Layer:
     empty: bool = False
     point: t.Optional[str] = None
     merging: t.Optional[str] = None
-    bitmaps: t.Tuple[str, ...] = ()
+    bitmaps: t.Tuple[BitmapState, ...] = ()
     snapshots: t.Tuple[str, ...] = ()
 
 
