@@ -25,14 +25,17 @@ def call(name: str, /, *, check: bool = False, **options: t.Any) -> dict[str, t.
     return dict(json.loads(printed.getvalue().splitlines()[-1]))
 
 
-def process(name: str, /, **options: t.Any) -> subprocess.Popen[str]:
-    """Module C(name) begun as a process in its own session; its result is the last line that it prints."""
+def process(name: str, /, *, under: t.Sequence[str] = (), **options: t.Any) -> subprocess.Popen[str]:
+    """Module C(name) begun as a process in its own session; its result is the last line that it prints.
+
+    C(under): a program that runs it, such as strace.
+    """
     check = options.pop("check", False)
     arguments = json.dumps(dict(options, _ansible_check_mode=check))
     code = "from ansible_collections.platter.qemu.tests.lab.modules import main; main()"
     paths = [path for path in sys.path if path]
     return subprocess.Popen(
-        [sys.executable, "-c", f"import sys; sys.path[:0] = {paths!r}; {code}", name, arguments],
+        [*under, sys.executable, "-c", f"import sys; sys.path[:0] = {paths!r}; {code}", name, arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
