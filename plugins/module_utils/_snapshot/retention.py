@@ -22,6 +22,11 @@ class Dated(t.NamedTuple):
     order: int
 
 
+def fits(name: str, match: str) -> bool:
+    """Whether a name fits the shell pattern."""
+    return fnmatchcase(name, match)
+
+
 def _hour(moment: datetime) -> t.Tuple[int, ...]:
     return (moment.year, moment.month, moment.day, moment.hour)
 
@@ -53,7 +58,7 @@ def surplus(snapshots: t.Sequence[Dated], match: str, rules: Retention, now: flo
     of each of its last periods (UTC) that have one; what no rule keeps goes. C(max_age) keeps what is younger when it
     stands alone, and takes what is older from what the other rules keep; C(max_depth) takes the oldest beyond it.
     """
-    ours = sorted((s for s in snapshots if fnmatchcase(s.name, match)), key=lambda s: (s.date, s.order))
+    ours = sorted((s for s in snapshots if fits(s.name, match)), key=lambda s: (s.date, s.order))
     if not ours:
         return []
     kept = _kept_by_number(ours, rules) | _kept_by_period(ours, rules)
@@ -93,4 +98,4 @@ def _too_deep(ours: t.Sequence[Dated], kept: t.Set[str], others: int, depth: int
 
 def from_the_future(snapshots: t.Sequence[Dated], match: str, now: float) -> t.List[str]:
     """Names of matching snapshots that are dated later than C(now), a minute allowed for clocks that differ."""
-    return [each.name for each in snapshots if fnmatchcase(each.name, match) and each.date > now + 60]
+    return [each.name for each in snapshots if fits(each.name, match) and each.date > now + 60]
