@@ -50,7 +50,8 @@ def writing(guest: Guest, layout: Layout, *targets: str) -> Iterator[Writer]:
         guest.wait(lambda: writer.written() > 0, "the writer writes")
         yield writer
     finally:
-        writer.stop()
+        if guest.process.poll() is None:
+            writer.stop()
 
 
 @contextlib.contextmanager
