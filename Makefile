@@ -5,9 +5,10 @@ PYTHON ?= python3
 TOOLS = $(PYTHON) -c 'import sys; sys.version_info < (3, 9) and sys.exit("$(TOO_OLD)")' && $(PYTHON) tests/tools
 TOO_OLD := This needs python3 3.11 or newer: make PYTHON=python3.11 ..., after installing it with apt-get or dnf.
 STEPS ?=
+SUITES ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench docs soak clean format lint unit contract faults sanity integration molecule
+.PHONY: help demo test bench docs matrix soak clean format lint unit contract faults sanity integration molecule
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,6 +42,9 @@ molecule: ## step: the roles, in every scenario of extensions/molecule
 
 bench: ## measure against what one would use instead; writes .build/bench.json
 	@$(TOOLS)/run_in_venv.py python tests/bench/run.py
+
+matrix: ## contract tests against other QEMUs, fetched from Debian into .build/qemu (SUITES="trixie sid")
+	@$(TOOLS)/run_matrix.py $(SUITES)
 
 soak: ## the tests that take minutes to hours: many kills, many examples
 	@export HYPOTHESIS_PROFILE=soak SOAK=1; $(TOOLS)/run_in_venv.py pytest tests/unit tests/faults
