@@ -137,7 +137,8 @@ class _Hold:
     def __init__(self, specs: t.Sequence[SnapshotSpec], runner: Runner, timeout: float) -> None:
         self._specs = specs
         self._runner = runner
-        self._locks = ImageLocks(sorted({path for spec in specs for path in _lockable(spec)}), (), timeout)
+        self._paths = {spec.image: sorted(_lockable(spec)) for spec in specs}
+        self._locks = ImageLocks(sorted({path for paths in self._paths.values() for path in paths}), (), timeout)
         #: what was removed, by image
         self.removed: t.Dict[str, t.List[str]] = {}
 
@@ -145,11 +146,27 @@ class _Hold:
         self._locks.__enter__()
         self._runner.keep_open.append(self._locks.descriptor)
         for spec in self._specs:
-            for path in sorted({spec.image, os.path.realpath(spec.image)}):
-                for stale in stale_builds(path):
-                    shutil.rmtree(stale, ignore_errors=True)
-                    self.removed.setdefault(spec.image, []).append(stale)
+            found = self._leftovers(spec)
+            if found:
+                self.removed[spec.image] = found
         return self
+
+    def _leftovers(self, spec: SnapshotSpec) -> t.List[str]:
+        """What was removed that killed runs had left."""
+        names: t.Dict[str, t.List[str]] = {}
+        found = []
+        for path in self._paths[spec.image]:
+            directory = os.path.dirname(path)
+            if directory not in names:
+                names[directory] = os.listdir(directory) if os.path.isdir(directory) else []
+            found += stale_builds(path, names[directory])
+        for stale in found:
+            shutil.rmtree(stale, ignore_errors=True)
+        if spec.external and os.path.islink(spec.image):
+            from ansible_collections.platter.qemu.plugins.module_utils._snapshot.layer_records import end_left_merge
+
+            found += end_left_merge(spec.image)
+        return found
 
     def __exit__(self, *_unused: t.Any) -> None:
         self._runner.keep_open.clear()

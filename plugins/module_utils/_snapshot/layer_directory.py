@@ -13,8 +13,8 @@ import typing as t
 from ansible_collections.platter.qemu.plugins.module_utils._core.errors import EngineError
 from ansible_collections.platter.qemu.plugins.module_utils._inspect.chain import resolve_backing
 from ansible_collections.platter.qemu.plugins.module_utils._inspect.image import Seen, look_at
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot import layer_records
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.family import LEAVING
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot.layer_records import after_merge
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.observe import bitmaps_of, contents_of
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.refuse import refused
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.spec import SnapshotSpec
@@ -37,6 +37,10 @@ class LayerDirectory:
         for name in (path, *_files({os.path.dirname(path), *spec.overlay_directories})):
             self._look(name, spec.format if name == path else None, known)
         self._follow_down(path)
+        merged = layer_records.merged_overlay(spec.image, path)
+        if merged:
+            self.seen.pop(merged, None)
+            self.bases.pop(merged, None)
         for name, base in self.bases.items():
             if base is not None:
                 self.children.setdefault(base, []).append(name)
@@ -67,7 +71,7 @@ class LayerDirectory:
         merging = str(record.get("merging") or "")
         record["merging"] = next((each for each in (merging, merging + LEAVING) if self.bases.get(each) == path), None)
         if merging and not record["merging"]:
-            return after_merge(record)
+            return layer_records.after_merge(record)
         return {key: value for key, value in record.items() if value is not None}
 
     def is_point(self, path: str, active: t.Optional[str] = None) -> bool:

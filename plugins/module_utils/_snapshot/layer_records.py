@@ -72,6 +72,29 @@ def end_merge(path: str) -> None:
     _remember(path, after_merge(read_record(path).get("snapshot") or {}))
 
 
+def merged_overlay(image: str, path: str) -> t.Optional[str]:
+    """The overlay that a killed run has merged into C(path), all but removing it; None if there is none.
+
+    A symbolic link is led to the file below once the merge is complete, and so tells that it is: what the overlay holds
+    must not be merged again, as the guest may have written to the file below since.
+    """
+    if not os.path.islink(image) or os.path.realpath(image) != path:
+        return None
+    merging = (read_record(path).get("snapshot") or {}).get("merging")
+    return merging if merging and os.path.lexists(merging) else None
+
+
+def end_left_merge(image: str) -> t.List[str]:
+    """Under our locks: what a killed run has left of a complete merge is removed. Returns what was."""
+    path = os.path.realpath(image)
+    overlay = merged_overlay(image, path)
+    if overlay is None:
+        return []
+    remove_layer(overlay)
+    end_merge(path)
+    return [overlay]
+
+
 def after_merge(snapshot: t.Mapping[str, t.Any]) -> t.Dict[str, t.Any]:
     """What is to be remembered of a file instead of C(snapshot) once the merge that this tells of has ended."""
     made = {"made": snapshot["made"]} if "made" in snapshot else {}

@@ -128,12 +128,16 @@ class LayerEditor:
         top = image_node("qcow2", {"driver": "file", "filename": action.overlay})
         self._qemu_img.commit(top)
         fsync_path(action.base)
+        if action.above:
+            layer_records.keep_leaf(action.overlay)
         for above in action.above:
             self._put_onto(above, action.base, action.base_format)
         if action.renames:
             os.rename(action.base, action.overlay)
             remove_record(action.base)
         else:
+            if os.path.islink(spec.image) and os.path.realpath(spec.image) == action.overlay:
+                switch_link(spec.image, action.base)  # only now: see layer_records.merged_overlay
             layer_records.remove_layer(action.overlay)
         layer_records.end_merge(action.overlay if action.renames else action.base)
         fsync_path(os.path.dirname(action.base))
@@ -180,7 +184,7 @@ class _Overlay:
         relative: bool,
     ) -> None:
         self._make = (qemu_img, dress, overlay, like, base, base_format, relative)
-        self._build = BuildDirectory(overlay)
+        self._build = BuildDirectory(overlay, owner=like)
 
     def __enter__(self) -> BuildDirectory:
         qemu_img, dress, overlay, like, base, base_format, relative = self._make

@@ -124,12 +124,14 @@ class _Removal:
 
     def _commits(self, point: Point, path: str, child: str) -> bool:
         """Down where nothing else is built on the point's file, and the file is not larger than the disk."""
-        if self._spec.state == "streamed" and not point.merging:
+        if point.merging:
+            return True  # it was begun; what is built on the point's file beside the overlay was put there by it
+        if self._spec.state == "streamed":
             return False
         only = self._layers[path].children == (child,)
         fits = self._layers[path].virtual_size <= self._layers[child].virtual_size
         if self._spec.state != "committed":
-            return point.merging or (only and fits)
+            return only and fits
         if not only:
             raise self._has_overlays(path, [each for each in self._layers[path].children if each != child])
         if not fits:

@@ -149,11 +149,14 @@ def _temp_tag(path: str) -> str:
 
 
 class BuildDirectory:
-    """A private directory (0700) beside C(path): what is built there can be renamed to C(path) in one step."""
+    """A private directory (0700) beside C(path): what is built there can be renamed to C(path) in one step.
 
-    def __init__(self, path: str, *, another_name: bool = False) -> None:
+    C(owner): the image that it is called after, for C(stale_builds), if that is not C(path).
+    """
+
+    def __init__(self, path: str, *, another_name: bool = False, owner: t.Optional[str] = None) -> None:
         generation = secrets.token_hex(4)
-        self.directory = os.path.join(os.path.dirname(path), _temp_tag(path) + generation)
+        self.directory = os.path.join(os.path.dirname(path), _temp_tag(owner or path) + generation)
         stem, ending = os.path.splitext(os.path.basename(path))
         #: leave it for the next run, which finds in it what is still to be removed
         self.keep = False
