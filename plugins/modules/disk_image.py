@@ -40,6 +40,10 @@ options:
       path: &path
         description:
           - The image, an absolute path of a file or block device. A symbolic link is followed.
+          - Or an NBD export of any host, as a URI (C(nbd://), C(nbd+unix://)) or a blockdev dict with C(driver=nbd).
+            C(raw) and C(qcow2) images are made and imported there, not edited or removed. Such an image has no owner
+            or mode, and no second name to build under; the source and the export are compared instead, before and
+            after, in check mode too.
           - A fixed part of the name of our temporary files is C(.platter-tmp.); they are removed by the next run for
             the same image.
         type: raw
@@ -411,6 +415,8 @@ options:
           - V(if_absent) - an image that is there is not imported again.
           - V(if_changed) - it is replaced when the source has changed since - another checksum, or (without one)
             another length or time, or another C(ETag) of the server. What the guest has written is lost then.
+          - In an NBD export nothing is remembered, so what is there is compared with the source. When it is something
+            else, V(if_absent) refuses, and V(if_changed) writes over it.
         type: str
         choices: [if_absent, if_changed]
       compressed: &compressed
@@ -643,7 +649,7 @@ seealso:
 notes:
   - Overlays are looked for in the directories of the task and in O(overlay_directories). An overlay elsewhere, or on
     another host, is not seen.
-  - Locks of other hosts are not seen on network file systems.
+  - Locks of other hosts are not seen on network file systems, and who else uses an NBD export is not seen at all.
 """
 
 EXAMPLES = r"""
@@ -690,6 +696,12 @@ EXAMPLES = r"""
     format: vpc
     options: {subformat: fixed, force_size: true}
     source: {path: /srv/images/legacy.qcow2, format: qcow2}
+
+- name: A disk on a storage server, served by NBD, gets the content of the golden image
+  platter.qemu.disk_image:
+    path: nbd://storage1.example.org/web9
+    format: raw
+    source: {path: /srv/images/golden.qcow2, format: qcow2}
 
 - name: Old images get the newer qcow2 header; their data is not touched
   platter.qemu.disk_image:

@@ -105,10 +105,18 @@ def test_what_is_no_path_is_refused(path: str) -> None:
     assert (result["failed"], result["reason"], result["changed"]) == (True, "bad_path", False)
 
 
-@pytest.mark.parametrize("path", ["nbd://localhost/x", "ssh://host/x", {"driver": "nbd", "export": "x", "server": {}}])
-def test_a_place_elsewhere_is_a_source_but_no_target(path: Any) -> None:
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("ssh://host/x", "place_not_writable"),
+        ("nbd://127.0.0.1:1/x", "place_unreachable"),
+        ({"driver": "nbd", "export": "x", "server": {}}, "bad_option"),
+        ({"driver": "nbd", "export": "x"}, "bad_option"),
+    ],
+)
+def test_a_place_elsewhere_is_a_source_and_only_an_export_is_a_target(path: Any, reason: str) -> None:
     result = call("disk_image", path=path, format="qcow2", size="4M")
-    assert (result["failed"], result["reason"], result["changed"]) == (True, "place_not_writable", False)
+    assert (result["failed"], result["reason"], result["changed"]) == (True, reason, False)
 
 
 def test_a_place_with_a_password_is_refused() -> None:

@@ -42,12 +42,12 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 def exported(path: object, format: str, socket: object, *options: str) -> Iterator[subprocess.Popen[bytes]]:
     """An image served by qemu-nbd."""
     with running("qemu-nbd", "-t", "-f", format, "-k", socket, *options, path) as process:
-        wait_until(lambda: _greets(str(socket)) or process.poll() is not None, "qemu-nbd serves")
+        wait_until(lambda: answers_nbd(str(socket)) or process.poll() is not None, "qemu-nbd serves")
         assert process.poll() is None
         yield process
 
 
-def _greets(path: str) -> bool:
+def answers_nbd(path: str) -> bool:
     """Whether an NBD server answers: its socket is there before the image is open."""
     with socket_module.socket(socket_module.AF_UNIX) as connection:
         try:

@@ -33,6 +33,8 @@ def _contradictions(spec: ImageSpec) -> t.Iterator[t.Tuple[str, str]]:
     yield from _wrong_data_file(spec)
     if spec.options or spec.backing:
         yield from _wrong_options(spec)
+    if spec.place:
+        yield from _wrong_for_a_place(spec)
     if spec.backing:
         yield from _backing_contradictions(spec)
     if spec.encryption:
@@ -83,6 +85,28 @@ def _wrong_data_file(spec: ImageSpec) -> t.Iterator[t.Tuple[str, str]]:
         yield "options.data_file is not an absolute path of another file", "Correct it."
     if spec.source:
         yield "both source and options.data_file are given", "Import the image without a data file."
+
+
+#: what needs a file, a second name or another file
+_FILES_ONLY = ("backing", "encryption", "repair", "backup", "compressed", "flatten", "current_format", "allow_rewrite")
+_FILE_OPTIONS = ("data_file", "data_file_raw", "nocow", "extent_size_hint", "preallocation")
+
+
+def _wrong_for_a_place(spec: ImageSpec) -> t.Iterator[t.Tuple[str, str]]:
+    if spec.format not in ("raw", "qcow2"):
+        yield "the format %s is not made in an NBD export" % spec.format, "Use raw or qcow2."
+    for name in (name for name in _FILES_ONLY if getattr(spec, name)):
+        yield "%s is not possible in an NBD export" % name, "Leave %s out." % name
+    for name in (name for name in _FILE_OPTIONS if spec.option(name) is not None):
+        yield "options.%s is not possible in an NBD export" % name, "Leave it out."
+    if spec.format != "raw" and spec.place and spec.place.uri() is None:
+        yield "the place has options that no URI can say, which qemu-img needs to make %s" % spec.format, "Use raw."
+    source = spec.source
+    if source and source.place is None:
+        yield "what is in an export cannot be compared with a URL", "Import the URL into a file, and that file."
+    if source and source.place and source.place.path is None and source.format != "raw" and not source.trusted:
+        way_out = "Import it into a file first, or set source.trusted to true."
+        yield "a %s source on another host is not inspected" % source.format, way_out
 
 
 def _has(spec: ImageSpec, name: str) -> bool:

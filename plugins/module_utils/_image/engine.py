@@ -117,7 +117,8 @@ class ImageEngine:
     def _observed(self, spec: ImageSpec) -> Item:
         item = Item(spec.path, spec, before=ImageState(spec.path), after=ImageState(spec.path))
         try:
-            refuse_unsafe_directory(spec)
+            if spec.place is None:
+                refuse_unsafe_directory(spec)
             item.before, item.reading = self._observer.observe(spec)
         except EngineError as exc:
             item.refusal = exc
@@ -132,7 +133,7 @@ class ImageEngine:
             return
         from ansible_collections.platter.qemu.plugins.module_utils._image.execute import Executor
 
-        executor = Executor(self._tool, self._attributes, self._observer, workers=self._workers)
+        executor = Executor(self._runner, self._tool, self._attributes, self._observer, workers=self._workers)
         by_path = {item.name: item for item in items}
         for level in self._levels:
             executor.run([by_path[name] for name in level if self._may_begin(by_path[name], by_path)])
@@ -170,8 +171,9 @@ class _Hold:
     def __enter__(self) -> _Hold:
         self._locks.__enter__()
         self._runner.keep_open.append(self._locks.descriptor)
-        names = {directory: _listing(directory) for directory in {os.path.dirname(spec.path) for spec in self._specs}}
-        for spec in self._specs:
+        local = [spec for spec in self._specs if spec.place is None]
+        names = {directory: _listing(directory) for directory in {os.path.dirname(spec.path) for spec in local}}
+        for spec in local:
             for stale in stale_builds(spec.path, names[os.path.dirname(spec.path)]):
                 forget_members(spec.path, stale)
                 shutil.rmtree(stale, ignore_errors=True)
@@ -188,6 +190,8 @@ def resolved_spec(params: t.Mapping[str, t.Any]) -> ImageSpec:
     from dataclasses import replace
 
     spec = read_spec(params)
+    if spec.place is not None:
+        return spec
     backing = spec.backing
     if backing:
         backing = replace(backing, path=os.path.realpath(backing.path))

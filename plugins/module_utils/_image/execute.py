@@ -25,6 +25,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._image.publish import
 from ansible_collections.platter.qemu.plugins.module_utils._image.refuse import refused
 from ansible_collections.platter.qemu.plugins.module_utils._image.state import ImageState
 from ansible_collections.platter.qemu.plugins.module_utils._inspect.image import look_at
+from ansible_collections.platter.qemu.plugins.module_utils._tools.process import RunCommand
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qemu_img import QemuImg
 
 #: programs and fsyncs overlap well up to here even on two cores
@@ -34,8 +35,11 @@ _MOST_WORKERS = 8
 class Executor:
     """Runs the actions of items. C(workers) 0: as many as help."""
 
-    def __init__(self, qemu_img: QemuImg, attributes: t.Any, observer: t.Any, *, workers: int) -> None:
+    def __init__(
+        self, run_command: RunCommand, qemu_img: QemuImg, attributes: t.Any, observer: t.Any, *, workers: int
+    ) -> None:
         self._observer = observer
+        self._run_command = run_command
         self._qemu_img = qemu_img
         publisher = Publisher(attributes)
         self._builder = Builder(qemu_img, publisher)
@@ -71,6 +75,10 @@ class Executor:
 
     def _carry_out(self, item: Item, action: t.Any) -> t.Dict[str, t.Any]:
         spec, reading = item.spec, item.reading
+        if spec.place is not None:
+            from ansible_collections.platter.qemu.plugins.module_utils._image.place_write import PlaceWriter
+
+            return PlaceWriter(self._run_command, self._qemu_img).carry_out(spec, action, reading)
         if isinstance(action, act.CreateImage):
             return self._builder.create(spec, action, reading)
         if isinstance(action, act.ImportImage):
@@ -97,7 +105,9 @@ class Executor:
     # --- afterwards
 
     def _look_again(self, item: Item) -> None:
-        found, _reading = self._observer.observe(item.spec)
+        found, reading = self._observer.observe(item.spec)
+        if item.spec.place is not None:
+            _refuse_lost_content(item, found, reading)
         expected = _known_from(item.after, found)
         if found != expected:
             raise FailedError(
@@ -135,7 +145,18 @@ def _locked(item: Item, exc: ImageLockedError) -> RefusedError:
     )
 
 
+def _refuse_lost_content(item: Item, found: ImageState, reading: t.Any) -> None:
+    """What a server takes is not always what it keeps."""
+    if not found.exists or (reading.source and reading.source.changed is not False):
+        raise FailedError(
+            "the export does not hold what was written to it; or its source was changed meanwhile",
+            reason="verification_failed",
+        )
+
+
 def _state_now(item: Item) -> str:
+    if item.spec.place is not None:
+        return "%s may hold a part of it." % item.name
     seen = look_at(item.name, item.spec.format)
     if seen.header is None:
         return "no image at %s." % item.name

@@ -39,7 +39,7 @@ def import_image(
         path, record = _staged(qemu_img, spec, action.source, staging)
         path = _unpacked(spec, action.source, path, staging)
         header = inspect_source(spec, path)
-        _refuse_damaged(qemu_img, spec, action.source, path)
+        refuse_damaged(qemu_img, spec, action.source, path)
         if spec.effective_size is not None and t.cast(int, spec.size) < header.virtual_size:
             refuse_shrink(spec, header.virtual_size, (header.virtual_size, "its source"), "its source")
         before = file_facts(path)
@@ -141,7 +141,7 @@ def _unpacked(spec: ImageSpec, source: SourceSpec, path: str, staging: BuildDire
     return unpacked
 
 
-def _refuse_damaged(qemu_img: QemuImg, spec: ImageSpec, source: SourceSpec, path: str) -> None:
+def refuse_damaged(qemu_img: QemuImg, spec: ImageSpec, source: SourceSpec, path: str) -> None:
     """QEMU 7.2 converts a truncated qcow2 image to zeros without a word; only check tells."""
     node = image_node(source.format, local_node(file_facts(path)))
     try:

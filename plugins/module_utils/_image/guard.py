@@ -38,10 +38,11 @@ def guard(items: t.Sequence[Item], patient: bool) -> bool:
 
     True when it has waited: then everything has to be looked at anew.
     """
-    overlays = _overlays_of(items)
-    _guard_bases(items, overlays)
-    waited = _guard_holders(items, patient)
-    while _guard_bases(items, overlays):  # what is refused or skipped keeps its base
+    local = [item for item in items if item.spec.place is None]
+    overlays = _overlays_of(local)
+    _guard_bases(local, overlays)
+    waited = _guard_holders(local, patient)
+    while _guard_bases(local, overlays):  # what is refused or skipped keeps its base
         pass
     _guard_sources(items)
     return waited

@@ -83,6 +83,10 @@ class Observer:
 
     def observe(self, spec: ImageSpec) -> t.Tuple[ImageState, ImageReading]:
         """The state and the reading of C(spec)'s image. Raises RefusedError where nothing sound can be said."""
+        if spec.place is not None:
+            from ansible_collections.platter.qemu.plugins.module_utils._image.place_observe import PlaceObserver
+
+            return PlaceObserver(self._run_command, self._qemu_img).observe(spec)
         seen = look_at(spec.path, spec.format, follow=False)
         if seen.header is None and spec.current_format:
             seen = look_at(spec.path, spec.current_format, follow=False)

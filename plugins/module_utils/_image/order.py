@@ -30,7 +30,7 @@ def needs_of(items: t.Sequence[Item]) -> t.Dict[str, t.Set[str]]:
     for item in items:
         spec = item.spec
         wanted = [spec.backing.path if spec.backing else None]
-        wanted.append(spec.source.place.path if spec.source and spec.source.place else None)
+        wanted.append(spec.source.place.path or spec.source.place.text if spec.source and spec.source.place else None)
         needs[item.name].update(path for path in wanted if path in names and path not in removed)
         base = item.before.backing.path if item.before.backing else None
         if base in names and (base in removed or _leaves(item)):

@@ -25,10 +25,12 @@ from ansible_collections.platter.qemu.plugins.module_utils._image.plan_change im
 )
 from ansible_collections.platter.qemu.plugins.module_utils._image.refuse import (
     refuse_bad_base,
+    refuse_edits,
     refuse_extent,
     refuse_foreign_content,
     refuse_hard_links,
     refuse_impossible_file,
+    refuse_other_content,
     refuse_shrink,
     refuse_split_backup,
     refuse_squatted_members,
@@ -51,11 +53,18 @@ def plan_image(spec: ImageSpec, state: ImageState, reading: ImageReading) -> Pla
     if not state.exists:
         return _plan_new(spec, reading)
     refuse_foreign_content(spec, reading)
-    if reading.source and reading.source.changed and spec.source and spec.source.policy == "if_changed":
+    if reading.kind == "export":
+        refuse_other_content(spec, state, reading)
+    follows = reading.source and (
+        reading.source.changed or (reading.kind == "export" and reading.source.changed is None)
+    )
+    if follows and spec.source and spec.source.policy == "if_changed":
         refuse_split_backup(spec, reading)
         plan: Plan = [_import(spec, reading, replaces=reading.source.why)]
     else:
         plan = plan_change(spec, state, reading)
+        if reading.kind == "export":
+            refuse_edits(spec, plan)
     refuse_hard_links(spec, reading, plan)
     return plan
 
@@ -63,8 +72,10 @@ def plan_image(spec: ImageSpec, state: ImageState, reading: ImageReading) -> Pla
 def _plan_absent(spec: ImageSpec, state: ImageState, reading: ImageReading) -> Plan:
     if reading.kind == "absent":
         return []
-    if reading.kind == "block":
-        raise refused(spec, "not_removable", "it is a block device", "Remove the device with the tool that made it.")
+    if reading.fixed:
+        what = "an NBD export" if reading.kind == "export" else "a block device"
+        way_out = "Remove the %s with the tool that made it." % reading.thing
+        raise refused(spec, "not_removable", "it is %s" % what, way_out)
     if spec.format and state.exists and spec.format != state.format:
         raise refused(
             spec,
@@ -98,8 +109,8 @@ def _device_size(spec: ImageSpec, reading: ImageReading, needed: int) -> int:
         raise refused(
             spec,
             "would_exceed_space",
-            "it needs %s, and the device has %s" % (human(needed), human(reading.length)),
-            "Use a larger device.",
+            "it needs %s, and the %s has %s" % (human(needed), reading.thing, human(reading.length)),
+            "Use a larger %s." % reading.thing,
             {"needed_bytes": needed, "free_bytes": reading.length},
         )
     return reading.length
@@ -109,7 +120,7 @@ def _create(spec: ImageSpec, reading: ImageReading) -> CreateImage:
     size = spec.effective_size
     if size is None and reading.base:
         size = reading.base.virtual_size
-    if size is None and reading.kind == "block" and spec.format == "raw":
+    if size is None and reading.fixed and spec.format == "raw":
         size = reading.length
     if size is None and not reading.base:
         raise refused(spec, "size_missing", "it does not exist and no size is given", "Set size, backing or source.")
@@ -132,7 +143,7 @@ def _import(spec: ImageSpec, reading: ImageReading, replaces: str = "") -> Impor
     size = spec.effective_size
     if found is not None and size is not None and size < found and spec.size and spec.size < found:
         refuse_shrink(spec, found, (found, "its source"), "its source")
-    if reading.kind == "block" and spec.format == "raw":
+    if reading.fixed and spec.format == "raw":
         size = _device_size(spec, reading, size or found or 0)
     if size is None and found is not None:
         size = rounded_size(t.cast(str, spec.format), found, dict(spec.options))

@@ -223,12 +223,12 @@ def _plan_resize(spec: ImageSpec, state: ImageState, reading: ImageReading) -> P
     if not _needs_resize(spec, state):
         return []
     old, new = t.cast(int, state.virtual_size), t.cast(int, spec.effective_size)
-    if reading.kind == "block" and spec.format == "raw":
+    if reading.fixed and spec.format == "raw":
         raise refused(
             spec,
             "exists_different",
-            "the device has %s, not %s" % (human(old), human(new)),
-            "Change the device with the tool that made it, or leave size out.",
+            "the %s has %s, not %s" % (reading.thing, human(old), human(new)),
+            "Change the %s with the tool that made it, or leave size out." % reading.thing,
             {"device_size": old, "size": new},
         )
     if new < old:

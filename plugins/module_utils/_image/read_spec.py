@@ -24,14 +24,18 @@ from ansible_collections.platter.qemu.plugins.module_utils._image.spec import (
     SourceSpec,
 )
 
+#: only a file has them
+_FILE_OPTIONS = ("owner", "group", "mode", "seuser", "serole", "setype", "selevel", "attributes")
 _FLAGS = ("flatten", "compressed", "allow_shrink", "discard_data", "allow_rewrite", "allow_nested_header", "backup")
 
 
 def read_spec(params: t.Mapping[str, t.Any]) -> ImageSpec:
     """The spec of one item's module options. Raises SpecError."""
     reader = _Reader(params)
+    path, place = reader.path()
     spec = ImageSpec(
-        path=reader.path(),
+        path=path,
+        place=place,
         state=params.get("state") or "present",
         format=params.get("format"),
         size=reader.size("size"),
@@ -72,15 +76,22 @@ class _Reader:
         if place.path is None:
             raise self.refuse(
                 "%s is %s, which is not on this host" % (role, place),
-                "Give a local path; a remote place can be a source.",
+                "Give a local path, or for the image itself an NBD export; other places can be a source.",
                 "place_not_writable",
             )
         return place.path
 
-    def path(self) -> str:
+    def path(self) -> t.Tuple[str, t.Optional[Place]]:
+        """(the local path, None), or (what messages call the place, the place)."""
         if not self._params.get("path"):
             raise self.refuse("no path is given", "Set path, or list images.")
-        return self._local(self._params["path"], "the image")
+        place = self._place(self._params["path"])
+        if place.driver != "nbd":
+            return self._local(self._params["path"], "the image"), None
+        given = [name for name in _FILE_OPTIONS if self._params.get(name) is not None]
+        if given:
+            raise self.refuse("%s is no option of an NBD export" % given[0], "Leave %s out." % given[0])
+        return place.text, place
 
     def size(self, name: str) -> t.Optional[int]:
         value = self._params.get(name)

@@ -27,8 +27,37 @@ def refused(spec: ImageSpec, reason: str, fact: str, way_out: str, evidence: Evi
 
 def refuse_impossible_file(spec: ImageSpec, reading: ImageReading) -> None:
     """Only regular files and block devices hold images."""
-    if reading.kind not in ("absent", "file", "block"):
+    if reading.kind not in ("absent", "file", "block", "export"):
         raise refused(spec, "not_a_file", "it is a %s" % reading.kind, "Name another path.", {"kind": reading.kind})
+
+
+def refuse_other_content(spec: ImageSpec, state: ImageState, reading: ImageReading) -> None:
+    """Nothing tells who wrote what is in an export: it is written over only when the task follows its source."""
+    source = reading.source
+    if source is None or spec.source is None or source.changed is False:
+        return
+    needed, have = source.virtual_size or 0, state.virtual_size or 0
+    follows = spec.source.policy == "if_changed"
+    if follows and (spec.format != "raw" or needed == have):
+        return
+    fact = "what is in the export is not what its source holds"
+    way_out = "Set source_policy to if_changed to write over it, or leave source out to keep it."
+    if follows:
+        fact += " (%s there, %s in the source)" % (human(have), human(needed))
+        way_out = "Clear the export first, if it is not needed: the shorter source would leave its end as it is."
+    raise refused(spec, "exists_different", fact, way_out, {"source_size": needed, "virtual_size": have})
+
+
+def refuse_edits(spec: ImageSpec, plan: t.Sequence[t.Any]) -> None:
+    """What a kill in the middle would leave in an export nobody could tell from what was there."""
+    if plan:
+        raise refused(
+            spec,
+            "exists_different",
+            "the image in the export is not as asked (%s), and is not changed there" % str(plan[0]).rstrip("."),
+            "Change it on the server, or describe it as it is.",
+            {"differences": [str(action) for action in plan]},
+        )
 
 
 def refuse_extent(spec: ImageSpec, reading: ImageReading) -> None:
@@ -46,7 +75,7 @@ def refuse_foreign_content(spec: ImageSpec, reading: ImageReading) -> None:
         raise refused(
             spec,
             "signature_present",
-            "the device carries %s" % reading.signature,
+            "the %s carries %s" % (reading.thing, reading.signature),
             "Wipe it with the tool that made it (wipefs, blkdiscard) if it is not needed any more.",
             {"signature": reading.signature},
         )

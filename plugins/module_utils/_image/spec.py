@@ -85,6 +85,8 @@ class ImageSpec:
     """One image as asked. C(size) is what the task says, in bytes; C(effective_size) what QEMU makes of it."""
 
     path: str
+    #: where it is, when that is no file or device of this host; C(path) is then what messages call it
+    place: t.Optional[Place] = None
     state: str = "present"
     format: t.Optional[str] = None
     size: t.Optional[int] = None

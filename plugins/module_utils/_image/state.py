@@ -98,7 +98,7 @@ class SourceReading:
 class ImageReading:
     """Facts that decide but are not managed."""
 
-    kind: str = "absent"  # absent, file, block
+    kind: str = "absent"  # absent, file, block, export
     length: int = 0
     nlink: int = 1
     identity: t.Tuple[int, int] = (0, 0)
@@ -128,3 +128,13 @@ class ImageReading:
     #: for a shrink: (byte where data ends, what it is)
     data_end: t.Optional[t.Tuple[int, str]] = None
     desired_attributes: Pairs = ()
+
+    @property
+    def fixed(self) -> bool:
+        """Whether its size is not ours to change, and it cannot be removed."""
+        return self.kind in ("block", "export")
+
+    @property
+    def thing(self) -> str:
+        """What sentences call it when it is no file."""
+        return "export" if self.kind == "export" else "device"

@@ -22,6 +22,11 @@ _BUDGET = 4 << 20
 _STEP = 1 << 30
 
 
+def flush(run_command: RunCommand, node: t.Mapping[str, t.Any], binary: str = "qemu-io") -> None:
+    """Have the server of C(node) write what it holds to stable storage, as far as it offers that."""
+    run(run_command, [binary, "-c", "flush", "json:" + json.dumps(node, sort_keys=True)])
+
+
 class GuestView:
     """A ByteSource over the guest's view of an image in any format."""
 

@@ -1,0 +1,172 @@
+# Copyright: the platter.qemu authors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# PRIVATE to the collection: it can change at any time without notice.
+"""Observes an NBD export as the place of an image. What is in it is read by our own parser before QEMU reads it as an
+image; whether it holds its source is found by comparing the two. Read-only.
+"""
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible_collections.platter.qemu.plugins.module_utils._core.errors import EngineError, HeaderError, RefusedError
+from ansible_collections.platter.qemu.plugins.module_utils._core.header import Header
+from ansible_collections.platter.qemu.plugins.module_utils._core.place import Place
+from ansible_collections.platter.qemu.plugins.module_utils._core.size import human
+from ansible_collections.platter.qemu.plugins.module_utils._formats.registry import detect, read_header
+from ansible_collections.platter.qemu.plugins.module_utils._image.difference import observed_options
+from ansible_collections.platter.qemu.plugins.module_utils._image.refuse import refused
+from ansible_collections.platter.qemu.plugins.module_utils._image.source import inspect_source, source_refused
+from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec, SourceSpec
+from ansible_collections.platter.qemu.plugins.module_utils._image.state import (
+    ImageReading,
+    ImageState,
+    SourceReading,
+)
+from ansible_collections.platter.qemu.plugins.module_utils._tools.files import file_facts, local_node
+from ansible_collections.platter.qemu.plugins.module_utils._tools.process import RunCommand
+from ansible_collections.platter.qemu.plugins.module_utils._tools.qemu_img import Node, QemuImg, image_node
+from ansible_collections.platter.qemu.plugins.module_utils._tools.qemu_io import GuestView
+
+_EDGE = 512
+
+
+class PlaceObserver:
+    """Observes one export after another."""
+
+    def __init__(self, run_command: RunCommand, qemu_img: QemuImg) -> None:
+        self._run_command = run_command
+        self._qemu_img = qemu_img
+
+    def observe(self, spec: ImageSpec) -> t.Tuple[ImageState, ImageReading]:
+        """The state and the reading of the export. Raises RefusedError where nothing sound can be said."""
+        if spec.state == "absent":
+            return ImageState(spec.path), ImageReading(kind="export")  # it is refused, whatever is there
+        length = self._length(spec)
+        view = GuestView(self._run_command, target_node(spec, "raw"), length)
+        detected = detect(view.read(0, _EDGE), view.read(max(0, length - _EDGE), _EDGE))
+        header = _header(spec, view, detected)
+        source = self._source(spec, header)
+        blank = self._is_blank(spec, header, detected, length, source)
+        reading = ImageReading(
+            kind="export",
+            length=length,
+            header=header,
+            detected=detected,
+            source=source,
+            signature=None if header or blank or detected else "data that is no %s image" % spec.format,
+        )
+        if blank:
+            return ImageState(spec.path), reading
+        if header is None:
+            return ImageState(spec.path, format=detected[0] if detected else "unknown"), reading
+        options = observed_options(spec, reading)
+        return ImageState(spec.path, header.format, header.virtual_size, options), reading
+
+    def _length(self, spec: ImageSpec) -> int:
+        try:
+            return int(self._qemu_img.info(target_node(spec, "raw"))["virtual-size"])
+        except EngineError as exc:
+            if exc.facts.get("reason") == "tool_missing":
+                raise
+            raise _unreachable(spec, exc) from exc
+
+    def _is_blank(
+        self,
+        spec: ImageSpec,
+        header: t.Optional[Header],
+        detected: t.Tuple[str, ...],
+        length: int,
+        source: t.Optional[SourceReading],
+    ) -> bool:
+        """An export without any content is as good as absent, except that a raw image is just its export."""
+        if detected or (spec.format == "raw" and (source is None or source.changed is False)):
+            return False
+        if header is not None and header.format != "raw":
+            return False
+        zeros = image_node("raw", {"driver": "null-co", "size": length, "read-zeroes": True})
+        return self._qemu_img.compare(target_node(spec, "raw"), zeros)
+
+    def _source(self, spec: ImageSpec, header: t.Optional[Header]) -> t.Optional[SourceReading]:
+        """Whether the image shows what its source does; C(changed) None: there is no image to compare."""
+        if spec.source is None or spec.state != "present":
+            return None
+        size, node = source_node(spec, self._qemu_img)
+        if header is None or header.format != spec.format or size > header.virtual_size:
+            return SourceReading(size)
+        same = self._qemu_img.compare(node, target_node(spec, header.format))
+        return SourceReading(size, changed=not same, why="its content is not that of the source")
+
+
+def target_node(spec: ImageSpec, format_name: str) -> t.Dict[str, t.Any]:
+    """The node of the image in the export; C(raw): the export itself."""
+    return image_node(format_name, t.cast(Place, spec.place).node())
+
+
+def source_node(spec: ImageSpec, qemu_img: QemuImg) -> t.Tuple[int, Node]:
+    """(virtual size, node) of the source after its gate. A source that has to be fetched cannot be compared."""
+    from ansible_collections.platter.qemu.plugins.module_utils._image.fetch import compression_of, verified_digest
+
+    source = t.cast(SourceSpec, spec.source)
+    place = t.cast(Place, source.place)
+    if place.path is None:
+        node = image_node(source.format, place.node())
+        return int(qemu_img.info(node)["virtual-size"]), node
+    facts = file_facts(place.path)
+    if facts.kind not in ("file", "block"):
+        fact = "it does not exist" if facts.kind == "absent" else "it is a %s" % facts.kind
+        raise source_refused(spec, "source_missing", fact, "Put the source there, or correct source.path.")
+    if compression_of(source, place.path):
+        way_out = "Import it into a file of this host first, and that file to the export."
+        raise source_refused(spec, "bad_option", "a packed source cannot be compared with an export", way_out)
+    if source.checksum:
+        verified_digest(spec, place.path)
+    size = inspect_source(spec, place.path).virtual_size
+    return size, image_node(source.format, local_node(facts))
+
+
+def _header(spec: ImageSpec, view: GuestView, detected: t.Tuple[str, ...]) -> t.Optional[Header]:
+    """The header as our own parser reads it, if the bytes are of the asked format. It must name no other file."""
+    name = t.cast(str, spec.format)
+    if name != "raw" and name not in detected:
+        return None
+    try:
+        header = read_header(name, view)
+    except HeaderError as exc:
+        raise refused(spec, "header_unreadable", exc.message, "Clear the export, if it is not needed.") from exc
+    if header.references:
+        names = [reference.target for reference in header.references]
+        raise refused(
+            spec,
+            "image_references_file",
+            "the image there refers to other files: %s" % ", ".join(names[:5]),
+            "Clear the export, if it is not needed.",
+            {"references": names},
+        )
+    return header
+
+
+def _unreachable(spec: ImageSpec, exc: EngineError) -> RefusedError:
+    said = str(exc.facts.get("stderr") or exc.message).strip().splitlines()
+    told = next((line.rsplit("': ", 1)[-1] for line in said if line.startswith("qemu-img: ")), said[-1] if said else "")
+    return refused(
+        spec,
+        "place_unreachable",
+        "the export cannot be opened (%s)" % told,
+        "Start the server, or correct the address and the name of the export.",
+        {"place": spec.path},
+    )
+
+
+def refuse_too_little_room(spec: ImageSpec, needed: int, length: int) -> None:
+    """An export has the size that its server gave it."""
+    if needed > length:
+        raise refused(
+            spec,
+            "would_exceed_space",
+            "it may need %s, and the export has %s" % (human(needed), human(length)),
+            "Use a larger export.",
+            {"needed_bytes": needed, "free_bytes": length},
+        )
