@@ -55,10 +55,7 @@ def plan_image(spec: ImageSpec, state: ImageState, reading: ImageReading) -> Pla
     refuse_foreign_content(spec, reading)
     if reading.kind == "export":
         refuse_other_content(spec, state, reading)
-    follows = reading.source and (
-        reading.source.changed or (reading.kind == "export" and reading.source.changed is None)
-    )
-    if follows and spec.source and spec.source.policy == "if_changed":
+    if reading.source and spec.source and spec.source.policy == "if_changed" and _differs(reading):
         refuse_split_backup(spec, reading)
         plan: Plan = [_import(spec, reading, replaces=reading.source.why)]
     else:
@@ -67,6 +64,12 @@ def plan_image(spec: ImageSpec, state: ImageState, reading: ImageReading) -> Pla
             refuse_edits(spec, plan)
     refuse_hard_links(spec, reading, plan)
     return plan
+
+
+def _differs(reading: ImageReading) -> bool:
+    """Whether the source is not what the image holds; in an export this is known without a record."""
+    changed = reading.source.changed if reading.source else False
+    return bool(changed) or (reading.kind == "export" and changed is None)
 
 
 def _plan_absent(spec: ImageSpec, state: ImageState, reading: ImageReading) -> Plan:
