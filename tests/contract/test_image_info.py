@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.platter.qemu.tests.lab.info import ask, fact, facts
-from ansible_collections.platter.qemu.tests.lab.oracle import create, qemu_img, require_qemu
+from ansible_collections.platter.qemu.tests.lab.oracle import create, qemu_img, require_qemu, without_news
 from ansible_collections.platter.qemu.tests.lab.programs import exported, wait_until
 
 #: in one process of pytest-xdist: the pool costs seconds, LUKS headers are slow to make
@@ -84,7 +84,7 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def oracle(path: Path, format: str, *options: str) -> t.Any:
     """C(qemu-img info) by a name that it cannot misread."""
     node = json.dumps({"driver": format, "file": {"driver": "file", "filename": str(path)}})
-    return json.loads(qemu_img("info", "--output=json", *options, "json:" + node))
+    return without_news(json.loads(qemu_img("info", "--output=json", *options, "json:" + node)))
 
 
 def in_our_words(value: t.Any) -> t.Any:

@@ -52,7 +52,7 @@ def test_what_was_written_is_in_it(guest: Guest, image: Path, quiesce: str) -> N
         guest.run("echo written >/mnt/file")
         result = call("image_snapshot", **options(guest, image, quiesce=quiesce))
         assert not result.get("failed") and result["changed"], result.get("msg", result)
-        assert "warnings" not in result
+        assert "warnings" not in result, result["warnings"]
         guest.run("echo later >/mnt/file; sync")
     at_rest = "needs_recovery" not in features(image, "-l", "snapshot.name=one")
     assert at_rest == (quiesce != "no")

@@ -13,10 +13,13 @@ from ansible_collections.platter.qemu.plugins.module_utils._formats.info import 
 from ansible_collections.platter.qemu.plugins.module_utils._formats.registry import read_header
 from ansible_collections.platter.qemu.tests.lab.headers import every_format, vpc
 from ansible_collections.platter.qemu.tests.lab.mutants import mutants
-from ansible_collections.platter.qemu.tests.lab.oracle import info, info_of_hostile, require_qemu
+from ansible_collections.platter.qemu.tests.lab.oracle import info, info_of_hostile, require_qemu, version
 from ansible_collections.platter.qemu.tests.lab.sources import MemorySource
 
 SAMPLE = 400
+#: from this QEMU on (10.0 at the latest) programs that it does not know mean the size in the footer of a VHD too
+SIZE_IN_FOOTER = (10, 0)
+GEOMETRY_COUNTS = (b"vpc ", b"qemu")
 
 
 @pytest.fixture
@@ -74,7 +77,11 @@ def test_the_size_of_a_vhd_depends_on_who_made_it(application: bytes, kind: int,
     data = vpc(application=application, kind=kind, geometry=(20, 4, 17))
     (directory / "image").write_bytes(data)
     ours = read_header("vpc", MemorySource(data)).virtual_size
-    assert ours == info(directory / "image", "vpc")["virtual-size"]
+    theirs = info(directory / "image", "vpc")["virtual-size"]
+    if version() >= SIZE_IN_FOOTER and application not in GEOMETRY_COUNTS:
+        assert theirs == 1 << 20 >= ours
+    else:
+        assert ours == theirs
 
 
 @pytest.mark.parametrize("name", every_format())

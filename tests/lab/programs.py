@@ -19,6 +19,12 @@ def wait_until(fact: Callable[[], object], what: str) -> None:
         time.sleep(0.01)
 
 
+def listens(path: object) -> bool:
+    """Whether a server has begun to listen at the socket: the file is there before that. C(__SO_ACCEPTCON) of Linux."""
+    with open("/proc/net/unix", encoding="utf-8", errors="surrogateescape") as lines:
+        return any(line.split()[3] == "00010000" and line.endswith(f" {path}\n") for line in lines)
+
+
 @contextlib.contextmanager
 def running(*argv: object) -> Iterator[subprocess.Popen[bytes]]:
     """A program while the block runs."""

@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 from typing import Any, Iterator
 
-from ansible_collections.platter.qemu.tests.lab.programs import running, wait_until
+from ansible_collections.platter.qemu.tests.lab.programs import listens, running, wait_until
 
 #: no machine, so no firmware and no devices; block devices and jobs work
 BARE = ("qemu-system-x86_64", "-M", "none", "-S", "-nodefaults", "-display", "none")
@@ -30,7 +30,7 @@ def qcow2(node: str, path: object, **more: object) -> list[str]:
 def bare(path: Path, *options: object, program: tuple[str, ...] = BARE) -> Iterator[subprocess.Popen[bytes]]:
     """A QEMU or storage daemon with its QMP socket at C(path), mode 0600 as only we could have made it."""
     with running(*program, *_monitor(path, program), *options) as process:
-        wait_until(lambda: path.exists() or process.poll() is not None, "the monitor is there")
+        wait_until(lambda: listens(path) or process.poll() is not None, "the monitor is there")
         assert process.poll() is None
         path.chmod(0o600)
         yield process

@@ -16,6 +16,7 @@ from typing import Callable, Iterator
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qmp import Qmp
 from ansible_collections.platter.qemu.tests.lab.initramfs import initramfs
 from ansible_collections.platter.qemu.tests.lab.linux import kernel
+from ansible_collections.platter.qemu.tests.lab.programs import listens
 
 BOOT_SECONDS = 90.0
 COMMAND_SECONDS = 30.0
@@ -82,7 +83,7 @@ class Guest:
 
     def boot(self) -> None:
         """Wait until it takes commands."""
-        self._wait(self._shell.exists, "QEMU has not made its sockets")
+        self._wait(lambda: listens(self._shell), "QEMU has not made its sockets")
         self._serial.connect(str(self._shell))
         self._wait(lambda: READY in self._console.read_bytes(), "the guest has not booted")
         for path in (self.qmp, self.agent):

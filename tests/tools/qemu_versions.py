@@ -6,6 +6,7 @@ Their programs run on this machine's kernel with their own loader and libraries,
 from __future__ import annotations
 
 import shlex
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -77,8 +78,12 @@ def _unpack(packages: list[Path], root: Path) -> None:
 
 def _write_wrapper(root: Path, name: str, wrapper: Path) -> None:
     """The program by its own loader: it looks for libraries nowhere else, and for QEMU's modules and firmware there."""
+    # a process is known by the file that runs, which is the loader: it gets the program's name
+    loader = root / "loaders" / name
+    loader.parent.mkdir(exist_ok=True)
+    shutil.copy(root / LOADER, loader)
     libraries = ":".join(str(root / directory) for directory in LIBRARIES)
-    command = [root / LOADER, "--library-path", libraries, "--argv0", name, root / "usr/bin" / name]
+    command = [loader, "--library-path", libraries, "--argv0", name, root / "usr/bin" / name]
     if name.startswith("qemu-system"):
         command += ["-L", root / "usr/share/qemu", "-L", root / "usr/share/seabios"]
     modules = root / "usr/lib/x86_64-linux-gnu/qemu"

@@ -198,6 +198,8 @@ def _version(told: str) -> str | None:
 
 
 def _supported(told: str) -> t.Sequence[str] | None:
-    """From C(Supported formats: blkdebug ... vpc); None where qemu-img did not say."""
-    _before, found, after = told.partition("Supported formats:")
-    return after.split("\n\n")[0].split() if found else None
+    """From C(Supported formats: blkdebug ... vpc); since QEMU 10.0 C(Supported image formats:) and an empty line. None
+    where qemu-img did not say.
+    """
+    found = re.search(r"^Supported (?:image )?formats:\s+(.+?)(?:\n\n|\Z)", told, re.MULTILINE | re.DOTALL)
+    return found.group(1).split() if found else None
