@@ -101,6 +101,14 @@ def test_the_place_is_written_as_a_node_too(tmp_path: Path, disk: Path, source: 
     shows(kept(disk), format)
 
 
+def test_a_node_may_say_what_no_uri_can(tmp_path: Path, place: str, disk: Path, source: Path) -> None:
+    node: dict[str, Any] = {"driver": "nbd", "export": "disk", "server": {"type": "unix", "path": str(tmp_path / "s")}}
+    node["reconnect-delay"] = 10
+    refused("bad_option", **task(node, source, "qcow2"))
+    four_beats(watch=[disk.parent], **task(node, source))
+    shows(kept(disk), "raw")
+
+
 def test_one_export_is_copied_to_another(tmp_path: Path, place: str, disk: Path, source: Path) -> None:
     with exported(source, "qcow2", tmp_path / "from", "-r", "-e", "8"):
         given = {"path": f"nbd+unix:///?socket={tmp_path / 'from'}", "format": "raw"}
