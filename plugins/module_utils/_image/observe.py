@@ -40,6 +40,9 @@ from ansible_collections.platter.qemu.plugins.module_utils._tools.files import F
 from ansible_collections.platter.qemu.plugins.module_utils._tools.process import RunCommand
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qemu_img import QemuImg, image_node
 
+if t.TYPE_CHECKING:
+    from ansible_collections.platter.qemu.plugins.module_utils._inspect.points import Points
+
 Attributes = t.Any  # _module/file_attributes.py: FileAttributes
 
 
@@ -106,6 +109,7 @@ class Observer:
         return content_of(spec.path)
 
     def _reading(self, spec: ImageSpec, seen: Seen, signature: t.Optional[str]) -> ImageReading:
+        points = self._points(spec, seen)
         backing = self._backing(spec, seen)
         members = member_paths(spec.path, seen.header)
         problem = _chain_problem(spec.path, seen)
@@ -132,6 +136,7 @@ class Observer:
                 current and asked and current.kind != "absent" and current.identity == asked.identity
             ),
             current_base_fingerprint=fingerprint(current) if current else None,
+            points=points.names if points else (),
             source=self._source(spec, seen),
             data_end=None if problem else self._data_end(spec, seen),
             desired_attributes=self._attributes.desired(spec, members),
@@ -154,7 +159,7 @@ class Observer:
             source=seen.record.get("source", {}).get("digest"),
             leaks=int(check.get("leaks", 0)),
             corruptions=int(check.get("corruptions", 0)),
-            base_unchanged=self._base_unchanged(seen, reading),
+            base_unchanged=self._base_unchanged(spec, seen, reading),
             attributes=self._attributes.current([spec.path, *reading.members], reading.desired_attributes),
         )
 
@@ -183,12 +188,22 @@ class Observer:
         return spec.source is not None if spec.format == "raw" else reading.header is None
 
     @staticmethod
-    def _backing(spec: ImageSpec, seen: Seen) -> t.Optional[Backing]:
+    def _points(spec: ImageSpec, seen: Seen) -> t.Optional[Points]:
+        if not seen.record.get("snapshot"):
+            return None
+        from ansible_collections.platter.qemu.plugins.module_utils._inspect.points import points_below
+
+        return points_below(spec.path, seen)
+
+    def _backing(self, spec: ImageSpec, seen: Seen) -> t.Optional[Backing]:
+        """What the disk is built on, below its snapshots."""
+        points = self._points(spec, seen)
+        path, seen = (points.path, points.seen) if points else (spec.path, seen)
         if seen.header is None or not seen.header.backing_file:
             return None
         from ansible_collections.platter.qemu.plugins.module_utils._inspect.chain import resolve_backing
 
-        kind, target = resolve_backing(spec.path, seen.header.backing_file)
+        kind, target = resolve_backing(path, seen.header.backing_file)
         if kind == "file":
             target = _real_directory(target)
         recorded = seen.header.backing_format
@@ -196,8 +211,9 @@ class Observer:
             recorded = spec.backing.format
         return Backing(target, recorded, seen.header.backing_file)
 
-    @staticmethod
-    def _base_unchanged(seen: Seen, reading: ImageReading) -> bool:
+    def _base_unchanged(self, spec: ImageSpec, seen: Seen, reading: ImageReading) -> bool:
+        points = self._points(spec, seen)
+        seen = points.seen if points else seen
         known = [seen.record[key] for key in ("base", "next_base") if seen.record.get(key)]
         now = reading.current_base_fingerprint
         return not known or not now or any(same_content(remembered, now) for remembered in known)

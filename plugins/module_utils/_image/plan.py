@@ -12,10 +12,13 @@ import typing as t
 from ansible_collections.platter.qemu.plugins.module_utils._core.size import human
 from ansible_collections.platter.qemu.plugins.module_utils._formats.features import rounded_size
 from ansible_collections.platter.qemu.plugins.module_utils._image.actions import (
+    AcceptBase,
     CreateImage,
     ImageAction,
     ImportImage,
+    RebaseImage,
     RemoveImage,
+    RewriteImage,
 )
 from ansible_collections.platter.qemu.plugins.module_utils._image.plan_change import (
     asked_backing,
@@ -34,6 +37,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._image.refuse import 
     refuse_shrink,
     refuse_split_backup,
     refuse_squatted_members,
+    refuse_with_points,
     refused,
 )
 from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec
@@ -62,6 +66,8 @@ def plan_image(spec: ImageSpec, state: ImageState, reading: ImageReading) -> Pla
         plan = plan_change(spec, state, reading)
         if reading.kind == "export":
             refuse_edits(spec, plan)
+    if any(isinstance(action, (AcceptBase, ImportImage, RebaseImage, RewriteImage)) for action in plan):
+        refuse_with_points(spec, reading)
     refuse_hard_links(spec, reading, plan)
     return plan
 

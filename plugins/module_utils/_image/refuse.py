@@ -276,3 +276,15 @@ def refuse_shrink(spec: ImageSpec, old: int, data_end: t.Optional[t.Tuple[int, s
             "Shrink what is inside first, or set discard_data to true to lose it.",
             {"data_end": data_end[0], "size": new, "what": data_end[1]},
         )
+
+
+def refuse_with_points(spec: ImageSpec, reading: ImageReading) -> None:
+    """For another base or another file: the rest of the disk lies in its external snapshots, which are built on those."""
+    if reading.points:
+        raise refused(
+            spec,
+            "has_snapshots",
+            "it is an overlay on its external snapshots %s" % ", ".join(reading.points[:5]),
+            "Remove those first (image_snapshot with kind: external and state: absent).",
+            {"snapshots": list(reading.points)},
+        )

@@ -124,6 +124,8 @@ class ImageReading:
     current_base_is_asked: bool = False
     #: fingerprint of the recorded backing file as it is now
     current_base_fingerprint: t.Optional[t.Mapping[str, t.Any]] = None
+    #: names of the external snapshots that it is an overlay of; C(backing) is then what lies below those
+    points: t.Tuple[str, ...] = ()
     source: t.Optional[SourceReading] = None
     #: for a shrink: (byte where data ends, what it is)
     data_end: t.Optional[t.Tuple[int, str]] = None
