@@ -13,7 +13,7 @@ import pytest
 
 from ansible_collections.platter.qemu.tests.lab.beats import digest, four_beats, refused, settled
 from ansible_collections.platter.qemu.tests.lab.guest import KIB, MIB, guest_bytes, scribble, shows
-from ansible_collections.platter.qemu.tests.lab.modules import call
+from ansible_collections.platter.qemu.tests.lab.modules import call, process
 from ansible_collections.platter.qemu.tests.lab.oracle import create, qemu_img
 from ansible_collections.platter.qemu.tests.lab.programs import answers_nbd, exported, running, wait_until
 
@@ -245,6 +245,27 @@ def test_success_is_only_said_of_what_a_failing_server_really_took(tmp_path: Pat
     with nbdkit(tmp_path / "sound", "file", str(disk)) as place:
         four_beats(watch=[disk.parent], **task(place, source, source_policy="if_changed"))
     assert disk.read_bytes() == guest_bytes(source, "qcow2")
+
+
+def test_a_killed_run_leaves_a_part_and_the_next_run_says_so(tmp_path: Path, disk: Path) -> None:
+    source = create(tmp_path / "source.qcow2", "qcow2", "8M")
+    scribble(source, "qcow2", ((0x11, 0, 7 * MIB),))
+    before = digest(disk)
+    with nbdkit(tmp_path / "slow", "--filter=delay", "file", str(disk), "delay-write=300ms") as place:
+        run = process("disk_image", **task(place, source))
+        wait_until(lambda: digest(disk) != before, "something is written")
+        run.kill()
+        run.communicate()
+    with nbdkit(tmp_path / "s", "file", str(disk)) as place:
+        refused("exists_different", watch=[disk.parent], **task(place, source))
+        four_beats(watch=[disk.parent], **task(place, source, source_policy="if_changed"))
+    assert disk.read_bytes() == guest_bytes(source, "qcow2")
+
+
+def test_a_source_that_is_being_written_is_refused(tmp_path: Path, place: str, disk: Path) -> None:
+    source = create(tmp_path / "source.qcow2", "qcow2", "8M")
+    with exported(source, "qcow2", tmp_path / "w"):
+        refused("image_in_use", watch=[disk.parent], **task(place, source))
 
 
 def test_a_read_only_export_stays_as_it_is(tmp_path: Path, disk: Path, source: Path) -> None:

@@ -11,7 +11,12 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.platter.qemu.plugins.module_utils._core.errors import EngineError, HeaderError, RefusedError
+from ansible_collections.platter.qemu.plugins.module_utils._core.errors import (
+    EngineError,
+    HeaderError,
+    ImageLockedError,
+    RefusedError,
+)
 from ansible_collections.platter.qemu.plugins.module_utils._core.header import Header
 from ansible_collections.platter.qemu.plugins.module_utils._core.place import Place
 from ansible_collections.platter.qemu.plugins.module_utils._core.size import human
@@ -96,7 +101,11 @@ class PlaceObserver:
         size, node = source_node(spec, self._qemu_img)
         if header is None or header.format != spec.format or size > header.virtual_size:
             return SourceReading(size)
-        same = self._qemu_img.compare(node, target_node(spec, header.format))
+        try:
+            same = self._qemu_img.compare(node, target_node(spec, header.format))
+        except ImageLockedError as exc:
+            fact, way_out = "another process has it open and may write to it", "Stop what writes to it."
+            raise source_refused(spec, "image_in_use", fact, way_out) from exc
         return SourceReading(size, changed=not same, why="its content is not that of the source")
 
 
