@@ -109,6 +109,11 @@ def test_a_node_may_say_what_no_uri_can(tmp_path: Path, place: str, disk: Path, 
     shows(kept(disk), "raw")
 
 
+def test_an_export_is_listed_once_however_it_is_spelled(tmp_path: Path, place: str, source: Path) -> None:
+    node = {"driver": "nbd", "server": {"path": str(tmp_path / "s"), "type": "unix"}, "export": "disk"}
+    refused("duplicate_item", images=[task(place, source), task(node, source)])
+
+
 def test_one_export_is_copied_to_another(tmp_path: Path, place: str, disk: Path, source: Path) -> None:
     with exported(source, "qcow2", tmp_path / "from", "-r", "-e", "8"):
         given = {"path": f"nbd+unix:///?socket={tmp_path / 'from'}", "format": "raw"}

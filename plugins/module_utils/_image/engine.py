@@ -164,7 +164,7 @@ class _Hold:
         self._specs = specs
         self._runner = runner
         bases = [spec.backing.path for spec in specs if spec.backing]
-        self._locks = ImageLocks([spec.path for spec in specs], bases, timeout)
+        self._locks = ImageLocks([spec.identity for spec in specs], bases, timeout)
         #: what was removed, by image
         self.removed: t.Dict[str, t.List[str]] = {}
 
@@ -208,7 +208,7 @@ def _listing(directory: str) -> t.List[str]:
 def _refuse_duplicates(specs: t.Sequence[ImageSpec]) -> None:
     seen: t.Set[str] = set()
     for spec in specs:
-        if spec.path in seen:
+        if spec.identity in seen:
             raise SpecError(
                 "this task",
                 spec.path,
@@ -216,7 +216,7 @@ def _refuse_duplicates(specs: t.Sequence[ImageSpec]) -> None:
                 reason="duplicate_item",
                 way_out="List each image once.",
             )
-        seen.add(spec.path)
+        seen.add(spec.identity)
 
 
 __all__ = ["ImageEngine", "resolved_spec"]

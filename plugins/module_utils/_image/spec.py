@@ -109,6 +109,11 @@ class ImageSpec:
     overlay_directories: t.Tuple[str, ...] = ()
 
     @property
+    def identity(self) -> str:
+        """The same text however the place of the image is spelled."""
+        return "%s %s" % (self.place.driver, self.place.options) if self.place else self.path
+
+    @property
     def effective_size(self) -> t.Optional[int]:
         """The virtual size of a new image of this format made with C(size), in bytes."""
         if self.size is None or self.format is None:
