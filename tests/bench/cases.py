@@ -315,12 +315,54 @@ class Compressed(Case):
         assert os.stat(self.target).st_size <= 1.02 * os.stat(self.plain).st_size
 
 
+class SnapshotsAgainstLoop(Case):
+    """A point to go back to on every disk of a host."""
+
+    name = "50 snapshots in one task / command loop"
+    goal = 0.15
+    speedup = False
+    count = 50
+
+    def _images(self, directory: Path) -> None:
+        fresh(directory)
+        for path in names(directory, self.count):
+            run("qemu-img", "create", "-q", "-f", "qcow2", path, "10G")
+
+    def before_ours(self, directory: Path) -> None:
+        self._images(directory)
+
+    def ours(self, directory: Path) -> None:
+        images = [{"image": path} for path in names(directory, self.count)]
+        play(directory, "ours", {"platter.qemu.image_snapshot": {"format": "qcow2", "name": "s1", "snapshots": images}})
+        self.made = self._taken(directory)
+
+    def before_theirs(self, directory: Path) -> None:
+        self._images(directory)
+
+    def theirs(self, directory: Path) -> None:
+        loop = {"command": {"argv": ["qemu-img", "snapshot", "-c", "s1", "{{ item }}"]}}
+        play(directory, "loop", dict(loop, loop=names(directory, self.count)))
+
+    def compare(self, directory: Path) -> None:
+        assert self.made == self._taken(directory) == ["s1"] * self.count
+
+    def _taken(self, directory: Path) -> t.List[str]:
+        """The snapshots of all images by qemu-img's account."""
+        found = []
+        for path in names(directory, self.count):
+            command = ["qemu-img", "info", "-f", "qcow2", "--output=json", path]
+            told = json.loads(subprocess.check_output(command))
+            found += [each["name"] for each in told.get("snapshots", [])]
+        return found
+
+
 CASES: t.Sequence[Case] = (
     Facts(),
     CreateAgainstLoop(),
     CreateAgainstShell(),
     AgainAgainstLoop(),
     AgainAgainstNothing(),
+    SnapshotsAgainstLoop(),
     NoChangeAgainstStat(),
     ImportOnReflink(),
     ImportAgainstCopy(),
