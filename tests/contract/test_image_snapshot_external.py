@@ -245,3 +245,49 @@ def test_a_base_is_not_written_to(one: Disk) -> None:
     one.beats(name="s1", state="absent")
     assert base.read_bytes() == before
     assert backing_name(one.active) == str(base)
+
+
+# --- layers in other directories
+
+
+def elsewhere(tmp_path: Path) -> Disk:
+    """A disk whose newest layer lies in a directory of its own."""
+    one = disk(tmp_path, "external")
+    (tmp_path / "fast").mkdir()
+    seen = one.now()
+    one.beats(name="s1", overlay=str(tmp_path / "fast" / "web1.qcow2"))
+    one.then["s1"] = seen
+    assert one.active == tmp_path / "fast" / "web1.qcow2"
+    return one
+
+
+def test_a_layer_in_another_directory_is_found_again(tmp_path: Path) -> None:
+    one = elsewhere(tmp_path)
+    one.write(3)
+    one.settled(name="s1")
+    one.settled(name="s1", overlay=str(one.active))
+    Disk(one.active, "external", active=one.active).settled(name="s1")
+    one.take("s2")
+    one.sound("s1", "s2")
+    one.beats(name="s1", state="reverted")
+    assert one.now() == one.then["s1"]
+
+
+def test_who_is_built_on_a_point_in_another_directory_is_seen(tmp_path: Path) -> None:
+    one = elsewhere(tmp_path)
+    one.write(3)
+    other = create(one.image.parent / "other.qcow2", "qcow2", "", "", "-b", one.points()["s1"], "-F", "qcow2")
+    theirs = held(other)
+    active = Disk(one.active, "external", active=one.active)
+    result = active.refuses("has_overlays", name="s1", state="committed")
+    assert result["evidence"] == {"overlays": [str(other)]}
+    active.beats(name="s1", state="absent")
+    assert held(other) == theirs
+
+
+def test_a_place_that_is_taken_or_not_there_is_told_first(tmp_path: Path) -> None:
+    one = disk(tmp_path, "external")
+    (tmp_path / "fast").mkdir()
+    (tmp_path / "fast" / "web1.qcow2").write_text("mine")
+    one.refuses("overlay_exists", name="s1", overlay=str(tmp_path / "fast" / "web1.qcow2"))
+    one.refuses("directory_missing", name="s1", overlay=str(tmp_path / "never" / "web1.qcow2"))

@@ -33,10 +33,16 @@ class LayerDirectory:
         self.seen: t.Dict[str, Seen] = {}
         self.bases: t.Dict[str, t.Optional[str]] = {}
         self.children: t.Dict[str, t.List[str]] = {}
-        known: t.Dict[t.Tuple[int, int], str] = {}
-        for name in (path, *_files({os.path.dirname(path), *spec.overlay_directories})):
-            self._look(name, spec.format if name == path else None, known)
-        self._follow_down(path)
+        self._known: t.Dict[t.Tuple[int, int], str] = {}
+        self._look(path, spec.format)
+        looked: t.Set[str] = set()
+        directories = {os.path.dirname(path), *spec.overlay_directories}
+        while directories - looked:
+            for name in _files(directories - looked):
+                self._look(name, None)
+            looked |= directories
+            self._follow_down(path)
+            directories |= set(self._directories_of_layers())
         merged = layer_records.merged_overlay(spec.image, path)
         if merged:
             self.seen.pop(merged, None)
@@ -45,24 +51,34 @@ class LayerDirectory:
             if base is not None:
                 self.children.setdefault(base, []).append(name)
 
-    def _look(self, path: str, declared: t.Optional[str], known: t.Dict[t.Tuple[int, int], str]) -> None:
+    def _directories_of_layers(self) -> t.Iterator[str]:
+        """Layers may lie in other directories than the image that the task names, below it or above."""
+        for path, seen in self.seen.items():
+            record = seen.record.get("snapshot")
+            if record:
+                yield os.path.dirname(path)
+            if record and record.get("directory"):
+                yield str(record["directory"])
+
+    def _look(self, path: str, declared: t.Optional[str]) -> None:
         """A second name of a file that was seen is no other image: a run may have been killed between two names."""
+        if path in self.seen:
+            return
         try:
             seen = look_at(path, declared)
         except EngineError:
             return
-        if seen.header is None or known.setdefault(seen.facts.identity, path) != path:
+        if seen.header is None or self._known.setdefault(seen.facts.identity, path) != path:
             return
         self.seen[path] = seen
         self.bases[path] = base_of(path, seen)
 
     def _follow_down(self, path: str) -> None:
         """The chain may lead out of the directories."""
-        known = {seen.facts.identity: name for name, seen in self.seen.items()}
         base = self.bases.get(path)
         while base is not None and len(self.seen) < 10_000:
             if base not in self.seen:
-                self._look(base, self.seen[path].header.backing_format, known)  # type: ignore[union-attr]
+                self._look(base, self.seen[path].header.backing_format)  # type: ignore[union-attr]
             path, base = base, self.bases.get(base)
 
     def record(self, path: str) -> t.Mapping[str, t.Any]:

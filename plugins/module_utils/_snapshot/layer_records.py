@@ -34,9 +34,14 @@ def remove_layer(path: str) -> None:
     fsync_path(os.path.dirname(path))
 
 
-def note_point(path: str, name: str, *, leaf: bool = False) -> None:
-    """Remember that the file is a point from now on; it counts only once something is built on it, or it is left."""
+def note_point(path: str, name: str, *, leaf: bool = False, overlay: t.Optional[str] = None) -> None:
+    """Remember that the file is a point from now on; it counts only once something is built on it, or it is left.
+
+    C(overlay): what is about to be built on it, where that lies in another directory and would not be found there.
+    """
     snapshot = dict(_made(path), name=name, date=time.time())
+    if overlay and os.path.dirname(overlay) != os.path.dirname(path):
+        snapshot["directory"] = os.path.dirname(overlay)
     _remember(path, dict(snapshot, leaf=True) if leaf else snapshot)
 
 

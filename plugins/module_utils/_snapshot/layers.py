@@ -62,7 +62,7 @@ class LayerEditor:
         base = str(action.point.path)
         with image_lock(action.active, readers=False):
             self._still_there(spec, action.active, reading)
-            layer_records.note_point(action.active, action.point.name)
+            layer_records.note_point(action.active, action.point.name, overlay=action.overlay)
             with self.built(action.overlay, action.active, base, action.format, action.relative) as build:
                 if action.renames:
                     self._give_second_name(spec, action.active, base)

@@ -43,7 +43,9 @@ def observe_layers(spec: SnapshotSpec, path: str, qemu_img: QemuImg, find_live: 
     layers = directory.family(active, qemu_img if spec.state in _MERGING_STATES else None)
     if live is not None:
         layers[active] = replace(layers[active], bitmaps=live.bitmaps)
-    return _state(spec, active, layers, directory, live), _reading(path, seen, directory, layers, active, live)
+    return _state(spec, active, layers, directory, live), _reading(
+        path, seen, directory, layers, active, live, spec.overlay or ""
+    )
 
 
 def family_paths(spec: SnapshotSpec, path: str) -> t.List[str]:
@@ -100,6 +102,7 @@ def _reading(
     layers: t.Optional[t.Mapping[str, Layer]] = None,
     active: str = "",
     live: t.Any = None,
+    overlay: str = "",
 ) -> SnapshotReading:
     layers = layers or {}
     top = directory.seen[active] if directory else seen
@@ -115,16 +118,21 @@ def _reading(
         now=time.time(),
         layers=layers,
         named=path,
-        taken_names=_taken(active or path, directory),
+        taken_names=_taken(active or path, directory, overlay),
+        missing_directory=bool(overlay) and not os.path.isdir(os.path.dirname(overlay)),
         unused_overlays=frozenset(directory.unused_overlays(active)) if directory else frozenset(),
         live=live,
     )
 
 
-def _taken(active: str, directory: t.Optional[LayerDirectory]) -> t.FrozenSet[str]:
-    """Every name in the directory of the active layer, but not what a killed run has left of this very step."""
+def _taken(active: str, directory: t.Optional[LayerDirectory], overlay: str) -> t.FrozenSet[str]:
+    """Every name in the directory of the active layer, and C(overlay) if there is such a file.
+
+    What a killed run has left of this very step does not count.
+    """
     folder = os.path.dirname(active)
     names = {os.path.join(folder, name) for name in os.listdir(folder)} if os.path.isdir(folder) else set()
+    names |= {overlay} if os.path.lexists(overlay) else set()
     if directory is None:
         return frozenset(names)
     own = directory.seen[active].facts.identity

@@ -133,6 +133,14 @@ def _refuse_wrong_switch(spec: SnapshotSpec, state: SnapshotState, reading: Snap
 
 
 def _refuse_taken(spec: SnapshotSpec, reading: SnapshotReading, path: str) -> None:
+    if reading.missing_directory:
+        raise refused(
+            spec,
+            "directory_missing",
+            "the directory for %s does not exist" % path,
+            "Make it first (ansible.builtin.file, state=directory).",
+            {"directory": dirname(path)},
+        )
     if path in reading.taken_names:
         raise refused(
             spec,

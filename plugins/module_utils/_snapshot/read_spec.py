@@ -42,7 +42,7 @@ def read_spec(params: t.Mapping[str, t.Any]) -> SnapshotSpec:
         retention=reader.retention(),
         bitmaps=reader.bitmaps(),
         overlay_directories=tuple(params.get("overlay_directories") or ()),
-        wait_timeout=float(params.get("wait_timeout") or 60),
+        wait_timeout=float(60 if params.get("wait_timeout") is None else params["wait_timeout"]),
         job_timeout=float(params.get("job_timeout") or 3600),
         **given,
     )

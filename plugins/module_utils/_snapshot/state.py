@@ -146,6 +146,7 @@ class SnapshotReading:
     has the image open, when the task's socket reaches it. C(layers): the family of an external image, by path.
     C(overlays): what is built on the image of internal snapshots. C(named): the file that the task's image is.
     C(taken_names): file names in the image's directory, without other names of the image itself.
+    C(missing_directory): there is no directory for the overlay that the task names.
     C(unused_overlays): empty overlays on the active layer that a killed run has left.
     """
 
@@ -162,5 +163,6 @@ class SnapshotReading:
     overlays: t.Tuple[str, ...] = ()
     named: str = ""
     taken_names: t.FrozenSet[str] = frozenset()
+    missing_directory: bool = False
     unused_overlays: t.FrozenSet[str] = frozenset()
     live: t.Optional[Live] = None
