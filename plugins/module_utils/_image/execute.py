@@ -126,13 +126,18 @@ class Executor:
 
 
 def _known_from(expected: ImageState, found: ImageState) -> ImageState:
-    """What could not be known before (the size and digest of a download) is taken as found."""
+    """What could not be known before (the size and digest of a download) is taken as found.
+
+    Corruptions may go with leaks: a flag that says that a count is 1 is wrong as long as the count is too high.
+    """
     from dataclasses import replace
 
     if expected.exists and expected.virtual_size is None:
         expected = replace(expected, virtual_size=found.virtual_size)
     if expected.source is None:
         expected = replace(expected, source=found.source)
+    if found.corruptions < expected.corruptions:
+        expected = replace(expected, corruptions=found.corruptions)
     return expected
 
 
