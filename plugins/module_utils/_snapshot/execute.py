@@ -83,10 +83,17 @@ class Executor:
         live = LiveExecutor(self._layers, self._commands)
         for socket in dict.fromkeys(item.reading.live.socket for item in items):
             group = [item for item in items if item.reading.live.socket == socket]
-            live.run(socket, group, self._attempt)
-            for item in group:
-                if not item.error:
-                    self._attempt(item, partial(self.look_again, item))
+            errors = live.run(socket, group)
+            for number, item in enumerate(group):
+                self._attempt(item, partial(self._end, item, errors.get(number)))
+
+    def _end(self, item: Item, error: t.Optional[Exception]) -> None:
+        if error is None:
+            self.look_again(item)
+        elif isinstance(error, EngineError):  # several items may share it, and each tells its own story of it
+            raise EngineError(error.message, **error.facts)
+        else:
+            raise error
 
     def _run_one(self, item: Item) -> None:
         self._attempt(item, lambda: self._carry_out(item))

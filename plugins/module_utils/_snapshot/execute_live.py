@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 import typing as t
-from functools import partial
 
 from ansible_collections.platter.qemu.plugins.module_utils._core.errors import EngineError
 from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item
@@ -28,50 +27,40 @@ class LiveExecutor:
         self._layers = layers
         self._commands = commands
 
-    def run(self, socket: str, items: t.Sequence[Item], attempt: t.Callable[..., t.Any]) -> None:
-        """C(attempt(item, function)) runs the function and turns its errors into the item's."""
+    def run(self, socket: str, items: t.Sequence[Item]) -> t.Dict[int, Exception]:
+        """The errors, by the number of the item. The session has ended then: QEMU serves one client at a time."""
         try:
             qmp = Qmp.connect(socket)
         except EngineError as exc:
-            for item in items:
-                attempt(item, _raising(EngineError(exc.message, **exc.facts)))
-            return
+            return dict.fromkeys(range(len(items)), exc)
         with qmp:
-            self._run(LiveEditor(qmp, self._layers), items, attempt)
+            errors = _carry_out(LiveEditor(qmp, self._layers), items)
             self._commands += qmp.commands
-
-    def _run(self, editor: LiveEditor, items: t.Sequence[Item], attempt: t.Callable[..., t.Any]) -> None:
-        steps: t.Sequence[t.Tuple[Together, t.Callable[[t.Any], bool]]] = (
-            (editor.take_together, _is_point),
-            (editor.save_together, _saves_memory),
-            (editor.load_together, _loads_memory),
-        )
-        for together, belongs in steps:
-            group = [item for item in items if not item.error and item.done < len(item.plan)]
-            group = [item for item in group if belongs(item.plan[item.done])]
-            if group:
-                _all_or_none(together, group, attempt)
-        for item in items:
-            if not item.error:
-                attempt(item, partial(_rest, editor, item))
+        return errors
 
 
-def _all_or_none(together: Together, group: t.Sequence[Item], attempt: t.Callable[..., t.Any]) -> None:
-    try:
-        together(group)
-    except EngineError as exc:
-        for item in group:
-            attempt(item, _raising(EngineError(exc.message, **exc.facts)))
-    except OSError as exc:
-        for item in group:
-            attempt(item, _raising(OSError(exc.errno, exc.strerror, exc.filename)))
-
-
-def _raising(exc: Exception) -> t.Callable[[], None]:
-    def fail() -> None:
-        raise exc
-
-    return fail
+def _carry_out(editor: LiveEditor, items: t.Sequence[Item]) -> t.Dict[int, Exception]:
+    errors: t.Dict[int, Exception] = {}
+    steps: t.Sequence[t.Tuple[Together, t.Callable[[t.Any], bool]]] = (
+        (editor.take_together, _is_point),
+        (editor.save_together, _saves_memory),
+        (editor.load_together, _loads_memory),
+    )
+    for together, belongs in steps:
+        left = [n for n, item in enumerate(items) if n not in errors and item.done < len(item.plan)]
+        group = [n for n in left if belongs(items[n].plan[items[n].done])]
+        if group:
+            try:
+                together([items[number] for number in group])
+            except (EngineError, OSError) as exc:
+                errors.update(dict.fromkeys(group, exc))
+    for number, item in enumerate(items):
+        if number not in errors:
+            try:
+                _rest(editor, item)
+            except (EngineError, OSError) as exc:
+                errors[number] = exc
+    return errors
 
 
 def _rest(editor: LiveEditor, item: Item) -> None:

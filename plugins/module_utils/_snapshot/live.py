@@ -48,6 +48,7 @@ def _in_graph(spec: SnapshotSpec, paths: t.Sequence[str], qmp: Qmp) -> t.Optiona
     pids = qmp.peer_pids()
     _refuse_libvirt(spec, pids)
     active = _only_known(spec, graph, disks, by_identity)
+    _refuse_moved_names(spec, graph, disks[0], pids)
     nodes = {there(str(graph.file_of(name))): name for name in reversed(graph.chain(disks[0]))}
     return Live(
         socket=str(spec.qmp_socket),
@@ -59,6 +60,46 @@ def _in_graph(spec: SnapshotSpec, paths: t.Sequence[str], qmp: Qmp) -> t.Optiona
         bitmaps=_bitmaps(graph.node(disks[0])),
         disks=tuple(sorted(graph.writable_files().items())),
     )
+
+
+def _refuse_moved_names(spec: SnapshotSpec, graph: BlockGraph, disk: str, pids: t.Iterable[int]) -> None:
+    """QEMU opens a file again by its name when a layer becomes read-only or is merged into.
+
+    If the name leads elsewhere by then, it goes on with the wrong file, and says nothing (seen on QEMU 7.2).
+    """
+    files = [there(str(graph.file_of(node))) for node in graph.chain(disk)]
+    links = [path for path in files if os.path.islink(path)]
+    if links and spec.external and spec.switch == "symlink":
+        raise refused(
+            spec,
+            "opened_by_link",
+            "QEMU knows the file as %s, and would open what is called so later in its place" % links[0],
+            "Start the VM with the file that the link leads to (readlink -f), or set switch to none.",
+            {"links": links},
+        )
+    opened = open_files(pids)
+    moved = [path for path in files if opened and identity_of(path) not in opened]
+    moved += [path for path in links if [identity_of(each) for each in files].count(identity_of(path)) > 1]
+    if moved:
+        raise refused(
+            spec,
+            "name_moved",
+            "what is called %s now is not the file that QEMU has opened under that name" % moved[0],
+            "Stop the VM, and start it with the right files.",
+            {"paths": moved},
+        )
+
+
+def open_files(pids: t.Iterable[int]) -> t.Set[t.Optional[Identity]]:
+    """What these processes have open; empty where that cannot be read."""
+    found: t.Set[t.Optional[Identity]] = set()
+    for pid in pids:
+        directory = "/proc/%d/fd" % pid
+        try:
+            found.update(identity_of(os.path.join(directory, name)) for name in os.listdir(directory))
+        except OSError:
+            continue
+    return found - {None}
 
 
 def _only_known(

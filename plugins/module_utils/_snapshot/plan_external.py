@@ -169,7 +169,7 @@ def _plan_revert(spec: SnapshotSpec, state: SnapshotState, reading: SnapshotRead
     refuse_missing_point(spec, state)
     point = t.cast(Point, state.point(spec.name))
     _refuse_unfinished(spec, point)
-    if state.content == point.content:
+    if state.content is not None and state.content == point.content:
         return []
     refuse_live_revert(spec, reading)
     active = reading.layers[state.active]

@@ -1,0 +1,320 @@
+"""Snapshots of images that a running QEMU has open: every state, in both ways in which disks are given to it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Iterator
+
+import pytest
+
+from ansible_collections.platter.qemu.tests.lab.live import beats, holds, names, refused, settled, sound
+from ansible_collections.platter.qemu.tests.lab.machine import Machine, machine
+from ansible_collections.platter.qemu.tests.lab.modules import call
+from ansible_collections.platter.qemu.tests.lab.oracle import create, info
+
+Task = dict[str, Any]
+
+
+@pytest.fixture(params=[False, True], ids=["blockdev", "drive"])
+def legacy(request: pytest.FixtureRequest) -> bool:
+    return bool(request.param)
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    directory = tmp_path / "images"
+    directory.mkdir()
+    for name in ("a.qcow2", "b.qcow2"):
+        create(directory / name, "qcow2", "64M")
+    return directory
+
+
+@pytest.fixture
+def vm(tmp_path: Path, images: Path, legacy: bool) -> Iterator[Machine]:
+    with machine(tmp_path / "qmp", images / "a.qcow2", images / "b.qcow2", legacy=legacy) as found:
+        yield found
+
+
+@pytest.fixture
+def linked(tmp_path: Path, images: Path, legacy: bool) -> Iterator[Machine]:
+    """The VM was started with the file that a symbolic link leads to."""
+    (images / "a.qcow2").rename(images / "a.v1.qcow2")
+    (images / "a.qcow2").symlink_to("a.v1.qcow2")
+    with machine(tmp_path / "qmp", images / "a.v1.qcow2", legacy=legacy) as found:
+        yield found
+
+
+@pytest.fixture
+def task(tmp_path: Path, images: Path) -> Task:
+    return {"image": str(images / "a.qcow2"), "format": "qcow2", "qmp_socket": str(tmp_path / "qmp")}
+
+
+def external(task: Task, **more: Any) -> Task:
+    return {**task, "kind": "external", **more}
+
+
+# --- internal
+
+
+def test_an_internal_snapshot_of_a_running_vm_holds_what_was_there(vm: Machine, task: Task) -> None:
+    vm.write(1, 0)
+    beats(**task, name="s1")
+    vm.write(2, 0)
+    beats(**task, name="s2")
+    assert vm.shows(2, 0)
+    beats(**task, name="s2", state="absent")
+    vm.end()
+    sound(task["image"])
+    holds(task["image"], (2, 0))
+    beats(**task, name="s1", state="reverted", save=False)
+    holds(task["image"], (1, 0))
+
+
+def test_what_is_asked_of_a_running_vm_is_so_for_the_stopped_one(vm: Machine, task: Task) -> None:
+    beats(**task, name="s1")
+    beats(**task, bitmaps=[{"name": "daily"}])
+    vm.end()
+    settled(**task, name="s1")
+    settled(**task, bitmaps=[{"name": "daily"}])
+
+
+def test_a_running_vm_is_not_reverted_under_its_memory(vm: Machine, task: Task) -> None:
+    beats(**task, name="s1")
+    refused("guest_running", **task, name="s1", state="reverted")
+    refused("disks_missing", **task, name="s1", state="reverted", memory=True)
+    beats(**both(task, name="s2"))
+    refused("guest_running", **both(task, name="s2", state="reverted", memory=True))
+
+
+def both(task: Task, **more: Any) -> Task:
+    """Both disks in the place of the one."""
+    directory = Path(task["image"]).parent
+    disks = [{"image": str(directory / name), "format": "qcow2"} for name in ("a.qcow2", "b.qcow2")]
+    return {"qmp_socket": task["qmp_socket"], "snapshots": disks, **more}
+
+
+# --- external
+
+
+def test_layers_come_and_go_under_a_running_vm(vm: Machine, task: Task, images: Path) -> None:
+    for number in (1, 2, 3, 4):
+        vm.write(number, number)
+        beats(**external(task), name=f"s{number}")
+    vm.write(5, 5)
+    beats(**external(task), name="s2", state="committed")
+    assert vm.active() == str(images / "a.s4.qcow2")
+    beats(**external({**task, "image": str(images / "a.s4.qcow2")}), name="s3", state="streamed")
+    beats(**external(task), name="s4", state="absent")
+    vm.write(6, 6)
+    assert all(vm.shows(number, number) for number in (1, 2, 3, 4, 5, 6))
+    active, left = vm.active(), names(images)
+    vm.end()
+    assert left == {"a.qcow2", "b.qcow2", Path(active).name}
+    sound(active)
+    holds(active, *((number, number) for number in (1, 2, 3, 4, 5, 6)))
+    holds(task["image"], (1, 1), (0, 2))
+
+
+def test_a_point_under_a_running_vm_holds_what_was_there(vm: Machine, task: Task, images: Path) -> None:
+    vm.write(1, 0)
+    result = beats(**external(task), name="s1")
+    vm.write(2, 0)
+    assert result["snapshot"]["active"] == vm.active() == str(images / "a.s1.qcow2")
+    vm.end()
+    holds(images / "a.qcow2", (1, 0))
+    holds(images / "a.s1.qcow2", (2, 0))
+    assert info(images / "a.s1.qcow2", "qcow2")["backing-filename-format"] == "qcow2"
+
+
+def test_the_active_layer_is_merged_down_under_a_running_vm(vm: Machine, task: Task, images: Path) -> None:
+    beats(**external(task), name="s1")
+    vm.write(1, 0)
+    beats(**external(task), name="s1", state="committed")
+    vm.write(2, 1)
+    assert vm.active() == str(images / "a.qcow2")
+    assert (vm.jobs(), names(images)) == ([], {"a.qcow2", "b.qcow2"})
+    vm.end()
+    sound(task["image"])
+    holds(task["image"], (1, 0), (2, 1))
+
+
+def test_all_is_streamed_into_the_active_layer(vm: Machine, task: Task, images: Path) -> None:
+    vm.write(1, 0)
+    beats(**external(task), name="s1")
+    vm.write(2, 1)
+    overlay = str(images / "a.s1.qcow2")
+    refused("image_would_go", **external(task), name="s1", state="streamed")
+    beats(**external({**task, "image": overlay}), name="s1", state="streamed")
+    assert vm.active() == overlay
+    assert (vm.jobs(), names(images)) == ([], {"a.s1.qcow2", "b.qcow2"})
+    vm.end()
+    assert "backing-filename" not in info(Path(overlay), "qcow2")
+    holds(overlay, (1, 0), (2, 1))
+
+
+def test_a_symbolic_link_always_leads_to_the_disk_of_a_running_vm(linked: Machine, task: Task, images: Path) -> None:
+    given = external(task, switch="symlink")
+    linked.write(1, 0)
+    beats(**given, name="s1")
+    linked.write(2, 1)
+    assert Path(linked.active()) == (images / "a.qcow2").resolve() == images / "a.s1.qcow2"
+    beats(**given, name="s2")
+    linked.write(3, 2)
+    beats(**given, name="s1", state="streamed")
+    beats(**given, name="s2", state="absent")
+    assert Path(linked.active()) == (images / "a.qcow2").resolve()
+    linked.end()
+    assert names(images) == {"a.qcow2", "b.qcow2", (images / "a.qcow2").resolve().name}
+    holds(task["image"], (1, 0), (2, 1), (3, 2))
+    beats(**given, name="s3")
+    settled(**given, name="s3")
+
+
+def test_a_file_that_qemu_would_open_again_by_a_link_that_has_moved(
+    tmp_path: Path, images: Path, task: Task, legacy: bool
+) -> None:
+    """QEMU 7.2 opens a layer again by its name when it becomes read-only: it would go on with the overlay's file."""
+    (images / "a.qcow2").rename(images / "a.v1.qcow2")
+    (images / "a.qcow2").symlink_to("a.v1.qcow2")
+    with machine(tmp_path / "qmp", images / "a.qcow2", legacy=legacy) as vm:
+        vm.write(1, 0)
+        refused("opened_by_link", **external(task, switch="symlink"), name="s1")
+        assert vm.shows(1, 0)
+        (images / "c.qcow2").write_bytes((images / "b.qcow2").read_bytes())
+        (images / "a.qcow2").unlink()
+        (images / "a.qcow2").symlink_to("c.qcow2")
+        refused("name_moved", **external({**task, "image": str(images / "c.qcow2")}), name="s1")
+        assert vm.shows(1, 0)
+
+
+def test_pruning_merges_what_goes_under_a_running_vm(vm: Machine, task: Task, images: Path) -> None:
+    for number in (1, 2, 3, 4):
+        vm.write(number, number)
+        beats(**external(task), name=f"nightly-{number}")
+    rules = {"state": "pruned", "match": "nightly-*", "retention": {"keep_last": 2}}
+    result = beats(**external(task), **rules)
+    assert [point["name"] for point in result["snapshot"]["snapshots"]] == ["nightly-3", "nightly-4"]
+    assert all(vm.shows(number, number) for number in (1, 2, 3, 4))
+
+
+def test_a_name_is_not_moved_under_a_running_vm(vm: Machine, task: Task) -> None:
+    refused("guest_running", **external(task), name="s1", switch="rename")
+    beats(**external(task), name="s1")
+    vm.write(1, 0)
+    refused("guest_running", **external(task), name="s1", state="reverted")
+
+
+def test_a_layer_in_a_directory_that_is_not_looked_at(vm: Machine, task: Task, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    overlay = str(tmp_path / "elsewhere" / "top.qcow2")
+    found = {"overlay_directories": [str(tmp_path / "elsewhere")]}
+    beats(**external(task), **found, name="s1", overlay=overlay)
+    result = refused("active_unknown", **external(task), name="s2")
+    assert result["evidence"] == {"layers": [overlay]}
+    beats(**external(task), **found, name="s1", state="committed")
+    assert vm.active() == task["image"]
+
+
+# --- several disks
+
+
+def test_all_disks_are_taken_at_one_moment_or_none(vm: Machine, task: Task, images: Path) -> None:
+    given = both(task, kind="external", name="s1")
+    before = names(images)
+    vm.qmp("blockdev-add", driver="null-co", node_name="sink", size=64 << 20)
+    node = next(each for each in vm.qmp("query-block") if "d1" in each["qdev"])["inserted"]["node-name"]
+    vm.qmp("blockdev-mirror", job_id="busy", device=node, target="sink", sync="full", speed=1)
+    failed = call("image_snapshot", **given)
+    assert failed["failed"] and not failed["changed"], failed
+    assert "Nothing was done before" in failed["msg"]
+    assert (names(images), vm.active(0)) == (before, str(images / "a.qcow2"))
+    vm.qmp("block-job-cancel", device="busy", force=True)
+    beats(**given)
+    assert (vm.active(0), vm.active(1)) == (str(images / "a.s1.qcow2"), str(images / "b.s1.qcow2"))
+
+
+def test_disks_of_stopped_and_running_vms_in_one_task(vm: Machine, task: Task, images: Path) -> None:
+    create(images / "c.qcow2", "qcow2", "64M")
+    several = {"snapshots": [{"image": str(images / name), "format": "qcow2"} for name in ("a.qcow2", "c.qcow2")]}
+    beats(qmp_socket=task["qmp_socket"], name="s1", **several)
+    assert [each["name"] for each in info(images / "c.qcow2", "qcow2")["snapshots"]] == ["s1"]
+
+
+# --- memory
+
+
+def test_a_vm_is_sent_back_with_its_memory(vm: Machine, task: Task) -> None:
+    missing = refused("disks_missing", **task, name="s1", memory=True)
+    given = both(task, name="s1", memory=True)
+    assert missing["evidence"]["missing"] == [given["snapshots"][1]["image"]]
+    vm.write(1, 0), vm.write(1, 0, disk=1)
+    beats(**given)
+    vm.write(2, 0), vm.write(2, 0, disk=1)
+    result = call("image_snapshot", **given, state="reverted")
+    assert result["changed"] and not result.get("failed"), result
+    assert vm.shows(1, 0) and vm.shows(1, 0, disk=1)
+    undone = call("image_snapshot", **{**given, "name": "s1.undone"}, state="reverted", save=False)
+    assert undone["changed"] and vm.shows(2, 0) and vm.shows(2, 0, disk=1)
+    assert vm.jobs() == []
+
+
+# --- bitmaps
+
+
+def test_bitmaps_of_a_running_vm(vm: Machine, task: Task) -> None:
+    beats(**task, bitmaps=[{"name": "one", "granularity": "128K"}, {"name": "two", "enabled": False}])
+    assert vm.bitmaps() == {"one": True, "two": False}
+    beats(**task, bitmaps=[{"name": "two", "enabled": True}, {"name": "all", "sources": ["one"]}])
+    beats(**task, bitmaps=[{"name": "one", "state": "absent"}])
+    vm.end()
+    found = info(Path(task["image"]), "qcow2")["format-specific"]["data"]["bitmaps"]
+    assert {each["name"]: each["granularity"] for each in found} == {"two": 65536, "all": 65536}
+
+
+def test_bitmaps_are_not_lost_in_a_merge_under_a_running_vm(vm: Machine, task: Task) -> None:
+    beats(**external(task), name="s1")
+    beats(**external(task), bitmaps=[{"name": "daily"}])
+    refused("would_lose_bitmaps", **external(task), name="s1", state="committed")
+    beats(**external(task), bitmaps=[{"name": "daily", "state": "absent"}])
+    beats(**external(task), name="s1", state="committed")
+
+
+# --- whose VM it is
+
+
+def test_an_image_that_another_qemu_has_open(vm: Machine, task: Task, tmp_path: Path, images: Path) -> None:
+    create(images / "c.qcow2", "qcow2", "64M")
+    with machine(tmp_path / "other", images / "c.qcow2") as other:
+        told = refused("image_in_use", **{**task, "qmp_socket": str(tmp_path / "other")}, name="s1")
+        assert f"process {vm.process.pid} " in told["msg"]
+        assert other.process.pid != vm.process.pid
+    refused("image_in_use", **{**task, "qmp_socket": str(tmp_path / "none")}, name="s1")
+
+
+def test_a_socket_that_an_ended_vm_has_left_is_no_vm(vm: Machine, task: Task, tmp_path: Path) -> None:
+    vm.process.kill()
+    vm.process.wait()
+    assert (tmp_path / "qmp").is_socket()
+    beats(**task, name="s1")
+
+
+def test_a_vm_of_libvirt_is_left_to_libvirt(tmp_path: Path, images: Path, task: Task) -> None:
+    socket = tmp_path / "qmp"
+    chardev = ("-chardev", f"socket,id=charmonitor,path={socket},server=on,wait=off")
+    monitor = ("-name", "guest=vm1", *chardev, "-mon", "chardev=charmonitor,mode=control")
+    with machine(socket, images / "a.qcow2", monitor=monitor):
+        refused("managed_by_libvirt", **task, name="s1")
+
+
+# --- quiet guests
+
+
+def test_a_guest_without_an_agent(vm: Machine, task: Task, tmp_path: Path, images: Path) -> None:
+    before = names(images)
+    quiet = external(task, agent_socket=str(tmp_path / "none"))
+    failed = call("image_snapshot", **quiet, name="s1", quiesce="required")
+    assert failed["failed"] and not failed["changed"] and failed["reason"] == "agent_unreachable", failed
+    assert (names(images), vm.active()) == (before, task["image"])
+    done = call("image_snapshot", **quiet, name="s1", quiesce="try")
+    assert (done["changed"], done["quiesced"]) == (True, False), done
+    assert "not frozen" in str(done["warnings"])
