@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot.layer_records import begin_merge
 from ansible_collections.platter.qemu.tests.lab.guest import MIB
 from ansible_collections.platter.qemu.tests.lab.oracle import create, info, qemu_img
 from ansible_collections.platter.qemu.tests.lab.snapshots import Disk, backing_name, disk, held
@@ -193,6 +194,23 @@ def test_internal_snapshots_are_not_lost_in_a_merge(tmp_path: Path) -> None:
     qemu_img("snapshot", "-c", "inner", one.active)
     one.take("s1")
     one.refuses("would_lose_snapshots", name="s1", state="streamed")
+
+
+# --- a merge that a killed run has begun
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_merge_that_was_begun_has_to_be_ended(tmp_path: Path, way: str) -> None:
+    one = disk(tmp_path, "external", "rename")
+    one.take("s1")
+    one.write(3)
+    seen = one.now()
+    begin_merge(str(one.points()["s1"]), str(one.active))
+    for state in ("present", "reverted"):
+        one.refuses("merge_unfinished", name="s1", state=state)
+    one.beats(name="s1", state=way)
+    assert one.now() == seen
+    one.sound()
 
 
 # --- how bases are recorded afterwards

@@ -15,9 +15,9 @@ from ansible.module_utils.testing import patch_module_args
 MODULES = "ansible_collections.platter.qemu.plugins.modules."
 
 
-def call(name: str, /, *, check: bool = False, **options: t.Any) -> dict[str, t.Any]:
-    """The result of module C(name), a failed one too."""
-    module = importlib.import_module(MODULES + name)
+def call(which: str, /, *, check: bool = False, **options: t.Any) -> dict[str, t.Any]:
+    """The result of module C(which), a failed one too."""
+    module = importlib.import_module(MODULES + which)
     printed = io.StringIO()
     arguments = dict(options, _ansible_check_mode=check, _ansible_diff=True)
     with patch_module_args(arguments), contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
@@ -25,8 +25,8 @@ def call(name: str, /, *, check: bool = False, **options: t.Any) -> dict[str, t.
     return dict(json.loads(printed.getvalue().splitlines()[-1]))
 
 
-def process(name: str, /, *, under: t.Sequence[str] = (), **options: t.Any) -> subprocess.Popen[str]:
-    """Module C(name) begun as a process in its own session; its result is the last line that it prints.
+def process(which: str, /, *, under: t.Sequence[str] = (), **options: t.Any) -> subprocess.Popen[str]:
+    """Module C(which) begun as a process in its own session; its result is the last line that it prints.
 
     C(under): a program that runs it, such as strace.
     """
@@ -35,7 +35,7 @@ def process(name: str, /, *, under: t.Sequence[str] = (), **options: t.Any) -> s
     code = "from ansible_collections.platter.qemu.tests.lab.modules import main; main()"
     paths = [path for path in sys.path if path]
     return subprocess.Popen(
-        [*under, sys.executable, "-c", f"import sys; sys.path[:0] = {paths!r}; {code}", name, arguments],
+        [*under, sys.executable, "-c", f"import sys; sys.path[:0] = {paths!r}; {code}", which, arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -54,7 +54,9 @@ def _plan_pruned(spec: SnapshotSpec, state: SnapshotState, reading: SnapshotRead
     order = {point.name: number for number, point in enumerate(state.points)}
     dated = [Dated(name, reading.dates.get(name, 0.0), order[name]) for name in state.names]
     refuse_skewed_clock(spec, dated, reading.now)
-    for name in {each.name for each in dated if state.names.count(each.name) > 1 and fits(each.name, spec.match)}:
+    for name in sorted(
+        {each.name for each in dated if state.names.count(each.name) > 1 and fits(each.name, spec.match)}
+    ):
         refuse_ambiguous(replace(spec, name=name), state)
     names = surplus(dated, spec.match, t.cast(Retention, spec.retention), reading.now)
     points = [t.cast(Point, state.point(name)) for name in names]
