@@ -11,6 +11,7 @@ from ansible_collections.platter.qemu.tests.lab.live import beats, holds, names,
 from ansible_collections.platter.qemu.tests.lab.machine import Machine, machine
 from ansible_collections.platter.qemu.tests.lab.modules import call
 from ansible_collections.platter.qemu.tests.lab.oracle import create, info
+from ansible_collections.platter.qemu.tests.lab.programs import wait_until
 
 Task = dict[str, Any]
 
@@ -213,6 +214,18 @@ def test_a_layer_in_a_directory_that_is_not_looked_at(vm: Machine, task: Task, t
     assert result["evidence"] == {"layers": [overlay]}
     beats(**external(task), **found, name="s1", state="committed")
     assert vm.active() == task["image"]
+
+
+def test_a_stream_that_waits_to_be_dismissed_does_not_end_the_vm(vm: Machine, task: Task, images: Path) -> None:
+    """QEMU 7.2 ends with SIGSEGV when it is asked for its nodes then."""
+    beats(**external(task), name="s1")
+    node = next(each for each in vm.qmp("query-block") if "d0" in each["qdev"])["inserted"]["node-name"]
+    vm.qmp("block-stream", job_id="foreign", device=node, auto_dismiss=False)
+    wait_until(lambda: [each["status"] for each in vm.qmp("query-jobs")] == ["concluded"], "the stream ends")
+    told = refused("job_not_dismissed", **external(task), name="s2")
+    assert (told["evidence"], vm.process.poll()) == ({"jobs": ["foreign"]}, None)
+    vm.qmp("job-dismiss", id="foreign")
+    beats(**external({**task, "image": str(images / "a.s1.qcow2")}), name="s2")
 
 
 # --- several disks

@@ -11,6 +11,7 @@ import json
 import os
 import typing as t
 
+from ansible_collections.platter.qemu.plugins.module_utils._core.errors import RefusedError
 from ansible_collections.platter.qemu.plugins.module_utils._formats.registry import FORMAT_NAMES
 from ansible_collections.platter.qemu.plugins.module_utils._inspect.block_use import Identity, identity_of
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.target import there
@@ -27,6 +28,7 @@ class BlockGraph:
     """
 
     def __init__(self, qmp: Qmp) -> None:
+        _refuse_ended_stream(qmp)
         self._nodes = {node["node-name"]: node for node in qmp.execute("query-named-block-nodes", {"flat": True})}
         graph = qmp.execute("x-debug-query-block-graph")
         names = {each["id"]: each["name"] for each in graph["nodes"]}
@@ -40,9 +42,6 @@ class BlockGraph:
             elif kinds[edge["parent"]] == "block-backend":
                 self._users.add(child)
 
-    def __contains__(self, name: str) -> bool:
-        return name in self._nodes
-
     def node(self, name: str) -> Node:
         """A node's facts."""
         return t.cast(Node, self._nodes[name])
@@ -52,6 +51,11 @@ class BlockGraph:
         if self._nodes[name]["drv"] not in FORMAT_NAMES:
             return None
         return file_of_name(str(self._nodes[name].get("file", "")))
+
+    def nodes_on(self, path: str) -> t.List[str]:
+        """The format nodes on a file."""
+        which = identity_of(path)
+        return [name for name in self._nodes if which is not None and self._identity(name) == which]
 
     def reachable(self, name: str) -> t.Set[str]:
         """The nodes below a node."""
@@ -101,6 +105,23 @@ class BlockGraph:
         """The files of all disks that a guest can write to: file -> node."""
         used = self._tops(name for name in self._users if not self._nodes[name].get("ro"))
         return {os.path.realpath(there(str(self.file_of(top)))): top for top in used}
+
+
+def _refuse_ended_stream(qmp: Qmp) -> None:
+    """While a stream job has ended and is not dismissed, C(query-named-block-nodes) ends QEMU 7.2 by SIGSEGV."""
+    ended = [
+        each["id"] for each in qmp.execute("query-jobs") if (each["type"], each["status"]) == ("stream", "concluded")
+    ]
+    if ended:
+        raise RefusedError(
+            "a look at the disks",
+            qmp.path,
+            "its job %s has ended and waits to be dismissed, and QEMU may crash when it is asked for its disks"
+            % ended[0],
+            reason="job_not_dismissed",
+            way_out="Dismiss it (QMP: job-dismiss).",
+            evidence={"jobs": ended},
+        )
 
 
 def file_of_name(text: str) -> t.Optional[str]:

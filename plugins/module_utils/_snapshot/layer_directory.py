@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import typing as t
 
-from ansible_collections.platter.qemu.plugins.module_utils._core.errors import EngineError
+from ansible_collections.platter.qemu.plugins.module_utils._core.errors import EngineError, ImageLockedError
 from ansible_collections.platter.qemu.plugins.module_utils._inspect.chain import resolve_backing
 from ansible_collections.platter.qemu.plugins.module_utils._inspect.image import Seen, look_at
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot import layer_records
@@ -91,9 +91,13 @@ class LayerDirectory:
         return {key: value for key, value in record.items() if value is not None}
 
     def is_point(self, path: str, active: t.Optional[str] = None) -> bool:
-        """A file with a name for what it holds: one that something is built on, or that was kept when it was left."""
+        """A file with a name for what it holds: one that something is built on, that was kept when it was left, or
+        that is being merged down.
+        """
         record = self.record(path)
-        frozen = bool(self.children.get(path)) or bool(record.get("leaf"))
+        base = self.bases.get(path)
+        merging = base in self.seen and self.record(str(base)).get("merging") == path
+        frozen = bool(self.children.get(path)) or bool(record.get("leaf")) or merging
         return path != active and bool(record.get("name")) and frozen
 
     def above(self, path: str) -> t.List[str]:
@@ -200,9 +204,15 @@ def base_of(path: str, seen: Seen) -> t.Optional[str]:
 
 
 def _allocated(qemu_img: QemuImg, seen: Seen) -> int:
-    """Bytes of guest data that the file holds itself, not its base."""
+    """Bytes of guest data that the file holds itself, not its base.
+
+    While a QEMU commits it, nobody else may read it, not even shared: then what it takes on the disk, about as much.
+    """
     node = image_node(t.cast(t.Any, seen.header).format, local_node(seen.facts))
-    return sum(int(extent["length"]) for extent in qemu_img.map(node) if _is_own(extent))
+    try:
+        return sum(int(extent["length"]) for extent in qemu_img.map(node) if _is_own(extent))
+    except ImageLockedError:
+        return seen.facts.allocated
 
 
 def _is_own(extent: t.Mapping[str, t.Any]) -> bool:

@@ -63,7 +63,7 @@ class LiveMerge:
         fsync_path(action.base)
         for above in action.above:
             layer_records.remember_base(above, action.base)
-        self._forget_node(live, action.overlay)
+        self._forget_nodes(action.overlay)
         layer_records.remove_layer(action.overlay)
         layer_records.end_merge(action.base)
         return {}
@@ -87,7 +87,6 @@ class LiveMerge:
         leaving = leave(action.overlay)
         layer_records.begin_merge(action.base, leaving)
         self._succeeded(finish_job(self._qmp, job, deadline))
-        self._forget_node(live, action.overlay)
         return self.finish(spec, FinishMerge(spec.image, action.base, leaving), None)
 
     def _ready(self, job: str, deadline: float) -> None:
@@ -97,9 +96,10 @@ class LiveMerge:
             self._succeeded(finish_job(self._qmp, job, deadline))
             raise FailedError("failed: QEMU's job %s ended before it could switch over." % job)
 
-    @staticmethod
-    def finish(spec: SnapshotSpec, action: FinishMerge, reading: t.Any) -> Notes:
+    def finish(self, spec: SnapshotSpec, action: FinishMerge, reading: t.Any) -> Notes:
         """QEMU has left the overlay: the image's name leads to the base now, and the overlay goes."""
+        self._adopted(job_id("commit", action.base), spec)
+        self._forget_nodes(action.overlay)
         if os.path.islink(spec.image) and spec.switch == "symlink":
             layers.switch_link(spec.image, action.base)
         fsync_path(action.base)
@@ -112,17 +112,24 @@ class LiveMerge:
         live = _live(reading)
         job = job_id("stream", action.overlay)
         layer_records.begin_stream(action)
-        if not self._adopted(job, spec):
-            arguments = {"device": live.nodes[action.overlay]}
-            if action.new_base:
-                arguments["base_node"] = live.nodes[os.path.realpath(action.new_base)]
-                arguments["backing_file"] = action.new_base
-            start_job(self._qmp, "block-stream", job, **arguments)
-            self._finish(job, spec)
+        if find_job(self._qmp, job) is None:
+            self._qmp.execute(
+                "block-stream", {"job-id": job, "device": live.nodes[action.overlay], **_onto(action, live)}
+            )
+        finish_job(self._qmp, job, time.monotonic() + spec.job_timeout)
+        self._refuse_half_done(live.nodes[action.overlay], action, job)
         fsync_path(action.overlay)
-        self._forget_node(live, action.base)
+        self._forget_nodes(action.base)
         layer_records.end_stream(action)
         return {}
+
+    def _refuse_half_done(self, node: str, action: StreamBase, job: str) -> None:
+        """A stream dismisses itself, as one that waits for it is a danger (see BlockGraph): its work tells of it."""
+        graph = BlockGraph(self._qmp)
+        if action.base in {os.path.realpath(str(graph.file_of(each))) for each in graph.chain(node)}:
+            event = self._qmp.wait_event(lambda event: event["data"].get("device") == job, time.monotonic())
+            said = event["data"].get("error") if event else None
+            raise FailedError("failed: QEMU's job %s ended without its work: %s." % (job, said or "it was cancelled"))
 
     # --- jobs
 
@@ -144,12 +151,12 @@ class LiveMerge:
         """Stop a job; the graph stays as it is."""
         cancel_job(self._qmp, job, time.monotonic() + 60)
 
-    def _forget_node(self, live: Live, path: str) -> None:
+    def _forget_nodes(self, path: str) -> None:
         """A node that the VM's own command line has named stays open until it is deleted."""
-        name = live.nodes.get(path)
-        if name and not name.startswith("#") and name in BlockGraph(self._qmp):
-            with contextlib.suppress(QmpCommandError):  # still used by something else: not ours to end
-                self._qmp.execute("blockdev-del", {"node-name": name})
+        for name in BlockGraph(self._qmp).nodes_on(path):
+            if not name.startswith("#"):
+                with contextlib.suppress(QmpCommandError):  # still used by something else: not ours to end
+                    self._qmp.execute("blockdev-del", {"node-name": name})
 
 
 def leave(overlay: str) -> str:
@@ -159,6 +166,13 @@ def leave(overlay: str) -> str:
     os.rename(overlay, overlay + LEAVING)
     fsync_path(os.path.dirname(overlay))
     return overlay + LEAVING
+
+
+def _onto(action: StreamBase, live: Live) -> t.Dict[str, t.Any]:
+    """Where the streamed layer lies afterwards; on nothing: no arguments."""
+    if not action.new_base:
+        return {}
+    return {"base-node": live.nodes[os.path.realpath(action.new_base)], "backing-file": action.new_base}
 
 
 def job_id(verb: str, path: str) -> str:
