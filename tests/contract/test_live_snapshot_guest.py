@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +33,16 @@ def snapshot(guest: Guest, image: Path, **options: Any) -> dict[str, Any]:
     expected = call("image_snapshot", check=True, **task)
     result = call("image_snapshot", **task)
     assert not result.get("failed") and result["changed"], result.get("msg", result)
-    assert expected["changed"] and expected["actions"] == result["actions"], (expected, result)
+    assert expected["changed"] and steps(expected) == steps(result), (expected, result)
     for checking in (False, True):
         again = call("image_snapshot", check=checking, **task)
         assert not again.get("failed") and not again["changed"], again
     return result
+
+
+def steps(result: dict[str, Any]) -> list[str]:
+    """The actions without how many bytes they copy: the guest goes on writing."""
+    return [re.sub(r"[\d.]+ ([KMG]iB|bytes)", "some bytes", action) for action in result["actions"]]
 
 
 def taken(guest: Guest, writer: Writer, image: Path, **options: Any) -> range:
@@ -72,7 +78,7 @@ def test_external(guest: Guest, image: Path, switch: str, legacy: bool) -> None:
         name = image.with_name("current.qcow2")
         name.symlink_to(image.name)
     options = {"kind": "external", "switch": switch}
-    with plugged(guest, Disk(name, legacy=legacy)) as (disk,), writing(guest, LAYOUT, disk) as writer:
+    with plugged(guest, Disk(image, legacy=legacy)) as (disk,), writing(guest, LAYOUT, disk) as writer:
         first = taken(guest, writer, name, name="one", **options)
         second = taken(guest, writer, name, name="two", **options)
         writer.stop()
