@@ -205,15 +205,24 @@ def test_a_name_is_not_moved_under_a_running_vm(vm: Machine, task: Task) -> None
     refused("guest_running", **external(task), name="s1", state="reverted")
 
 
-def test_a_layer_in_a_directory_that_is_not_looked_at(vm: Machine, task: Task, tmp_path: Path) -> None:
+def test_a_layer_in_another_directory_is_found_again(vm: Machine, task: Task, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     overlay = str(tmp_path / "elsewhere" / "top.qcow2")
-    found = {"overlay_directories": [str(tmp_path / "elsewhere")]}
-    beats(**external(task), **found, name="s1", overlay=overlay)
-    result = refused("active_unknown", **external(task), name="s2")
-    assert result["evidence"] == {"layers": [overlay]}
-    beats(**external(task), **found, name="s1", state="committed")
+    beats(**external(task), name="s1", overlay=overlay)
+    assert vm.active() == overlay
+    beats(**external(task), name="s1", state="committed")
     assert vm.active() == task["image"]
+
+
+def test_a_layer_that_others_have_made_where_nobody_looks(vm: Machine, task: Task, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    overlay = str(tmp_path / "elsewhere" / "top.qcow2")
+    node = next(each for each in vm.qmp("query-block") if "d0" in each["qdev"])["inserted"]["node-name"]
+    vm.qmp("blockdev-snapshot-sync", node_name=node, snapshot_file=overlay, snapshot_node_name="top", format="qcow2")
+    assert refused("active_unknown", **external(task), name="s1")["evidence"] == {"layers": [overlay]}
+    beats(**external(task), name="s1", overlay_directories=[str(tmp_path / "elsewhere")])
+    vm.write(1, 0)
+    assert vm.shows(1, 0)
 
 
 def test_a_stream_that_waits_to_be_dismissed_does_not_end_the_vm(vm: Machine, task: Task, images: Path) -> None:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import typing as t
 
+from ansible.module_utils.common import warnings
 from ansible.module_utils.testing import patch_module_args
 
 MODULES = "ansible_collections.platter.qemu.plugins.modules."
@@ -18,6 +19,8 @@ MODULES = "ansible_collections.platter.qemu.plugins.modules."
 def call(which: str, /, *, check: bool = False, **options: t.Any) -> dict[str, t.Any]:
     """The result of module C(which), a failed one too."""
     module = importlib.import_module(MODULES + which)
+    # ansible-core gathers the warnings of a process; here one process stands for many
+    getattr(warnings, "_global_warnings", {}).clear()
     printed = io.StringIO()
     arguments = dict(options, _ansible_check_mode=check, _ansible_diff=True)
     with patch_module_args(arguments), contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):

@@ -91,7 +91,7 @@ class LiveEditor:
     def _place_overlay(self, item: Item, action: layer_act.AddOverlay, undo: contextlib.ExitStack) -> None:
         """An empty overlay shows what is below it: until QEMU has switched, starting from either file is right."""
         spec = item.spec
-        layer_records.note_point(action.active, action.point.name)
+        layer_records.note_point(action.active, action.point.name, overlay=action.overlay)
         undo.callback(layer_records.forget_point, action.active)
         with self._editor.built(action.overlay, action.active, action.active, action.format, action.relative) as build:
             self._editor.publish(spec, build.path, action.overlay, item.reading)
