@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,21 +12,6 @@ from ansible_collections.platter.qemu.tests.lab.beats import digest, settled
 from ansible_collections.platter.qemu.tests.lab.guest import facts, scribble, shows
 from ansible_collections.platter.qemu.tests.lab.modules import call
 from ansible_collections.platter.qemu.tests.lab.oracle import create
-
-
-@pytest.fixture
-def instead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Puts a qemu-img of our own before the real one: C(script) sees C($real) and the arguments."""
-
-    def put(script: str) -> None:
-        directory = tmp_path / "bin"
-        directory.mkdir()
-        program = directory / "qemu-img"
-        program.write_text(f"#!/bin/sh\nreal={shutil.which('qemu-img')}\n{script}\n")
-        program.chmod(0o755)
-        monkeypatch.setenv("PATH", str(directory), prepend=":")
-
-    return put
 
 
 @pytest.fixture
@@ -66,9 +50,23 @@ def test_an_image_that_is_replaced_meanwhile_is_not_overwritten(image: Path, ins
 def test_a_source_that_is_written_to_meanwhile_is_noticed(image: Path, tmp_path: Path, instead: Any) -> None:
     (tmp_path / "out").mkdir()
     instead(f'"$real" "$@"; rc=$?; [ "$1" = convert ] && touch {image}; exit $rc')
-    source = {"path": str(image), "format": "qcow2"}
+    source = {"path": str(image), "format": "qcow2", "trusted": True}
     result = call("disk_image", path=str(tmp_path / "out" / "new"), format="vmdk", source=source)
-    assert (result["failed"], result["reason"]) == (True, "source_changed")
+    assert (result["failed"], result["changed"], result["reason"]) == (True, False, "source_changed")
+    assert result["evidence"]["before"]["mtime_ns"] < result["evidence"]["now"]["mtime_ns"]
+    assert names(tmp_path / "out") == []
+
+
+def test_a_base_of_the_source_that_is_written_to_meanwhile_is_noticed(
+    image: Path, tmp_path: Path, instead: Any
+) -> None:
+    (tmp_path / "out").mkdir()
+    overlay = create(tmp_path / "overlay", "qcow2", "", "", "-b", image, "-F", "qcow2")
+    instead(f'"$real" "$@"; rc=$?; [ "$1" = convert ] && touch {image}; exit $rc')
+    source = {"path": str(overlay), "format": "qcow2", "trusted": True}
+    result = call("disk_image", path=str(tmp_path / "out" / "new"), format="vmdk", source=source)
+    assert (result["failed"], result["changed"], result["reason"]) == (True, False, "source_changed")
+    assert str(image) in result["msg"] and names(tmp_path / "out") == []
 
 
 def test_a_copy_that_is_not_equal_is_thrown_away(image: Path, instead: Any) -> None:

@@ -56,16 +56,21 @@ class Converter:
         node: t.Mapping[str, t.Any],
         record: t.Dict[str, t.Any],
         source: t.Optional[str] = None,
+        verify: t.Callable[[], None] = lambda: None,
     ) -> t.Dict[str, t.Any]:
         """Carry out C(action) from C(node), which has passed the gate. C(record): what to remember of the source.
 
-        A local C(source) file of the right form is copied, which may cost nothing (reflink).
+        A local C(source) file of the right form is copied, which may cost nothing (reflink). C(verify) raises
+        RefusedError when the source did not stay what it was; it is asked before the new image gets its name.
         """
         if reading.kind == "block":
-            return self._import_to_device(spec, action, reading, node)
+            notes = self._import_to_device(spec, action, reading, node)
+            _verify_written(spec, verify)
+            return notes
         with BuildDirectory(spec.path, another_name=bool(reading.members)) as build:
             method = self._fill(spec, action, node, build, source)
             self._grow(spec, action, build.path)
+            verify()
             notes = self._publish(spec, action, build, reading, {"source": record})
         return dict(notes, method=method)
 
@@ -110,9 +115,9 @@ class Converter:
         source: t.Optional[str],
     ) -> str:
         if source and self._copy_suffices(spec, action, source):
-            self._require_space(spec, file_facts(source).allocated)
+            self.require_space(spec, file_facts(source).allocated)
             return str(copy_file(source, build.path).method)
-        self._require_space(spec, self._space_needed(spec, node, action.format))
+        self.require_space(spec, self._space_needed(spec, node, action.format))
         if not FEATURES[action.format].grow and source:
             header = look_at(source, action.source.format).header
             node = self._resized_view(action.virtual_size, node, header.virtual_size if header else 0, build) or node
@@ -135,7 +140,8 @@ class Converter:
         return int(self._qemu_img.measure(node, target, secrets=spec.secrets)["required"])
 
     @staticmethod
-    def _require_space(spec: ImageSpec, needed: int) -> None:
+    def require_space(spec: ImageSpec, needed: int) -> None:
+        """Refuse what may need more bytes than there are where the image is to be."""
         have = free_bytes(os.path.dirname(spec.path))
         if needed + SPACE_RESERVE > have:
             raise _no_space(spec, needed, have)
@@ -179,7 +185,7 @@ class Converter:
     ) -> t.Dict[str, t.Any]:
         """Carry out C(action): the new file shows the guest the same, which is compared before it takes the name."""
         old = file_node(spec, action.old_format, spec.path)
-        self._require_space(spec, self._space_needed(spec, old, action.format))
+        self.require_space(spec, self._space_needed(spec, old, action.format))
         with image_lock(spec.path), BuildDirectory(spec.path, another_name=bool(reading.members)) as build:
             node = self._resized_view(action.virtual_size, old, old_size, build) or old
             options = action.options + kept_options(action.options, action.format, reading)
@@ -209,6 +215,19 @@ class Converter:
         if action.backing and action.backing.name != action.backing.path:
             node = file_node(spec, action.format, path)
             self._qemu_img.unsafe_rebase(node, action.backing.name, str(action.backing.format))
+
+
+def _verify_written(spec: ImageSpec, verify: t.Callable[[], None]) -> None:
+    """A device has been written when that is found, so it is no refusal any more."""
+    try:
+        verify()
+    except RefusedError as exc:
+        raise FailedError(
+            "failed: the source of %s has changed while it was read: what is on the device now is not to be used."
+            % spec.path,
+            reason=exc.reason,
+            evidence=exc.facts["evidence"],
+        ) from exc
 
 
 def _no_space(spec: ImageSpec, needed: int, have: int) -> RefusedError:

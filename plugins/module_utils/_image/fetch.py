@@ -11,11 +11,12 @@ import os
 import typing as t
 from urllib.parse import urlsplit
 
-from ansible_collections.platter.qemu.plugins.module_utils._core.errors import RefusedError, ToolError
+from ansible_collections.platter.qemu.plugins.module_utils._core.errors import ToolError
 from ansible_collections.platter.qemu.plugins.module_utils._core.words import counted
 from ansible_collections.platter.qemu.plugins.module_utils._formats.features import FEATURES
 from ansible_collections.platter.qemu.plugins.module_utils._image.actions import ImportImage
 from ansible_collections.platter.qemu.plugins.module_utils._image.convert import SPACE_RESERVE, Converter
+from ansible_collections.platter.qemu.plugins.module_utils._image.held_source import HeldSource, held_source
 from ansible_collections.platter.qemu.plugins.module_utils._image.refuse import refuse_shrink
 from ansible_collections.platter.qemu.plugins.module_utils._image.source import inspect_source, source_refused
 from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec, SourceSpec
@@ -35,21 +36,20 @@ def import_image(
     place = action.source.place
     if place is not None and place.path is None and (action.source.format == "raw" or action.source.trusted):
         return converter.import_node(spec, action, reading, image_node(action.source.format, place.node()), {})
-    with BuildDirectory(spec.path) as staging:
-        path, record = _staged(qemu_img, spec, action.source, staging)
+    with BuildDirectory(spec.path) as staging, held_source(spec, action.source, staging) as held:
+        path, record = _staged(qemu_img, spec, action.source, staging, held)
         path = _unpacked(spec, action.source, path, staging)
         header = inspect_source(spec, path)
         refuse_damaged(qemu_img, spec, action.source, path)
         if spec.effective_size is not None and t.cast(int, spec.size) < header.virtual_size:
             refuse_shrink(spec, header.virtual_size, (header.virtual_size, "its source"), "its source")
-        before = file_facts(path)
-        node = image_node(action.source.format, local_node(before))
-        notes = converter.import_node(spec, action, reading, node, record, path)
-        _refuse_moving(spec, path, before)
-    return notes
+        node = image_node(action.source.format, local_node(file_facts(path)))
+        return converter.import_node(spec, action, reading, node, record, path, held.refuse_disturbed)
 
 
-def _staged(qemu_img: QemuImg, spec: ImageSpec, source: SourceSpec, staging: BuildDirectory) -> t.Tuple[str, Record]:
+def _staged(
+    qemu_img: QemuImg, spec: ImageSpec, source: SourceSpec, staging: BuildDirectory, held: HeldSource
+) -> t.Tuple[str, Record]:
     """(a local file with the source's bytes, what to remember of it)."""
     if source.url:
         return _downloaded(spec, source, staging)
@@ -59,11 +59,10 @@ def _staged(qemu_img: QemuImg, spec: ImageSpec, source: SourceSpec, staging: Bui
         path = staging.spare("source")
         qemu_img.convert(image_node("raw", place.node()), path, "raw")
         return path, {}
-    facts = file_facts(place.path)
-    record: Record = {"size": facts.length, "mtime_ns": facts.mtime_ns}
+    record: Record = {"size": held.facts.length, "mtime_ns": held.facts.mtime_ns}
     if source.checksum:
-        record["digest"] = verified_digest(spec, place.path)
-    return place.path, record
+        record["digest"] = verified_digest(spec, held.path)
+    return held.path, record
 
 
 def _downloaded(spec: ImageSpec, source: SourceSpec, staging: BuildDirectory) -> t.Tuple[str, Record]:
@@ -136,7 +135,7 @@ def _unpacked(spec: ImageSpec, source: SourceSpec, path: str, staging: BuildDire
     unpacked = staging.spare("unpacked")
     limit = None if source.trusted else spec.max_virtual_size or (1 << 40)
     decompress.decompress(path, unpacked, compression, limit_bytes=limit, free_bytes_reserve=SPACE_RESERVE)
-    if path != str(source.place):
+    if path.startswith(staging.directory + "/"):
         os.unlink(path)
     return unpacked
 
@@ -155,24 +154,6 @@ def refuse_damaged(qemu_img: QemuImg, spec: ImageSpec, source: SourceSpec, path:
         found = " and ".join(counted(int(number), key.rstrip("s").replace("-", " ")) for key, number in damage.items())
         raise source_refused(
             spec, "source_damaged", "qemu-img check finds %s" % found, "Get the source again.", **report
-        )
-
-
-def _refuse_moving(spec: ImageSpec, path: str, before: t.Any) -> None:
-    now = file_facts(path)
-    if (now.identity, now.length, now.mtime_ns, now.ctime_ns) != (
-        before.identity,
-        before.length,
-        before.mtime_ns,
-        before.ctime_ns,
-    ):
-        raise RefusedError(
-            "the import of %s" % path,
-            spec.path,
-            "the source was written to while it was read",
-            reason="source_changed",
-            way_out="Remove the image that was made, and import when nobody writes to the source.",
-            joined="to",
         )
 
 

@@ -19,6 +19,8 @@ from ansible_collections.platter.qemu.plugins.module_utils._inspect.descriptor i
 from ansible_collections.platter.qemu.plugins.module_utils._inspect.image import Seen, chain_header, look_at
 from ansible_collections.platter.qemu.plugins.module_utils._tools.files import FileFacts, FileReader, file_facts
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qemu_img import QemuImg
+from ansible_collections.platter.qemu.plugins.module_utils._tools.records import read_record
+from ansible_collections.platter.qemu.plugins.module_utils._tools.still import StillFile
 
 #: how far disk labels and a CD's descriptor reach into a file, in bytes
 _LABELS = 33 << 10
@@ -50,6 +52,9 @@ def read_source(spec: ImageSpec, image: Seen, qemu_img: QemuImg) -> SourceReadin
 def _read_local(spec: ImageSpec, path: str, remembered: t.Optional[t.Dict[str, t.Any]]) -> SourceReading:
     source = t.cast(SourceSpec, spec.source)
     facts = file_facts(path)
+    if facts.kind in ("file", "block") and not source.trusted:
+        with StillFile(path, lease=False) as found:
+            refuse_strangers(spec, found)
     if facts.kind not in ("file", "block"):
         fact = "it does not exist" if facts.kind == "absent" else "it is a %s" % facts.kind
         raise source_refused(spec, "source_missing", fact, "Put the source there, or correct source.path.")
@@ -63,6 +68,18 @@ def _read_local(spec: ImageSpec, path: str, remembered: t.Optional[t.Dict[str, t
         return SourceReading(digest=digest, changed=changed, why=why)
     header = inspect_source(spec, path)
     return SourceReading(header.virtual_size, digest, changed, why)
+
+
+def refuse_strangers(spec: ImageSpec, found: StillFile) -> None:
+    """A user's symbolic link may lead to that user's own files, and not to what only root can read."""
+    if found.strangers:
+        raise source_refused(
+            spec,
+            "unsafe_directory",
+            "a symbolic link of another user (%d) leads to it" % found.strangers[0],
+            "Name the file that it leads to; or set source.trusted to true.",
+            owner=found.strangers[0],
+        )
 
 
 def _local_change(
@@ -84,7 +101,9 @@ def inspect_source(spec: ImageSpec, path: str) -> t.Any:
     if seen.header is None or seen.header.format != source.format:
         raise _unreadable(spec, seen)
     if not source.trusted:
-        Gate(source.text, spec.path, spec.max_virtual_size).check(seen.header, source.format, _claims(path, seen))
+        Gate(source.text, spec.path, spec.max_virtual_size).check(
+            seen.header, source.format, _claims(source, path, seen)
+        )
     elif seen.header.backing_file:
         _refuse_broken_chain(spec, path)
     _refuse_missing_members(spec, path, seen)
@@ -119,18 +138,23 @@ def _unreadable(spec: ImageSpec, seen: Seen) -> RefusedError:
     )
 
 
-def _claims(path: str, seen: Seen) -> t.Tuple[str, ...]:
+def _claims(source: SourceSpec, path: str, seen: Seen) -> t.Tuple[str, ...]:
     """Everything that the bytes say the source is.
 
     A file that we wrote as raw may begin with whatever its guest put there, and so does a fixed VHD.
     """
     header = seen.header
-    if seen.record.get("format") == "raw" or header is None:
+    if header is None or "raw" in (seen.record.get("format"), _record_of(source).get("format")):
         return ()
     if header.format == "raw" or header.options.get("subformat") == "fixed":
         return seen.detected
     with FileReader(path) as reader:
         return seen.detected + foreign_signatures(reader.read(0, _LABELS))
+
+
+def _record_of(source: SourceSpec) -> t.Mapping[str, t.Any]:
+    """A sidecar is found by the name of the file, which is opened by another one."""
+    return read_record(source.place.path) if source.place and source.place.path else {}
 
 
 def _refuse_broken_chain(spec: ImageSpec, path: str) -> None:

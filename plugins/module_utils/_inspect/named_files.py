@@ -10,8 +10,8 @@ from __future__ import annotations
 import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core.header import Header
-from ansible_collections.platter.qemu.plugins.module_utils._inspect.chain import resolve_backing
-from ansible_collections.platter.qemu.plugins.module_utils._inspect.image import look_at
+from ansible_collections.platter.qemu.plugins.module_utils._inspect.chain import resolve_backing, walk_chain
+from ansible_collections.platter.qemu.plugins.module_utils._inspect.image import chain_header, look_at
 from ansible_collections.platter.qemu.plugins.module_utils._inspect.members import extent_paths
 
 
@@ -31,3 +31,12 @@ def _named_files(path: str, header: Header) -> t.Iterator[str]:
         if kind == "file":
             yield target
     yield from extent_paths(path, header)[1:]
+
+
+def files_of_chain(path: str, format_name: str) -> t.List[str]:
+    """Every file that QEMU opens with the image at C(path), itself first: its chain, with extents and data files."""
+    found = [path]
+    for link in walk_chain(path, format_name, chain_header).links:
+        if link.header:
+            found += [link.path, *_named_files(link.path, link.header)]
+    return list(dict.fromkeys(found))

@@ -71,7 +71,7 @@ def unpacked(path: str, kind: str) -> t.Generator[bytes, None, None]:
     """The content of the packed file C(path); RefusedError when it is damaged or cut off."""
     module = _module(kind)
     if module is None and kind == "zst":
-        yield from _by_program(path, ["zstd", "-q", "-d", "-c", "--", path])
+        yield from _by_program(path, ["zstd", "-q", "-d", "-c"])
         return
     if module is None:
         raise unpack_refused(path, f"{kind} cannot be unpacked: {_NO_PYTHON}", "tool_missing", "Unpack it beforehand.")
@@ -137,7 +137,8 @@ def _by_program(path: str, argv: t.Sequence[str]) -> t.Iterator[bytes]:
         fact = f"unpacking it needs the program {argv[0]}, which is not installed here"
         raise unpack_refused(path, fact, "tool_missing", f"Install {argv[0]}, or unpack the file beforehand.")
     try:
-        yield from streamed(argv, CHUNK)
+        with open(path, "rb") as source:  # by itself zstd follows no symbolic link, and one in /proc is one
+            yield from streamed(argv, CHUNK, source)
     except ToolError as exc:
         said = f"{argv[0]} cannot unpack it ({exc.stderr.strip()})"
         raise unpack_refused(path, said, "decompression_failed", argv=list(argv)) from exc

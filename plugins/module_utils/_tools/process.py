@@ -109,13 +109,13 @@ class Runner:
             raise EngineError("%s cannot be started: %s" % (argv[0], exc.strerror), cmd=list(argv)) from exc
 
 
-def streamed(argv: t.Sequence[str], chunk: int) -> t.Iterator[bytes]:
-    """The output of a program as it comes, C(chunk) bytes at a time, for what does not fit in memory.
+def streamed(argv: t.Sequence[str], chunk: int, source: t.BinaryIO) -> t.Iterator[bytes]:
+    """What a program makes of C(source) as it comes, C(chunk) bytes at a time, for what does not fit in memory.
 
     Raises ToolError when the program fails; ends it when nobody wants the rest.
     """
     with subprocess.Popen(  # pylint: disable=ansible-bad-function
-        _dying_with_parent(argv), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        _dying_with_parent(argv), stdin=source, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:
         try:
             stdout, stderr = t.cast(t.BinaryIO, process.stdout), t.cast(t.BinaryIO, process.stderr)
