@@ -201,3 +201,13 @@ def test_only_what_differs_is_changed(tmp_path: Path) -> None:
     result = four_beats(format="qcow2", size="4M", images=images)
     assert [entry["changed"] for entry in result["images"]] == [False, True, False]
     settled(format="qcow2", size="4M", images=list(reversed(images)))
+
+
+def test_two_names_of_one_file_are_one_image(tmp_path: Path) -> None:
+    first, second = tmp_path / "first.raw", tmp_path / "second.raw"
+    first.write_bytes(bytes(1 << 20))
+    second.hardlink_to(first)
+    images = [{"path": str(path), "format": "raw", "size": "2M"} for path in (first, second)]
+    told = refused("duplicate_item", images=images)
+    assert f"the same file as {first}" in told["msg"]
+    assert (first.stat().st_size, second.stat().st_ino) == (1 << 20, first.stat().st_ino)

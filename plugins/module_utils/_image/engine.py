@@ -206,17 +206,33 @@ def _listing(directory: str) -> t.List[str]:
 
 
 def _refuse_duplicates(specs: t.Sequence[ImageSpec]) -> None:
-    seen: t.Set[str] = set()
+    seen: t.Dict[t.Any, str] = {}
     for spec in specs:
-        if spec.identity in seen:
-            raise SpecError(
-                "this task",
-                spec.path,
-                "it is listed twice",
-                reason="duplicate_item",
-                way_out="List each image once.",
-            )
-        seen.add(spec.identity)
+        for identity in (spec.identity, _file_identity(spec)):
+            if identity in seen:
+                other = seen[identity]
+                raise SpecError(
+                    "this task",
+                    spec.path,
+                    "it is listed twice"
+                    if other == spec.path
+                    else "it is the same file as %s, which is listed too" % other,
+                    reason="duplicate_item",
+                    way_out="List each image once.",
+                )
+        seen.update({spec.identity: spec.path, _file_identity(spec): spec.path})
+        seen.pop(None, None)
+
+
+def _file_identity(spec: ImageSpec) -> t.Optional[t.Tuple[int, int]]:
+    """A file can have several names, as hard links and bind mounts give it."""
+    if spec.place is not None:
+        return None
+    try:
+        found = os.lstat(spec.path)
+    except OSError:
+        return None
+    return (found.st_dev, found.st_ino)
 
 
 __all__ = ["ImageEngine", "resolved_spec"]
