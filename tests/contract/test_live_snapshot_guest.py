@@ -78,12 +78,12 @@ def test_external(guest: Guest, image: Path, switch: str, legacy: bool) -> None:
         name = image.with_name("current.qcow2")
         name.symlink_to(image.name)
     options = {"kind": "external", "switch": switch}
-    with plugged(guest, Disk(image, legacy=legacy)) as (disk,), writing(guest, LAYOUT, disk) as writer:
+    with plugged(guest, Disk(image, legacy=legacy)) as plugged_in, writing(guest, LAYOUT, plugged_in[0]) as writer:
         first = taken(guest, writer, name, name="one", **options)
         second = taken(guest, writer, name, name="two", **options)
         writer.stop()
     layers = sorted(image.parent.glob("*.qcow2"))
-    active = max((path for path in layers if not path.is_symlink()), key=lambda path: depth(path))
+    active = max((path for path in layers if not path.is_symlink()), key=depth)
     middle = Path(info(active, "qcow2")["full-backing-filename"])
     assert Path(info(middle, "qcow2")["full-backing-filename"]) == image
     holds(image, first)
@@ -103,7 +103,7 @@ def depth(path: Path) -> int:
 
 @pytest.mark.parametrize("legacy", (False, True))
 def test_internal(guest: Guest, image: Path, legacy: bool) -> None:
-    with plugged(guest, Disk(image, legacy=legacy)) as (disk,), writing(guest, LAYOUT, disk) as writer:
+    with plugged(guest, Disk(image, legacy=legacy)) as plugged_in, writing(guest, LAYOUT, plugged_in[0]) as writer:
         first = taken(guest, writer, image, name="one")
         second = taken(guest, writer, image, name="two")
         third = taken(guest, writer, image, name="three")
@@ -136,7 +136,7 @@ def test_two_disks_at_the_same_moment(guest: Guest, image: Path, tmp_path: Path,
 @pytest.mark.parametrize("point", ("one", "two"), ids=("middle", "active"))
 @pytest.mark.parametrize("state", ("committed", "streamed"))
 def test_merges_beside_the_writer(guest: Guest, image: Path, state: str, point: str, legacy: bool) -> None:
-    with plugged(guest, Disk(image, legacy=legacy)) as (disk,), writing(guest, LAYOUT, disk) as writer:
+    with plugged(guest, Disk(image, legacy=legacy)) as plugged_in, writing(guest, LAYOUT, plugged_in[0]) as writer:
         moments = {name: taken(guest, writer, image, kind="external", name=name) for name in ("one", "two")}
         before = writer.goes_on()
         # a stream takes the point's file away: the task names one that stays
@@ -156,7 +156,7 @@ def test_merges_beside_the_writer(guest: Guest, image: Path, state: str, point: 
 
 @pytest.mark.parametrize("kind", ("internal", "external"))
 def test_the_guest_goes_on(guest: Guest, image: Path, kind: str) -> None:
-    with plugged(guest, Disk(image)) as (disk,), writing(guest, LAYOUT, disk) as writer:
+    with plugged(guest, Disk(image)) as plugged_in, writing(guest, LAYOUT, plugged_in[0]) as writer:
         with pauses(guest) as usual:
             writer.goes_on()
             call("image_snapshot", image=str(image), format="qcow2", kind=kind, name="one", check=True)

@@ -48,7 +48,7 @@ def content(image: Path, name: str) -> bytes:
 
 @pytest.mark.parametrize("quiesce", ("required", "try", "no"))
 def test_what_was_written_is_in_it(guest: Guest, image: Path, quiesce: str) -> None:
-    with plugged(guest, Disk(image)) as (name,), mounted(guest, name):
+    with plugged(guest, Disk(image)) as plugged_in, mounted(guest, plugged_in[0]):
         guest.run("echo written >/mnt/file")
         result = call("image_snapshot", **options(guest, image, quiesce=quiesce))
         assert not result.get("failed") and result["changed"], result.get("msg", result)
@@ -62,7 +62,7 @@ def test_what_was_written_is_in_it(guest: Guest, image: Path, quiesce: str) -> N
 
 def test_without_an_agent_nothing_is_taken(guest: Guest, image: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(GuestAgent.connect.__func__, "__defaults__", (2.0, ()))
-    with plugged(guest, Disk(image)) as (name,), mounted(guest, name), without_agent(guest):
+    with plugged(guest, Disk(image)) as plugged_in, mounted(guest, plugged_in[0]), without_agent(guest):
         result = call("image_snapshot", **options(guest, image))
         assert result["failed"] and not result["changed"] and result["reason"].startswith("agent_"), result
         other = call("image_snapshot", **options(guest, image, quiesce="try"))
@@ -108,7 +108,7 @@ def moments(log: Path) -> list[int]:
 @pytest.mark.parametrize("kind", ("internal", "external"))
 def test_a_module_that_is_killed_leaves_no_frozen_guest(guest: Guest, image: Path, tmp_path: Path, kind: str) -> None:
     log = tmp_path / "calls"
-    with plugged(guest, Disk(image)) as (name,), mounted(guest, name):
+    with plugged(guest, Disk(image)) as plugged_in, mounted(guest, plugged_in[0]):
         assert run_under_strace(log, options(guest, image, kind=kind, name="seen")) == 0
         points = moments(log)
         assert len(points) >= 3

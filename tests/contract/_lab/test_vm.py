@@ -35,7 +35,7 @@ def test_commands_and_their_failures_are_seen(guest: Guest) -> None:
 
 @pytest.mark.parametrize("legacy", (False, True))
 def test_what_the_writer_knows_is_on_the_disk(guest: Guest, image: Path, legacy: bool) -> None:
-    with plugged(guest, Disk(image, legacy=legacy)) as (name,), writing(guest, LAYOUT, name) as writer:
+    with plugged(guest, Disk(image, legacy=legacy)) as plugged_in, writing(guest, LAYOUT, plugged_in[0]) as writer:
         guest.wait(lambda: writer.written() > LAYOUT.slots, "it comes round")
         assert writer.goes_on() <= writer.stop()
     assert written_up_to(image, "qcow2", LAYOUT) - writer.last in (0, 1)
@@ -96,7 +96,7 @@ def test_a_vm_that_is_stopped_is_measured_by_its_events(guest: Guest) -> None:
 
 
 def test_the_agent_freezes_what_is_mounted(guest: Guest, image: Path) -> None:
-    with plugged(guest, Disk(image)) as (name,), mounted(guest, name):
+    with plugged(guest, Disk(image)) as plugged_in, mounted(guest, plugged_in[0]):
         with GuestAgent.connect(str(guest.agent)) as agent, frozen(agent) as state:
             assert state.file_systems == 1
             guest.run("dd if=/dev/zero of=/mnt/late bs=4k count=1 >/run/dd.log 2>&1 &")
