@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.platter.qemu.tests.lab.guest import MIB, qemu_io
+from ansible_collections.platter.qemu.tests.lab.modules import call
 from ansible_collections.platter.qemu.tests.lab.oracle import create, info, qemu_img
 from ansible_collections.platter.qemu.tests.lab.snapshots import Disk, backing_name, disk, held
 
@@ -291,3 +292,20 @@ def test_a_place_that_is_taken_or_not_there_is_told_first(tmp_path: Path) -> Non
     (tmp_path / "fast" / "web1.qcow2").write_text("mine")
     one.refuses("overlay_exists", name="s1", overlay=str(tmp_path / "fast" / "web1.qcow2"))
     one.refuses("directory_missing", name="s1", overlay=str(tmp_path / "never" / "web1.qcow2"))
+
+
+@pytest.mark.parametrize("kind", ["internal", "external"])
+@pytest.mark.parametrize(
+    ("base", "reason"), [("fifo", "backing_not_regular"), ("gone", "base_missing"), ("loop", "backing_loop")]
+)
+def test_a_chain_that_is_broken_or_has_no_end(tmp_path: Path, kind: str, base: str, reason: str) -> None:
+    image = tmp_path / "image.qcow2"
+    os.mkfifo(tmp_path / "fifo")
+    for path, below in ((image, tmp_path / base), (tmp_path / "loop", image)):
+        qemu_img("create", "-q", "-f", "qcow2", "-F", "qcow2", "-u", "-b", below, path, "1M")
+    for state in ("present", "absent"):
+        for check in (True, False):
+            told = call(
+                "image_snapshot", check=check, image=str(image), format="qcow2", kind=kind, name="s1", state=state
+            )
+            assert (told.get("reason"), told["changed"]) == (reason, False), told

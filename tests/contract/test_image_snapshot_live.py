@@ -340,3 +340,19 @@ def test_a_guest_without_an_agent(vm: Machine, task: Task, tmp_path: Path, image
     done = call("image_snapshot", **quiet, name="s1", quiesce="try")
     assert (done["changed"], done["quiesced"]) == (True, False), done
     assert "not frozen" in str(done["warnings"])
+
+
+def test_the_agent_of_another_vm_is_not_asked(vm: Machine, task: Task, tmp_path: Path, images: Path) -> None:
+    create(images / "c.qcow2", "qcow2", "64M")
+    agent, other = tmp_path / "agent", tmp_path / "other"
+    port = ("-chardev", f"socket,id=ga,path={agent},server=on,wait=off", "-device", "virtio-serial-pci")
+    monitor = (*port, "-device", "virtserialport,chardev=ga", "-qmp", f"unix:{other},server=on,wait=off")
+    before = names(images)
+    with machine(other, images / "c.qcow2", monitor=monitor) as stranger:
+        agent.chmod(0o600)
+        for quiesce in ("try", "required"):
+            told = call("image_snapshot", **external(task), name="s1", quiesce=quiesce, agent_socket=str(agent))
+            assert (told["reason"], told["changed"]) == ("agent_of_other_vm", False), told
+            evidence = {"agent_pids": [stranger.process.pid], "vm_pids": [vm.process.pid]}
+            assert told["evidence"] == evidence
+    assert (names(images), vm.active()) == (before, task["image"])

@@ -61,7 +61,7 @@ def test_what_was_written_is_in_it(guest: Guest, image: Path, quiesce: str) -> N
 
 
 def test_without_an_agent_nothing_is_taken(guest: Guest, image: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(GuestAgent.connect.__func__, "__defaults__", (2.0, ()))
+    monkeypatch.setattr(GuestAgent.connect.__func__, "__defaults__", (2.0, (), frozenset()))
     with plugged(guest, Disk(image)) as plugged_in, mounted(guest, plugged_in[0]), without_agent(guest):
         result = call("image_snapshot", **options(guest, image))
         assert result["failed"] and not result["changed"] and result["reason"].startswith("agent_"), result

@@ -109,6 +109,10 @@ class LiveEditor:
             raise
         undo.pop_all()
 
+    @staticmethod
+    def _agent(item: Item) -> GuestAgent:
+        return GuestAgent.connect(str(item.spec.agent_socket), vm=item.reading.live.pids)
+
     def _quietly(self, items: t.Sequence[Item], steps: QmpActions, undo: contextlib.ExitStack) -> t.Optional[bool]:
         """Whether the guest was quiet; None when nobody asked it to be."""
         spec = items[0].spec
@@ -117,7 +121,7 @@ class LiveEditor:
             return None
         taken = False
         try:
-            with GuestAgent.connect(str(spec.agent_socket)) as agent, frozen(agent) as state:
+            with self._agent(items[0]) as agent, frozen(agent) as state:
                 self._commit(steps, undo)
                 taken = True
         except GuestAgentError as exc:

@@ -35,7 +35,7 @@ Observed = t.Tuple[SnapshotState, SnapshotReading]
 def observe_layers(spec: SnapshotSpec, path: str, qemu_img: QemuImg, find_live: t.Callable[..., t.Any]) -> Observed:
     """The state and the reading of an external image. Raises RefusedError when its active layer cannot be told."""
     seen = look_at(path, spec.format, follow=False)
-    if seen.header is None:
+    if seen.header is None or chain_problem(path, seen):  # the planner refuses it; a loop has no end to be looked for
         return SnapshotState(spec.image, spec.kind, path), _reading(path, seen)
     directory = LayerDirectory(path, spec)
     live = find_live(spec, directory.above(directory.settled_below(path)))
@@ -50,12 +50,15 @@ def observe_layers(spec: SnapshotSpec, path: str, qemu_img: QemuImg, find_live: 
 
 def family_paths(spec: SnapshotSpec, path: str) -> t.List[str]:
     """Every file that a change of the image may concern: what it is built on, and what is built on that."""
+    seen = look_at(path, spec.format, follow=False)
+    if seen.header is None or chain_problem(path, seen):
+        return [path]
     directory = LayerDirectory(path, spec)
     found: t.List[str] = []
     while path in directory.seen:
         found += directory.above(path)
         base = directory.bases.get(path)
-        if base is None or not directory.record(base):
+        if base not in directory.seen or not directory.record(base):
             break
         path = base
     return found

@@ -17,10 +17,10 @@ import secrets
 import time
 import typing as t
 
-from ansible_collections.platter.qemu.plugins.module_utils._core.errors import GuestAgentError
+from ansible_collections.platter.qemu.plugins.module_utils._core.errors import GuestAgentError, RefusedError
 from ansible_collections.platter.qemu.plugins.module_utils._tools.freeze_watch import watching
 from ansible_collections.platter.qemu.plugins.module_utils._tools.json_lines import JsonLines, parsed
-from ansible_collections.platter.qemu.plugins.module_utils._tools.unix_peer import connect_safely
+from ansible_collections.platter.qemu.plugins.module_utils._tools.unix_peer import connect_safely, peer_pids
 
 #: seconds; a freeze first writes out what the guest has in memory
 FREEZE_SECONDS = 60.0
@@ -40,10 +40,17 @@ class GuestAgent:
         self._stream = stream
 
     @classmethod
-    def connect(cls, path: str, timeout: float = COMMAND_SECONDS, trusted: t.Iterable[int] = ()) -> GuestAgent:
-        """Connect, and find out that an agent answers. C(trusted): see C(connect_safely).
+    def connect(
+        cls,
+        path: str,
+        timeout: float = COMMAND_SECONDS,
+        trusted: t.Iterable[int] = (),
+        vm: t.AbstractSet[int] = frozenset(),
+    ) -> GuestAgent:
+        """Connect, and find out that an agent answers. C(trusted): see C(connect_safely). C(vm): the processes of the
+        VM that it must be; none: any.
 
-        Raises RefusedError (unsafe_qmp_socket), GuestAgentError (agent_unreachable, agent_timeout).
+        Raises RefusedError (unsafe_qmp_socket, agent_of_other_vm), GuestAgentError (agent_unreachable, agent_timeout).
         """
         try:
             connection = connect_safely(path, trusted)
@@ -51,6 +58,7 @@ class GuestAgent:
             raise GuestAgentError(path, "no socket answers (%s)" % exc.strerror, reason="agent_unreachable") from exc
         agent = cls(path, JsonLines(connection))
         try:
+            _refuse_other_vm(path, peer_pids(connection, path), vm)
             agent.synchronize(timeout)
         except BaseException:
             connection.close()
@@ -139,6 +147,23 @@ class GuestAgent:
 
     def _unreachable(self, exc: OSError) -> GuestAgentError:
         return GuestAgentError(self.path, exc.strerror or str(exc), reason="agent_unreachable")
+
+
+def _refuse_other_vm(path: str, found: t.AbstractSet[int], vm: t.AbstractSet[int]) -> None:
+    """A freeze of another guest would leave this one as busy as it is, and nobody would know."""
+    if vm and not found & vm:
+        raise RefusedError(
+            "a freeze",
+            path,
+            "it is the socket of process %s, and the VM is process %s" % (_listed(found), _listed(vm)),
+            reason="agent_of_other_vm",
+            way_out="Set agent_socket to the socket of this VM's guest agent.",
+            evidence={"agent_pids": sorted(found), "vm_pids": sorted(vm)},
+        )
+
+
+def _listed(pids: t.Iterable[int]) -> str:
+    return ", ".join(map(str, sorted(pids)))
 
 
 def _answers(line: bytes, token: int) -> bool:
