@@ -97,6 +97,7 @@ options:
           - Keep the memory of the running VM in the image too, so that it can be reverted while it runs. The VM is
             paused while that is written.
           - For O(kind=internal) with O(qmp_socket).
+          - Reverting a running VM with its memory always changes something, as it is never the same twice.
         type: bool
       overlay: &overlay
         description:
@@ -392,7 +393,9 @@ snapshot:
           type: bool
           returned: when it is so
     same_as:
-      description: Names of the snapshots that hold what the disk holds now.
+      description: >-
+        Names of the snapshots that hold what the disk holds now. Empty while its VM runs, as what QEMU has of it is not
+        all in the file.
       type: list
       elements: str
       returned: always
@@ -437,8 +440,8 @@ actions:
   sample: ['Take snapshot before-upgrade of /srv/images/web1.qcow2.']
 commands:
   description: >-
-    Every command that was run, as a list of arguments; what was said to a running QEMU as a list of its socket and the
-    command.
+    Every command that was run, as a list of arguments; what was said to a running QEMU as V(qmp), its socket, the
+    command and its arguments.
   returned: always
   type: list
   elements: list
@@ -446,6 +449,10 @@ diff:
   description: The facts of each image before and after.
   returned: always
   type: raw
+quiesced:
+  description: Whether the guest's file systems were frozen while the snapshot was taken.
+  returned: with O(quiesce=try) or O(quiesce=required), when a snapshot of a running VM was taken
+  type: bool
 reason:
   description: A stable code for why a task was refused; docs/reasons lists them.
   returned: when refused
