@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any, Iterator
 
@@ -10,7 +11,7 @@ import pytest
 from ansible_collections.platter.qemu.tests.lab.live import beats, holds, names, refused, settled, sound
 from ansible_collections.platter.qemu.tests.lab.machine import Machine, machine
 from ansible_collections.platter.qemu.tests.lab.modules import call
-from ansible_collections.platter.qemu.tests.lab.oracle import create, info
+from ansible_collections.platter.qemu.tests.lab.oracle import create, info, qemu_img
 from ansible_collections.platter.qemu.tests.lab.programs import wait_until
 
 Task = dict[str, Any]
@@ -151,6 +152,28 @@ def test_all_is_streamed_into_the_active_layer(vm: Machine, task: Task, images: 
     vm.end()
     assert "backing-filename" not in info(Path(overlay), "qcow2")
     holds(overlay, (1, 0), (2, 1))
+
+
+@pytest.mark.parametrize(
+    ("name", "state"), [("s2", "streamed"), ("s1", "streamed"), ("s1", "committed"), ("s2", "absent")]
+)
+def test_what_was_merged_is_on_the_disk_at_once(
+    vm: Machine, task: Task, images: Path, tmp_path: Path, name: str, state: str
+) -> None:
+    """The file from which it came is gone: what QEMU would write later would be lost with the host."""
+    vm.write(1, 0)
+    for number in (1, 2):
+        beats(**external(task), name=f"s{number}")
+        vm.write(number + 1, number)
+    named = "a.qcow2" if state != "streamed" else "a.s2.qcow2"
+    beats(**external({**task, "image": str(images / named)}), name=name, state=state)
+    copied = tmp_path / "copied"
+    shutil.copytree(images, copied, ignore=shutil.ignore_patterns("b.qcow2"))
+    for path in copied.iterdir():
+        below = info(path, "qcow2").get("backing-filename")
+        if below:
+            qemu_img("rebase", "-u", "-f", "qcow2", "-F", "qcow2", "-b", copied / Path(below).name, path)
+    holds(copied / Path(vm.active()).name, (1, 0), (2, 1), (3, 2))
 
 
 def test_a_symbolic_link_always_leads_to_the_disk_of_a_running_vm(linked: Machine, task: Task, images: Path) -> None:

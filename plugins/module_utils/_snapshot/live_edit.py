@@ -41,7 +41,7 @@ class LiveEditor:
     def __init__(self, qmp: Qmp, editor: layers.LayerEditor) -> None:
         self._qmp = qmp
         self._editor = editor
-        merge = LiveMerge(qmp)
+        self._merge = merge = LiveMerge(qmp)
         self._methods: t.Dict[t.Any, t.Callable[..., Notes]] = {
             act.DeleteSnapshot: self._delete,
             act.AddBitmap: self._add_bitmap,
@@ -51,7 +51,7 @@ class LiveEditor:
             layer_act.CommitOverlay: merge.commit,
             layer_act.FinishMerge: merge.finish,
             layer_act.StreamBase: merge.stream,
-            layer_act.RemoveLayer: editor.remove,
+            layer_act.RemoveLayer: self._remove,
         }
 
     def carry_out(self, item: Item, action: t.Any) -> Notes:
@@ -164,6 +164,11 @@ class LiveEditor:
         self._qmp.execute("blockdev-snapshot-delete-internal-sync", arguments)
         fsync_path(action.path)
         return {}
+
+    def _remove(self, spec: SnapshotSpec, action: layer_act.RemoveLayer, reading: t.Any) -> Notes:
+        """What a killed run has streamed out of the point's file may not be on the disk yet."""
+        self._merge.flush(reading.live.node)
+        return self._editor.remove(spec, action, reading)
 
     def _add_bitmap(self, spec: SnapshotSpec, action: act.AddBitmap, reading: t.Any) -> Notes:
         node = {"node": reading.live.node}

@@ -33,7 +33,6 @@ from ansible_collections.platter.qemu.plugins.module_utils._tools.files import f
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qmp import Qmp
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qmp_jobs import (
     Job,
-    cancel_job,
     find_job,
     finish_job,
     start_job,
@@ -118,6 +117,7 @@ class LiveMerge:
             )
         finish_job(self._qmp, job, time.monotonic() + spec.job_timeout)
         self._refuse_half_done(live.nodes[action.overlay], action, job)
+        self.flush(live.nodes[action.overlay])
         fsync_path(action.overlay)
         self._forget_nodes(action.base)
         layer_records.end_stream(action)
@@ -130,6 +130,15 @@ class LiveMerge:
             event = self._qmp.wait_event(lambda event: event["data"].get("device") == job, time.monotonic())
             said = event["data"].get("error") if event else None
             raise FailedError("failed: QEMU's job %s ended without its work: %s." % (job, said or "it was cancelled"))
+
+    def flush(self, node: str) -> None:
+        """Write out the tables of a node that QEMU has in memory until the guest flushes its disk.
+
+        A stream job does not; QMP has no command for it, but QEMU's monitor for humans has.
+        """
+        said = self._qmp.execute("human-monitor-command", {"command-line": 'qemu-io %s "flush"' % node})
+        if said.strip():
+            raise FailedError("failed: QEMU does not write out what it has streamed: %s" % said.strip())
 
     # --- jobs
 
@@ -146,10 +155,6 @@ class LiveMerge:
     def _succeeded(self, job: Job) -> None:
         if job.failed:
             raise FailedError("failed: QEMU's job %s ended with: %s." % (job.id, job.error))
-
-    def cancel(self, job: str) -> None:
-        """Stop a job; the graph stays as it is."""
-        cancel_job(self._qmp, job, time.monotonic() + 60)
 
     def _forget_nodes(self, path: str) -> None:
         """A node that the VM's own command line has named stays open until it is deleted."""
