@@ -147,6 +147,24 @@ def test_the_options_of_the_file_are_set_where_there_are_such(sharing: Path) -> 
 
 @needs_loops
 @pytest.mark.xdist_group("loops")
+def test_what_takes_its_bytes_at_once_must_fit(tmp_path: Path) -> None:
+    """Each alone would fit, both together do not; what takes none, however large, does."""
+    file, directory = create(tmp_path / "fs", "raw", "96M"), tmp_path / "mnt"
+    directory.mkdir()
+    with attached(file) as device:
+        subprocess.run(["mkfs.ext4", "-q", device], check=True)
+        with mounted(device, directory):
+            full, falloc = {"preallocation": "full"}, {"preallocation": "falloc"}
+            given = [("a", "raw", "32M", full), ("b", "qcow2", "32M", falloc), ("c", "raw", "900M", {})]
+            images = [
+                {"path": str(directory / name), "format": format, "size": size, "options": options}
+                for name, format, size, options in given
+            ]
+            refused("would_exceed_space", images=images)
+            assert [entry.name for entry in directory.iterdir()] == ["lost+found"]
+            four_beats(images=[images[0], images[2]])
+
+
 def test_a_full_file_system_is_foreseen(tmp_path: Path, disk: Path) -> None:
     file, directory = create(tmp_path / "fs", "raw", "32M"), tmp_path / "mnt"
     directory.mkdir()

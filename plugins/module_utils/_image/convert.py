@@ -12,7 +12,6 @@ import os
 import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core.errors import FailedError, RefusedError
-from ansible_collections.platter.qemu.plugins.module_utils._core.size import human
 from ansible_collections.platter.qemu.plugins.module_utils._formats.features import FEATURES
 from ansible_collections.platter.qemu.plugins.module_utils._image.actions import ImportImage, RewriteImage
 from ansible_collections.platter.qemu.plugins.module_utils._image.build import (
@@ -23,6 +22,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._image.build import (
 from ansible_collections.platter.qemu.plugins.module_utils._image.difference import kept_options
 from ansible_collections.platter.qemu.plugins.module_utils._image.leftovers import forget_old_members, note_old_members
 from ansible_collections.platter.qemu.plugins.module_utils._image.publish import Publisher
+from ansible_collections.platter.qemu.plugins.module_utils._image.space import SPACE_RESERVE, no_space
 from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec
 from ansible_collections.platter.qemu.plugins.module_utils._image.state import ImageReading, Pairs
 from ansible_collections.platter.qemu.plugins.module_utils._inspect.image import look_at
@@ -36,9 +36,6 @@ from ansible_collections.platter.qemu.plugins.module_utils._tools.files import (
 )
 from ansible_collections.platter.qemu.plugins.module_utils._tools.image_lock import image_lock
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qemu_img import QemuImg, image_node
-
-#: left free on a file system, so that a prediction that is a little short does not fill it
-SPACE_RESERVE = 16 << 20
 
 
 class Converter:
@@ -93,7 +90,7 @@ class Converter:
     ) -> t.Dict[str, t.Any]:
         needed = self._space_needed(spec, node, action.format)
         if needed > reading.length:
-            raise _no_space(spec, needed, reading.length)
+            raise no_space(spec, needed, reading.length)
         self._qemu_img.convert(
             node,
             spec.path,
@@ -144,7 +141,7 @@ class Converter:
         """Refuse what may need more bytes than there are where the image is to be."""
         have = free_bytes(os.path.dirname(spec.path))
         if needed + SPACE_RESERVE > have:
-            raise _no_space(spec, needed, have)
+            raise no_space(spec, needed, have)
 
     def _convert(
         self,
@@ -228,18 +225,6 @@ def _verify_written(spec: ImageSpec, verify: t.Callable[[], None]) -> None:
             reason=exc.reason,
             evidence=exc.facts["evidence"],
         ) from exc
-
-
-def _no_space(spec: ImageSpec, needed: int, have: int) -> RefusedError:
-    return RefusedError(
-        "a new image",
-        spec.path,
-        "it may need %s, and there are %s" % (human(needed), human(have)),
-        reason="would_exceed_space",
-        way_out="Make room, or put the image elsewhere.",
-        evidence={"needed_bytes": needed, "free_bytes": have},
-        joined="at",
-    )
 
 
 def _says_compression(options: Pairs) -> bool:

@@ -15,10 +15,11 @@ from ansible_collections.platter.qemu.plugins.module_utils._core.errors import T
 from ansible_collections.platter.qemu.plugins.module_utils._core.words import counted
 from ansible_collections.platter.qemu.plugins.module_utils._formats.features import FEATURES
 from ansible_collections.platter.qemu.plugins.module_utils._image.actions import ImportImage
-from ansible_collections.platter.qemu.plugins.module_utils._image.convert import SPACE_RESERVE, Converter
+from ansible_collections.platter.qemu.plugins.module_utils._image.convert import Converter
 from ansible_collections.platter.qemu.plugins.module_utils._image.held_source import HeldSource, held_source
 from ansible_collections.platter.qemu.plugins.module_utils._image.refuse import refuse_shrink
 from ansible_collections.platter.qemu.plugins.module_utils._image.source import inspect_source, source_refused
+from ansible_collections.platter.qemu.plugins.module_utils._image.space import SPACE_RESERVE
 from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec, SourceSpec
 from ansible_collections.platter.qemu.plugins.module_utils._image.state import ImageReading, SourceReading
 from ansible_collections.platter.qemu.plugins.module_utils._tools import decompress, download

@@ -17,6 +17,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._core.item import Ite
 from ansible_collections.platter.qemu.plugins.module_utils._core.words import counted
 from ansible_collections.platter.qemu.plugins.module_utils._image.actions import ImportImage
 from ansible_collections.platter.qemu.plugins.module_utils._image.refuse import refused
+from ansible_collections.platter.qemu.plugins.module_utils._image.space import guard_space
 from ansible_collections.platter.qemu.plugins.module_utils._inspect.chain import resolve_backing
 from ansible_collections.platter.qemu.plugins.module_utils._inspect.dependents import find_dependents
 from ansible_collections.platter.qemu.plugins.module_utils._inspect.holders import Holder, find_holders
@@ -45,6 +46,7 @@ def guard(items: t.Sequence[Item], patient: bool) -> bool:
     while _guard_bases(local, overlays):  # what is refused or skipped keeps its base
         pass
     _guard_sources(items)
+    guard_space(items)
     return waited
 
 

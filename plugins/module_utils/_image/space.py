@@ -1,0 +1,57 @@
+# Copyright: the platter.qemu authors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# PRIVATE to the collection: it can change at any time without notice.
+"""Whether there is room for what is to be made. Read-only."""
+
+from __future__ import annotations
+
+import os
+import typing as t
+
+from ansible_collections.platter.qemu.plugins.module_utils._core.errors import RefusedError
+from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item
+from ansible_collections.platter.qemu.plugins.module_utils._core.size import human
+from ansible_collections.platter.qemu.plugins.module_utils._image.actions import CreateImage
+from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec
+from ansible_collections.platter.qemu.plugins.module_utils._tools.files import free_bytes
+
+#: bytes left free on a file system, so that a prediction that is a little short does not fill it
+SPACE_RESERVE = 16 << 20
+
+
+def guard_space(items: t.Sequence[Item]) -> None:
+    """Refuse new images that take all their bytes at once, where those of a file system do not fit in together."""
+    left: t.Dict[int, int] = {}
+    for item in items:
+        needed = _taken_at_once(item)
+        directory = os.path.dirname(item.spec.path) if needed else ""
+        if not needed or item.refusal or not os.path.isdir(directory):
+            continue
+        which = os.stat(directory).st_dev
+        have = left.setdefault(which, free_bytes(directory))
+        if needed + SPACE_RESERVE > have:
+            item.refusal = no_space(item.spec, needed, have)
+        else:
+            left[which] = have - needed
+
+
+def _taken_at_once(item: Item) -> int:
+    action = item.plan[0] if item.plan else None
+    if not isinstance(action, CreateImage) or item.spec.place is not None or item.reading.kind == "block":
+        return 0
+    return (action.virtual_size or 0) if dict(action.options).get("preallocation") in ("falloc", "full") else 0
+
+
+def no_space(spec: ImageSpec, needed: int, have: int) -> RefusedError:
+    """The refusal of an image that needs C(needed) bytes where there are C(have)."""
+    return RefusedError(
+        "a new image",
+        spec.path,
+        "it may need %s, and there are %s" % (human(needed), human(have)),
+        reason="would_exceed_space",
+        way_out="Make room, or put the image elsewhere.",
+        evidence={"needed_bytes": needed, "free_bytes": have},
+        joined="at",
+    )
