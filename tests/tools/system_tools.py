@@ -87,8 +87,13 @@ def packages(programs, manager: str) -> list[str]:
 
 def libraries(manager: str | None) -> list[str]:
     """The packages without programs, and a kernel where none lies ready."""
-    kernel = [] if any(Path("/lib/modules").glob("*/modules.dep")) else _kernel(manager)
-    return [*LIBRARIES.get(manager or "", []), *kernel]
+    return [*LIBRARIES.get(manager or "", []), *([] if _has_kernel() else _kernel(manager))]
+
+
+def _has_kernel() -> bool:
+    """A kernel that lies beside its modules, or in /boot: machines may have the modules only of what they run."""
+    directories = [each.parent for each in Path("/lib/modules").glob("*/modules.dep")]
+    return any((each / "vmlinuz").exists() or Path(f"/boot/vmlinuz-{each.name}").exists() for each in directories)
 
 
 def _kernel(manager: str | None) -> list[str]:
