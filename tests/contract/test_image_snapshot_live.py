@@ -8,7 +8,8 @@ from typing import Any, Iterator
 
 import pytest
 
-from ansible_collections.platter.qemu.tests.lab.live import beats, holds, names, refused, settled, sound
+from ansible_collections.platter.qemu.tests.lab.beats import four_beats, refused, settled
+from ansible_collections.platter.qemu.tests.lab.live import holds, names, sound
 from ansible_collections.platter.qemu.tests.lab.machine import Machine, machine
 from ansible_collections.platter.qemu.tests.lab.modules import call
 from ansible_collections.platter.qemu.tests.lab.oracle import create, info, qemu_img
@@ -60,31 +61,31 @@ def external(task: Task, **more: Any) -> Task:
 
 def test_an_internal_snapshot_of_a_running_vm_holds_what_was_there(vm: Machine, task: Task) -> None:
     vm.write(1, 0)
-    beats(**task, name="s1")
+    four_beats(**task, name="s1")
     vm.write(2, 0)
-    beats(**task, name="s2")
+    four_beats(**task, name="s2")
     assert vm.shows(2, 0)
-    beats(**task, name="s2", state="absent")
+    four_beats(**task, name="s2", state="absent")
     vm.end()
     sound(task["image"])
     holds(task["image"], (2, 0))
-    beats(**task, name="s1", state="reverted", save=False)
+    four_beats(**task, name="s1", state="reverted", save=False)
     holds(task["image"], (1, 0))
 
 
 def test_what_is_asked_of_a_running_vm_is_so_for_the_stopped_one(vm: Machine, task: Task) -> None:
-    beats(**task, name="s1")
-    beats(**task, bitmaps=[{"name": "daily"}])
+    four_beats(**task, name="s1")
+    four_beats(**task, bitmaps=[{"name": "daily"}])
     vm.end()
     settled(**task, name="s1")
     settled(**task, bitmaps=[{"name": "daily"}])
 
 
 def test_a_running_vm_is_not_reverted_under_its_memory(vm: Machine, task: Task) -> None:
-    beats(**task, name="s1")
+    four_beats(**task, name="s1")
     refused("guest_running", **task, name="s1", state="reverted")
     refused("disks_missing", **task, name="s1", state="reverted", memory=True)
-    beats(**both(task, name="s2"))
+    four_beats(**both(task, name="s2"))
     refused("guest_running", **both(task, name="s2", state="reverted", memory=True))
 
 
@@ -101,12 +102,12 @@ def both(task: Task, **more: Any) -> Task:
 def test_layers_come_and_go_under_a_running_vm(vm: Machine, task: Task, images: Path) -> None:
     for number in (1, 2, 3, 4):
         vm.write(number, number)
-        beats(**external(task), name=f"s{number}")
+        four_beats(**external(task), name=f"s{number}")
     vm.write(5, 5)
-    beats(**external(task), name="s2", state="committed")
+    four_beats(**external(task), name="s2", state="committed")
     assert vm.active() == str(images / "a.s4.qcow2")
-    beats(**external({**task, "image": str(images / "a.s4.qcow2")}), name="s3", state="streamed")
-    beats(**external(task), name="s4", state="absent")
+    four_beats(**external({**task, "image": str(images / "a.s4.qcow2")}), name="s3", state="streamed")
+    four_beats(**external(task), name="s4", state="absent")
     vm.write(6, 6)
     assert all(vm.shows(number, number) for number in (1, 2, 3, 4, 5, 6))
     active, left = vm.active(), names(images)
@@ -119,7 +120,7 @@ def test_layers_come_and_go_under_a_running_vm(vm: Machine, task: Task, images: 
 
 def test_a_point_under_a_running_vm_holds_what_was_there(vm: Machine, task: Task, images: Path) -> None:
     vm.write(1, 0)
-    result = beats(**external(task), name="s1")
+    result = four_beats(**external(task), name="s1")
     vm.write(2, 0)
     assert result["snapshot"]["active"] == vm.active() == str(images / "a.s1.qcow2")
     vm.end()
@@ -129,9 +130,9 @@ def test_a_point_under_a_running_vm_holds_what_was_there(vm: Machine, task: Task
 
 
 def test_the_active_layer_is_merged_down_under_a_running_vm(vm: Machine, task: Task, images: Path) -> None:
-    beats(**external(task), name="s1")
+    four_beats(**external(task), name="s1")
     vm.write(1, 0)
-    beats(**external(task), name="s1", state="committed")
+    four_beats(**external(task), name="s1", state="committed")
     vm.write(2, 1)
     assert vm.active() == str(images / "a.qcow2")
     assert (vm.jobs(), names(images)) == ([], {"a.qcow2", "b.qcow2"})
@@ -142,11 +143,11 @@ def test_the_active_layer_is_merged_down_under_a_running_vm(vm: Machine, task: T
 
 def test_all_is_streamed_into_the_active_layer(vm: Machine, task: Task, images: Path) -> None:
     vm.write(1, 0)
-    beats(**external(task), name="s1")
+    four_beats(**external(task), name="s1")
     vm.write(2, 1)
     overlay = str(images / "a.s1.qcow2")
     refused("image_would_go", **external(task), name="s1", state="streamed")
-    beats(**external({**task, "image": overlay}), name="s1", state="streamed")
+    four_beats(**external({**task, "image": overlay}), name="s1", state="streamed")
     assert vm.active() == overlay
     assert (vm.jobs(), names(images)) == ([], {"a.s1.qcow2", "b.qcow2"})
     vm.end()
@@ -163,10 +164,10 @@ def test_what_was_merged_is_on_the_disk_at_once(
     """The file from which it came is gone: what QEMU would write later would be lost with the host."""
     vm.write(1, 0)
     for number in (1, 2):
-        beats(**external(task), name=f"s{number}")
+        four_beats(**external(task), name=f"s{number}")
         vm.write(number + 1, number)
     named = "a.qcow2" if state != "streamed" else "a.s2.qcow2"
-    beats(**external({**task, "image": str(images / named)}), name=name, state=state)
+    four_beats(**external({**task, "image": str(images / named)}), name=name, state=state)
     copied = tmp_path / "copied"
     shutil.copytree(images, copied, ignore=shutil.ignore_patterns("b.qcow2"))
     for path in copied.iterdir():
@@ -179,18 +180,18 @@ def test_what_was_merged_is_on_the_disk_at_once(
 def test_a_symbolic_link_always_leads_to_the_disk_of_a_running_vm(linked: Machine, task: Task, images: Path) -> None:
     given = external(task, switch="symlink")
     linked.write(1, 0)
-    beats(**given, name="s1")
+    four_beats(**given, name="s1")
     linked.write(2, 1)
     assert Path(linked.active()) == (images / "a.qcow2").resolve() == images / "a.s1.qcow2"
-    beats(**given, name="s2")
+    four_beats(**given, name="s2")
     linked.write(3, 2)
-    beats(**given, name="s1", state="streamed")
-    beats(**given, name="s2", state="absent")
+    four_beats(**given, name="s1", state="streamed")
+    four_beats(**given, name="s2", state="absent")
     assert Path(linked.active()) == (images / "a.qcow2").resolve()
     linked.end()
     assert names(images) == {"a.qcow2", "b.qcow2", (images / "a.qcow2").resolve().name}
     holds(task["image"], (1, 0), (2, 1), (3, 2))
-    beats(**given, name="s3")
+    four_beats(**given, name="s3")
     settled(**given, name="s3")
 
 
@@ -214,16 +215,16 @@ def test_a_file_that_qemu_would_open_again_by_a_link_that_has_moved(
 def test_pruning_merges_what_goes_under_a_running_vm(vm: Machine, task: Task, images: Path) -> None:
     for number in (1, 2, 3, 4):
         vm.write(number, number)
-        beats(**external(task), name=f"nightly-{number}")
+        four_beats(**external(task), name=f"nightly-{number}")
     rules = {"state": "pruned", "match": "nightly-*", "retention": {"keep_last": 2}}
-    result = beats(**external(task), **rules)
+    result = four_beats(**external(task), **rules)
     assert [point["name"] for point in result["snapshot"]["snapshots"]] == ["nightly-3", "nightly-4"]
     assert all(vm.shows(number, number) for number in (1, 2, 3, 4))
 
 
 def test_a_name_is_not_moved_under_a_running_vm(vm: Machine, task: Task) -> None:
     refused("guest_running", **external(task), name="s1", switch="rename")
-    beats(**external(task), name="s1")
+    four_beats(**external(task), name="s1")
     vm.write(1, 0)
     refused("guest_running", **external(task), name="s1", state="reverted")
 
@@ -231,9 +232,9 @@ def test_a_name_is_not_moved_under_a_running_vm(vm: Machine, task: Task) -> None
 def test_a_layer_in_another_directory_is_found_again(vm: Machine, task: Task, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     overlay = str(tmp_path / "elsewhere" / "top.qcow2")
-    beats(**external(task), name="s1", overlay=overlay)
+    four_beats(**external(task), name="s1", overlay=overlay)
     assert vm.active() == overlay
-    beats(**external(task), name="s1", state="committed")
+    four_beats(**external(task), name="s1", state="committed")
     assert vm.active() == task["image"]
 
 
@@ -243,21 +244,21 @@ def test_a_layer_that_others_have_made_where_nobody_looks(vm: Machine, task: Tas
     node = next(each for each in vm.qmp("query-block") if "d0" in each["qdev"])["inserted"]["node-name"]
     vm.qmp("blockdev-snapshot-sync", node_name=node, snapshot_file=overlay, snapshot_node_name="top", format="qcow2")
     assert refused("active_unknown", **external(task), name="s1")["evidence"] == {"layers": [overlay]}
-    beats(**external(task), name="s1", overlay_directories=[str(tmp_path / "elsewhere")])
+    four_beats(**external(task), name="s1", overlay_directories=[str(tmp_path / "elsewhere")])
     vm.write(1, 0)
     assert vm.shows(1, 0)
 
 
 def test_a_stream_that_waits_to_be_dismissed_does_not_end_the_vm(vm: Machine, task: Task, images: Path) -> None:
     """QEMU 7.2 ends with SIGSEGV when it is asked for its nodes then."""
-    beats(**external(task), name="s1")
+    four_beats(**external(task), name="s1")
     node = next(each for each in vm.qmp("query-block") if "d0" in each["qdev"])["inserted"]["node-name"]
     vm.qmp("block-stream", job_id="foreign", device=node, auto_dismiss=False)
     wait_until(lambda: [each["status"] for each in vm.qmp("query-jobs")] == ["concluded"], "the stream ends")
     told = refused("job_not_dismissed", **external(task), name="s2")
     assert (told["evidence"], vm.process.poll()) == ({"jobs": ["foreign"]}, None)
     vm.qmp("job-dismiss", id="foreign")
-    beats(**external({**task, "image": str(images / "a.s1.qcow2")}), name="s2")
+    four_beats(**external({**task, "image": str(images / "a.s1.qcow2")}), name="s2")
 
 
 # --- several disks
@@ -274,14 +275,14 @@ def test_all_disks_are_taken_at_one_moment_or_none(vm: Machine, task: Task, imag
     assert "Nothing was done before" in failed["msg"]
     assert (names(images), vm.active(0)) == (before, str(images / "a.qcow2"))
     vm.qmp("block-job-cancel", device="busy", force=True)
-    beats(**given)
+    four_beats(**given)
     assert (vm.active(0), vm.active(1)) == (str(images / "a.s1.qcow2"), str(images / "b.s1.qcow2"))
 
 
 def test_disks_of_stopped_and_running_vms_in_one_task(vm: Machine, task: Task, images: Path) -> None:
     create(images / "c.qcow2", "qcow2", "64M")
     several = {"snapshots": [{"image": str(images / name), "format": "qcow2"} for name in ("a.qcow2", "c.qcow2")]}
-    beats(qmp_socket=task["qmp_socket"], name="s1", **several)
+    four_beats(qmp_socket=task["qmp_socket"], name="s1", **several)
     assert [each["name"] for each in info(images / "c.qcow2", "qcow2")["snapshots"]] == ["s1"]
 
 
@@ -293,7 +294,7 @@ def test_a_vm_is_sent_back_with_its_memory(vm: Machine, task: Task) -> None:
     given = both(task, name="s1", memory=True)
     assert missing["evidence"]["missing"] == [given["snapshots"][1]["image"]]
     vm.write(1, 0), vm.write(1, 0, disk=1)
-    beats(**given)
+    four_beats(**given)
     vm.write(2, 0), vm.write(2, 0, disk=1)
     result = call("image_snapshot", **given, state="reverted")
     assert result["changed"] and not result.get("failed"), result
@@ -307,21 +308,21 @@ def test_a_vm_is_sent_back_with_its_memory(vm: Machine, task: Task) -> None:
 
 
 def test_bitmaps_of_a_running_vm(vm: Machine, task: Task) -> None:
-    beats(**task, bitmaps=[{"name": "one", "granularity": "128K"}, {"name": "two", "enabled": False}])
+    four_beats(**task, bitmaps=[{"name": "one", "granularity": "128K"}, {"name": "two", "enabled": False}])
     assert vm.bitmaps() == {"one": True, "two": False}
-    beats(**task, bitmaps=[{"name": "two", "enabled": True}, {"name": "all", "sources": ["one"]}])
-    beats(**task, bitmaps=[{"name": "one", "state": "absent"}])
+    four_beats(**task, bitmaps=[{"name": "two", "enabled": True}, {"name": "all", "sources": ["one"]}])
+    four_beats(**task, bitmaps=[{"name": "one", "state": "absent"}])
     vm.end()
     found = info(Path(task["image"]), "qcow2")["format-specific"]["data"]["bitmaps"]
     assert {each["name"]: each["granularity"] for each in found} == {"two": 65536, "all": 65536}
 
 
 def test_bitmaps_are_not_lost_in_a_merge_under_a_running_vm(vm: Machine, task: Task) -> None:
-    beats(**external(task), name="s1")
-    beats(**external(task), bitmaps=[{"name": "daily"}])
+    four_beats(**external(task), name="s1")
+    four_beats(**external(task), bitmaps=[{"name": "daily"}])
     refused("would_lose_bitmaps", **external(task), name="s1", state="committed")
-    beats(**external(task), bitmaps=[{"name": "daily", "state": "absent"}])
-    beats(**external(task), name="s1", state="committed")
+    four_beats(**external(task), bitmaps=[{"name": "daily", "state": "absent"}])
+    four_beats(**external(task), name="s1", state="committed")
 
 
 # --- whose VM it is
@@ -340,7 +341,7 @@ def test_a_socket_that_an_ended_vm_has_left_is_no_vm(vm: Machine, task: Task, tm
     vm.process.kill()
     vm.process.wait()
     assert (tmp_path / "qmp").is_socket()
-    beats(**task, name="s1")
+    four_beats(**task, name="s1")
 
 
 def test_a_vm_of_libvirt_is_left_to_libvirt(tmp_path: Path, images: Path, task: Task) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.platter.qemu.tests.lab.amounts import amount, generator, share
-from ansible_collections.platter.qemu.tests.lab.trials import Trials
+from ansible_collections.platter.qemu.tests.lab.trials import Trials, wait_until_quiet
 from ansible_collections.platter.qemu.tests.lab.verbs import BY_NAME, VERBS, Verb
 from ansible_collections.platter.qemu.tests.lab.zygote import Child, Zygote
 
@@ -31,7 +31,7 @@ def _chosen(trials: Trials) -> list[tuple[str, int]]:
 
 def _after_kill(trials: Trials, child: Child, point: object) -> None:
     status = child.wait()
-    trials.wait_until_quiet()
+    wait_until_quiet(trials.world)
     try:
         if status == -signal.SIGKILL:
             trials.judge()

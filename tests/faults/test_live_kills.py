@@ -11,7 +11,8 @@ import pytest
 
 from ansible_collections.platter.qemu.tests.lab import strace
 from ansible_collections.platter.qemu.tests.lab.amounts import share
-from ansible_collections.platter.qemu.tests.lab.live import beats, holds, names, refused, settled, sound
+from ansible_collections.platter.qemu.tests.lab.beats import four_beats, refused, settled
+from ansible_collections.platter.qemu.tests.lab.live import holds, names, sound
 from ansible_collections.platter.qemu.tests.lab.machine import Machine, machine
 from ansible_collections.platter.qemu.tests.lab.modules import call
 from ansible_collections.platter.qemu.tests.lab.oracle import create
@@ -155,6 +156,6 @@ def test_a_vm_that_ends_while_it_leaves_a_layer(zygote: Zygote, place: Path) -> 
     told = refused("merge_unfinished", **task)
     assert told["evidence"] == {"overlay": f"{overlay}.leaving~", "base": str(world.images / "a.s1.qcow2")}
     Path(f"{overlay}.leaving~").rename(overlay)
-    beats(**task)
+    four_beats(**task)
     holds(world.images / "a.s1.qcow2", *_WRITTEN)
     wait_until(lambda: not Path(f"{overlay}.leaving~").exists(), "nothing is left")

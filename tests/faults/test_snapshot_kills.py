@@ -20,12 +20,12 @@ from ansible_collections.platter.qemu.tests.lab.modules import call
 from ansible_collections.platter.qemu.tests.lab.oracle import try_qemu_img
 from ansible_collections.platter.qemu.tests.lab.patterns import copy_world, files_of
 from ansible_collections.platter.qemu.tests.lab.snapshots import Disk, disk, format_of, held
+from ansible_collections.platter.qemu.tests.lab.trials import wait_until_quiet
 from ansible_collections.platter.qemu.tests.lab.zygote import Child, Zygote
 
 Count = t.Callable[[str, int], None]
 MODULE = "image_snapshot"
 _COUNTED = re.compile(r"ERROR OFLAG_COPIED .*refcount=([2-9]|[1-9][0-9]+)$")
-DEADLINE = 60.0
 
 
 @dataclass(frozen=True)
@@ -148,16 +148,9 @@ class Trials:
         once_more = call(MODULE, **self.options)
         assert (once_more.get("failed"), once_more["changed"]) == (None, False), once_more
 
-    def wait_until_quiet(self) -> None:
-        """Programs that a killed module has started die a little later."""
-        end = time.monotonic() + DEADLINE
-        while _users(str(self.world)):
-            assert time.monotonic() < end, "a program outlived its module"
-            time.sleep(0.005)
-
     def after_kill(self, child: Child, point: object) -> None:
         status = child.wait()
-        self.wait_until_quiet()
+        wait_until_quiet(self.world)
         try:
             if status != -signal.SIGKILL and child.result().get("failed"):
                 assert child.result()["msg"].startswith(("failed", "refused"))
@@ -189,17 +182,6 @@ def _made(step: Step, directory: Path) -> Disk:
         made.then[name] = ""
         made.write(number, number * 65536)
     return made
-
-
-def _users(directory: str) -> list[str]:
-    found = []
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            links = [os.readlink(f"/proc/{pid}/fd/{number}") for number in os.listdir(f"/proc/{pid}/fd")]
-        except OSError:
-            continue
-        found += [pid for link in links if link.startswith(directory + "/")]
-    return found
 
 
 @pytest.mark.parametrize("step", STEPS, ids=lambda step: step.name)

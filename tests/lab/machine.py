@@ -10,9 +10,8 @@ import subprocess
 from pathlib import Path
 from typing import Any, Iterator
 
-from ansible_collections.platter.qemu.plugins.module_utils._core.errors import QmpConnectError
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qmp import Qmp
-from ansible_collections.platter.qemu.tests.lab.programs import DEADLINE, running, wait_until
+from ansible_collections.platter.qemu.tests.lab.programs import DEADLINE, listens, running, wait_until
 from ansible_collections.platter.qemu.tests.lab.qemu import qcow2
 
 #: unbuffered, as what its qemu-io command prints must come at once
@@ -91,16 +90,7 @@ def machine(socket: Path, *disks: object, legacy: bool = False, monitor: tuple[s
         where = ["-drive", f"if=none,id=n{number},format=qcow2,file={disk}"] if legacy else qcow2(f"n{number}", disk)
         options += [*where, "-device", f"virtio-blk-pci,drive=n{number},id=d{number}"]
     with running(*_QEMU, *options, *monitor) as process:
-        wait_until(lambda: socket.exists() or process.poll() is not None, "the monitor is there")
+        wait_until(lambda: listens(socket) or process.poll() is not None, "the monitor is there")
         assert process.poll() is None
         socket.chmod(0o600)
-        wait_until(lambda: _answers(socket), "the monitor answers: it is bound before it listens")
         yield Machine(process, socket)
-
-
-def _answers(socket: Path) -> bool:
-    try:
-        Qmp.connect(str(socket)).close()
-    except QmpConnectError:
-        return False
-    return True

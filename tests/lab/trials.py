@@ -148,17 +148,18 @@ class Trials:
         once_more = self.run()
         assert not once_more.get("failed") and once_more["changed"] is False, json.dumps(once_more, indent=1)
 
-    def wait_until_quiet(self) -> None:
-        """Until no process has a file of the world open: children of a killed module die a little later."""
-        end = time.monotonic() + DEADLINE
-        while _users(str(self.world)):
-            assert time.monotonic() < end, "a program outlived its module"
-            time.sleep(0.005)
-
 
 def _plain(name: str) -> str:
     """Members of a split image that replaces another have a number by chance in their names."""
     return re.sub(r"-[0-9a-f]{8}(?=-[sf]\d{3}\.)", "", name)
+
+
+def wait_until_quiet(directory: Path) -> None:
+    """Until no process has a file of the directory open: children of a killed module die a little later."""
+    end = time.monotonic() + DEADLINE
+    while _users(str(directory)):
+        assert time.monotonic() < end, "a program outlived its module"
+        time.sleep(0.005)
 
 
 def _users(directory: str) -> list[str]:
