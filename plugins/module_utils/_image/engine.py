@@ -24,7 +24,8 @@ from ansible_collections.platter.qemu.plugins.module_utils._image.order import n
 from ansible_collections.platter.qemu.plugins.module_utils._image.read_spec import read_spec
 from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec
 from ansible_collections.platter.qemu.plugins.module_utils._image.state import ImageState
-from ansible_collections.platter.qemu.plugins.module_utils._image.target import refuse_unsafe_directory, resolve_target
+from ansible_collections.platter.qemu.plugins.module_utils._image.target import refuse_unsafe_directory
+from ansible_collections.platter.qemu.plugins.module_utils._inspect.target import resolve_target
 from ansible_collections.platter.qemu.plugins.module_utils._tools.files import stale_builds
 from ansible_collections.platter.qemu.plugins.module_utils._tools.locks import ImageLocks
 from ansible_collections.platter.qemu.plugins.module_utils._tools.process import Runner

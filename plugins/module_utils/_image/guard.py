@@ -8,23 +8,20 @@
 from __future__ import annotations
 
 import os
-import time
 import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core.errors import RefusedError
-from ansible_collections.platter.qemu.plugins.module_utils._core.header import Header
 from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item
 from ansible_collections.platter.qemu.plugins.module_utils._core.words import counted
 from ansible_collections.platter.qemu.plugins.module_utils._image.actions import ImportImage
 from ansible_collections.platter.qemu.plugins.module_utils._image.refuse import refused
 from ansible_collections.platter.qemu.plugins.module_utils._image.space import guard_space
-from ansible_collections.platter.qemu.plugins.module_utils._inspect.chain import resolve_backing
 from ansible_collections.platter.qemu.plugins.module_utils._inspect.dependents import find_dependents
 from ansible_collections.platter.qemu.plugins.module_utils._inspect.holders import Holder, find_holders
-from ansible_collections.platter.qemu.plugins.module_utils._inspect.image import look_at
 from ansible_collections.platter.qemu.plugins.module_utils._inspect.members import extent_paths
+from ansible_collections.platter.qemu.plugins.module_utils._inspect.named_files import recorded_base
+from ansible_collections.platter.qemu.plugins.module_utils._inspect.waiting import wait_until_free
 
-_POLL_SECONDS = 0.2
 Holders = t.Mapping[str, t.List[Holder]]
 
 
@@ -81,43 +78,12 @@ def _guard_bases(items: t.Sequence[Item], found: t.Mapping[str, t.List[str]]) ->
     return refusals > 0
 
 
-def recorded_base(path: str) -> t.List[str]:
-    """Every file that the image at C(path) is built on: its backing file, its data file, its extents.
-
-    Where the bytes claim to be several formats (a guest can see to that), what any of them names counts.
-    """
-    seen = look_at(path)
-    headers = [seen.header] if seen.header else [look_at(path, name).header for name in seen.detected]
-    return [name for header in headers if header for name in _named_files(path, header)]
-
-
-def _named_files(path: str, header: Header) -> t.Iterator[str]:
-    for name in (header.backing_file, header.data_file):
-        kind, target = resolve_backing(path, name) if name else ("", "")
-        if kind == "file":
-            yield target
-    yield from extent_paths(path, header)[1:]
-
-
 # --- who uses it
 
 
 def _guard_holders(items: t.Sequence[Item], patient: bool) -> bool:
-    waited = False
-    waiting = [item for item in items if writes_existing(item) and not item.refusal]
-    deadline = time.monotonic() + max([item.spec.wait_timeout for item in waiting], default=0.0)
-    while waiting:
-        held = _held(waiting)
-        waiting = [item for item in waiting if held[item.name]]
-        still = [i for i in waiting if patient and i.spec.on_in_use == "wait" and time.monotonic() < deadline]
-        for item in waiting:
-            if item not in still:
-                _give_up(item, held[item.name])
-        waiting = still
-        if waiting:
-            waited = True
-            time.sleep(_POLL_SECONDS)
-    return waited
+    touched = [item for item in items if writes_existing(item) and not item.refusal]
+    return wait_until_free(touched, patient, _held, _in_use)
 
 
 def _held(items: t.Sequence[Item]) -> t.Dict[str, t.List[Holder]]:
@@ -126,15 +92,8 @@ def _held(items: t.Sequence[Item]) -> t.Dict[str, t.List[Holder]]:
     return {name: [holder for path in paths for holder in found[path]] for name, paths in members.items()}
 
 
-def _give_up(item: Item, holders: t.List[Holder]) -> None:
-    evidence = {"in_use_by": [holder.to_facts() for holder in holders]}
-    text = ", ".join(str(holder) for holder in holders[:5])
-    if item.spec.on_in_use == "skip":
-        item.plan, item.after = [], item.before
-        item.notes.update(skipped_reason="image_in_use", evidence=evidence)
-        item.warnings.append("%s is left as it is because it is in use: %s" % (item.name, text))
-        return
-    item.refusal = refused(
+def _in_use(item: Item, text: str, evidence: t.Mapping[str, t.Any]) -> RefusedError:
+    return refused(
         item.spec,
         "image_in_use",
         "it is in use by %s" % text,

@@ -276,11 +276,6 @@ def _chain_problem(path: str, seen: Seen) -> t.Optional[t.Tuple[str, str]]:
     """What is wrong with the backing chain of an image that is there: (reason, sentence)."""
     if seen.header is None or not seen.header.backing_file:
         return None
-    from ansible_collections.platter.qemu.plugins.module_utils._inspect.chain import walk_chain
+    from ansible_collections.platter.qemu.plugins.module_utils._inspect.chain import chain_problem
 
-    chain = walk_chain(path, seen.header.format, chain_header)
-    remote = [link.path for link in chain.links if link.kind == "protocol"]
-    if remote:
-        return "backing_protocol_refused", "its backing chain leads to %s, which QEMU would connect to" % remote[0]
-    problem = chain.problem
-    return (problem.reason, problem.fact) if problem else None
+    return chain_problem(path, seen.header, chain_header)

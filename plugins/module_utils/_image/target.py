@@ -3,57 +3,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
 # PRIVATE to the collection: it can change at any time without notice.
-"""The place of an image: which file a path means, and whether others can put something else there. Read-only."""
+"""The directory of an image: whether others can put something else there. Read-only."""
 
 from __future__ import annotations
 
 import os
-import stat
 
 from ansible_collections.platter.qemu.plugins.module_utils._core.errors import RefusedError
 from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec
 from ansible_collections.platter.qemu.plugins.module_utils._inspect.image import Seen
-
-
-def resolve_target(path: str) -> str:
-    """The file behind C(path): directories resolved, a symbolic link followed if its place can be trusted."""
-    directory = os.path.realpath(os.path.dirname(path))
-    resolved = os.path.join(directory, os.path.basename(path))
-    try:
-        seen = os.lstat(resolved)
-    except OSError:  # absent, or in a directory that is reported on later
-        return resolved
-    if not stat.S_ISLNK(seen.st_mode):
-        return resolved
-    if seen.st_uid not in (0, os.geteuid()):
-        raise _planted_link(path, seen.st_uid)
-    target = os.path.realpath(resolved)
-    if not os.path.exists(target):
-        raise _dangling_link(path, target)
-    return target
-
-
-def _dangling_link(path: str, target: str) -> RefusedError:
-    return RefusedError(
-        "this task",
-        path,
-        "it is a symbolic link to %s, which does not exist" % target,
-        reason="dangling_symlink",
-        way_out="Remove the link, or name its target.",
-        evidence={"target": target},
-    )
-
-
-def _planted_link(path: str, owner: int) -> RefusedError:
-    """Only links of root or of this user are followed: another user can lead them anywhere at any time."""
-    return RefusedError(
-        "this task",
-        path,
-        "it is a symbolic link of another user (%d)" % owner,
-        reason="unsafe_directory",
-        way_out="Name the file that it leads to.",
-        evidence={"owner": owner},
-    )
 
 
 def refuse_unsafe_directory(spec: ImageSpec) -> None:

@@ -105,6 +105,17 @@ def walk_chain(path: str, format: str | None, read_header: ReadHeader, limit: in
         named = link.header.backing_format
 
 
+def chain_problem(path: str, header: Header | None, read_header: ReadHeader) -> tuple[str, str] | None:
+    """What is wrong with the backing chain of an image that is there, as (reason, sentence); a remote link too."""
+    if header is None or not header.backing_file:
+        return None
+    chain = walk_chain(path, header.format, read_header)
+    remote = [link.path for link in chain.links if link.kind == "protocol"]
+    if remote:
+        return "backing_protocol_refused", "its backing chain leads to %s, which QEMU would connect to" % remote[0]
+    return (chain.problem.reason, chain.problem.fact) if chain.problem else None
+
+
 @dataclass
 class _Walk:
     read_header: ReadHeader

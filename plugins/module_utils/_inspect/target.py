@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
 # PRIVATE to the collection: it can change at any time without notice.
-"""The place of an image: which file a path means, and whether others can put something else there. Read-only."""
+"""Which file the name of an image means. Read-only."""
 
 from __future__ import annotations
 

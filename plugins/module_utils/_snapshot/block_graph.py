@@ -7,13 +7,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core.errors import RefusedError
 from ansible_collections.platter.qemu.plugins.module_utils._formats.registry import FORMAT_NAMES
 from ansible_collections.platter.qemu.plugins.module_utils._inspect.block_use import Identity, identity_of
+from ansible_collections.platter.qemu.plugins.module_utils._inspect.chain import resolve_backing
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.target import there
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qmp import Qmp
 
@@ -126,12 +126,5 @@ def _refuse_ended_stream(qmp: Qmp) -> None:
 
 def file_of_name(text: str) -> t.Optional[str]:
     """The absolute path in what QEMU calls a node's file: the path itself, or C(json:) with it somewhere inside."""
-    if text.startswith("/"):
-        return text
-    if not text.startswith("json:"):
-        return None
-    node = json.loads(text[len("json:") :])
-    while isinstance(node.get("file"), dict):
-        node = node["file"]
-    name = node.get("filename", node.get("file.filename"))
-    return name if isinstance(name, str) and name.startswith("/") else None
+    kind, target = resolve_backing("/", text) if text.startswith(("/", "json:")) else ("", "")
+    return target if kind == "file" else None

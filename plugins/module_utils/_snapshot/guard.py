@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 import os
-import time
 import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core.errors import EngineError
@@ -16,10 +15,10 @@ from ansible_collections.platter.qemu.plugins.module_utils._core.item import Ite
 from ansible_collections.platter.qemu.plugins.module_utils._inspect.dependents import find_dependents
 from ansible_collections.platter.qemu.plugins.module_utils._inspect.holders import Holder, find_holders
 from ansible_collections.platter.qemu.plugins.module_utils._inspect.named_files import recorded_base
+from ansible_collections.platter.qemu.plugins.module_utils._inspect.waiting import wait_until_free
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.layer_actions import AddOverlay
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.refuse import refused
 
-_POLL_SECONDS = 0.2
 Held = t.Dict[str, t.List[Holder]]
 
 
@@ -28,7 +27,7 @@ def guard(items: t.Sequence[Item], patient: bool) -> bool:
     planned = [item for item in items if item.plan]
     _guard_bases([item for item in planned if not item.spec.external])
     _guard_memory([item for item in planned if not item.refusal])
-    return _guard_holders([item for item in planned if not item.refusal], patient)
+    return wait_until_free([item for item in planned if not item.refusal], patient, _held, _in_use)
 
 
 def _guard_bases(items: t.Sequence[Item]) -> None:
@@ -78,23 +77,6 @@ def _memory_refusal(group: t.Sequence[Item]) -> t.Optional[EngineError]:
     return None
 
 
-def _guard_holders(items: t.Sequence[Item], patient: bool) -> bool:
-    waited, waiting = False, list(items)
-    deadline = time.monotonic() + max([item.spec.wait_timeout for item in waiting], default=0.0)
-    while waiting:
-        held = _held(waiting)
-        waiting = [item for item in waiting if held[item.name]]
-        still = [i for i in waiting if patient and i.spec.on_in_use == "wait" and time.monotonic() < deadline]
-        for item in waiting:
-            if item not in still:
-                _give_up(item, held[item.name])
-        waiting = still
-        if waiting:
-            waited = True
-            time.sleep(_POLL_SECONDS)
-    return waited
-
-
 def _held(items: t.Sequence[Item]) -> Held:
     """Who has what an item's plan touches; the QEMU that it goes through excepted."""
     touched = {item.name: sorted(_touched(item)) for item in items}
@@ -118,16 +100,9 @@ def _is_own(item: Item, holder: Holder) -> bool:
     return live is not None and (holder.pid in live.pids or holder.kind == "qemu_lock")
 
 
-def _give_up(item: Item, holders: t.List[Holder]) -> None:
-    evidence = {"in_use_by": [holder.to_facts() for holder in holders]}
-    text = ", ".join(str(holder) for holder in holders[:5])
-    if item.spec.on_in_use == "skip":
-        item.plan, item.after = [], item.before
-        item.notes.update(skipped_reason="image_in_use", evidence=evidence)
-        item.warnings.append("%s is left as it is because it is in use: %s" % (item.name, text))
-        return
+def _in_use(item: Item, text: str, evidence: t.Mapping[str, t.Any]) -> EngineError:
     socket = item.spec.qmp_socket
-    item.refusal = refused(
+    return refused(
         item.spec,
         "image_in_use",
         "it is in use by %s%s" % (text, ", which is not behind %s" % socket if socket else ""),

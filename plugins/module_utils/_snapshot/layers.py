@@ -117,7 +117,8 @@ class LayerEditor:
     @staticmethod
     def switch_link(spec: SnapshotSpec, action: SwitchLink, reading: SnapshotReading) -> Notes:
         """Lead the symbolic link to the active file, in one step."""
-        switch_link(spec.image, action.target)
+        if os.path.realpath(spec.image) != action.target:  # a merge, or a running VM, needed it earlier
+            switch_link(spec.image, action.target)
         return {}
 
     # --- merges

@@ -53,7 +53,6 @@ def _in_graph(spec: SnapshotSpec, paths: t.Sequence[str], qmp: Qmp) -> t.Optiona
     return Live(
         socket=str(spec.qmp_socket),
         pids=pids,
-        version=qmp.version,
         active=active,
         node=disks[0],
         nodes={os.path.realpath(path): name for path, name in nodes.items()},

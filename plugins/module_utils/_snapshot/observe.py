@@ -13,7 +13,7 @@ import typing as t
 from ansible_collections.platter.qemu.plugins.module_utils._core.errors import EngineError, HeaderError
 from ansible_collections.platter.qemu.plugins.module_utils._core.header import Header, InternalSnapshot
 from ansible_collections.platter.qemu.plugins.module_utils._formats.qcow2_content import Contents, read_contents
-from ansible_collections.platter.qemu.plugins.module_utils._inspect.chain import walk_chain
+from ansible_collections.platter.qemu.plugins.module_utils._inspect.chain import chain_problem
 from ansible_collections.platter.qemu.plugins.module_utils._inspect.image import Seen, chain_header, look_at
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.spec import SnapshotSpec
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.state import (
@@ -61,7 +61,7 @@ class Observer:
             kind=seen.facts.kind,
             nlink=seen.facts.nlink,
             detected=seen.detected,
-            chain_problem=chain_problem(path, seen),
+            chain_problem=chain_problem(path, seen.header, chain_header),
             dates={each.name: each.date_sec + each.date_nsec / 1e9 for each in snapshots},
             vm_states={each.name: each.vm_state_size for each in snapshots},
             now=time.time(),
@@ -106,14 +106,3 @@ def bitmaps_of(header: Header) -> t.Tuple[BitmapState, ...]:
     """The persistent bitmaps, by name."""
     found = [BitmapState(b.name, "auto" in b.flags, b.granularity, "in-use" in b.flags) for b in header.bitmaps]
     return tuple(sorted(found, key=lambda each: each.name))
-
-
-def chain_problem(path: str, seen: Seen) -> t.Optional[t.Tuple[str, str]]:
-    """What is wrong with the backing chain of an image that is there: (reason, sentence)."""
-    if seen.header is None or not seen.header.backing_file:
-        return None
-    chain = walk_chain(path, seen.header.format, chain_header)
-    remote = [link.path for link in chain.links if link.kind == "protocol"]
-    if remote:
-        return "backing_protocol_refused", "its backing chain leads to %s, which QEMU would connect to" % remote[0]
-    return (chain.problem.reason, chain.problem.fact) if chain.problem else None

@@ -12,12 +12,12 @@ import time
 import typing as t
 from dataclasses import replace
 
-from ansible_collections.platter.qemu.plugins.module_utils._inspect.image import Seen, look_at
+from ansible_collections.platter.qemu.plugins.module_utils._inspect.chain import chain_problem
+from ansible_collections.platter.qemu.plugins.module_utils._inspect.image import Seen, chain_header, look_at
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot import family
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.layer_directory import LayerDirectory
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.observe import (
     bitmaps_of,
-    chain_problem,
 )
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.spec import SnapshotSpec
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.state import (
@@ -35,7 +35,9 @@ Observed = t.Tuple[SnapshotState, SnapshotReading]
 def observe_layers(spec: SnapshotSpec, path: str, qemu_img: QemuImg, find_live: t.Callable[..., t.Any]) -> Observed:
     """The state and the reading of an external image. Raises RefusedError when its active layer cannot be told."""
     seen = look_at(path, spec.format, follow=False)
-    if seen.header is None or chain_problem(path, seen):  # the planner refuses it; a loop has no end to be looked for
+    if seen.header is None or chain_problem(
+        path, seen.header, chain_header
+    ):  # the planner refuses it; a loop has no end to be looked for
         return SnapshotState(spec.image, spec.kind, path), _reading(path, seen)
     directory = LayerDirectory(path, spec)
     live = find_live(spec, directory.above(directory.settled_below(path)))
@@ -51,7 +53,7 @@ def observe_layers(spec: SnapshotSpec, path: str, qemu_img: QemuImg, find_live: 
 def family_paths(spec: SnapshotSpec, path: str) -> t.List[str]:
     """Every file that a change of the image may concern: what it is built on, and what is built on that."""
     seen = look_at(path, spec.format, follow=False)
-    if seen.header is None or chain_problem(path, seen):
+    if seen.header is None or chain_problem(path, seen.header, chain_header):
         return [path]
     directory = LayerDirectory(path, spec)
     found: t.List[str] = []
@@ -116,7 +118,7 @@ def _reading(
         kind=top.facts.kind,
         nlink=top.facts.nlink,
         detected=seen.detected,
-        chain_problem=chain_problem(active or path, top),
+        chain_problem=chain_problem(active or path, top.header, chain_header),
         dates={str(p.point): float(directory.record(p.path).get("date") or 0.0) for p in points} if directory else {},
         now=time.time(),
         layers=layers,

@@ -130,7 +130,6 @@ class Live:
 
     socket: str
     pids: t.FrozenSet[int]
-    version: t.Tuple[int, ...]
     active: str
     node: str
     nodes: t.Mapping[str, str]
@@ -144,7 +143,7 @@ class SnapshotReading:
 
     C(vm_states): bytes of a VM's memory in each point, by name. C(now): the clock of this host. C(live): the QEMU that
     has the image open, when the task's socket reaches it. C(layers): the family of an external image, by path.
-    C(overlays): what is built on the image of internal snapshots. C(named): the file that the task's image is.
+    C(named): the file that the task's image is.
     C(taken_names): file names in the image's directory, without other names of the image itself.
     C(missing_directory): there is no directory for the overlay that the task names.
     C(unused_overlays): empty overlays on the active layer that a killed run has left.
@@ -160,7 +159,6 @@ class SnapshotReading:
     vm_states: t.Mapping[str, int] = field(default_factory=dict)
     now: float = 0.0
     layers: t.Mapping[str, Layer] = field(default_factory=dict)
-    overlays: t.Tuple[str, ...] = ()
     named: str = ""
     taken_names: t.FrozenSet[str] = frozenset()
     missing_directory: bool = False

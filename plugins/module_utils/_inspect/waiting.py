@@ -1,0 +1,54 @@
+# Copyright: the platter.qemu authors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# PRIVATE to the collection: it can change at any time without notice.
+"""What becomes of the items whose images are in use: they wait, are left alone, or are refused."""
+
+from __future__ import annotations
+
+import time
+import typing as t
+
+from ansible_collections.platter.qemu.plugins.module_utils._core.errors import EngineError
+from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item
+from ansible_collections.platter.qemu.plugins.module_utils._inspect.holders import Holder
+
+_POLL_SECONDS = 0.2
+Held = t.Mapping[str, t.List[Holder]]
+#: (item, who has it, as text, the same as evidence): the refusal
+InUse = t.Callable[[Item, str, t.Mapping[str, t.Any]], EngineError]
+
+
+def wait_until_free(
+    items: t.Sequence[Item], patient: bool, held: t.Callable[[t.Sequence[Item]], Held], in_use: InUse
+) -> bool:
+    """Wait for the images of items as their C(on_in_use) and C(wait_timeout) say; whether it was waited for any.
+
+    C(held(items)): the holders by the item's name, looked up anew each time. Without C(patient) nobody waits.
+    """
+    waited, waiting = False, list(items)
+    deadline = time.monotonic() + max([item.spec.wait_timeout for item in waiting], default=0.0)
+    while waiting:
+        found = held(waiting)
+        waiting = [item for item in waiting if found[item.name]]
+        still = [i for i in waiting if patient and i.spec.on_in_use == "wait" and time.monotonic() < deadline]
+        for item in waiting:
+            if item not in still:
+                _give_up(item, found[item.name], in_use)
+        waiting = still
+        if waiting:
+            waited = True
+            time.sleep(_POLL_SECONDS)
+    return waited
+
+
+def _give_up(item: Item, holders: t.List[Holder], in_use: InUse) -> None:
+    evidence = {"in_use_by": [holder.to_facts() for holder in holders]}
+    text = ", ".join(str(holder) for holder in holders[:5])
+    if item.spec.on_in_use == "skip":
+        item.plan, item.after = [], item.before
+        item.notes.update(skipped_reason="image_in_use", evidence=evidence)
+        item.warnings.append("%s is left as it is because it is in use: %s" % (item.name, text))
+        return
+    item.refusal = in_use(item, text, evidence)
