@@ -10,6 +10,7 @@ from __future__ import annotations
 import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core.errors import RefusedError
+from ansible_collections.platter.qemu.plugins.module_utils._core.header import Header
 from ansible_collections.platter.qemu.plugins.module_utils._core.size import human
 from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec
 from ansible_collections.platter.qemu.plugins.module_utils._image.state import ImageReading, ImageState
@@ -69,17 +70,9 @@ def refuse_extent(spec: ImageSpec, reading: ImageReading) -> None:
 
 def refuse_foreign_content(spec: ImageSpec, reading: ImageReading) -> None:
     """The bytes must be of the declared format, or of one that a rewrite may start from."""
-    if reading.signature and spec.format == "raw":
-        return  # a raw device is its content
     if reading.signature:
-        raise refused(
-            spec,
-            "signature_present",
-            "the %s carries %s" % (reading.thing, reading.signature),
-            "Wipe it with the tool that made it (wipefs, blkdiscard) if it is not needed any more.",
-            {"signature": reading.signature},
-        )
-    header = reading.header
+        _refuse_signature(spec, reading)
+        return
     if spec.format == "raw" and _hides_another_format(spec, reading):
         raise refused(
             spec,
@@ -88,15 +81,35 @@ def refuse_foreign_content(spec: ImageSpec, reading: ImageReading) -> None:
             "If a guest wrote them into its raw disk, set allow_nested_header to true; else correct format.",
             {"asked": "raw", "found": list(reading.detected)},
         )
-    if header is None:
-        looks = ", but looks like %s" % ", ".join(reading.detected) if reading.detected else ""
+    if reading.header is None:
+        raise _other_format(spec, reading)
+    _refuse_damaged(spec, reading, reading.header)
+
+
+def _refuse_signature(spec: ImageSpec, reading: ImageReading) -> None:
+    """A raw device is its content."""
+    if spec.format != "raw":
         raise refused(
             spec,
-            "format_mismatch",
-            "what is there is not %s%s" % (spec.format, looks),
-            "Correct format; or, to convert what is there, name its format in current_format and set allow_rewrite.",
-            {"asked": spec.format, "found": list(reading.detected)},
+            "signature_present",
+            "the %s carries %s" % (reading.thing, reading.signature),
+            "Wipe it with the tool that made it (wipefs, blkdiscard) if it is not needed any more.",
+            {"signature": reading.signature},
         )
+
+
+def _other_format(spec: ImageSpec, reading: ImageReading) -> RefusedError:
+    looks = ", but looks like %s" % ", ".join(reading.detected) if reading.detected else ""
+    return refused(
+        spec,
+        "format_mismatch",
+        "what is there is not %s%s" % (spec.format, looks),
+        "Correct format; or, to convert what is there, name its format in current_format and set allow_rewrite.",
+        {"asked": spec.format, "found": list(reading.detected)},
+    )
+
+
+def _refuse_damaged(spec: ImageSpec, reading: ImageReading, header: Header) -> None:
     if header.least_length > reading.length and reading.kind == "file":
         raise refused(
             spec,
