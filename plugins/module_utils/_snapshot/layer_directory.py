@@ -11,17 +11,15 @@ import os
 import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core.errors import EngineError, ImageLockedError
-from ansible_collections.platter.qemu.plugins.module_utils._inspect.chain import resolve_backing
 from ansible_collections.platter.qemu.plugins.module_utils._inspect.image import Seen, look_at
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot import layer_records
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.family import LEAVING
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.observe import bitmaps_of, contents_of
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.refuse import refused
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.spec import SnapshotSpec
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot.state import (
-    Layer,
-)
-from ansible_collections.platter.qemu.plugins.module_utils._tools.files import TEMP_PREFIX, local_node
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot.state import Layer
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot.target import base_of
+from ansible_collections.platter.qemu.plugins.module_utils._tools.files import TEMP_PREFIX, file_facts, local_node
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qemu_img import QemuImg, image_node
 
 
@@ -35,6 +33,7 @@ class LayerDirectory:
         self.children: t.Dict[str, t.List[str]] = {}
         self._known: t.Dict[t.Tuple[int, int], str] = {}
         self._look(path, spec.format)
+        self._follow_down(path)  # before the others: what a file is says the image that is built on it, not its bytes
         looked: t.Set[str] = set()
         directories = {os.path.dirname(path), *spec.overlay_directories}
         while directories - looked:
@@ -49,7 +48,14 @@ class LayerDirectory:
             self.bases.pop(merged, None)
         for name, base in self.bases.items():
             if base is not None:
+                self.bases[name] = base = self._known_name(base)
                 self.children.setdefault(base, []).append(name)
+
+    def _known_name(self, path: str) -> str:
+        """The name by which a file was seen: a base may be named by another of its names."""
+        if path in self.seen:
+            return path
+        return self._known.get(file_facts(path).identity, path)
 
     def _directories_of_layers(self) -> t.Iterator[str]:
         """Layers may lie in other directories than the image that the task names, below it or above."""
@@ -194,13 +200,6 @@ def _files(directories: t.Iterable[str]) -> t.Iterator[str]:
         except FileNotFoundError:
             continue
         yield from (os.path.join(directory, name) for name in names if not name.startswith(TEMP_PREFIX))
-
-
-def base_of(path: str, seen: Seen) -> t.Optional[str]:
-    """The file that an image is built on, resolved; None for none, and for one that is not on this host."""
-    name = seen.header.backing_file if seen.header else None
-    kind, target = resolve_backing(path, name) if name else ("", "")
-    return os.path.realpath(target) if kind == "file" else None
 
 
 def _allocated(qemu_img: QemuImg, seen: Seen) -> int:

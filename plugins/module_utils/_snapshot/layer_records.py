@@ -5,7 +5,8 @@
 # PRIVATE to the collection: it can change at any time without notice.
 """What a file is in the family of an image stands in its own record (C(snapshot)): C(made) for an overlay of ours;
 C(name) and C(date) for a point, with C(leaf) when it was left rather than built on; C(merging), the overlay that is being
-copied into it, with C(heir), the point that it will be after that; C(streaming), the point that is copied up into it.
+copied into it, with C(heir), the point that it will be after that, and C(merged) once all is in it; C(streaming), the
+point that is copied up into it.
 
 Written before a step begins and after it has ended, so that a next run can tell what a killed one left.
 """
@@ -16,8 +17,10 @@ import os
 import time
 import typing as t
 
-from ansible_collections.platter.qemu.plugins.module_utils._inspect.image import fingerprint
+from ansible_collections.platter.qemu.plugins.module_utils._core.errors import EngineError
+from ansible_collections.platter.qemu.plugins.module_utils._inspect.image import fingerprint, look_at
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.layer_actions import StreamBase
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot.target import base_of
 from ansible_collections.platter.qemu.plugins.module_utils._tools.files import file_facts, fsync_path
 from ansible_collections.platter.qemu.plugins.module_utils._tools.records import (
     read_record,
@@ -67,9 +70,15 @@ def begin_merge(path: str, overlay: str) -> None:
     """Remember, on stable storage, that the file holds neither then nor now until the merge has ended."""
     heir = read_record(overlay).get("snapshot") or {}
     snapshot = dict(read_record(path).get("snapshot") or {}, merging=overlay)
+    snapshot.pop("merged", None)
     if heir.get("name"):
         snapshot.update(heir=heir["name"], heir_date=heir.get("date"), heir_leaf=bool(heir.get("leaf")))
     _remember(path, snapshot)
+
+
+def note_merged(path: str) -> None:
+    """Remember, on stable storage, that all of the overlay is in the file: nobody may copy it again."""
+    _remember(path, dict(read_record(path).get("snapshot") or {}, merged=True))
 
 
 def end_merge(path: str) -> None:
@@ -80,13 +89,23 @@ def end_merge(path: str) -> None:
 def merged_overlay(image: str, path: str) -> t.Optional[str]:
     """The overlay that a killed run has merged into C(path), all but removing it; None if there is none.
 
-    A symbolic link is led to the file below once the merge is complete, and so tells that it is: what the overlay holds
-    must not be merged again, as the guest may have written to the file below since.
+    A symbolic link is led to the file below once the merge is complete: what the overlay holds must not be merged
+    again, as the guest may have written to the file below since. Others can lead links and write attributes too: so the
+    file must say that the merge was complete, and what would be removed must be an overlay of ours on it.
     """
     if not os.path.islink(image) or os.path.realpath(image) != path:
         return None
-    merging = (read_record(path).get("snapshot") or {}).get("merging")
-    return merging if merging and os.path.lexists(merging) else None
+    snapshot = read_record(path).get("snapshot") or {}
+    merging = str(snapshot.get("merging") or "")
+    return merging if snapshot.get("merged") and _is_overlay_of_ours(merging, path) else None
+
+
+def _is_overlay_of_ours(overlay: str, base: str) -> bool:
+    try:
+        seen = look_at(overlay, "qcow2", follow=False)
+    except (EngineError, OSError):
+        return False
+    return "made" in (seen.record.get("snapshot") or {}) and base_of(overlay, seen) == base
 
 
 def end_left_merge(image: str) -> t.List[str]:

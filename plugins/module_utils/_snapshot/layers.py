@@ -27,9 +27,9 @@ from ansible_collections.platter.qemu.plugins.module_utils._snapshot.layer_actio
     StreamBase,
     SwitchLink,
 )
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot.layer_directory import base_of
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.spec import SnapshotSpec
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.state import SnapshotReading
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot.target import base_of
 from ansible_collections.platter.qemu.plugins.module_utils._tools.files import (
     BuildDirectory,
     file_facts,
@@ -137,6 +137,7 @@ class LayerEditor:
             os.rename(action.base, action.overlay)
             remove_record(action.base)
         else:
+            layer_records.note_merged(action.base)
             if os.path.islink(spec.image) and os.path.realpath(spec.image) == action.overlay:
                 switch_link(spec.image, action.base)  # only now: see layer_records.merged_overlay
             layer_records.remove_layer(action.overlay)

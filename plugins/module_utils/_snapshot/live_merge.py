@@ -99,6 +99,7 @@ class LiveMerge:
         """QEMU has left the overlay: the image's name leads to the base now, and the overlay goes."""
         self._adopted(job_id("commit", action.base), spec)
         self._forget_nodes(action.overlay)
+        layer_records.note_merged(action.base)
         if os.path.islink(spec.image) and spec.switch == "symlink":
             layers.switch_link(spec.image, action.base)
         fsync_path(action.base)

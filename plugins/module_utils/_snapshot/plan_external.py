@@ -181,7 +181,8 @@ def _plan_revert(spec: SnapshotSpec, state: SnapshotState, reading: SnapshotRead
             "Rebase or flatten those first.",
             {"overlays": list(active.children)},
         )
-    saved = _saved(spec, state, reading) if spec.save and not active.empty else None
+    holds = not active.empty or active.bitmaps or active.snapshots
+    saved = _saved(spec, state, reading) if spec.save and holds else None
     below = family.down_from(reading.layers, t.cast(str, point.path))
     lowest = max((number for number, path in enumerate(below) if reading.layers[path].point), default=0)
     layers = (*reversed(below[: lowest + 1]), state.active)
@@ -192,4 +193,5 @@ def _plan_revert(spec: SnapshotSpec, state: SnapshotState, reading: SnapshotRead
 def _saved(spec: SnapshotSpec, state: SnapshotState, reading: SnapshotReading) -> Point:
     name = saved_name(spec, state.names)
     path = _free(reading, join(dirname(state.active), basename(spec.image)), name, splitext(state.active)[1])
-    return Point(name, content="%s:%d" % (path, state.virtual_size), virtual_size=state.virtual_size, path=path)
+    content = state.content if reading.layers[state.active].empty else "%s:%d" % (path, state.virtual_size)
+    return Point(name, content=content, virtual_size=state.virtual_size, path=path)

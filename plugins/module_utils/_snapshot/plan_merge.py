@@ -199,7 +199,7 @@ class _Removal:
         keeps = "other images are built on it (%s)" % ", ".join(others[:5]) if others else ""
         if not keeps:
             self._refuse_loss(low)
-            self._refuse_to_lose_name(path, child)
+        self._refuse_to_lose_name(path, child)
         self._layers = family.streamed(self._layers, path, child, bool(keeps))
         self._points = self._points_after(point, {})
         return StreamBase(
@@ -236,7 +236,7 @@ class _Removal:
             raise refused(
                 self._spec,
                 "image_would_go",
-                "its file would go with the merge, and %s be left" % kept,
+                "its file would be no part of the disk after the merge, but %s" % kept,
                 "Name %s in image." % kept,
                 {"path": gone, "left": kept},
             )

@@ -3,13 +3,16 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
 # PRIVATE to the collection: it can change at any time without notice.
-"""The file that a task's image is now: one has another name while a running QEMU leaves it."""
+"""Which file a task's image is now, as one has another name while a running QEMU leaves it; and what it is built on."""
 
 from __future__ import annotations
 
 import os
+import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core.errors import RefusedError
+from ansible_collections.platter.qemu.plugins.module_utils._inspect.chain import resolve_backing
+from ansible_collections.platter.qemu.plugins.module_utils._inspect.image import Seen
 from ansible_collections.platter.qemu.plugins.module_utils._inspect.target import resolve_target
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.family import LEAVING
 
@@ -28,3 +31,10 @@ def target_of(image: str) -> str:
         if exc.reason != "dangling_symlink" or there(target) == target:
             raise
         return there(target)
+
+
+def base_of(path: str, seen: Seen) -> t.Optional[str]:
+    """The file that an image is built on, resolved; None for none, and for one that is not on this host."""
+    name = seen.header.backing_file if seen.header else None
+    kind, target = resolve_backing(path, name) if name else ("", "")
+    return os.path.realpath(target) if kind == "file" else None
