@@ -10,7 +10,7 @@ from __future__ import annotations
 import typing as t
 from dataclasses import dataclass, field
 
-from ansible_collections.platter.qemu.plugins.module_utils._core.errors import EngineError, SpecError
+from ansible_collections.platter.qemu.plugins.module_utils._core.errors import EngineError, RefusedError, SpecError
 
 
 @dataclass
@@ -37,6 +37,13 @@ class Item:
     def failure(self) -> t.Optional[EngineError]:
         """The refusal or error of this item, if any."""
         return self.refusal or self.error
+
+
+def not_begun(exc: EngineError) -> EngineError:
+    """An error before anything was done, as users read it; a refusal says so itself."""
+    if not isinstance(exc, RefusedError) and not exc.message.startswith(("refused", "failed")):
+        exc.message = "failed: %s. Nothing was changed." % exc.message.rstrip(".")
+    return exc
 
 
 def failed_at(item: Item, fact: str, now: str) -> str:

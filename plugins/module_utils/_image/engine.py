@@ -14,10 +14,9 @@ import typing as t
 from ansible_collections.platter.qemu.plugins.module_utils._core.errors import (
     EngineError,
     FailedError,
-    RefusedError,
     SpecError,
 )
-from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item, in_order
+from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item, in_order, not_begun
 from ansible_collections.platter.qemu.plugins.module_utils._image.leftovers import forget_members
 from ansible_collections.platter.qemu.plugins.module_utils._image.observe import Observer
 from ansible_collections.platter.qemu.plugins.module_utils._image.order import needs_of, pass_on_refusals, plan_item
@@ -122,9 +121,7 @@ class ImageEngine:
                 refuse_unsafe_directory(spec)
             item.before, item.reading = self._observer.observe(spec)
         except EngineError as exc:
-            item.refusal = exc
-            if not isinstance(exc, RefusedError):
-                exc.message = "failed: %s. Nothing was changed." % exc.message.rstrip(".")
+            item.refusal = not_begun(exc)
         item.after = item.before
         return item
 

@@ -75,6 +75,10 @@ def _named(path: str, read_backing: t.Callable[[str], Named]) -> t.Sequence[str]
         named = read_backing(path)
     except (HeaderError, FileNotFoundError):  # no image, or gone since the directory was read
         return ()
+    except EngineError as exc:
+        if isinstance(exc.__cause__, FileNotFoundError):  # the same, found when it was opened
+            return ()
+        raise
     return (named,) if isinstance(named, str) else named or ()
 
 

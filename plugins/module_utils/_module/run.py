@@ -11,7 +11,7 @@ import contextlib
 import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core.errors import EngineError
-from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item
+from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item, not_begun
 from ansible_collections.platter.qemu.plugins.module_utils._module.utf8 import in_utf8
 
 if t.TYPE_CHECKING:
@@ -48,7 +48,7 @@ def run_module(module: AnsibleModule, make_engine: t.Callable[[AnsibleModule], E
         result = _converge(engine, module.check_mode, module.params)
     except EngineError as exc:
         nothing: t.Dict[str, t.Any] = {"changed": False, "actions": [], "diff": [], "commands": []}
-        module.fail_json(**in_utf8(dict(nothing, **_named(exc), msg=exc.message)))
+        module.fail_json(**in_utf8(dict(nothing, **_named(exc), msg=not_begun(exc).message)))
         return
     result = in_utf8(result)
     for warning in result.pop("warnings"):

@@ -11,8 +11,8 @@ import os
 import shutil
 import typing as t
 
-from ansible_collections.platter.qemu.plugins.module_utils._core.errors import EngineError, RefusedError, SpecError
-from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item
+from ansible_collections.platter.qemu.plugins.module_utils._core.errors import EngineError, SpecError
+from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item, not_begun
 from ansible_collections.platter.qemu.plugins.module_utils._core.plan import predict
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.observe import Observer
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.plan import plan_snapshots
@@ -106,9 +106,7 @@ class SnapshotEngine:
             if item.reading.live is not None:
                 item.after = item.after.untold()
         except EngineError as exc:
-            item.refusal = exc
-            if not isinstance(exc, RefusedError):
-                exc.message = "failed: %s. Nothing was changed." % exc.message.rstrip(".")
+            item.refusal = not_begun(exc)
         return item
 
     @staticmethod

@@ -10,6 +10,7 @@ import pytest
 
 from ansible_collections.platter.qemu.plugins.module_utils._core.errors import EngineError, HeaderError
 from ansible_collections.platter.qemu.plugins.module_utils._inspect.dependents import find_dependents
+from ansible_collections.platter.qemu.plugins.module_utils._tools.files import FileReader
 
 
 def read_backing(path: str) -> str | None:
@@ -83,6 +84,24 @@ def test_a_directory_that_cannot_be_read_is_an_error_not_an_empty_answer(images:
     (images / "loop").symlink_to("loop")
     with pytest.raises(EngineError, match="cannot be searched"):
         find_dependents([str(images / "base")], [str(images / "loop")], read_backing)
+
+
+@pytest.mark.parametrize(("missing", "seen"), [("gone.qcow2", True), ("loop.qcow2", False)])
+def test_a_file_that_goes_while_the_others_are_read_is_none(images: Path, missing: str, seen: bool) -> None:
+    """What is there and cannot be opened may be an overlay, and is an error."""
+    (images / "loop.qcow2").symlink_to("loop.qcow2")
+    (images / missing).with_suffix(".trigger").touch()
+
+    def read(path: str) -> list[str]:
+        if path.endswith(".trigger"):
+            FileReader(str(images / missing))
+        return []
+
+    if seen:
+        assert find_dependents([str(images / "base")], [str(images)], read) == {str(images / "base"): []}
+        return
+    with pytest.raises(EngineError, match="cannot be opened"):
+        find_dependents([str(images / "base")], [str(images)], read)
 
 
 def test_a_directory_given_twice_counts_once(images: Path) -> None:
