@@ -815,20 +815,22 @@ removed_leftovers:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.platter.qemu.plugins.module_utils._image.engine import ImageEngine, resolved_spec
-from ansible_collections.platter.qemu.plugins.module_utils._module.file_attributes import FileAttributes
-from ansible_collections.platter.qemu.plugins.module_utils._module.image_options import argument_spec, items
-from ansible_collections.platter.qemu.plugins.module_utils._module.run import run_module
-from ansible_collections.platter.qemu.plugins.module_utils._module.secret_files import with_secret_files
+from ansible_collections.platter.qemu.plugins.module_utils._image import engine
+from ansible_collections.platter.qemu.plugins.module_utils._module import (
+    file_attributes,
+    image_options,
+    run,
+    secret_files,
+)
 
 
-def make_engine(module: AnsibleModule) -> ImageEngine:
+def make_engine(module: AnsibleModule) -> engine.ImageEngine:
     """The engine for the images of this task."""
-    entries = [with_secret_files(module, entry) for entry in items(module.params)]
-    specs = [resolved_spec(entry) for entry in entries]
-    return ImageEngine(
+    entries = [secret_files.with_secret_files(module, entry) for entry in image_options.items(module.params)]
+    specs = [engine.resolved_spec(entry) for entry in entries]
+    return engine.ImageEngine(
         specs,
-        FileAttributes(module, {spec.path: entry for spec, entry in zip(specs, entries)}),
+        file_attributes.FileAttributes(module, {spec.path: entry for spec, entry in zip(specs, entries)}),
         qemu_img=module.get_bin_path("qemu-img"),
         workers=module.params["workers"],
         fail_fast=module.params["fail_fast"],
@@ -839,12 +841,12 @@ def make_engine(module: AnsibleModule) -> ImageEngine:
 def main() -> None:
     """Entry point."""
     module = AnsibleModule(
-        argument_spec=argument_spec(),
+        argument_spec=image_options.argument_spec(),
         mutually_exclusive=[("path", "images")],
         required_one_of=[("path", "images")],
         supports_check_mode=True,
     )
-    run_module(module, make_engine)
+    run.run_module(module, make_engine)
 
 
 if __name__ == "__main__":

@@ -395,9 +395,8 @@ commands:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.platter.qemu.plugins.module_utils._formats.registry import FORMAT_NAMES
-from ansible_collections.platter.qemu.plugins.module_utils._image.info import ImageInfoReader
-from ansible_collections.platter.qemu.plugins.module_utils._image.info_spec import InfoSpec
+from ansible_collections.platter.qemu.plugins.module_utils._formats import registry
+from ansible_collections.platter.qemu.plugins.module_utils._image import info, info_spec
 from ansible_collections.platter.qemu.plugins.module_utils._module.run_info import run_info
 
 ARGUMENT_SPEC = {
@@ -405,7 +404,7 @@ ARGUMENT_SPEC = {
     "directory": {"type": "path"},
     "recurse": {"type": "bool", "default": False},
     "patterns": {"type": "list", "elements": "str", "default": ["*"]},
-    "format": {"type": "str", "choices": list(FORMAT_NAMES)},
+    "format": {"type": "str", "choices": list(registry.FORMAT_NAMES)},
     "in_use": {"type": "bool", "default": True},
     "backing_chain": {"type": "bool", "default": False},
     "dependents": {"type": "bool", "default": False},
@@ -418,9 +417,9 @@ ARGUMENT_SPEC = {
 }
 
 
-def make_reader(module: AnsibleModule) -> ImageInfoReader:
+def make_reader(module: AnsibleModule) -> info.ImageInfoReader:
     """The reader for the images of this task."""
-    return ImageInfoReader(InfoSpec.from_params(module.params), module.get_bin_path("qemu-img"))
+    return info.ImageInfoReader(info_spec.InfoSpec.from_params(module.params), module.get_bin_path("qemu-img"))
 
 
 def main() -> None:

@@ -479,18 +479,16 @@ removed_leftovers:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.platter.qemu.plugins.module_utils._module.file_attributes import copy_attributes
-from ansible_collections.platter.qemu.plugins.module_utils._module.run import run_module
-from ansible_collections.platter.qemu.plugins.module_utils._module.snapshot_options import argument_spec, items
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot.engine import SnapshotEngine
+from ansible_collections.platter.qemu.plugins.module_utils._module import file_attributes, run, snapshot_options
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot import engine
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.read_spec import read_spec
 
 
-def make_engine(module: AnsibleModule) -> SnapshotEngine:
+def make_engine(module: AnsibleModule) -> engine.SnapshotEngine:
     """The engine for the images of this task."""
-    return SnapshotEngine(
-        [read_spec(entry) for entry in items(module.params)],
-        copy_attributes,
+    return engine.SnapshotEngine(
+        [read_spec(entry) for entry in snapshot_options.items(module.params)],
+        file_attributes.copy_attributes,
         qemu_img=module.get_bin_path("qemu-img"),
         workers=module.params["workers"],
         fail_fast=module.params["fail_fast"],
@@ -501,12 +499,12 @@ def make_engine(module: AnsibleModule) -> SnapshotEngine:
 def main() -> None:
     """Entry point."""
     module = AnsibleModule(
-        argument_spec=argument_spec(),
+        argument_spec=snapshot_options.argument_spec(),
         mutually_exclusive=[("image", "snapshots")],
         required_one_of=[("image", "snapshots")],
         supports_check_mode=True,
     )
-    run_module(module, make_engine)
+    run.run_module(module, make_engine)
 
 
 if __name__ == "__main__":

@@ -49,13 +49,21 @@ ALLOWED = {
 }
 
 
+def _module_of(package: str, name: str) -> str:
+    """C(from package import name): a module of ours, when there is a file of that name, else the package itself."""
+    inside = package.startswith(PREFIX.rstrip(".")) and UTILS / package[len(PREFIX) :].replace(".", "/") / (
+        name + ".py"
+    )
+    return "%s.%s" % (package, name) if inside and inside.is_file() else package
+
+
 def _imports(path: Path) -> t.Set[str]:
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
-            found.add(node.module)
+            found.update(_module_of(node.module, alias.name) for alias in node.names)
     return found
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import typing as t
 from dataclasses import dataclass, field
 
-from ansible_collections.platter.qemu.plugins.module_utils._core.errors import EngineError, RefusedError, SpecError
+from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 
 
 @dataclass
@@ -27,21 +27,21 @@ class Item:
     reading: t.Any = None
     plan: t.List[t.Any] = field(default_factory=list)
     after: t.Any = None
-    refusal: t.Optional[EngineError] = None
+    refusal: t.Optional[errors.EngineError] = None
     done: int = 0
-    error: t.Optional[EngineError] = None
+    error: t.Optional[errors.EngineError] = None
     notes: t.Dict[str, t.Any] = field(default_factory=dict)
     warnings: t.List[str] = field(default_factory=list)
 
     @property
-    def failure(self) -> t.Optional[EngineError]:
+    def failure(self) -> t.Optional[errors.EngineError]:
         """The refusal or error of this item, if any."""
         return self.refusal or self.error
 
 
-def not_begun(exc: EngineError) -> EngineError:
+def not_begun(exc: errors.EngineError) -> errors.EngineError:
     """An error before anything was done, as users read it; a refusal says so itself."""
-    if not isinstance(exc, RefusedError) and not exc.message.startswith(("refused", "failed")):
+    if not isinstance(exc, errors.RefusedError) and not exc.message.startswith(("refused", "failed")):
         exc.message = "failed: %s. Nothing was changed." % exc.message.rstrip(".")
     return exc
 
@@ -64,7 +64,7 @@ def in_order(names: t.Sequence[str], needs: t.Mapping[str, t.AbstractSet[str]]) 
         waiting = set(left)
         level = [name for name in left if not (needs.get(name, frozenset()) & waiting)]
         if not level:
-            raise SpecError(
+            raise errors.SpecError(
                 "this task",
                 left[0],
                 "the listed images need each other in a circle: %s" % ", ".join(left),

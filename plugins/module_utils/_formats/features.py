@@ -12,9 +12,8 @@ import typing as t
 from dataclasses import dataclass
 
 from ansible_collections.platter.qemu.plugins.module_utils._core.size import LARGEST, SECTOR, round_up
-from ansible_collections.platter.qemu.plugins.module_utils._formats.geometry import vpc_size
+from ansible_collections.platter.qemu.plugins.module_utils._formats import geometry, registry
 from ansible_collections.platter.qemu.plugins.module_utils._formats.options import OPTIONS, CreateOption, with_defaults
-from ansible_collections.platter.qemu.plugins.module_utils._formats.registry import FORMAT_NAMES
 
 _GIB, _TIB = 1 << 30, 1 << 40
 _QCOW2_L1_ENTRIES = (32 << 20) // 8
@@ -72,7 +71,7 @@ FEATURES: t.Mapping[str, Features] = {
         Features(
             "qcow",
             "qcow: QEMU copy-on-write, version 1",
-            backing=FORMAT_NAMES,
+            backing=registry.FORMAT_NAMES,
             encryption=("aes",),
             # Not compression: convert -c writes all of it and then ends with exit status 1, without a word (7.2).
             smallest=SECTOR,
@@ -81,7 +80,7 @@ FEATURES: t.Mapping[str, Features] = {
         Features(
             "qcow2",
             "qcow2: QEMU copy-on-write, versions 2 and 3",
-            backing=FORMAT_NAMES,
+            backing=registry.FORMAT_NAMES,
             encryption=("aes", "luks"),
             compression=True,
             preallocation=("off", "metadata", "falloc", "full"),
@@ -97,7 +96,7 @@ FEATURES: t.Mapping[str, Features] = {
         Features(
             "qed",
             "qed: QEMU enhanced disk",
-            backing=FORMAT_NAMES,
+            backing=registry.FORMAT_NAMES,
             check=True,
             repair=("leaks", "all"),
             grow=True,
@@ -136,7 +135,7 @@ def rounded_size(format: str, size: int, options: t.Mapping[str, t.Any] | None =
     """The virtual size QEMU really makes of C(size): whole sectors, and for vpc the next CHS geometry."""
     size = round_up(size, SECTOR)
     if format == "vpc" and not (options or {}).get("force_size"):
-        return vpc_size(size)
+        return geometry.vpc_size(size)
     return size
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from ansible_collections.platter.qemu.plugins.module_utils._core.header import ByteSource, Header
 from ansible_collections.platter.qemu.plugins.module_utils._core.size import round_up
-from ansible_collections.platter.qemu.plugins.module_utils._formats.reading import SECTOR, exactly, require, text
+from ansible_collections.platter.qemu.plugins.module_utils._formats import reading
 
 MAGIC = b"LUKS\xba\xbe"
 _HEADER = struct.Struct(">6sH32s32s32sII20s32sI40s")
@@ -59,8 +59,8 @@ class LuksHeader:
 
 def read(source: ByteSource) -> Header:
     header = read_header(source, 0)
-    size = round_up(source.length, SECTOR) - header.payload_offset
-    require(size >= 0, "the LUKS payload begins beyond the end of the file")
+    size = round_up(source.length, reading.SECTOR) - header.payload_offset
+    reading.require(size >= 0, "the LUKS payload begins beyond the end of the file")
     info = header.info()
     return Header(
         format="luks",
@@ -79,21 +79,21 @@ def options_of(info: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
 
 def read_header(source: ByteSource, offset: int) -> LuksHeader:
     """The LUKS header that begins at C(offset)."""
-    data = exactly(source, offset, _HEADER.size + _SLOTS * _SLOT.size, "the LUKS header")
+    data = reading.exactly(source, offset, _HEADER.size + _SLOTS * _SLOT.size, "the LUKS header")
     magic, version, cipher, mode, hash_spec, payload, key_bytes, _digest, _salt, iters, uuid = _HEADER.unpack_from(data)
-    require(magic == MAGIC, "no LUKS magic")
-    require(version == 1, f"LUKS version {version} is not 1")
-    cipher_mode, ivgen, ivgen_hash = _split_mode(text(mode))
-    hash_alg = text(hash_spec)
-    require(hash_alg in _HASHES, f"LUKS hash {hash_alg!r} is unknown")
+    reading.require(magic == MAGIC, "no LUKS magic")
+    reading.require(version == 1, f"LUKS version {version} is not 1")
+    cipher_mode, ivgen, ivgen_hash = _split_mode(reading.text(mode))
+    hash_alg = reading.text(hash_spec)
+    reading.require(hash_alg in _HASHES, f"LUKS hash {hash_alg!r} is unknown")
     return LuksHeader(
-        cipher_alg=_cipher(text(cipher), cipher_mode, key_bytes),
+        cipher_alg=_cipher(reading.text(cipher), cipher_mode, key_bytes),
         cipher_mode=cipher_mode,
         ivgen_alg=ivgen,
         ivgen_hash_alg=ivgen_hash,
         hash_alg=hash_alg,
-        uuid=text(uuid),
-        payload_offset=payload * SECTOR,
+        uuid=reading.text(uuid),
+        payload_offset=payload * reading.SECTOR,
         master_key_iters=iters,
         slots=tuple(_slot(data, index) for index in range(_SLOTS)),
     )
@@ -102,24 +102,24 @@ def read_header(source: ByteSource, offset: int) -> LuksHeader:
 def _split_mode(mode: str) -> tuple[str, str, str | None]:
     """C(cbc-essiv:sha256) is the mode cbc, the IV generator essiv and its hash sha256."""
     cipher_mode, dash, ivgen = mode.partition("-")
-    require(dash, f"LUKS cipher mode {mode!r} has no IV generator")
+    reading.require(dash, f"LUKS cipher mode {mode!r} has no IV generator")
     ivgen, colon, ivgen_hash = ivgen.partition(":")
-    require(ivgen in _IVGENS, f"LUKS IV generator {ivgen!r} is unknown")
+    reading.require(ivgen in _IVGENS, f"LUKS IV generator {ivgen!r} is unknown")
     return cipher_mode, ivgen, ivgen_hash if colon else None
 
 
 def _cipher(name: str, mode: str, key_bytes: int) -> str:
     """QEMU names a cipher with its key size; XTS uses two keys."""
-    require(name in _CIPHERS, f"LUKS cipher {name!r} is unknown")
+    reading.require(name in _CIPHERS, f"LUKS cipher {name!r} is unknown")
     bits = key_bytes * 8 // (2 if mode == "xts" else 1)
-    require(bits in (128, 192, 256), f"a LUKS key of {key_bytes} bytes")
+    reading.require(bits in (128, 192, 256), f"a LUKS key of {key_bytes} bytes")
     return f"{name}-{bits}"
 
 
 def _slot(data: bytes, index: int) -> dict[str, t.Any]:
     active, iters, _salt, offset, stripes = _SLOT.unpack_from(data, _HEADER.size + index * _SLOT.size)
-    require(active in (_ACTIVE, _INACTIVE), f"LUKS key slot {index} is neither active nor inactive")
-    slot: dict[str, t.Any] = {"active": active == _ACTIVE, "key-offset": offset * SECTOR}
+    reading.require(active in (_ACTIVE, _INACTIVE), f"LUKS key slot {index} is neither active nor inactive")
+    slot: dict[str, t.Any] = {"active": active == _ACTIVE, "key-offset": offset * reading.SECTOR}
     if active == _ACTIVE:
         slot.update({"iters": iters, "stripes": stripes})
     return slot

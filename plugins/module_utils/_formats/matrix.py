@@ -11,8 +11,8 @@ from __future__ import annotations
 import typing as t
 from dataclasses import asdict
 
+from ansible_collections.platter.qemu.plugins.module_utils._formats import options
 from ansible_collections.platter.qemu.plugins.module_utils._formats.features import FEATURES, Features
-from ansible_collections.platter.qemu.plugins.module_utils._formats.options import CreateOption
 
 
 def feature_matrix(installed: t.Collection[str] | None = None) -> dict[str, dict[str, t.Any]]:
@@ -32,7 +32,7 @@ def _row(features: Features, installed: t.Collection[str] | None) -> dict[str, t
     return row
 
 
-def _option(option: CreateOption) -> dict[str, t.Any]:
+def _option(option: options.CreateOption) -> dict[str, t.Any]:
     return {
         "kind": option.kind,
         "description": option.doc,

@@ -11,7 +11,7 @@ from __future__ import annotations
 import typing as t
 from dataclasses import dataclass, replace
 
-from ansible_collections.platter.qemu.plugins.module_utils._core.size import parse_size
+from ansible_collections.platter.qemu.plugins.module_utils._core import size
 
 
 @dataclass(frozen=True)
@@ -219,7 +219,7 @@ def with_defaults(format: str, options: t.Mapping[str, t.Any]) -> dict[str, t.An
     for name, value in options.items():
         option = find_option(format, name)
         if value is not None:
-            full[name] = parse_size(value) if option and option.kind == "size" else value
+            full[name] = size.parse_size(value) if option and option.kind == "size" else value
     return full
 
 

@@ -11,15 +11,8 @@ from __future__ import annotations
 import struct
 import typing as t
 
-from ansible_collections.platter.qemu.plugins.module_utils._core.header import ByteSource, Header, Reference
-from ansible_collections.platter.qemu.plugins.module_utils._formats import luks, qcow2_tables
-from ansible_collections.platter.qemu.plugins.module_utils._formats.reading import (
-    exactly,
-    require,
-    require_size,
-    text,
-    whole_sectors,
-)
+from ansible_collections.platter.qemu.plugins.module_utils._core import header
+from ansible_collections.platter.qemu.plugins.module_utils._formats import luks, qcow2_tables, reading
 
 MAGIC = b"QFI\xfb"
 _FIXED = struct.Struct(">4sIQIIQIIQQIIQ")  # magic ... snapshots_offset: 72 bytes, all of version 2
@@ -68,16 +61,16 @@ class _Fixed(t.NamedTuple):
         return 1 << self.cluster_bits
 
 
-def read(source: ByteSource) -> Header:
+def read(source: header.ByteSource) -> header.Header:
     fixed = _read_fixed(source)
     extensions = dict(_walk_extensions(source, fixed))
     backing_file = _backing_file(source, fixed)
     data_file = _data_file(extensions)
     encrypt = _encrypt(source, fixed, extensions)
     bitmaps = _bitmaps(source, fixed, extensions)
-    return Header(
+    return header.Header(
         format="qcow2",
-        virtual_size=whole_sectors(fixed.size),
+        virtual_size=reading.whole_sectors(fixed.size),
         cluster_size=fixed.cluster_size,
         backing_file=backing_file,
         backing_format=_backing_format(extensions),
@@ -94,11 +87,11 @@ def read(source: ByteSource) -> Header:
     )
 
 
-def _read_fixed(source: ByteSource) -> _Fixed:
-    data = exactly(source, 0, _HEADER_V2, "the qcow2 header")
+def _read_fixed(source: header.ByteSource) -> _Fixed:
+    data = reading.exactly(source, 0, _HEADER_V2, "the qcow2 header")
     magic, version, *rest = _FIXED.unpack(data)
-    require(magic == MAGIC, "no qcow2 magic")
-    require(version in (2, 3), f"qcow2 version {version} is not 2 or 3")
+    reading.require(magic == MAGIC, "no qcow2 magic")
+    reading.require(version in (2, 3), f"qcow2 version {version} is not 2 or 3")
     offset, length, bits, size, crypt, l1_size, _l1, _refcounts, clusters, snapshots, snapshots_at = rest
     fields = (version, offset, length, bits, size, crypt, l1_size, clusters, snapshots, snapshots_at)
     fixed = _Fixed(*fields) if version == 2 else _Fixed(*fields, *_read_version_3(source))
@@ -106,25 +99,25 @@ def _read_fixed(source: ByteSource) -> _Fixed:
     return fixed
 
 
-def _read_version_3(source: ByteSource) -> tuple[int, ...]:
-    data = exactly(source, _HEADER_V2, _FEATURES.size, "the qcow2 version 3 header")
+def _read_version_3(source: header.ByteSource) -> tuple[int, ...]:
+    data = reading.exactly(source, _HEADER_V2, _FEATURES.size, "the qcow2 version 3 header")
     values = _FEATURES.unpack(data)
     length = values[-1]
-    require(length >= _HEADER_V3, f"qcow2 header_length {length} is less than {_HEADER_V3}")
+    reading.require(length >= _HEADER_V3, f"qcow2 header_length {length} is less than {_HEADER_V3}")
     if length <= _COMPRESSION_AT:
         return (*values, 0)
-    return (*values, exactly(source, _COMPRESSION_AT, 1, "the compression type")[0])
+    return (*values, reading.exactly(source, _COMPRESSION_AT, 1, "the compression type")[0])
 
 
 def _check_fixed(fixed: _Fixed) -> None:
-    require(9 <= fixed.cluster_bits <= 21, f"qcow2 cluster_bits {fixed.cluster_bits} is not 9 to 21")
-    require(fixed.length <= fixed.cluster_size, "the qcow2 header is longer than a cluster")
-    require(fixed.backing_offset <= fixed.cluster_size, "the backing file name is beyond the first cluster")
-    require(fixed.refcount_order <= 6, f"qcow2 refcount_order {fixed.refcount_order} is more than 6")
-    require(fixed.crypt_method in _CRYPT_METHODS, f"qcow2 crypt_method {fixed.crypt_method} is unknown")
-    require_size(fixed.size < 1 << 63, fixed.size)
-    require(_l1_entries(fixed) <= fixed.l1_size, "the L1 table is too small for the virtual size")
-    require(fixed.refcount_table_clusters, "there is no reference count table")
+    reading.require(9 <= fixed.cluster_bits <= 21, f"qcow2 cluster_bits {fixed.cluster_bits} is not 9 to 21")
+    reading.require(fixed.length <= fixed.cluster_size, "the qcow2 header is longer than a cluster")
+    reading.require(fixed.backing_offset <= fixed.cluster_size, "the backing file name is beyond the first cluster")
+    reading.require(fixed.refcount_order <= 6, f"qcow2 refcount_order {fixed.refcount_order} is more than 6")
+    reading.require(fixed.crypt_method in _CRYPT_METHODS, f"qcow2 crypt_method {fixed.crypt_method} is unknown")
+    reading.require_size(fixed.size < 1 << 63, fixed.size)
+    reading.require(_l1_entries(fixed) <= fixed.l1_size, "the L1 table is too small for the virtual size")
+    reading.require(fixed.refcount_table_clusters, "there is no reference count table")
     _check_compression(fixed)
 
 
@@ -137,71 +130,77 @@ def _l1_entries(fixed: _Fixed) -> int:
 
 def _check_compression(fixed: _Fixed) -> None:
     flagged = bool(fixed.incompatible & COMPRESSION)
-    require(fixed.compression in _COMPRESSIONS, f"qcow2 compression type {fixed.compression} is unknown")
-    require(flagged == (fixed.compression != 0), "the compression type does not agree with its feature bit")
+    reading.require(fixed.compression in _COMPRESSIONS, f"qcow2 compression type {fixed.compression} is unknown")
+    reading.require(flagged == (fixed.compression != 0), "the compression type does not agree with its feature bit")
     small = fixed.incompatible & EXTENDED_L2 and fixed.cluster_bits < 14
-    require(not small, "extended L2 entries in clusters of less than 16 KiB")
+    reading.require(not small, "extended L2 entries in clusters of less than 16 KiB")
 
 
-def _walk_extensions(source: ByteSource, fixed: _Fixed) -> t.Iterator[tuple[int, bytes]]:
+def _walk_extensions(source: header.ByteSource, fixed: _Fixed) -> t.Iterator[tuple[int, bytes]]:
     """(magic, payload) of every extension that means something here, up to the end marker."""
     offset, end = fixed.length, fixed.backing_offset or fixed.cluster_size
     wanted = (_EXT_BACKING_FORMAT, _EXT_FEATURE_NAMES, _EXT_CRYPTO, _EXT_BITMAPS, _EXT_DATA_FILE)
     for _count in range(EXTENSIONS_LIMIT):
         if offset >= end:
             return
-        magic, size = struct.unpack(">II", exactly(source, offset, 8, "a qcow2 header extension"))
+        magic, size = struct.unpack(">II", reading.exactly(source, offset, 8, "a qcow2 header extension"))
         if magic == _EXT_END:
             return
-        require(offset + 8 + size <= end, "a qcow2 header extension is longer than the room for it")
+        reading.require(offset + 8 + size <= end, "a qcow2 header extension is longer than the room for it")
         if magic in wanted:
-            require(size <= EXTENSION_SIZE_LIMIT, f"a qcow2 header extension of {size} bytes")
-            yield magic, exactly(source, offset + 8, size, "a qcow2 header extension")
+            reading.require(size <= EXTENSION_SIZE_LIMIT, f"a qcow2 header extension of {size} bytes")
+            yield magic, reading.exactly(source, offset + 8, size, "a qcow2 header extension")
         offset += 8 + -(-size // 8) * 8
-    require(False, f"more than {EXTENSIONS_LIMIT} qcow2 header extensions")
+    reading.require(False, f"more than {EXTENSIONS_LIMIT} qcow2 header extensions")
 
 
-def _backing_file(source: ByteSource, fixed: _Fixed) -> str | None:
+def _backing_file(source: header.ByteSource, fixed: _Fixed) -> str | None:
     if not fixed.backing_offset:
         return None
     room = min(_NAMES_TOO_LONG - 1, fixed.cluster_size - fixed.backing_offset)
-    require(fixed.backing_size <= room, f"a backing file name of {fixed.backing_size} bytes")
-    return text(exactly(source, fixed.backing_offset, fixed.backing_size, "the backing file name")) or None
+    reading.require(fixed.backing_size <= room, f"a backing file name of {fixed.backing_size} bytes")
+    return (
+        reading.text(reading.exactly(source, fixed.backing_offset, fixed.backing_size, "the backing file name")) or None
+    )
 
 
 def _backing_format(extensions: t.Mapping[int, bytes]) -> str | None:
     data = extensions.get(_EXT_BACKING_FORMAT, b"")
-    require(len(data) < 16, f"a backing format name of {len(data)} bytes")
-    return text(data) or None
+    reading.require(len(data) < 16, f"a backing format name of {len(data)} bytes")
+    return reading.text(data) or None
 
 
 def _data_file(extensions: t.Mapping[int, bytes]) -> str | None:
-    return text(extensions[_EXT_DATA_FILE]) if _EXT_DATA_FILE in extensions else None
+    return reading.text(extensions[_EXT_DATA_FILE]) if _EXT_DATA_FILE in extensions else None
 
 
-def _references(fixed: _Fixed, backing_file: str | None, data_file: str | None) -> tuple[Reference, ...]:
+def _references(fixed: _Fixed, backing_file: str | None, data_file: str | None) -> tuple[header.Reference, ...]:
     """The data file counts whenever it is named or flagged: a QEMU may open it in either case."""
     found = []
     if backing_file is not None:
-        found.append(Reference("backing_file", backing_file))
+        found.append(header.Reference("backing_file", backing_file))
     if data_file is not None or fixed.incompatible & DATA_FILE:
-        found.append(Reference("data_file", data_file or ""))
+        found.append(header.Reference("data_file", data_file or ""))
     return tuple(found)
 
 
-def _encrypt(source: ByteSource, fixed: _Fixed, extensions: t.Mapping[int, bytes]) -> t.Mapping[str, t.Any] | None:
+def _encrypt(
+    source: header.ByteSource, fixed: _Fixed, extensions: t.Mapping[int, bytes]
+) -> t.Mapping[str, t.Any] | None:
     """C(encrypt) of C(format-specific): the LUKS header lies where the crypto extension says."""
     method = _CRYPT_METHODS[fixed.crypt_method]
-    require(_EXT_CRYPTO not in extensions or method == "luks", "a LUKS header in an image that is not encrypted so")
+    reading.require(
+        _EXT_CRYPTO not in extensions or method == "luks", "a LUKS header in an image that is not encrypted so"
+    )
     if method != "luks":
         return {"format": method} if method else None
     where = extensions.get(_EXT_CRYPTO, b"")
-    require(len(where) == 16, "a LUKS-encrypted image without its crypto header extension")
+    reading.require(len(where) == 16, "a LUKS-encrypted image without its crypto header extension")
     offset, _length = struct.unpack(">QQ", where)
     return dict(luks.read_header(source, offset).info(), format="luks")
 
 
-def _bitmaps(source: ByteSource, fixed: _Fixed, extensions: t.Mapping[int, bytes]) -> tuple[t.Any, ...]:
+def _bitmaps(source: header.ByteSource, fixed: _Fixed, extensions: t.Mapping[int, bytes]) -> tuple[t.Any, ...]:
     """Without the autoclear bit an older QEMU has written to the image: the bitmaps are void."""
     if _EXT_BITMAPS not in extensions or not fixed.autoclear & _AUTOCLEAR_BITMAPS:
         return ()
@@ -215,7 +214,7 @@ def _unknown_features(fixed: _Fixed, names: bytes) -> tuple[str, ...]:
     named = {}
     for at in range(0, len(names) - _FEATURE_NAME_SIZE + 1, _FEATURE_NAME_SIZE):
         if names[at] == 0:
-            named[names[at + 1]] = text(names[at + 2 : at + _FEATURE_NAME_SIZE])
+            named[names[at + 1]] = reading.text(names[at + 2 : at + _FEATURE_NAME_SIZE])
     return tuple(named.get(bit) or f"bit {bit}" for bit in range(64) if unknown >> bit & 1)
 
 

@@ -15,8 +15,8 @@ import hashlib
 import struct
 import typing as t
 
-from ansible_collections.platter.qemu.plugins.module_utils._core.header import ByteSource
-from ansible_collections.platter.qemu.plugins.module_utils._formats.reading import exactly, require
+from ansible_collections.platter.qemu.plugins.module_utils._core import header
+from ansible_collections.platter.qemu.plugins.module_utils._formats import reading
 
 _HEADER = struct.Struct(">4sIQIIQIIQQIIQ")
 _SNAPSHOT = struct.Struct(">QIHHIIQII")
@@ -37,10 +37,10 @@ class Contents(t.NamedTuple):
     snapshots: t.Tuple[str, ...]
 
 
-def read_contents(source: ByteSource) -> Contents:
+def read_contents(source: header.ByteSource) -> Contents:
     """The tokens of a qcow2 image. Raises HeaderError when its tables are not where the header says."""
-    fields = _HEADER.unpack(exactly(source, 0, _HEADER.size, "the qcow2 header"))
-    require(fields[0] == b"QFI\xfb", "no qcow2 magic")
+    fields = _HEADER.unpack(reading.exactly(source, 0, _HEADER.size, "the qcow2 header"))
+    reading.require(fields[0] == b"QFI\xfb", "no qcow2 magic")
     size, l1_size, l1_offset, count, offset = fields[5], fields[7], fields[8], fields[11], fields[12]
     entries = _table(source, l1_offset, l1_size)
     snapshots = []
@@ -50,20 +50,20 @@ def read_contents(source: ByteSource) -> Contents:
     return Contents(_token(entries, size), not entries, tuple(snapshots))
 
 
-def _snapshot(source: ByteSource, at: int, size: int) -> t.Tuple[str, int]:
+def _snapshot(source: header.ByteSource, at: int, size: int) -> t.Tuple[str, int]:
     """The token of the entry at C(at), and where the next one begins."""
-    head = _SNAPSHOT.unpack(exactly(source, at, _SNAPSHOT.size, "the snapshot table"))
+    head = _SNAPSHOT.unpack(reading.exactly(source, at, _SNAPSHOT.size, "the snapshot table"))
     l1_offset, l1_size, id_size, name_size, extra_size = head[0], head[1], head[2], head[3], head[8]
     if extra_size >= 16:  # version 3 says how large the disk was
-        size = int.from_bytes(exactly(source, at + _SNAPSHOT.size + 8, 8, "the snapshot table"), "big")
+        size = int.from_bytes(reading.exactly(source, at + _SNAPSHOT.size + 8, 8, "the snapshot table"), "big")
     length = _SNAPSHOT.size + extra_size + id_size + name_size
     return _token(_table(source, l1_offset, l1_size), size), at + -(-length // 8) * 8
 
 
-def _table(source: ByteSource, offset: int, count: int) -> t.Tuple[int, ...]:
+def _table(source: header.ByteSource, offset: int, count: int) -> t.Tuple[int, ...]:
     """The offsets of a first-level table, without the empty ones at its end."""
-    require(count <= _MOST_ENTRIES, "a first-level table of %d entries" % count)
-    data = exactly(source, offset, 8 * count, "a first-level table") if count else b""
+    reading.require(count <= _MOST_ENTRIES, "a first-level table of %d entries" % count)
+    data = reading.exactly(source, offset, 8 * count, "a first-level table") if count else b""
     entries = [entry & _OFFSET for entry in struct.unpack(">%dQ" % count, data)]
     while entries and not entries[-1]:
         entries.pop()

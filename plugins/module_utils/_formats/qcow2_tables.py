@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import struct
 
-from ansible_collections.platter.qemu.plugins.module_utils._core.header import Bitmap, ByteSource, InternalSnapshot
-from ansible_collections.platter.qemu.plugins.module_utils._formats.reading import exactly, require, text
+from ansible_collections.platter.qemu.plugins.module_utils._core import header
+from ansible_collections.platter.qemu.plugins.module_utils._formats import reading
 
 _SNAPSHOT = struct.Struct(">QIHHIIQII")
 _BITMAPS = struct.Struct(">IIQQ")
@@ -25,25 +25,27 @@ _NO_ICOUNT = 2**64 - 1
 _IN_USE, _AUTO = 1, 2
 
 
-def read_snapshots(source: ByteSource, offset: int, count: int, virtual_size: int) -> tuple[InternalSnapshot, ...]:
+def read_snapshots(
+    source: header.ByteSource, offset: int, count: int, virtual_size: int
+) -> tuple[header.InternalSnapshot, ...]:
     found, at = [], offset
     for _index in range(count):
         snapshot, at = _read_snapshot(source, at, virtual_size)
         found.append(snapshot)
-        require(at - offset <= SNAPSHOT_TABLE_LIMIT, "the snapshot table is larger than is read here")
+        reading.require(at - offset <= SNAPSHOT_TABLE_LIMIT, "the snapshot table is larger than is read here")
     return tuple(found)
 
 
-def _read_snapshot(source: ByteSource, at: int, virtual_size: int) -> tuple[InternalSnapshot, int]:
+def _read_snapshot(source: header.ByteSource, at: int, virtual_size: int) -> tuple[header.InternalSnapshot, int]:
     """The entry at C(at), and where the next one begins (a multiple of 8)."""
-    head = _SNAPSHOT.unpack(exactly(source, at, _SNAPSHOT.size, "the snapshot table"))
+    head = _SNAPSHOT.unpack(reading.exactly(source, at, _SNAPSHOT.size, "the snapshot table"))
     _l1_offset, _l1_size, id_size, name_size, date_sec, date_nsec, clock, state_size, extra_size = head
-    require(extra_size <= _SNAPSHOT_EXTRA_LIMIT, f"a snapshot with {extra_size} bytes of extra data")
-    rest = exactly(source, at + _SNAPSHOT.size, extra_size + id_size + name_size, "the snapshot table")
+    reading.require(extra_size <= _SNAPSHOT_EXTRA_LIMIT, f"a snapshot with {extra_size} bytes of extra data")
+    rest = reading.exactly(source, at + _SNAPSHOT.size, extra_size + id_size + name_size, "the snapshot table")
     extra, names = rest[:extra_size], rest[extra_size:]
-    snapshot = InternalSnapshot(
-        id=text(names[:id_size]),
-        name=text(names[id_size:]),
+    snapshot = header.InternalSnapshot(
+        id=reading.text(names[:id_size]),
+        name=reading.text(names[id_size:]),
         vm_state_size=_extra_number(extra, 0, state_size),
         date_sec=date_sec,
         date_nsec=date_nsec,
@@ -66,27 +68,29 @@ def _icount(extra: bytes) -> int | None:
     return None if value == _NO_ICOUNT else value
 
 
-def read_bitmaps(source: ByteSource, extension: bytes) -> tuple[Bitmap, ...]:
-    require(len(extension) == _BITMAPS.size, f"a bitmaps extension of {len(extension)} bytes")
+def read_bitmaps(source: header.ByteSource, extension: bytes) -> tuple[header.Bitmap, ...]:
+    reading.require(len(extension) == _BITMAPS.size, f"a bitmaps extension of {len(extension)} bytes")
     count, reserved, size, offset = _BITMAPS.unpack(extension)
-    require(not reserved and count, "a malformed bitmaps extension")
-    require(size <= BITMAP_DIRECTORY_LIMIT, "the bitmap directory is larger than is read here")
-    directory = exactly(source, offset, size, "the bitmap directory")
+    reading.require(not reserved and count, "a malformed bitmaps extension")
+    reading.require(size <= BITMAP_DIRECTORY_LIMIT, "the bitmap directory is larger than is read here")
+    directory = reading.exactly(source, offset, size, "the bitmap directory")
     found, at = [], 0
     for _index in range(min(count, size // _BITMAP.size)):
         bitmap, at = _read_bitmap(directory, at)
         found.append(bitmap)
-    require(at == size and len(found) == count, "the bitmap directory does not agree with its size")
+    reading.require(at == size and len(found) == count, "the bitmap directory does not agree with its size")
     return tuple(found)
 
 
-def _read_bitmap(directory: bytes, at: int) -> tuple[Bitmap, int]:
-    require(at + _BITMAP.size <= len(directory), "a bitmap entry is cut off")
+def _read_bitmap(directory: bytes, at: int) -> tuple[header.Bitmap, int]:
+    reading.require(at + _BITMAP.size <= len(directory), "a bitmap entry is cut off")
     _table, _entries, flags, kind, bits, name_size, extra_size = _BITMAP.unpack_from(directory, at)
-    require(kind == 1 and not flags & ~(_IN_USE | _AUTO) and not extra_size, "a bitmap of an unknown kind")
-    require(9 <= bits <= 31, f"a bitmap of granularity 2^{bits}")
+    reading.require(kind == 1 and not flags & ~(_IN_USE | _AUTO) and not extra_size, "a bitmap of an unknown kind")
+    reading.require(9 <= bits <= 31, f"a bitmap of granularity 2^{bits}")
     begin = at + _BITMAP.size
-    require(0 < name_size <= _BITMAP_NAME_LIMIT and begin + name_size <= len(directory), "a bitmap name is too long")
+    reading.require(
+        0 < name_size <= _BITMAP_NAME_LIMIT and begin + name_size <= len(directory), "a bitmap name is too long"
+    )
     names = tuple(name for bit, name in ((_IN_USE, "in-use"), (_AUTO, "auto")) if flags & bit)
-    bitmap = Bitmap(text(directory[begin : begin + name_size]), 1 << bits, names)
+    bitmap = header.Bitmap(reading.text(directory[begin : begin + name_size]), 1 << bits, names)
     return bitmap, at + -(-(_BITMAP.size + name_size) // 8) * 8

@@ -8,9 +8,8 @@
 
 from __future__ import annotations
 
-from ansible_collections.platter.qemu.plugins.module_utils._core.header import ByteSource, Header
-from ansible_collections.platter.qemu.plugins.module_utils._core.size import SECTOR, round_up
+from ansible_collections.platter.qemu.plugins.module_utils._core import header, size
 
 
-def read(source: ByteSource) -> Header:
-    return Header(format="raw", virtual_size=round_up(source.length, SECTOR))
+def read(source: header.ByteSource) -> header.Header:
+    return header.Header(format="raw", virtual_size=size.round_up(source.length, size.SECTOR))

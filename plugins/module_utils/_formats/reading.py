@@ -10,32 +10,31 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.platter.qemu.plugins.module_utils._core.errors import HeaderError
-from ansible_collections.platter.qemu.plugins.module_utils._core.header import ByteSource
+from ansible_collections.platter.qemu.plugins.module_utils._core import errors, header
 
 SECTOR = 512
 
 
-def exactly(source: ByteSource, offset: int, size: int, what: str) -> bytes:
+def exactly(source: header.ByteSource, offset: int, size: int, what: str) -> bytes:
     """C(size) bytes at C(offset); the file must have them. Keeps hostile offsets away from the source."""
     if offset < 0 or size < 0 or offset + size > source.length:
-        raise HeaderError(f"{what} is at bytes {offset} to {offset + size}, beyond the end of the file")
+        raise errors.HeaderError(f"{what} is at bytes {offset} to {offset + size}, beyond the end of the file")
     data = source.read(offset, size)
     if len(data) != size:
-        raise HeaderError(f"{what} could not be read whole")
+        raise errors.HeaderError(f"{what} could not be read whole")
     return data
 
 
 def require(condition: t.Any, sentence: str) -> None:
     """The one way a reader says that bytes are not well formed."""
     if not condition:
-        raise HeaderError(sentence)
+        raise errors.HeaderError(sentence)
 
 
 def require_size(condition: t.Any, size: int) -> None:
     """The virtual size is one that no disk can have: the error's facts say C(reason=bad_size)."""
     if not condition:
-        raise HeaderError(f"a virtual size of {size} bytes", reason="bad_size", virtual_size=size)
+        raise errors.HeaderError(f"a virtual size of {size} bytes", reason="bad_size", virtual_size=size)
 
 
 def text(data: bytes) -> str:

@@ -12,8 +12,7 @@ import re
 import struct
 import typing as t
 
-from ansible_collections.platter.qemu.plugins.module_utils._core.errors import HeaderError
-from ansible_collections.platter.qemu.plugins.module_utils._core.header import ByteSource, Header
+from ansible_collections.platter.qemu.plugins.module_utils._core import errors, header
 
 FORMAT_NAMES = ("raw", "qcow", "qcow2", "qed", "vdi", "vmdk", "vhdx", "vpc", "parallels", "luks")
 
@@ -84,67 +83,67 @@ def _is_descriptor(first: bytes) -> bool:
 # and Python on the managed host, which compiles what it imports every time, compiles one reader and not ten.
 
 
-def _raw(source: ByteSource) -> Header:
+def _raw(source: header.ByteSource) -> header.Header:
     from ansible_collections.platter.qemu.plugins.module_utils._formats.raw import read
 
     return read(source)
 
 
-def _qcow(source: ByteSource) -> Header:
+def _qcow(source: header.ByteSource) -> header.Header:
     from ansible_collections.platter.qemu.plugins.module_utils._formats.qcow import read
 
     return read(source)
 
 
-def _qcow2(source: ByteSource) -> Header:
+def _qcow2(source: header.ByteSource) -> header.Header:
     from ansible_collections.platter.qemu.plugins.module_utils._formats.qcow2 import read
 
     return read(source)
 
 
-def _qed(source: ByteSource) -> Header:
+def _qed(source: header.ByteSource) -> header.Header:
     from ansible_collections.platter.qemu.plugins.module_utils._formats.qed import read
 
     return read(source)
 
 
-def _vdi(source: ByteSource) -> Header:
+def _vdi(source: header.ByteSource) -> header.Header:
     from ansible_collections.platter.qemu.plugins.module_utils._formats.vdi import read
 
     return read(source)
 
 
-def _vmdk(source: ByteSource) -> Header:
+def _vmdk(source: header.ByteSource) -> header.Header:
     from ansible_collections.platter.qemu.plugins.module_utils._formats.vmdk import read
 
     return read(source)
 
 
-def _vhdx(source: ByteSource) -> Header:
+def _vhdx(source: header.ByteSource) -> header.Header:
     from ansible_collections.platter.qemu.plugins.module_utils._formats.vhdx import read
 
     return read(source)
 
 
-def _vpc(source: ByteSource) -> Header:
+def _vpc(source: header.ByteSource) -> header.Header:
     from ansible_collections.platter.qemu.plugins.module_utils._formats.vpc import read
 
     return read(source)
 
 
-def _parallels(source: ByteSource) -> Header:
+def _parallels(source: header.ByteSource) -> header.Header:
     from ansible_collections.platter.qemu.plugins.module_utils._formats.parallels import read
 
     return read(source)
 
 
-def _luks(source: ByteSource) -> Header:
+def _luks(source: header.ByteSource) -> header.Header:
     from ansible_collections.platter.qemu.plugins.module_utils._formats.luks import read
 
     return read(source)
 
 
-_READERS: t.Mapping[str, t.Callable[[ByteSource], Header]] = {
+_READERS: t.Mapping[str, t.Callable[[header.ByteSource], header.Header]] = {
     "raw": _raw,
     "qcow": _qcow,
     "qcow2": _qcow2,
@@ -158,8 +157,8 @@ _READERS: t.Mapping[str, t.Callable[[ByteSource], Header]] = {
 }
 
 
-def read_header(format: str, source: ByteSource) -> Header:
+def read_header(format: str, source: header.ByteSource) -> header.Header:
     """The facts in the header of an image that is declared to be C(format). Raises HeaderError."""
     if format not in _READERS:
-        raise HeaderError(f"{format!r} is not a format that is known here")
+        raise errors.HeaderError(f"{format!r} is not a format that is known here")
     return _READERS[format](source)

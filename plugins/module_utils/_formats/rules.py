@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.platter.qemu.plugins.module_utils._core.size import parse_size
+from ansible_collections.platter.qemu.plugins.module_utils._core import size
+from ansible_collections.platter.qemu.plugins.module_utils._formats import reading
 from ansible_collections.platter.qemu.plugins.module_utils._formats.options import (
     OPTIONS,
     CreateOption,
     find_option,
     with_defaults,
 )
-from ansible_collections.platter.qemu.plugins.module_utils._formats.reading import is_power_of_two
 
 Options = t.Mapping[str, t.Any]
 _MIB = 1 << 20
@@ -61,7 +61,7 @@ def _check_int(option: CreateOption, value: t.Any) -> str:
 
 def _check_size(option: CreateOption, value: t.Any) -> str:
     try:
-        parse_size(value)
+        size.parse_size(value)
     except ValueError as exc:
         return f"{option.name}: {exc}"
     return ""
@@ -99,10 +99,10 @@ def _qcow2_sizes(options: Options) -> t.Iterator[str]:
     cluster, bits = options["cluster_size"], options["refcount_bits"]
     return _said(
         (
-            not is_power_of_two(cluster) or not 512 <= cluster <= 2 * _MIB,
+            not reading.is_power_of_two(cluster) or not 512 <= cluster <= 2 * _MIB,
             f"cluster_size must be a power of two from 512 to 2M, not {cluster}",
         ),
-        (not is_power_of_two(bits) or bits > 64, f"refcount_bits must be a power of two up to 64, not {bits}"),
+        (not reading.is_power_of_two(bits) or bits > 64, f"refcount_bits must be a power of two up to 64, not {bits}"),
         (options["extended_l2"] and cluster < 16384, "extended_l2 needs a cluster_size of 16K or more"),
     )
 
@@ -159,12 +159,12 @@ def _qed(options: Options) -> t.Iterator[str]:
     cluster, table = options["cluster_size"], options["table_size"]
     return _said(
         (
-            not is_power_of_two(cluster) or not 4096 <= cluster <= 64 * _MIB,
+            not reading.is_power_of_two(cluster) or not 4096 <= cluster <= 64 * _MIB,
             f"cluster_size must be a power of two from 4K to 64M, not {cluster}",
         ),
         # Seen on QEMU 7.2: create takes table_size=1, and then nothing opens the image.
         (
-            not is_power_of_two(table) or not 2 <= table <= 16,
+            not reading.is_power_of_two(table) or not 2 <= table <= 16,
             f"table_size must be a power of two from 2 to 16, not {table}",
         ),
         ((table * cluster // 8) ** 2 * cluster >= 1 << 64, "cluster_size and table_size are too large together"),
@@ -185,7 +185,7 @@ def _vhdx(options: Options) -> t.Iterator[str]:
     block, log = options["block_size"], options["log_size"]
     return _said(
         (
-            block and not (is_power_of_two(block) and _MIB <= block <= 256 * _MIB),
+            block and not (reading.is_power_of_two(block) and _MIB <= block <= 256 * _MIB),
             f"block_size must be 0 or a power of two from 1M to 256M, not {block}",
         ),
         (log % _MIB or not 0 < log < 4 << 30, f"log_size must be whole MiB, at least 1M and below 4G, not {log}"),

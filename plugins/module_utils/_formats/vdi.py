@@ -11,9 +11,9 @@ from __future__ import annotations
 import struct
 import uuid
 
-from ansible_collections.platter.qemu.plugins.module_utils._core.header import ByteSource, Header, Reference
+from ansible_collections.platter.qemu.plugins.module_utils._core import header
 from ansible_collections.platter.qemu.plugins.module_utils._core.size import round_up
-from ansible_collections.platter.qemu.plugins.module_utils._formats.reading import SECTOR, exactly, require
+from ansible_collections.platter.qemu.plugins.module_utils._formats import reading
 
 #: From the signature at 64 to the parent's UUID; between them 256 bytes of description.
 _HEADER = struct.Struct("<IIIII256sIIIIIIIQIIII16s16s16s16s")
@@ -22,22 +22,24 @@ _BLOCK = 1 << 20
 _STATIC = 2
 
 
-def read(source: ByteSource) -> Header:
-    fields = _HEADER.unpack(exactly(source, 64, _HEADER.size, "the vdi header"))
+def read(source: header.ByteSource) -> header.Header:
+    fields = _HEADER.unpack(reading.exactly(source, 64, _HEADER.size, "the vdi header"))
     signature, version, _size, kind, _flags, _text, map_at, data_at, _c, _h, _s, sector, _u, *rest = fields
     disk_size, block_size, _extra, blocks, allocated, _own, _last_snapshot, link, parent = rest
-    require(signature == _SIGNATURE, "no vdi signature")
-    require(version == _VERSION, f"vdi version {version >> 16}.{version & 0xFFFF} is not 1.1")
-    require(map_at % SECTOR == 0 and data_at % SECTOR == 0, "vdi offsets are not in whole sectors")
-    require(sector == SECTOR, f"vdi sector size {sector} is not 512")
-    require(block_size == _BLOCK, f"vdi block size {block_size} is not 1 MiB")
-    size = round_up(disk_size, SECTOR)
-    require(size <= blocks * block_size, f"the vdi has {blocks} blocks, too few for {size} bytes")
-    return Header(
+    reading.require(signature == _SIGNATURE, "no vdi signature")
+    reading.require(version == _VERSION, f"vdi version {version >> 16}.{version & 0xFFFF} is not 1.1")
+    reading.require(
+        map_at % reading.SECTOR == 0 and data_at % reading.SECTOR == 0, "vdi offsets are not in whole sectors"
+    )
+    reading.require(sector == reading.SECTOR, f"vdi sector size {sector} is not 512")
+    reading.require(block_size == _BLOCK, f"vdi block size {block_size} is not 1 MiB")
+    size = round_up(disk_size, reading.SECTOR)
+    reading.require(size <= blocks * block_size, f"the vdi has {blocks} blocks, too few for {size} bytes")
+    return header.Header(
         format="vdi",
         virtual_size=size,
         cluster_size=block_size,
         least_length=data_at + allocated * block_size,
         options={"static": kind == _STATIC},
-        references=tuple(Reference("parent", str(uuid.UUID(bytes_le=i))) for i in (link, parent) if any(i)),
+        references=tuple(header.Reference("parent", str(uuid.UUID(bytes_le=i))) for i in (link, parent) if any(i)),
     )

@@ -16,15 +16,8 @@ import typing as t
 import uuid
 from dataclasses import dataclass
 
-from ansible_collections.platter.qemu.plugins.module_utils._core.header import ByteSource, Header, Reference
-from ansible_collections.platter.qemu.plugins.module_utils._formats.reading import (
-    SECTOR,
-    exactly,
-    is_power_of_two,
-    require,
-    require_size,
-    whole_sectors,
-)
+from ansible_collections.platter.qemu.plugins.module_utils._core import header
+from ansible_collections.platter.qemu.plugins.module_utils._formats import reading
 
 _KIB64 = 65536
 _HEADERS_AT = (1 * _KIB64, 2 * _KIB64)
@@ -59,17 +52,17 @@ class _Parameters:
     sector: int
 
 
-def read(source: ByteSource) -> Header:
-    require(exactly(source, 0, 8, "the vhdx identifier") == b"vhdxfile", "no vhdx identifier")
+def read(source: header.ByteSource) -> header.Header:
+    reading.require(reading.exactly(source, 0, 8, "the vhdx identifier") == b"vhdxfile", "no vhdx identifier")
     log_size, log_used = _current_header(source)
     regions, unknown_regions = _regions(source)
-    require(_BAT in regions and _METADATA in regions, "the vhdx has no block table or no metadata")
+    reading.require(_BAT in regions and _METADATA in regions, "the vhdx has no block table or no metadata")
     base = regions[_METADATA]
     items, unknown_items = _items(source, base)
     parameters = _parameters(source, base, items)
-    return Header(
+    return header.Header(
         format="vhdx",
-        virtual_size=whole_sectors(parameters.size),
+        virtual_size=reading.whole_sectors(parameters.size),
         cluster_size=parameters.block_size,
         dirty=log_used,
         options={
@@ -86,28 +79,30 @@ def _guid(data: bytes) -> str:
     return str(uuid.UUID(bytes_le=data))
 
 
-def _current_header(source: ByteSource) -> tuple[int, bool]:
+def _current_header(source: header.ByteSource) -> tuple[int, bool]:
     """(log size, whether there is something to replay in it) of the newer of the two headers."""
     newest = (-1, 0, False)
     for offset in _HEADERS_AT:
-        fields = _HEADER.unpack(exactly(source, offset, _HEADER.size, "a vhdx header"))
+        fields = _HEADER.unpack(reading.exactly(source, offset, _HEADER.size, "a vhdx header"))
         signature, _checksum, sequence, _write, _data, log_guid, _log_version, version, log_size, _log_at = fields
         if signature == b"head" and version == 1 and sequence > newest[0]:
             newest = (sequence, log_size, any(log_guid))
-    require(newest[0] >= 0, "no valid vhdx header")
+    reading.require(newest[0] >= 0, "no valid vhdx header")
     return newest[1], newest[2]
 
 
-def _regions(source: ByteSource) -> tuple[dict[str, int], tuple[str, ...]]:
+def _regions(source: header.ByteSource) -> tuple[dict[str, int], tuple[str, ...]]:
     """Offsets of the known regions, and the unknown ones that the image says are required."""
-    signature, _checksum, count, _pad = _REGION_TABLE.unpack(exactly(source, _REGIONS_AT, 16, "the vhdx region table"))
-    require(signature == b"regi" and count <= ENTRIES_LIMIT, "a malformed vhdx region table")
-    table = exactly(source, _REGIONS_AT + 16, count * _REGION.size, "the vhdx region table")
+    signature, _checksum, count, _pad = _REGION_TABLE.unpack(
+        reading.exactly(source, _REGIONS_AT, 16, "the vhdx region table")
+    )
+    reading.require(signature == b"regi" and count <= ENTRIES_LIMIT, "a malformed vhdx region table")
+    table = reading.exactly(source, _REGIONS_AT + 16, count * _REGION.size, "the vhdx region table")
     known: dict[str, int] = {}
     unknown = []
     for guid, offset, _length, bits in _REGION.iter_unpack(table):
         name = _guid(guid)
-        require(name not in known, f"the vhdx region {name} is there twice")
+        reading.require(name not in known, f"the vhdx region {name} is there twice")
         if name in (_BAT, _METADATA):
             known[name] = offset
         elif bits & _REGION_REQUIRED:
@@ -115,17 +110,17 @@ def _regions(source: ByteSource) -> tuple[dict[str, int], tuple[str, ...]]:
     return known, tuple(unknown)
 
 
-def _items(source: ByteSource, base: int) -> tuple[dict[str, tuple[int, int]], tuple[str, ...]]:
+def _items(source: header.ByteSource, base: int) -> tuple[dict[str, tuple[int, int]], tuple[str, ...]]:
     """(offset, length) of the known metadata items, and the unknown ones that are required."""
-    head = exactly(source, base, _METADATA_TABLE.size, "the vhdx metadata table")
+    head = reading.exactly(source, base, _METADATA_TABLE.size, "the vhdx metadata table")
     signature, _reserved, count = _METADATA_TABLE.unpack(head)
-    require(signature == b"metadata" and count <= ENTRIES_LIMIT, "a malformed vhdx metadata table")
-    table = exactly(source, base + len(head), count * _ITEM.size, "the vhdx metadata table")
+    reading.require(signature == b"metadata" and count <= ENTRIES_LIMIT, "a malformed vhdx metadata table")
+    table = reading.exactly(source, base + len(head), count * _ITEM.size, "the vhdx metadata table")
     known: dict[str, tuple[int, int]] = {}
     unknown = []
     for guid, offset, length, bits, _pad in _ITEM.iter_unpack(table):
         name = _guid(guid)
-        require(name not in known, f"the vhdx metadata item {name} is there twice")
+        reading.require(name not in known, f"the vhdx metadata item {name} is there twice")
         if name in (*_NEEDED, _PARENT_LOCATOR):
             known[name] = (offset, length)
         elif bits & _ITEM_REQUIRED:
@@ -133,40 +128,40 @@ def _items(source: ByteSource, base: int) -> tuple[dict[str, tuple[int, int]], t
     return known, tuple(unknown)
 
 
-def _parameters(source: ByteSource, base: int, items: t.Mapping[str, tuple[int, int]]) -> _Parameters:
+def _parameters(source: header.ByteSource, base: int, items: t.Mapping[str, tuple[int, int]]) -> _Parameters:
     missing = [name for name in _NEEDED if name not in items]
-    require(not missing, "the vhdx metadata has no item {}".format(", ".join(missing)))
+    reading.require(not missing, "the vhdx metadata has no item {}".format(", ".join(missing)))
     block_size, bits = struct.unpack("<II", _item(source, base, items[_FILE_PARAMETERS], 8))
     (size,) = struct.unpack("<Q", _item(source, base, items[_VIRTUAL_SIZE], 8))
     (sector,) = struct.unpack("<I", _item(source, base, items[_LOGICAL_SECTOR], 4))
-    good = is_power_of_two(block_size) and 1 << 20 <= block_size <= 256 << 20
-    require(good, f"the vhdx block size {block_size} is not a power of two from 1M to 256M")
-    require(sector in (SECTOR, 4096), f"the vhdx logical sector size {sector} is neither 512 nor 4096")
-    require_size(size < 1 << 63, size)
+    good = reading.is_power_of_two(block_size) and 1 << 20 <= block_size <= 256 << 20
+    reading.require(good, f"the vhdx block size {block_size} is not a power of two from 1M to 256M")
+    reading.require(sector in (reading.SECTOR, 4096), f"the vhdx logical sector size {sector} is neither 512 nor 4096")
+    reading.require_size(size < 1 << 63, size)
     return _Parameters(size, block_size, bits, sector)
 
 
-def _item(source: ByteSource, base: int, where: tuple[int, int], size: int) -> bytes:
-    return exactly(source, base + where[0], size, "a vhdx metadata item")
+def _item(source: header.ByteSource, base: int, where: tuple[int, int], size: int) -> bytes:
+    return reading.exactly(source, base + where[0], size, "a vhdx metadata item")
 
 
 def _parents(
-    source: ByteSource, base: int, items: t.Mapping[str, tuple[int, int]], has_parent: bool
-) -> tuple[Reference, ...]:
+    source: header.ByteSource, base: int, items: t.Mapping[str, tuple[int, int]], has_parent: bool
+) -> tuple[header.Reference, ...]:
     """Every path at which a parent may be. A parent that is not named is a reference to nowhere."""
     if _PARENT_LOCATOR not in items:
-        return (Reference("parent", ""),) if has_parent else ()
+        return (header.Reference("parent", ""),) if has_parent else ()
     offset, length = items[_PARENT_LOCATOR]
-    require(_LOCATOR.size <= length <= LOCATOR_LIMIT, f"a vhdx parent locator of {length} bytes")
-    entries = _locator_entries(exactly(source, base + offset, length, "the vhdx parent locator"))
+    reading.require(_LOCATOR.size <= length <= LOCATOR_LIMIT, f"a vhdx parent locator of {length} bytes")
+    entries = _locator_entries(reading.exactly(source, base + offset, length, "the vhdx parent locator"))
     paths = [entries[key] for key in _PATHS if entries.get(key)]
-    return tuple(Reference("parent", path) for path in paths or [""])
+    return tuple(header.Reference("parent", path) for path in paths or [""])
 
 
 def _locator_entries(data: bytes) -> dict[str, str]:
     _kind, _reserved, count = _LOCATOR.unpack_from(data)
-    require(count <= LOCATOR_ENTRIES_LIMIT, f"a vhdx parent locator of {count} entries")
-    require(_LOCATOR.size + count * _LOCATOR_ENTRY.size <= len(data), "the vhdx parent locator is cut off")
+    reading.require(count <= LOCATOR_ENTRIES_LIMIT, f"a vhdx parent locator of {count} entries")
+    reading.require(_LOCATOR.size + count * _LOCATOR_ENTRY.size <= len(data), "the vhdx parent locator is cut off")
     found = {}
     for index in range(count):
         at = _LOCATOR.size + index * _LOCATOR_ENTRY.size

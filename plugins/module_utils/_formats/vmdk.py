@@ -12,23 +12,10 @@ import struct
 import typing as t
 from dataclasses import dataclass, replace
 
-from ansible_collections.platter.qemu.plugins.module_utils._core.errors import HeaderError
+from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._core.header import ByteSource, Extent, Header, Reference
 from ansible_collections.platter.qemu.plugins.module_utils._core.size import round_up
-from ansible_collections.platter.qemu.plugins.module_utils._formats.reading import (
-    SECTOR,
-    exactly,
-    require,
-    require_size,
-)
-from ansible_collections.platter.qemu.plugins.module_utils._formats.vmdk_descriptor import (
-    HEAD_SIZE,
-    NO_PARENT,
-    Descriptor,
-    is_flat,
-    is_used,
-    parse,
-)
+from ansible_collections.platter.qemu.plugins.module_utils._formats import reading, vmdk_descriptor
 
 _SPARSE = struct.Struct("<4sIIQQQQIQQQB4sH")
 _ESX = struct.Struct("<4sIIIIII")
@@ -54,95 +41,103 @@ class _Sparse:
 
 
 def read(source: ByteSource) -> Header:
-    magic = exactly(source, 0, 4, "the vmdk header")
+    magic = reading.exactly(source, 0, 4, "the vmdk header")
     if magic not in (b"KDMV", b"COWD"):
-        return _from_descriptor(parse(_descriptor_bytes(source, 0)))
-    head = source.read(SECTOR, HEAD_SIZE) if source.length > SECTOR else b""
+        return _from_descriptor(vmdk_descriptor.parse(_descriptor_bytes(source, 0)))
+    head = source.read(reading.SECTOR, vmdk_descriptor.HEAD_SIZE) if source.length > reading.SECTOR else b""
     sparse = _read_sparse(source)
     if not sparse.virtual_size and sparse.descriptor_at:
-        return _from_descriptor(parse(_descriptor_bytes(source, sparse.descriptor_at), head))
+        return _from_descriptor(vmdk_descriptor.parse(_descriptor_bytes(source, sparse.descriptor_at), head))
     if b"CID" not in head:
-        raise HeaderError("it is an extent of a split vmdk image, without a descriptor", reason="vmdk_extent")
-    return _from_sparse(sparse, parse(head), magic)
+        raise errors.HeaderError("it is an extent of a split vmdk image, without a descriptor", reason="vmdk_extent")
+    return _from_sparse(sparse, vmdk_descriptor.parse(head), magic)
 
 
 def complete(header: Header, members: t.Mapping[str, ByteSource]) -> Header:
     """The header of a descriptor, with what only the sparse members know. C(members) by their name in it."""
-    found = {e.filename: _read_sparse(members[e.filename]) for e in header.extents if is_used(e) and not is_flat(e)}
+    found = {
+        e.filename: _read_sparse(members[e.filename])
+        for e in header.extents
+        if vmdk_descriptor.is_used(e) and not vmdk_descriptor.is_flat(e)
+    }
     for name, sparse in found.items():
-        require(sparse.virtual_size or not sparse.descriptor_at, f"the extent {name} is a descriptor")
+        reading.require(sparse.virtual_size or not sparse.descriptor_at, f"the extent {name} is a descriptor")
     extents = tuple(
-        replace(e, virtual_size=found[e.filename].virtual_size) if e.filename in found and is_used(e) else e
+        replace(e, virtual_size=found[e.filename].virtual_size)
+        if e.filename in found and vmdk_descriptor.is_used(e)
+        else e
         for e in header.extents
     )
     return _with_extents(header, extents, found)
 
 
 def _read_sparse(source: ByteSource) -> _Sparse:
-    if exactly(source, 0, 4, "the vmdk header") == b"COWD":
+    if reading.exactly(source, 0, 4, "the vmdk header") == b"COWD":
         return _read_esx(source)
-    return _read_hosted(source, exactly(source, 0, _SPARSE.size, "the vmdk header"))
+    return _read_hosted(source, reading.exactly(source, 0, _SPARSE.size, "the vmdk header"))
 
 
 def _read_esx(source: ByteSource) -> _Sparse:
-    data = exactly(source, 0, _ESX.size, "the vmdk header")
+    data = reading.exactly(source, 0, _ESX.size, "the vmdk header")
     _magic, _version, _flags, sectors, grain, _directory, _entries = _ESX.unpack(data)
-    require(grain <= _GRAIN_LIMIT, f"a vmdk grain of {grain} sectors")
-    return _Sparse(sectors * SECTOR, grain * SECTOR)
+    reading.require(grain <= _GRAIN_LIMIT, f"a vmdk grain of {grain} sectors")
+    return _Sparse(sectors * reading.SECTOR, grain * reading.SECTOR)
 
 
 def _read_hosted(source: ByteSource, data: bytes) -> _Sparse:
     fields = _SPARSE.unpack(data)
     magic, _version, _flags, capacity, _grain, descriptor_at = fields[:6]
-    require(magic == b"KDMV", "no vmdk magic")
+    reading.require(magic == b"KDMV", "no vmdk magic")
     if not capacity and descriptor_at:
-        return _Sparse(0, 0, descriptor_at=descriptor_at * SECTOR)
+        return _Sparse(0, 0, descriptor_at=descriptor_at * reading.SECTOR)
     if fields[9] == _GRAIN_DIRECTORY_AT_END:
         fields = _SPARSE.unpack(_footer(source))
     magic, version, flags, capacity, grain, _at, _size, entries, _rgd, _gd, overhead, *rest = fields
-    require(version <= 3, f"vmdk version {version} is more than 3")
+    reading.require(version <= 3, f"vmdk version {version} is more than 3")
     _check_grains(capacity, grain, entries)
-    require(overhead <= round_up(source.length, SECTOR) // SECTOR, "the vmdk file is cut off")
-    return _Sparse(capacity * SECTOR, grain * SECTOR, rest[-1] == _DEFLATE, bool(flags & _HAS_ZERO_GRAINS))
+    reading.require(overhead <= round_up(source.length, reading.SECTOR) // reading.SECTOR, "the vmdk file is cut off")
+    return _Sparse(
+        capacity * reading.SECTOR, grain * reading.SECTOR, rest[-1] == _DEFLATE, bool(flags & _HAS_ZERO_GRAINS)
+    )
 
 
 def _check_grains(capacity: int, grain: int, entries: int) -> None:
     """As QEMU counts, in 32 bits."""
-    require(entries <= 512, f"a vmdk grain table of {entries} entries")
+    reading.require(entries <= 512, f"a vmdk grain table of {entries} entries")
     covered = entries * grain & 0xFFFFFFFF
-    require(covered, "vmdk grain tables that cover nothing")
-    require(grain <= _GRAIN_LIMIT, f"a vmdk grain of {grain} sectors")
-    require_size(capacity < 1 << 54, capacity * SECTOR)
-    require(-(-capacity // covered) & 0xFFFFFFFF <= _DIRECTORY_LIMIT, "the vmdk grain directory is too large")
+    reading.require(covered, "vmdk grain tables that cover nothing")
+    reading.require(grain <= _GRAIN_LIMIT, f"a vmdk grain of {grain} sectors")
+    reading.require_size(capacity < 1 << 54, capacity * reading.SECTOR)
+    reading.require(-(-capacity // covered) & 0xFFFFFFFF <= _DIRECTORY_LIMIT, "the vmdk grain directory is too large")
 
 
 def _footer(source: ByteSource) -> bytes:
     """streamOptimized files are written front to back: the final header stands before their end."""
-    at = round_up(source.length, SECTOR) - 3 * SECTOR
-    data = exactly(source, at, 2 * SECTOR + _MARKER.size, "the vmdk footer")
+    at = round_up(source.length, reading.SECTOR) - 3 * reading.SECTOR
+    data = reading.exactly(source, at, 2 * reading.SECTOR + _MARKER.size, "the vmdk footer")
     _value, size, kind = _MARKER.unpack_from(data)
-    end = _MARKER.unpack_from(data, 2 * SECTOR)
-    header = data[SECTOR : SECTOR + _SPARSE.size]
+    end = _MARKER.unpack_from(data, 2 * reading.SECTOR)
+    header = data[reading.SECTOR : reading.SECTOR + _SPARSE.size]
     good = header[:4] == b"KDMV" and not size and kind == _FOOTER_MARKER and end == (0, 0, _END_MARKER)
-    require(good, "the vmdk footer is not well formed")
+    reading.require(good, "the vmdk footer is not well formed")
     return header
 
 
 def _descriptor_bytes(source: ByteSource, offset: int) -> bytes:
     """The text at C(offset). More of it than is read here would be read by QEMU: that is an error, not an end."""
     size = min(DESCRIPTOR_LIMIT, source.length - offset)
-    data = exactly(source, offset, size, "the vmdk descriptor")
+    data = reading.exactly(source, offset, size, "the vmdk descriptor")
     whole = offset + size == source.length or b"\0" in data
-    require(whole, f"the vmdk descriptor is longer than {DESCRIPTOR_LIMIT} bytes")
+    reading.require(whole, f"the vmdk descriptor is longer than {DESCRIPTOR_LIMIT} bytes")
     return data
 
 
-def _from_descriptor(descriptor: Descriptor) -> Header:
-    require(descriptor.create_type in _CREATE_TYPES, f"vmdk create type {descriptor.create_type!r} is unknown")
+def _from_descriptor(descriptor: vmdk_descriptor.Descriptor) -> Header:
+    reading.require(descriptor.create_type in _CREATE_TYPES, f"vmdk create type {descriptor.create_type!r} is unknown")
     return _with_extents(_header(descriptor, str(descriptor.create_type)), descriptor.extents, {})
 
 
-def _from_sparse(sparse: _Sparse, descriptor: Descriptor, magic: bytes) -> Header:
+def _from_sparse(sparse: _Sparse, descriptor: vmdk_descriptor.Descriptor, magic: bytes) -> Header:
     """One file that holds all. QEMU pays no heed to the create type and extents that its own text names."""
     create_type = "streamOptimized" if sparse.compressed else "monolithicSparse"
     header = _header(descriptor, create_type if magic == b"KDMV" else "")
@@ -151,7 +146,7 @@ def _from_sparse(sparse: _Sparse, descriptor: Descriptor, magic: bytes) -> Heade
     return replace(header, references=header.references + _misplaced(descriptor))
 
 
-def _misplaced(descriptor: Descriptor) -> tuple[Reference, ...]:
+def _misplaced(descriptor: vmdk_descriptor.Descriptor) -> tuple[Reference, ...]:
     """Extents in an embedded text that are not the file itself (which may have been renamed since)."""
     own = len(descriptor.extents) == 1 and descriptor.extents[0].kind in ("SPARSE", "VMFSSPARSE")
     if own and not set("/\\:") & set(descriptor.extents[0].filename):
@@ -159,7 +154,7 @@ def _misplaced(descriptor: Descriptor) -> tuple[Reference, ...]:
     return tuple(Reference("extent", e.filename) for e in descriptor.extents if e.filename)
 
 
-def _header(descriptor: Descriptor, create_type: str) -> Header:
+def _header(descriptor: vmdk_descriptor.Descriptor, create_type: str) -> Header:
     options: dict[str, t.Any] = {"subformat": create_type} if create_type else {}
     for name, key in (("adapter_type", "adapterType"), ("toolsversion", "toolsVersion")):
         if key in descriptor.ddb:
@@ -182,7 +177,7 @@ def _header(descriptor: Descriptor, create_type: str) -> Header:
 
 def _with_extents(header: Header, extents: tuple[Extent, ...], known: t.Mapping[str, _Sparse]) -> Header:
     """The header with what follows from its extents; the cluster size of a sparse member is in its own file."""
-    used = [extent for extent in extents if is_used(extent) or extent.filename in known]
+    used = [extent for extent in extents if vmdk_descriptor.is_used(extent) or extent.filename in known]
     facts = [_extent_info(extent, known.get(extent.filename)) for extent in used]
     specific = dict(header.format_specific or {})
     specific["data"] = dict(specific["data"], extents=facts)
@@ -192,7 +187,7 @@ def _with_extents(header: Header, extents: tuple[Extent, ...], known: t.Mapping[
         options["zeroed_grain"] = any(s.zero_grains for s in sparse)
     outside = [Reference("extent", extent.filename) for extent in extents if extent.filename]
     size = sum(extent.virtual_size for extent in used)
-    require_size(size < 1 << 63, size)
+    reading.require_size(size < 1 << 63, size)
     kept = [reference for reference in header.references if reference.kind != "extent"]
     return replace(
         header,
@@ -223,4 +218,6 @@ def _extent_info(extent: Extent, sparse: _Sparse | None) -> dict[str, t.Any]:
 def has_parent_without_name(header: Header) -> bool:
     """The content id of a parent is there, but not where the parent is."""
     data = (header.format_specific or {}).get("data", {})
-    return header.backing_file is None and data.get("parent-cid", NO_PARENT) != NO_PARENT
+    return (
+        header.backing_file is None and data.get("parent-cid", vmdk_descriptor.NO_PARENT) != vmdk_descriptor.NO_PARENT
+    )

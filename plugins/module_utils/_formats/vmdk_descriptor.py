@@ -12,16 +12,11 @@ import re
 import typing as t
 from dataclasses import dataclass, field
 
-from ansible_collections.platter.qemu.plugins.module_utils._core.header import Extent
-from ansible_collections.platter.qemu.plugins.module_utils._formats.reading import (
-    SECTOR,
-    require,
-    require_size,
-    text,
-)
+from ansible_collections.platter.qemu.plugins.module_utils._core import header
+from ansible_collections.platter.qemu.plugins.module_utils._formats import reading
 
 #: QEMU looks for the content ids and the parent in this many bytes only.
-HEAD_SIZE = 20 * SECTOR
+HEAD_SIZE = 20 * reading.SECTOR
 EXTENTS_LIMIT = 8192
 NAME_LIMIT = 1023
 _CREATE_TYPE_LIMIT = 127
@@ -45,7 +40,7 @@ class Descriptor:
     parent_cid: int
     parent_file: str | None
     create_type: str | None
-    extents: tuple[Extent, ...] = ()
+    extents: tuple[header.Extent, ...] = ()
     #: the disk data base: adapterType, virtualHWVersion, toolsVersion, ...
     ddb: t.Mapping[str, str] = field(default_factory=dict)
 
@@ -60,24 +55,24 @@ def parse(data: bytes, head: bytes | None = None) -> Descriptor:
         parent_file=_parent_file(head),
         create_type=_create_type(body),
         extents=tuple(_extents(body)),
-        ddb={text(key): text(value) for key, value in _DDB.findall(body)},
+        ddb={reading.text(key): reading.text(value) for key, value in _DDB.findall(body)},
     )
 
 
-def is_used(extent: Extent) -> bool:
+def is_used(extent: header.Extent) -> bool:
     """QEMU opens these; it passes over all others without a word."""
     return (
         extent.access == "RW" and extent.kind in _FLAT + _SPARSE and extent.virtual_size > 0 and bool(extent.filename)
     )
 
 
-def is_flat(extent: Extent) -> bool:
+def is_flat(extent: header.Extent) -> bool:
     return extent.kind in _FLAT
 
 
 def _content_id(pattern: t.Pattern[bytes], head: bytes) -> int:
     match = pattern.search(head)
-    require(match, "the VMDK descriptor has no content id")
+    reading.require(match, "the VMDK descriptor has no content id")
     return int(t.cast("t.Match[bytes]", match).group(1), 16) & 0xFFFFFFFF
 
 
@@ -87,17 +82,17 @@ def _parent_file(head: bytes) -> str | None:
     if not key:
         return None
     name, quote, _rest = after[2:].partition(b'"')
-    require(quote and len(name) <= NAME_LIMIT, "the VMDK descriptor's parent has no end")
-    return text(name) or None
+    reading.require(quote and len(name) <= NAME_LIMIT, "the VMDK descriptor's parent has no end")
+    return reading.text(name) or None
 
 
 def _create_type(body: bytes) -> str | None:
     _before, key, after = body.partition(b"createType")
     value, quote, _rest = after[2:].partition(b'"')
-    return text(value) if key and quote and len(value) <= _CREATE_TYPE_LIMIT else None
+    return reading.text(value) if key and quote and len(value) <= _CREATE_TYPE_LIMIT else None
 
 
-def _extents(body: bytes) -> t.Iterator[Extent]:
+def _extents(body: bytes) -> t.Iterator[header.Extent]:
     """One for each extent line, and again for each empty line before it: QEMU's scanner skips line ends too."""
     start, times, found = 0, 1, 0
     while start < len(body):
@@ -105,32 +100,32 @@ def _extents(body: bytes) -> t.Iterator[Extent]:
         if body[start:end].strip():
             for extent in _extent_at(body, start) * times:
                 found += 1
-                require(found <= EXTENTS_LIMIT, f"more than {EXTENTS_LIMIT} VMDK extents")
+                reading.require(found <= EXTENTS_LIMIT, f"more than {EXTENTS_LIMIT} VMDK extents")
                 yield extent
             times = 0
         times, start = times + 1, end
 
 
-def _extent_at(body: bytes, start: int) -> list[Extent]:
+def _extent_at(body: bytes, start: int) -> list[header.Extent]:
     match = _EXTENT.match(body, start)
     if not match:
         return []
     access, sectors, kind, name, offset = match.groups()
-    extent = Extent(
+    extent = header.Extent(
         access=access.decode(),
         kind=kind.decode(),
-        filename=text(name or b""),
-        virtual_size=max(0, int(sectors)) * SECTOR,
-        offset=int(offset or 0) * SECTOR,
+        filename=reading.text(name or b""),
+        virtual_size=max(0, int(sectors)) * reading.SECTOR,
+        offset=int(offset or 0) * reading.SECTOR,
     )
-    require_size(extent.virtual_size < 1 << 63, extent.virtual_size)
+    reading.require_size(extent.virtual_size < 1 << 63, extent.virtual_size)
     if is_used(extent):
         _check_offset(extent, offset)
     return [extent]
 
 
-def _check_offset(extent: Extent, offset: bytes | None) -> None:
+def _check_offset(extent: header.Extent, offset: bytes | None) -> None:
     if extent.kind == "FLAT":
-        require(offset is not None and extent.offset >= 0, "a FLAT extent without its offset")
+        reading.require(offset is not None and extent.offset >= 0, "a FLAT extent without its offset")
     else:
-        require(offset is None, f"a {extent.kind} extent with an offset")
+        reading.require(offset is None, f"a {extent.kind} extent with an offset")

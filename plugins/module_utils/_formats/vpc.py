@@ -11,15 +11,9 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-from ansible_collections.platter.qemu.plugins.module_utils._core.header import ByteSource, Header, Reference
+from ansible_collections.platter.qemu.plugins.module_utils._core import header
 from ansible_collections.platter.qemu.plugins.module_utils._core.size import SECTOR
-from ansible_collections.platter.qemu.plugins.module_utils._formats.geometry import FULL_GEOMETRY
-from ansible_collections.platter.qemu.plugins.module_utils._formats.reading import (
-    exactly,
-    is_power_of_two,
-    require,
-    require_size,
-)
+from ansible_collections.platter.qemu.plugins.module_utils._formats import geometry, reading
 
 _FOOTER = struct.Struct(">8sIIQI4sIIQQHBBII16s")
 _DYNAMIC = struct.Struct(">8sQQIIII16sII512s")
@@ -48,17 +42,17 @@ class _Footer:
     @property
     def virtual_size(self) -> int:
         by_geometry = self.cylinders * self.heads * self.sectors
-        if self.application in _BY_SIZE or by_geometry == FULL_GEOMETRY:
+        if self.application in _BY_SIZE or by_geometry == geometry.FULL_GEOMETRY:
             return self.size // SECTOR * SECTOR
         return by_geometry * SECTOR
 
 
-def read(source: ByteSource) -> Header:
+def read(source: header.ByteSource) -> header.Header:
     footer = _read_footer(source)
-    require_size(footer.virtual_size <= _LARGEST, footer.virtual_size)
+    reading.require_size(footer.virtual_size <= _LARGEST, footer.virtual_size)
     block_size, references = (0, ()) if footer.at_end else _read_dynamic(source, footer)
     fixed = footer.at_end or footer.kind == _FIXED_TYPE
-    return Header(
+    return header.Header(
         format="vpc",
         virtual_size=footer.virtual_size,
         cluster_size=None if fixed else block_size,
@@ -67,21 +61,21 @@ def read(source: ByteSource) -> Header:
     )
 
 
-def _unnamed_parent(footer: _Footer) -> tuple[Reference, ...]:
-    return (Reference("parent", ""),) if footer.kind == _DIFFERENCING_TYPE else ()
+def _unnamed_parent(footer: _Footer) -> tuple[header.Reference, ...]:
+    return (header.Reference("parent", ""),) if footer.kind == _DIFFERENCING_TYPE else ()
 
 
-def _read_footer(source: ByteSource) -> _Footer:
+def _read_footer(source: header.ByteSource) -> _Footer:
     """At the beginning of growing images, else at the end."""
-    data = exactly(source, 0, SECTOR, "the VHD footer")
+    data = reading.exactly(source, 0, SECTOR, "the VHD footer")
     at_end = data[:8] != b"conectix"
     if at_end:
-        data = exactly(source, source.length - SECTOR, SECTOR, "the VHD footer")
+        data = reading.exactly(source, source.length - SECTOR, SECTOR, "the VHD footer")
     fields = _FOOTER.unpack_from(data)
     magic, _features, _version, dynamic_at, _time, application, _app_version, _os, _was, size, *rest = fields
     cylinders, heads, sectors, kind, checksum, _id = rest
-    require(magic == b"conectix", "no VHD footer")
-    require(_checksum(data) == checksum, "the checksum of the VHD footer is wrong")
+    reading.require(magic == b"conectix", "no VHD footer")
+    reading.require(_checksum(data) == checksum, "the checksum of the VHD footer is wrong")
     return _Footer(at_end, dynamic_at, application, size, cylinders, heads, sectors, kind)
 
 
@@ -89,23 +83,25 @@ def _checksum(data: bytes) -> int:
     return ~(sum(data) - sum(data[64:68])) & 0xFFFFFFFF
 
 
-def _read_dynamic(source: ByteSource, footer: _Footer) -> tuple[int, tuple[Reference, ...]]:
+def _read_dynamic(source: header.ByteSource, footer: _Footer) -> tuple[int, tuple[header.Reference, ...]]:
     """(block size, parents) of the header of a growing image."""
-    data = exactly(source, footer.dynamic_at, 2 * SECTOR, "the VHD dynamic disk header")
+    data = reading.exactly(source, footer.dynamic_at, 2 * SECTOR, "the VHD dynamic disk header")
     magic, _next, _table, _version, entries, block_size, _sum, _uuid, _time, _pad, name = _DYNAMIC.unpack_from(data)
-    require(magic == b"cxsparse", "no VHD dynamic disk header")
-    require(is_power_of_two(block_size) and block_size >= SECTOR, f"a VHD block size of {block_size}")
-    require(entries * block_size >= footer.virtual_size, "the VHD block table is too small for the virtual size")
+    reading.require(magic == b"cxsparse", "no VHD dynamic disk header")
+    reading.require(reading.is_power_of_two(block_size) and block_size >= SECTOR, f"a VHD block size of {block_size}")
+    reading.require(
+        entries * block_size >= footer.virtual_size, "the VHD block table is too small for the virtual size"
+    )
     return block_size, _parents(source, data, name)
 
 
-def _parents(source: ByteSource, data: bytes, name: bytes) -> tuple[Reference, ...]:
+def _parents(source: header.ByteSource, data: bytes, name: bytes) -> tuple[header.Reference, ...]:
     """The parent's plain name, and what the locators say for each platform."""
     found = [name.decode("utf-16-be", "replace").split("\0", 1)[0]]
     for index in range(_LOCATORS):
         code, _space, size, _pad, offset = _LOCATOR.unpack_from(data, _DYNAMIC.size + index * _LOCATOR.size)
         if any(code) and size:
-            require(size <= LOCATOR_SIZE_LIMIT, f"a VHD parent locator of {size} bytes")
-            raw = exactly(source, offset, size, "a VHD parent locator")
+            reading.require(size <= LOCATOR_SIZE_LIMIT, f"a VHD parent locator of {size} bytes")
+            raw = reading.exactly(source, offset, size, "a VHD parent locator")
             found.append(raw.decode(_CODECS.get(code, "utf-8"), "replace").rstrip("\0"))
-    return tuple(Reference("parent", path) for path in dict.fromkeys(found) if path)
+    return tuple(header.Reference("parent", path) for path in dict.fromkeys(found) if path)

@@ -10,14 +10,14 @@ from __future__ import annotations
 import typing as t
 from dataclasses import dataclass, replace
 
-from ansible_collections.platter.qemu.plugins.module_utils._core.plan import Action
+from ansible_collections.platter.qemu.plugins.module_utils._core import plan
 from ansible_collections.platter.qemu.plugins.module_utils._core.size import human
 from ansible_collections.platter.qemu.plugins.module_utils._core.words import counted, shown
-from ansible_collections.platter.qemu.plugins.module_utils._image.spec import Keyslot, SourceSpec
+from ansible_collections.platter.qemu.plugins.module_utils._image import spec
 from ansible_collections.platter.qemu.plugins.module_utils._image.state import Backing, ImageState, Pairs
 
 
-class ImageAction(Action[ImageState]):
+class ImageAction(plan.Action[ImageState]):
     """A step on one image. C(writes_content): needs an image that nobody uses and nobody builds on."""
 
     writes_content = True
@@ -68,7 +68,7 @@ class CreateImage(_Making):
 class ImportImage(_Making):
     """Make an image from a source, verified. C(replaces) says why an image that is there is replaced."""
 
-    source: SourceSpec
+    source: spec.SourceSpec
     digest: t.Optional[str]
     compressed: bool = False
     replaces: str = ""
@@ -168,7 +168,7 @@ class ChangeKeyslots(ImageAction):
 
     path: str
     format: str
-    changes: t.Tuple[Keyslot, ...]
+    changes: t.Tuple[spec.Keyslot, ...]
 
     def apply(self, state: ImageState) -> ImageState:
         active = set(state.keyslots or ())

@@ -13,26 +13,14 @@ import os
 import typing as t
 from dataclasses import replace
 
-from ansible_collections.platter.qemu.plugins.module_utils._core.errors import (
-    FailedError,
-    ToolError,
-)
-from ansible_collections.platter.qemu.plugins.module_utils._formats.features import FEATURES
+from ansible_collections.platter.qemu.plugins.module_utils._core import errors
+from ansible_collections.platter.qemu.plugins.module_utils._formats import features
 from ansible_collections.platter.qemu.plugins.module_utils._formats.options import to_argument
-from ansible_collections.platter.qemu.plugins.module_utils._image.actions import CreateImage
-from ansible_collections.platter.qemu.plugins.module_utils._image.data_file import claimed
-from ansible_collections.platter.qemu.plugins.module_utils._image.publish import Publisher
+from ansible_collections.platter.qemu.plugins.module_utils._image import actions, data_file, publish, state
 from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec
-from ansible_collections.platter.qemu.plugins.module_utils._image.state import ImageReading, Pairs
-from ansible_collections.platter.qemu.plugins.module_utils._inspect.image import look_at
-from ansible_collections.platter.qemu.plugins.module_utils._inspect.members import is_split
-from ansible_collections.platter.qemu.plugins.module_utils._tools.files import (
-    BuildDirectory,
-    file_facts,
-    fsync_path,
-)
+from ansible_collections.platter.qemu.plugins.module_utils._inspect import image, members
+from ansible_collections.platter.qemu.plugins.module_utils._tools import files, sparse
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qemu_img import QemuImg, image_node
-from ansible_collections.platter.qemu.plugins.module_utils._tools.sparse import write_sparse
 
 #: QEMU gives up on timing its key derivation on a busy machine; seen in 5 of 20 creations on 7.2
 _TIMING_TRIES = 3
@@ -44,7 +32,7 @@ LARGEST_TEMPLATE = 4 << 20
 class Builder:
     """Makes empty images and overlays."""
 
-    def __init__(self, qemu_img: QemuImg, publisher: Publisher) -> None:
+    def __init__(self, qemu_img: QemuImg, publisher: publish.Publisher) -> None:
         self._qemu_img = qemu_img
         self._publisher = publisher
         #: bytes of empty qcow2 images of this run by what they are made of: QEMU writes the same each time
@@ -52,31 +40,31 @@ class Builder:
 
     # --- creating
 
-    def create(self, spec: ImageSpec, action: CreateImage, reading: ImageReading) -> t.Dict[str, t.Any]:
+    def create(self, spec: ImageSpec, action: actions.CreateImage, reading: state.ImageReading) -> t.Dict[str, t.Any]:
         """Carry out C(action); returns notes for the result."""
         action = _with_size(action)
         if reading.kind == "block":
             return self._create_on_device(spec, action)
-        with claimed(spec), BuildDirectory(spec.path) as build:
+        with data_file.claimed(spec), files.BuildDirectory(spec.path) as build:
             self._make_empty(spec, action, build.path)
             self._publisher.publish(spec, action, build, reading, {})
         return {}
 
-    def _make_empty(self, spec: ImageSpec, action: CreateImage, path: str) -> None:
+    def _make_empty(self, spec: ImageSpec, action: actions.CreateImage, path: str) -> None:
         key = self._template_key(spec, action)
         template = self._templates.get(key) if key else None
         if template:
             _write_file(path, template)
             return
         self._qemu_create(spec, action, path)
-        if is_split(spec.option("subformat")):
+        if members.is_split(spec.option("subformat")):
             open_with_qemu(self._qemu_img, spec, action.format, path)
-        if key and file_facts(path).length <= LARGEST_TEMPLATE:
+        if key and files.file_facts(path).length <= LARGEST_TEMPLATE:
             with open(path, "rb") as stream:
                 self._templates[key] = stream.read()
 
     @staticmethod
-    def _template_key(spec: ImageSpec, action: CreateImage) -> t.Optional[t.Tuple[t.Any, ...]]:
+    def _template_key(spec: ImageSpec, action: actions.CreateImage) -> t.Optional[t.Tuple[t.Any, ...]]:
         """An empty qcow2 image holds nothing of its own (no UUID, no key), so that its bytes can serve for the next."""
         options = dict(action.options)
         if action.format != "qcow2" or "encrypt_format" in options or "data_file" in options:
@@ -85,7 +73,7 @@ class Builder:
             return None
         return (os.path.dirname(spec.path), action.virtual_size, action.options, action.backing)
 
-    def _qemu_create(self, spec: ImageSpec, action: CreateImage, path: str) -> None:
+    def _qemu_create(self, spec: ImageSpec, action: actions.CreateImage, path: str) -> None:
         backing = (action.backing.name, t.cast(str, action.backing.format)) if action.backing else None
         self._with_luck(
             lambda: self._qemu_img.create(
@@ -106,26 +94,26 @@ class Builder:
             try:
                 make()
                 return
-            except ToolError as exc:
+            except errors.ToolError as exc:
                 if _TIMING_MESSAGE not in exc.stderr:
                     raise
         make()
 
-    def _create_on_device(self, spec: ImageSpec, action: CreateImage) -> t.Dict[str, t.Any]:
+    def _create_on_device(self, spec: ImageSpec, action: actions.CreateImage) -> t.Dict[str, t.Any]:
         self._qemu_create(spec, action, spec.path)
-        fsync_path(spec.path)
+        files.fsync_path(spec.path)
         return {}
 
 
-def _with_size(action: CreateImage) -> CreateImage:
+def _with_size(action: actions.CreateImage) -> actions.CreateImage:
     """The size of a base that this task has fetched only now."""
     if action.virtual_size is not None or action.backing is None:
         return action
-    header = look_at(action.backing.path, action.backing.format).header
+    header = image.look_at(action.backing.path, action.backing.format).header
     return replace(action, virtual_size=header.virtual_size if header else None)
 
 
-def create_arguments(spec: ImageSpec, format_name: str, options: Pairs) -> t.List[str]:
+def create_arguments(spec: ImageSpec, format_name: str, options: state.Pairs) -> t.List[str]:
     """C(-o) pieces for create and convert; an encrypted image takes the secret object sec0."""
     arguments = [to_argument(name, value) for name, value in options]
     if spec.encryption and format_name == "luks":
@@ -143,18 +131,18 @@ def file_node(spec: ImageSpec, format_name: str, path: str) -> t.Dict[str, t.Any
 def open_with_qemu(qemu_img: QemuImg, spec: ImageSpec, format_name: str, path: str) -> None:
     """QEMU must be able to read what it has made: on a full disk it may end well without (split VMDK, QEMU 7.2)."""
     node = file_node(spec, format_name, path)
-    if not FEATURES[format_name].check:
+    if not features.FEATURES[format_name].check:
         qemu_img.info(node, secrets=spec.secrets)
         return
     report = qemu_img.check(node, secrets=spec.secrets)
     if report.get("corruptions") or report.get("check-errors"):
-        raise FailedError("failed: qemu-img check finds the new image for %s damaged: %s." % (spec.path, report))
+        raise errors.FailedError("failed: qemu-img check finds the new image for %s damaged: %s." % (spec.path, report))
 
 
 def _write_file(path: str, data: bytes) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
-        write_sparse(descriptor, data, 0)
+        sparse.write_sparse(descriptor, data, 0)
         os.ftruncate(descriptor, len(data))
     finally:
         os.close(descriptor)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.platter.qemu.plugins.module_utils._core.errors import SpecError
+from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._formats.features import FEATURES
 from ansible_collections.platter.qemu.plugins.module_utils._formats.options import find_option
 from ansible_collections.platter.qemu.plugins.module_utils._image.spec import EncryptionSpec, ImageSpec
@@ -18,7 +18,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._image.spec import En
 def refuse_contradictions(spec: ImageSpec) -> None:
     """Raises SpecError for the first thing that cannot be meant."""
     for fact, way_out in _contradictions(spec):
-        raise SpecError("this task", spec.path, fact, reason="bad_option", way_out=way_out)
+        raise errors.SpecError("this task", spec.path, fact, reason="bad_option", way_out=way_out)
 
 
 def _contradictions(spec: ImageSpec) -> t.Iterator[t.Tuple[str, str]]:

@@ -11,29 +11,24 @@ from __future__ import annotations
 import os
 import typing as t
 
-from ansible_collections.platter.qemu.plugins.module_utils._core.errors import FailedError, RefusedError
-from ansible_collections.platter.qemu.plugins.module_utils._formats.features import FEATURES
-from ansible_collections.platter.qemu.plugins.module_utils._image.actions import ImportImage, RewriteImage
+from ansible_collections.platter.qemu.plugins.module_utils._core import errors
+from ansible_collections.platter.qemu.plugins.module_utils._formats import features
+from ansible_collections.platter.qemu.plugins.module_utils._image import (
+    actions,
+    difference,
+    leftovers,
+    publish,
+    space,
+    state,
+)
 from ansible_collections.platter.qemu.plugins.module_utils._image.build import (
     create_arguments,
     file_node,
     open_with_qemu,
 )
-from ansible_collections.platter.qemu.plugins.module_utils._image.difference import kept_options
-from ansible_collections.platter.qemu.plugins.module_utils._image.leftovers import forget_old_members, note_old_members
-from ansible_collections.platter.qemu.plugins.module_utils._image.publish import Publisher
-from ansible_collections.platter.qemu.plugins.module_utils._image.space import SPACE_RESERVE, no_space
 from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec
-from ansible_collections.platter.qemu.plugins.module_utils._image.state import ImageReading, Pairs
-from ansible_collections.platter.qemu.plugins.module_utils._inspect.image import look_at
-from ansible_collections.platter.qemu.plugins.module_utils._tools.copy import copy_file
-from ansible_collections.platter.qemu.plugins.module_utils._tools.files import (
-    BuildDirectory,
-    direct_io_works,
-    file_facts,
-    free_bytes,
-    fsync_path,
-)
+from ansible_collections.platter.qemu.plugins.module_utils._inspect import image
+from ansible_collections.platter.qemu.plugins.module_utils._tools import copy, files
 from ansible_collections.platter.qemu.plugins.module_utils._tools.image_lock import image_lock
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qemu_img import QemuImg, image_node
 
@@ -41,15 +36,15 @@ from ansible_collections.platter.qemu.plugins.module_utils._tools.qemu_img impor
 class Converter:
     """Imports and rewrites; what it makes is published by C(publisher)."""
 
-    def __init__(self, qemu_img: QemuImg, publisher: Publisher) -> None:
+    def __init__(self, qemu_img: QemuImg, publisher: publish.Publisher) -> None:
         self._qemu_img = qemu_img
         self._publisher = publisher
 
     def import_node(
         self,
         spec: ImageSpec,
-        action: ImportImage,
-        reading: ImageReading,
+        action: actions.ImportImage,
+        reading: state.ImageReading,
         node: t.Mapping[str, t.Any],
         record: t.Dict[str, t.Any],
         source: t.Optional[str] = None,
@@ -64,7 +59,7 @@ class Converter:
             notes = self._import_to_device(spec, action, reading, node)
             _verify_written(spec, verify)
             return notes
-        with BuildDirectory(spec.path, another_name=bool(reading.members)) as build:
+        with files.BuildDirectory(spec.path, another_name=bool(reading.members)) as build:
             method = self._fill(spec, action, node, build, source)
             self._grow(spec, action, build.path)
             verify()
@@ -74,23 +69,23 @@ class Converter:
     def _publish(
         self,
         spec: ImageSpec,
-        action: t.Union[ImportImage, RewriteImage],
-        build: BuildDirectory,
-        reading: ImageReading,
+        action: t.Union[actions.ImportImage, actions.RewriteImage],
+        build: files.BuildDirectory,
+        reading: state.ImageReading,
         record: t.Dict[str, t.Any],
     ) -> t.Dict[str, t.Any]:
-        note_old_members(build.directory, spec.path, reading.members)
+        leftovers.note_old_members(build.directory, spec.path, reading.members)
         try:
             return self._publisher.publish(spec, action, build, reading, record)
         finally:  # also when it failed behind the step that counts
-            build.keep = not forget_old_members(spec.path, build.directory)
+            build.keep = not leftovers.forget_old_members(spec.path, build.directory)
 
     def _import_to_device(
-        self, spec: ImageSpec, action: ImportImage, reading: ImageReading, node: t.Mapping[str, t.Any]
+        self, spec: ImageSpec, action: actions.ImportImage, reading: state.ImageReading, node: t.Mapping[str, t.Any]
     ) -> t.Dict[str, t.Any]:
         needed = self._space_needed(spec, node, action.format)
         if needed > reading.length:
-            raise no_space(spec, needed, reading.length)
+            raise space.no_space(spec, needed, reading.length)
         self._qemu_img.convert(
             node,
             spec.path,
@@ -100,31 +95,31 @@ class Converter:
             direct=True,
             secrets=spec.secrets,
         )
-        fsync_path(spec.path)
+        files.fsync_path(spec.path)
         return {"method": "convert"}
 
     def _fill(
         self,
         spec: ImageSpec,
-        action: ImportImage,
+        action: actions.ImportImage,
         node: t.Mapping[str, t.Any],
-        build: BuildDirectory,
+        build: files.BuildDirectory,
         source: t.Optional[str],
     ) -> str:
         if source and self._copy_suffices(spec, action, source):
-            self.require_space(spec, file_facts(source).allocated)
-            return str(copy_file(source, build.path).method)
+            self.require_space(spec, files.file_facts(source).allocated)
+            return str(copy.copy_file(source, build.path).method)
         self.require_space(spec, self._space_needed(spec, node, action.format))
-        if not FEATURES[action.format].grow and source:
-            header = look_at(source, action.source.format).header
+        if not features.FEATURES[action.format].grow and source:
+            header = image.look_at(source, action.source.format).header
             node = self._resized_view(action.virtual_size, node, header.virtual_size if header else 0, build) or node
         self._convert(spec, action, node, build.path, action.options)
         return "convert"
 
     @staticmethod
-    def _copy_suffices(spec: ImageSpec, action: ImportImage, source: str) -> bool:
+    def _copy_suffices(spec: ImageSpec, action: actions.ImportImage, source: str) -> bool:
         """The source's bytes are an image of the asked format and options already."""
-        header = look_at(source, action.source.format).header
+        header = image.look_at(source, action.source.format).header
         if header is None or action.source.format != action.format or action.compressed or spec.encryption:
             return False
         if header.references or header.extents or header.encrypted:
@@ -139,17 +134,17 @@ class Converter:
     @staticmethod
     def require_space(spec: ImageSpec, needed: int) -> None:
         """Refuse what may need more bytes than there are where the image is to be."""
-        have = free_bytes(os.path.dirname(spec.path))
-        if needed + SPACE_RESERVE > have:
-            raise no_space(spec, needed, have)
+        have = files.free_bytes(os.path.dirname(spec.path))
+        if needed + space.SPACE_RESERVE > have:
+            raise space.no_space(spec, needed, have)
 
     def _convert(
         self,
         spec: ImageSpec,
-        action: t.Union[ImportImage, RewriteImage],
+        action: t.Union[actions.ImportImage, actions.RewriteImage],
         node: t.Mapping[str, t.Any],
         path: str,
-        options: Pairs,
+        options: state.Pairs,
     ) -> None:
         compressed = action.compressed
         if compressed and action.format == "qcow2" and not _says_compression(options):
@@ -161,14 +156,14 @@ class Converter:
             options=create_arguments(spec, action.format, options),
             compressed=compressed or dict(options).get("subformat") == "streamOptimized",
             parallel=compressed,
-            direct=direct_io_works(os.path.dirname(path)),
+            direct=files.direct_io_works(os.path.dirname(path)),
             backing=(action.backing.path, str(action.backing.format)) if action.backing else None,
             secrets=spec.secrets,
         )
         open_with_qemu(self._qemu_img, spec, action.format, path)
 
-    def _grow(self, spec: ImageSpec, action: ImportImage, path: str) -> None:
-        header = look_at(path, action.format).header
+    def _grow(self, spec: ImageSpec, action: actions.ImportImage, path: str) -> None:
+        header = image.look_at(path, action.format).header
         if action.virtual_size is None or header is None or header.virtual_size == action.virtual_size:
             return
         node = file_node(spec, action.format, path)
@@ -178,21 +173,21 @@ class Converter:
     # --- rewriting
 
     def rewrite(
-        self, spec: ImageSpec, action: RewriteImage, reading: ImageReading, old_size: int
+        self, spec: ImageSpec, action: actions.RewriteImage, reading: state.ImageReading, old_size: int
     ) -> t.Dict[str, t.Any]:
         """Carry out C(action): the new file shows the guest the same, which is compared before it takes the name."""
         old = file_node(spec, action.old_format, spec.path)
         self.require_space(spec, self._space_needed(spec, old, action.format))
-        with image_lock(spec.path), BuildDirectory(spec.path, another_name=bool(reading.members)) as build:
+        with image_lock(spec.path), files.BuildDirectory(spec.path, another_name=bool(reading.members)) as build:
             node = self._resized_view(action.virtual_size, old, old_size, build) or old
-            options = action.options + kept_options(action.options, action.format, reading)
+            options = action.options + difference.kept_options(action.options, action.format, reading)
             self._convert(spec, action, node, build.path, tuple(sorted(options)))
             self._prove_equal(spec, action, node, build.path)
             self._name_backing(spec, action, build.path)
             return self._publish(spec, action, build, reading, dict(reading.record))
 
     def _resized_view(
-        self, size: t.Optional[int], old: t.Mapping[str, t.Any], old_size: int, build: BuildDirectory
+        self, size: t.Optional[int], old: t.Mapping[str, t.Any], old_size: int, build: files.BuildDirectory
     ) -> t.Optional[t.Dict[str, t.Any]]:
         """Formats that cannot be resized are read through an empty overlay of the new size."""
         if size is None or size == old_size:
@@ -201,13 +196,15 @@ class Converter:
         self._qemu_img.create(overlay, "qcow2", size)
         return dict(image_node("qcow2", {"driver": "file", "filename": overlay}), backing=dict(old))
 
-    def _prove_equal(self, spec: ImageSpec, action: RewriteImage, node: t.Mapping[str, t.Any], path: str) -> None:
+    def _prove_equal(
+        self, spec: ImageSpec, action: actions.RewriteImage, node: t.Mapping[str, t.Any], path: str
+    ) -> None:
         if not self._qemu_img.compare(node, file_node(spec, action.format, path), secrets=spec.secrets):
-            raise FailedError(
+            raise errors.FailedError(
                 "failed: the rewritten copy of %s is not equal to it. The image is unchanged." % spec.path
             )
 
-    def _name_backing(self, spec: ImageSpec, action: RewriteImage, path: str) -> None:
+    def _name_backing(self, spec: ImageSpec, action: actions.RewriteImage, path: str) -> None:
         """Only now: a relative name leads nowhere from the build directory."""
         if action.backing and action.backing.name != action.backing.path:
             node = file_node(spec, action.format, path)
@@ -218,8 +215,8 @@ def _verify_written(spec: ImageSpec, verify: t.Callable[[], None]) -> None:
     """A device has been written when that is found, so it is no refusal any more."""
     try:
         verify()
-    except RefusedError as exc:
-        raise FailedError(
+    except errors.RefusedError as exc:
+        raise errors.FailedError(
             "failed: the source of %s has changed while it was read: what is on the device now is not to be used."
             % spec.path,
             reason=exc.reason,
@@ -227,6 +224,6 @@ def _verify_written(spec: ImageSpec, verify: t.Callable[[], None]) -> None:
         ) from exc
 
 
-def _says_compression(options: Pairs) -> bool:
+def _says_compression(options: state.Pairs) -> bool:
     asked = dict(options)
     return "compression_type" in asked or asked.get("compat") == "0.10"

@@ -10,21 +10,19 @@ from __future__ import annotations
 import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec
-from ansible_collections.platter.qemu.plugins.module_utils._inspect.image import Seen
-from ansible_collections.platter.qemu.plugins.module_utils._inspect.signatures import end_of_data
-from ansible_collections.platter.qemu.plugins.module_utils._tools.files import local_node
+from ansible_collections.platter.qemu.plugins.module_utils._inspect import image, signatures
+from ansible_collections.platter.qemu.plugins.module_utils._tools import files, qemu_io
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qemu_img import QemuImg, image_node
-from ansible_collections.platter.qemu.plugins.module_utils._tools.qemu_io import GuestView
 
 
 def find_data_end(
-    qemu_img: QemuImg, run_command: t.Any, spec: ImageSpec, seen: Seen, size: int
+    qemu_img: QemuImg, run_command: t.Any, spec: ImageSpec, seen: image.Seen, size: int
 ) -> t.Optional[t.Tuple[int, str]]:
     """(byte, what) of the last thing found: a partition or file system by its own account, else data beyond C(size)."""
     header = t.cast(t.Any, seen.header)
-    node = image_node(header.format, local_node(seen.facts))
-    view = GuestView(run_command, node, header.virtual_size)
-    known = end_of_data(view)
+    node = image_node(header.format, files.local_node(seen.facts))
+    view = qemu_io.GuestView(run_command, node, header.virtual_size)
+    known = signatures.end_of_data(view)
     if known is not None and known > size:
         return known, "a partition or file system"
     # what is allocated may still be zeros: a block of VHDX has 8 MiB or more

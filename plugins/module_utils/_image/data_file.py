@@ -12,15 +12,14 @@ import contextlib
 import os
 import typing as t
 
-from ansible_collections.platter.qemu.plugins.module_utils._core.errors import EngineError, RefusedError
+from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec
-from ansible_collections.platter.qemu.plugins.module_utils._tools.files import fsync_path
-from ansible_collections.platter.qemu.plugins.module_utils._tools.records import read_record, write_record
+from ansible_collections.platter.qemu.plugins.module_utils._tools import files, records
 
 
 def is_of(data_file: str, image: str) -> bool:
     """Whether we made the file for that image."""
-    return os.path.lexists(data_file) and read_record(data_file).get("data_of") == image
+    return os.path.lexists(data_file) and records.read_record(data_file).get("data_of") == image
 
 
 def data_file_is_taken(data_file: str, image: str) -> bool:
@@ -51,7 +50,7 @@ def claimed(spec: ImageSpec) -> t.Iterator[None]:
 def _claim(data_file: str, image: str) -> None:
     mode = os.stat(os.path.dirname(data_file)).st_mode if os.path.isdir(os.path.dirname(data_file)) else 0
     if mode & 0o002 and not mode & 0o1000:
-        raise RefusedError(
+        raise errors.RefusedError(
             "a data file",
             image,
             "anyone can replace files in the directory of %s (mode %04o)" % (data_file, mode & 0o7777),
@@ -61,8 +60,8 @@ def _claim(data_file: str, image: str) -> None:
     try:
         os.close(os.open(data_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     except OSError as exc:
-        raise EngineError("the data file %s cannot be made: %s" % (data_file, exc.strerror)) from exc
-    write_record(data_file, {"data_of": image})
+        raise errors.EngineError("the data file %s cannot be made: %s" % (data_file, exc.strerror)) from exc
+    records.write_record(data_file, {"data_of": image})
 
 
 def finish_data_file(spec: ImageSpec, attributes: t.Any) -> None:
@@ -70,8 +69,8 @@ def finish_data_file(spec: ImageSpec, attributes: t.Any) -> None:
     data_file = spec.option("data_file")
     if data_file:
         attributes.dress(spec, data_file, None)
-        fsync_path(data_file)
-        fsync_path(os.path.dirname(data_file))
+        files.fsync_path(data_file)
+        files.fsync_path(os.path.dirname(data_file))
 
 
 def remove_data_file(image: str, data_file: t.Optional[str]) -> None:

@@ -10,37 +10,13 @@ from __future__ import annotations
 import os
 import typing as t
 
-from ansible_collections.platter.qemu.plugins.module_utils._formats.options import to_argument
-from ansible_collections.platter.qemu.plugins.module_utils._image.actions import (
-    AcceptBase,
-    AmendImage,
-    ChangeKeyslots,
-    RebaseImage,
-    RemoveImage,
-    RepairImage,
-    ResizeImage,
-    SetAttributes,
-)
-from ansible_collections.platter.qemu.plugins.module_utils._image.data_file import remove_data_file
-from ansible_collections.platter.qemu.plugins.module_utils._image.publish import keep_backup, taken
+from ansible_collections.platter.qemu.plugins.module_utils._formats import options
+from ansible_collections.platter.qemu.plugins.module_utils._image import actions, data_file, publish, state
 from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec, Keyslot
-from ansible_collections.platter.qemu.plugins.module_utils._image.state import ImageReading
-from ansible_collections.platter.qemu.plugins.module_utils._inspect.image import fingerprint, look_at
-from ansible_collections.platter.qemu.plugins.module_utils._inspect.members import member_paths
-from ansible_collections.platter.qemu.plugins.module_utils._tools.copy import copy_file
-from ansible_collections.platter.qemu.plugins.module_utils._tools.files import (
-    BuildDirectory,
-    file_facts,
-    fsync_path,
-    publish_over,
-)
+from ansible_collections.platter.qemu.plugins.module_utils._inspect import image, members
+from ansible_collections.platter.qemu.plugins.module_utils._tools import copy, files, records
 from ansible_collections.platter.qemu.plugins.module_utils._tools.image_lock import image_lock
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qemu_img import QemuImg, image_node
-from ansible_collections.platter.qemu.plugins.module_utils._tools.records import (
-    read_record,
-    remove_record,
-    write_record,
-)
 
 Notes = t.Dict[str, t.Any]
 
@@ -52,11 +28,11 @@ class Editor:
         self._qemu_img = qemu_img
         self._attributes = attributes
 
-    def _node(self, spec: ImageSpec, format_name: str, reading: ImageReading) -> t.Dict[str, t.Any]:
+    def _node(self, spec: ImageSpec, format_name: str, reading: state.ImageReading) -> t.Dict[str, t.Any]:
         protocol = {"driver": "host_device" if reading.kind == "block" else "file", "filename": spec.path}
         return image_node(format_name, protocol, "sec0" if spec.encryption else None)
 
-    def resize(self, spec: ImageSpec, action: ResizeImage, reading: ImageReading) -> Notes:
+    def resize(self, spec: ImageSpec, action: actions.ResizeImage, reading: state.ImageReading) -> Notes:
         """Grow or shrink."""
         self._qemu_img.resize(
             self._node(spec, action.format, reading),
@@ -66,17 +42,17 @@ class Editor:
         )
         return self._durable(spec)
 
-    def amend(self, spec: ImageSpec, action: AmendImage, reading: ImageReading) -> Notes:
+    def amend(self, spec: ImageSpec, action: actions.AmendImage, reading: state.ImageReading) -> Notes:
         """Change options of the header."""
-        arguments = [to_argument(name, value) for name, value in action.changes]
+        arguments = [options.to_argument(name, value) for name, value in action.changes]
         self._qemu_img.amend(self._node(spec, action.format, reading), arguments, secrets=spec.secrets)
         record = dict(reading.record)
         record["options"] = dict(record.get("options") or {}, **dict(action.changes))
         if reading.kind == "file":
-            write_record(spec.path, record)
+            records.write_record(spec.path, record)
         return self._durable(spec)
 
-    def rebase(self, spec: ImageSpec, action: RebaseImage, reading: ImageReading) -> Notes:
+    def rebase(self, spec: ImageSpec, action: actions.RebaseImage, reading: state.ImageReading) -> Notes:
         """Change or drop the backing file."""
         node = self._node(spec, action.format, reading)
         if reading.kind == "file" and action.backing:
@@ -91,49 +67,49 @@ class Editor:
     @staticmethod
     def _announce_base(path: str, base: str) -> None:
         """Written before the rebase, so that whichever base a killed run leaves the overlay with is known."""
-        record = read_record(path)
-        write_record(path, dict(record, next_base=fingerprint(file_facts(base))))
+        record = records.read_record(path)
+        records.write_record(path, dict(record, next_base=image.fingerprint(files.file_facts(base))))
 
     @staticmethod
     def remember_base(path: str, base: t.Optional[str]) -> None:
         """Keep the fingerprint of the base as it is now in the overlay's record."""
-        record = read_record(path)
+        record = records.read_record(path)
         record.pop("base", None)
         record.pop("next_base", None)
         if base:
-            record["base"] = fingerprint(file_facts(base))
-        write_record(path, record)
+            record["base"] = image.fingerprint(files.file_facts(base))
+        records.write_record(path, record)
 
-    def accept_base(self, spec: ImageSpec, action: AcceptBase, reading: ImageReading) -> Notes:
+    def accept_base(self, spec: ImageSpec, action: actions.AcceptBase, reading: state.ImageReading) -> Notes:
         """Remember the changed base as the right one."""
         self.remember_base(spec.path, action.base)
         return self._durable(spec)
 
-    def repair(self, spec: ImageSpec, action: RepairImage, reading: ImageReading) -> Notes:
+    def repair(self, spec: ImageSpec, action: actions.RepairImage, reading: state.ImageReading) -> Notes:
         """Repair in a copy when more than leaks is to be repaired: check -r all may make things worse (QEMU 7.2)."""
         if action.repair == "leaks":
             self._qemu_img.check(self._node(spec, action.format, reading), repair="leaks", secrets=spec.secrets)
             return self._durable(spec)
-        with image_lock(spec.path), BuildDirectory(spec.path) as build:
-            copy_file(spec.path, build.path)
+        with image_lock(spec.path), files.BuildDirectory(spec.path) as build:
+            copy.copy_file(spec.path, build.path)
             protocol = {"driver": "file", "filename": build.path}
             node = image_node(action.format, protocol, "sec0" if spec.encryption else None)
             self._qemu_img.check(node, repair="all", secrets=spec.secrets)
             self._attributes.dress(spec, build.path, spec.path)
-            write_record(build.path, dict(reading.record), spec.path)
-            fsync_path(build.path)
-            backup = keep_backup(spec)
-            if not publish_over(build.path, spec.path, reading.identity):
-                raise taken(spec)
+            records.write_record(build.path, dict(reading.record), spec.path)
+            files.fsync_path(build.path)
+            backup = publish.keep_backup(spec)
+            if not files.publish_over(build.path, spec.path, reading.identity):
+                raise publish.taken(spec)
         return dict(self._durable(spec), backup_file=backup)
 
-    def change_keyslots(self, spec: ImageSpec, action: ChangeKeyslots, reading: ImageReading) -> Notes:
+    def change_keyslots(self, spec: ImageSpec, action: actions.ChangeKeyslots, reading: state.ImageReading) -> Notes:
         """Set new slots, then erase; each step is one amend of its own."""
         for slot in action.changes:
             self._change_keyslot(spec, action.format, slot, reading)
         return self._durable(spec)
 
-    def _change_keyslot(self, spec: ImageSpec, format_name: str, slot: Keyslot, reading: ImageReading) -> None:
+    def _change_keyslot(self, spec: ImageSpec, format_name: str, slot: Keyslot, reading: state.ImageReading) -> None:
         prefix = "" if format_name == "luks" else "encrypt."
         secrets = list(spec.secrets)
         change = ["state=active" if slot.active else "state=inactive", "keyslot=%d" % slot.slot]
@@ -144,29 +120,29 @@ class Editor:
             change += ["iter-time=%d" % iter_time] if iter_time else []
         self._qemu_img.amend(self._node(spec, format_name, reading), [prefix + c for c in change], secrets=secrets)
 
-    def set_attributes(self, spec: ImageSpec, action: SetAttributes, reading: ImageReading) -> Notes:
+    def set_attributes(self, spec: ImageSpec, action: actions.SetAttributes, reading: state.ImageReading) -> Notes:
         """Owner, group, mode, context and file attributes of every member."""
-        for member in member_paths(spec.path, reading.header):
+        for member in members.member_paths(spec.path, reading.header):
             self._attributes.apply(spec, member)
             self._attributes.set_flags(spec, member)
         return {}
 
-    def remove(self, spec: ImageSpec, action: RemoveImage, reading: ImageReading) -> Notes:
+    def remove(self, spec: ImageSpec, action: actions.RemoveImage, reading: state.ImageReading) -> Notes:
         """The descriptor last: as long as it is there, a next run finds the members to remove."""
-        backup = keep_backup(spec) if spec.backup else None
-        header = look_at(spec.path, spec.format).header
+        backup = publish.keep_backup(spec) if spec.backup else None
+        header = image.look_at(spec.path, spec.format).header
         with image_lock(spec.path, readers=False):
-            if file_facts(spec.path, follow=False).identity != reading.identity:
-                raise taken(spec)
-            for member in reversed(member_paths(spec.path, header)):
+            if files.file_facts(spec.path, follow=False).identity != reading.identity:
+                raise publish.taken(spec)
+            for member in reversed(members.member_paths(spec.path, header)):
                 if os.path.lexists(member):
                     os.unlink(member)
-        remove_data_file(spec.path, header.data_file if header else None)
-        remove_record(spec.path)
-        fsync_path(os.path.dirname(spec.path))
+        data_file.remove_data_file(spec.path, header.data_file if header else None)
+        records.remove_record(spec.path)
+        files.fsync_path(os.path.dirname(spec.path))
         return {"backup_file": backup} if backup else {}
 
     @staticmethod
     def _durable(spec: ImageSpec) -> Notes:
-        fsync_path(spec.path)
+        files.fsync_path(spec.path)
         return {}

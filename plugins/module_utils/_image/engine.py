@@ -11,23 +11,16 @@ import os
 import shutil
 import typing as t
 
-from ansible_collections.platter.qemu.plugins.module_utils._core.errors import (
-    EngineError,
-    FailedError,
-    SpecError,
-)
+from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item, in_order, not_begun
-from ansible_collections.platter.qemu.plugins.module_utils._image.leftovers import forget_members
-from ansible_collections.platter.qemu.plugins.module_utils._image.observe import Observer
+from ansible_collections.platter.qemu.plugins.module_utils._image import leftovers, observe
 from ansible_collections.platter.qemu.plugins.module_utils._image.order import needs_of, pass_on_refusals, plan_item
 from ansible_collections.platter.qemu.plugins.module_utils._image.read_spec import read_spec
 from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec
 from ansible_collections.platter.qemu.plugins.module_utils._image.state import ImageState
 from ansible_collections.platter.qemu.plugins.module_utils._image.target import refuse_unsafe_directory
 from ansible_collections.platter.qemu.plugins.module_utils._inspect.target import resolve_target
-from ansible_collections.platter.qemu.plugins.module_utils._tools.files import stale_builds
-from ansible_collections.platter.qemu.plugins.module_utils._tools.locks import ImageLocks
-from ansible_collections.platter.qemu.plugins.module_utils._tools.process import Runner
+from ansible_collections.platter.qemu.plugins.module_utils._tools import files, locks, process
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qemu_img import QemuImg
 
 
@@ -49,11 +42,11 @@ class ImageEngine:
     ) -> None:
         _refuse_duplicates(specs)
         self._specs = list(specs)
-        self._runner = Runner()
+        self._runner = process.Runner()
         self._lock_timeout = lock_timeout
         self._fail_fast = fail_fast
         tool = QemuImg(self._runner, qemu_img)
-        self._observer = Observer(
+        self._observer = observe.Observer(
             self._runner, tool, attributes, {spec.path for spec in specs if spec.state == "present"}
         )
         self._tool = tool
@@ -120,7 +113,7 @@ class ImageEngine:
             if spec.place is None:
                 refuse_unsafe_directory(spec)
             item.before, item.reading = self._observer.observe(spec)
-        except EngineError as exc:
+        except errors.EngineError as exc:
             item.refusal = not_begun(exc)
         item.after = item.before
         return item
@@ -142,7 +135,7 @@ class ImageEngine:
         """Not when what it needs has failed: the overlay that was to leave this base is still on it."""
         failed = sorted(name for name in self._needs.get(item.name, ()) if by_path[name].error)
         if failed and item.plan and not item.refusal:
-            item.error = FailedError(
+            item.error = errors.FailedError(
                 "failed: %s needs %s, which failed. Nothing was changed." % (item.name, failed[0]),
                 reason="needs_failed",
             )
@@ -158,11 +151,11 @@ class _Hold:
     module is killed. Under the locks a build directory of one of the images is nobody's, and is removed.
     """
 
-    def __init__(self, specs: t.Sequence[ImageSpec], runner: Runner, timeout: float) -> None:
+    def __init__(self, specs: t.Sequence[ImageSpec], runner: process.Runner, timeout: float) -> None:
         self._specs = specs
         self._runner = runner
         bases = [spec.backing.path for spec in specs if spec.backing]
-        self._locks = ImageLocks([spec.identity for spec in specs], bases, timeout)
+        self._locks = locks.ImageLocks([spec.identity for spec in specs], bases, timeout)
         #: what was removed, by image
         self.removed: t.Dict[str, t.List[str]] = {}
 
@@ -172,8 +165,8 @@ class _Hold:
         local = [spec for spec in self._specs if spec.place is None]
         names = {directory: _listing(directory) for directory in {os.path.dirname(spec.path) for spec in local}}
         for spec in local:
-            for stale in stale_builds(spec.path, names[os.path.dirname(spec.path)]):
-                forget_members(spec.path, stale)
+            for stale in files.stale_builds(spec.path, names[os.path.dirname(spec.path)]):
+                leftovers.forget_members(spec.path, stale)
                 shutil.rmtree(stale, ignore_errors=True)
                 self.removed.setdefault(spec.path, []).append(stale)
         return self
@@ -209,7 +202,7 @@ def _refuse_duplicates(specs: t.Sequence[ImageSpec]) -> None:
         for identity in (spec.identity, _file_identity(spec)):
             if identity in seen:
                 other = seen[identity]
-                raise SpecError(
+                raise errors.SpecError(
                     "this task",
                     spec.path,
                     "it is listed twice"

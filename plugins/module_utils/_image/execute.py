@@ -10,22 +10,12 @@ from __future__ import annotations
 import os
 import typing as t
 
-from ansible_collections.platter.qemu.plugins.module_utils._core.errors import (
-    EngineError,
-    FailedError,
-    ImageLockedError,
-    RefusedError,
-)
+from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item, failed_at
 from ansible_collections.platter.qemu.plugins.module_utils._image import actions as act
-from ansible_collections.platter.qemu.plugins.module_utils._image.build import Builder
-from ansible_collections.platter.qemu.plugins.module_utils._image.convert import Converter
-from ansible_collections.platter.qemu.plugins.module_utils._image.edit import Editor
-from ansible_collections.platter.qemu.plugins.module_utils._image.publish import Publisher
-from ansible_collections.platter.qemu.plugins.module_utils._image.refuse import refused
-from ansible_collections.platter.qemu.plugins.module_utils._image.state import ImageState
-from ansible_collections.platter.qemu.plugins.module_utils._inspect.image import look_at
-from ansible_collections.platter.qemu.plugins.module_utils._tools.process import RunCommand
+from ansible_collections.platter.qemu.plugins.module_utils._image import build, convert, edit, publish, refuse, state
+from ansible_collections.platter.qemu.plugins.module_utils._inspect import image
+from ansible_collections.platter.qemu.plugins.module_utils._tools import process
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qemu_img import QemuImg
 
 #: programs and fsyncs overlap well up to here even on two cores
@@ -36,15 +26,15 @@ class Executor:
     """Runs the actions of items. C(workers) 0: as many as help."""
 
     def __init__(
-        self, run_command: RunCommand, qemu_img: QemuImg, attributes: t.Any, observer: t.Any, *, workers: int
+        self, run_command: process.RunCommand, qemu_img: QemuImg, attributes: t.Any, observer: t.Any, *, workers: int
     ) -> None:
         self._observer = observer
         self._run_command = run_command
         self._qemu_img = qemu_img
-        publisher = Publisher(attributes)
-        self._builder = Builder(qemu_img, publisher)
-        self._converter = Converter(qemu_img, publisher)
-        self._editor = Editor(qemu_img, attributes)
+        publisher = publish.Publisher(attributes)
+        self._builder = build.Builder(qemu_img, publisher)
+        self._converter = convert.Converter(qemu_img, publisher)
+        self._editor = edit.Editor(qemu_img, attributes)
         self._workers = workers or min(_MOST_WORKERS, 2 * (os.cpu_count() or 1))
 
     def run(self, items: t.Sequence[Item]) -> None:
@@ -66,12 +56,12 @@ class Executor:
                 item.notes.update(self._carry_out(item, action))
                 item.done += 1
             self._look_again(item)
-        except ImageLockedError as exc:
+        except errors.ImageLockedError as exc:
             item.error = self._failed(item, _locked(item, exc))
-        except EngineError as exc:
+        except errors.EngineError as exc:
             item.error = self._failed(item, exc)
         except OSError as exc:
-            item.error = self._failed(item, EngineError("%s: %s" % (exc.filename or item.name, exc.strerror)))
+            item.error = self._failed(item, errors.EngineError("%s: %s" % (exc.filename or item.name, exc.strerror)))
 
     def _carry_out(self, item: Item, action: t.Any) -> t.Dict[str, t.Any]:
         spec, reading = item.spec, item.reading
@@ -110,7 +100,7 @@ class Executor:
             _refuse_lost_content(item, found, reading)
         expected = _known_from(item.after, found)
         if found != expected:
-            raise FailedError(
+            raise errors.FailedError(
                 "failed: %s is not as planned after the change: %s instead of %s."
                 % (item.name, found.to_facts(), expected.to_facts()),
                 reason="not_as_planned",
@@ -118,14 +108,14 @@ class Executor:
         item.after = found
 
     @staticmethod
-    def _failed(item: Item, exc: EngineError) -> EngineError:
-        if isinstance(exc, RefusedError) and not item.done:
+    def _failed(item: Item, exc: errors.EngineError) -> errors.EngineError:
+        if isinstance(exc, errors.RefusedError) and not item.done:
             return exc
         exc.message = failed_at(item, exc.message, _state_now(item))
         return exc
 
 
-def _known_from(expected: ImageState, found: ImageState) -> ImageState:
+def _known_from(expected: state.ImageState, found: state.ImageState) -> state.ImageState:
     """What could not be known before (the size and digest of a download) is taken as found.
 
     Corruptions may go with leaks: a flag that says that a count is 1 is wrong as long as the count is too high.
@@ -141,8 +131,8 @@ def _known_from(expected: ImageState, found: ImageState) -> ImageState:
     return expected
 
 
-def _locked(item: Item, exc: ImageLockedError) -> RefusedError:
-    return refused(
+def _locked(item: Item, exc: errors.ImageLockedError) -> errors.RefusedError:
+    return refuse.refused(
         item.spec,
         "image_in_use",
         "QEMU's lock on it is held by another process (%s)" % exc.stderr.strip().splitlines()[-1],
@@ -150,10 +140,10 @@ def _locked(item: Item, exc: ImageLockedError) -> RefusedError:
     )
 
 
-def _refuse_lost_content(item: Item, found: ImageState, reading: t.Any) -> None:
+def _refuse_lost_content(item: Item, found: state.ImageState, reading: t.Any) -> None:
     """What a server takes is not always what it keeps."""
     if not found.exists or (reading.source and reading.source.changed is not False):
-        raise FailedError(
+        raise errors.FailedError(
             "the export does not hold what was written to it; or its source was changed meanwhile",
             reason="verification_failed",
         )
@@ -162,7 +152,7 @@ def _refuse_lost_content(item: Item, found: ImageState, reading: t.Any) -> None:
 def _state_now(item: Item) -> str:
     if item.spec.place is not None:
         return "%s may hold a part of it." % item.name
-    seen = look_at(item.name, item.spec.format)
+    seen = image.look_at(item.name, item.spec.format)
     if seen.header is None:
         return "no image at %s." % item.name
     return "%s is %s of %d bytes." % (item.name, seen.header.format, seen.header.virtual_size)

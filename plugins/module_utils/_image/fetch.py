@@ -11,45 +11,42 @@ import os
 import typing as t
 from urllib.parse import urlsplit
 
-from ansible_collections.platter.qemu.plugins.module_utils._core.errors import ToolError
-from ansible_collections.platter.qemu.plugins.module_utils._core.words import counted
-from ansible_collections.platter.qemu.plugins.module_utils._formats.features import FEATURES
-from ansible_collections.platter.qemu.plugins.module_utils._image.actions import ImportImage
-from ansible_collections.platter.qemu.plugins.module_utils._image.convert import Converter
+from ansible_collections.platter.qemu.plugins.module_utils._core import errors, words
+from ansible_collections.platter.qemu.plugins.module_utils._formats import features
+from ansible_collections.platter.qemu.plugins.module_utils._image import actions, convert, refuse, space, state
 from ansible_collections.platter.qemu.plugins.module_utils._image.held_source import HeldSource, held_source
-from ansible_collections.platter.qemu.plugins.module_utils._image.refuse import refuse_shrink
 from ansible_collections.platter.qemu.plugins.module_utils._image.source import inspect_source, source_refused
-from ansible_collections.platter.qemu.plugins.module_utils._image.space import SPACE_RESERVE
 from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec, SourceSpec
-from ansible_collections.platter.qemu.plugins.module_utils._image.state import ImageReading, SourceReading
-from ansible_collections.platter.qemu.plugins.module_utils._tools import decompress, download
-from ansible_collections.platter.qemu.plugins.module_utils._tools.files import BuildDirectory, file_facts, local_node
+from ansible_collections.platter.qemu.plugins.module_utils._tools import decompress, download, files, sparse
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qemu_img import QemuImg, image_node
-from ansible_collections.platter.qemu.plugins.module_utils._tools.sparse import digest_of
 
 Record = t.Dict[str, t.Any]
 
 
 def import_image(
-    converter: Converter, qemu_img: QemuImg, spec: ImageSpec, action: ImportImage, reading: ImageReading
+    converter: convert.Converter,
+    qemu_img: QemuImg,
+    spec: ImageSpec,
+    action: actions.ImportImage,
+    reading: state.ImageReading,
 ) -> t.Dict[str, t.Any]:
     """Carry out an import; nothing but the final step is seen at the image's place."""
     place = action.source.place
     if place is not None and place.path is None and (action.source.format == "raw" or action.source.trusted):
         return converter.import_node(spec, action, reading, image_node(action.source.format, place.node()), {})
-    with BuildDirectory(spec.path) as staging, held_source(spec, action.source, staging) as held:
+    with files.BuildDirectory(spec.path) as staging, held_source(spec, action.source, staging) as held:
         path, record = _staged(qemu_img, spec, action.source, staging, held)
         path = _unpacked(spec, action.source, path, staging)
         header = inspect_source(spec, path)
         refuse_damaged(qemu_img, spec, action.source, path)
         if spec.effective_size is not None and t.cast(int, spec.size) < header.virtual_size:
-            refuse_shrink(spec, header.virtual_size, (header.virtual_size, "its source"), "its source")
-        node = image_node(action.source.format, local_node(file_facts(path)))
+            refuse.refuse_shrink(spec, header.virtual_size, (header.virtual_size, "its source"), "its source")
+        node = image_node(action.source.format, files.local_node(files.file_facts(path)))
         return converter.import_node(spec, action, reading, node, record, path, held.refuse_disturbed)
 
 
 def _staged(
-    qemu_img: QemuImg, spec: ImageSpec, source: SourceSpec, staging: BuildDirectory, held: HeldSource
+    qemu_img: QemuImg, spec: ImageSpec, source: SourceSpec, staging: files.BuildDirectory, held: HeldSource
 ) -> t.Tuple[str, Record]:
     """(a local file with the source's bytes, what to remember of it)."""
     if source.url:
@@ -66,7 +63,7 @@ def _staged(
     return held.path, record
 
 
-def _downloaded(spec: ImageSpec, source: SourceSpec, staging: BuildDirectory) -> t.Tuple[str, Record]:
+def _downloaded(spec: ImageSpec, source: SourceSpec, staging: files.BuildDirectory) -> t.Tuple[str, Record]:
     path = staging.spare("download")
     report = download.download(t.cast(str, source.url), path, expected_digest=expected_digest(spec), **_http(source))
     record = {"digest": report.digest, "etag": report.etag, "last_modified": report.last_modified}
@@ -105,7 +102,7 @@ def verified_digest(spec: ImageSpec, path: str) -> str:
     """The digest of the local source, which must be the declared one."""
     expected = t.cast(str, expected_digest(spec))
     algorithm, _colon, declared = expected.partition(":")
-    found = digest_of(path, algorithm)
+    found = sparse.digest_of(path, algorithm)
     if found != declared.lower():
         raise source_refused(
             spec,
@@ -129,13 +126,13 @@ def compression_of(source: SourceSpec, path: str) -> str:
     return _COMPRESSIONS.get(source.compression, "")
 
 
-def _unpacked(spec: ImageSpec, source: SourceSpec, path: str, staging: BuildDirectory) -> str:
+def _unpacked(spec: ImageSpec, source: SourceSpec, path: str, staging: files.BuildDirectory) -> str:
     compression = compression_of(source, path)
     if not compression:
         return path
     unpacked = staging.spare("unpacked")
     limit = None if source.trusted else spec.max_virtual_size or (1 << 40)
-    decompress.decompress(path, unpacked, compression, limit_bytes=limit, free_bytes_reserve=SPACE_RESERVE)
+    decompress.decompress(path, unpacked, compression, limit_bytes=limit, free_bytes_reserve=space.SPACE_RESERVE)
     if path.startswith(staging.directory + "/"):
         os.unlink(path)
     return unpacked
@@ -143,31 +140,33 @@ def _unpacked(spec: ImageSpec, source: SourceSpec, path: str, staging: BuildDire
 
 def refuse_damaged(qemu_img: QemuImg, spec: ImageSpec, source: SourceSpec, path: str) -> None:
     """QEMU 7.2 converts a truncated qcow2 image to zeros without a word; only check tells."""
-    node = image_node(source.format, local_node(file_facts(path)))
+    node = image_node(source.format, files.local_node(files.file_facts(path)))
     try:
-        report = qemu_img.check(node) if FEATURES[source.format].check else qemu_img.measure(node, "raw")
-    except ToolError as exc:
+        report = qemu_img.check(node) if features.FEATURES[source.format].check else qemu_img.measure(node, "raw")
+    except errors.ToolError as exc:
         raise source_refused(
             spec, "source_damaged", "qemu-img cannot read it: %s" % exc.stderr.strip(), "Get the source again."
         ) from exc
     damage = {key: report[key] for key in ("corruptions", "check-errors") if report.get(key)}
     if damage:
-        found = " and ".join(counted(int(number), key.rstrip("s").replace("-", " ")) for key, number in damage.items())
+        found = " and ".join(
+            words.counted(int(number), key.rstrip("s").replace("-", " ")) for key, number in damage.items()
+        )
         raise source_refused(
             spec, "source_damaged", "qemu-img check finds %s" % found, "Get the source again.", **report
         )
 
 
-def read_remote(spec: ImageSpec, remembered: t.Optional[Record]) -> SourceReading:
+def read_remote(spec: ImageSpec, remembered: t.Optional[Record]) -> state.SourceReading:
     """Whether the source behind a URL has changed, by its digest or else by what its server says (a HEAD request)."""
     source = t.cast(SourceSpec, spec.source)
     digest = expected_digest(spec)
     if not remembered:
-        return SourceReading(digest=digest)
+        return state.SourceReading(digest=digest)
     if digest and remembered.get("digest"):
-        return SourceReading(digest=digest, changed=digest != remembered["digest"], why="its checksum is another")
+        return state.SourceReading(digest=digest, changed=digest != remembered["digest"], why="its checksum is another")
     seen = download.head(t.cast(str, source.url), **_http(source))
     now = {"etag": seen.etag, "last_modified": seen.last_modified}
     known = [key for key in now if now[key] and remembered.get(key)]
     changed = any(now[key] != remembered[key] for key in known)
-    return SourceReading(changed=changed, why="the server says that it has changed")
+    return state.SourceReading(changed=changed, why="the server says that it has changed")

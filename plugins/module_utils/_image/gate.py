@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.platter.qemu.plugins.module_utils._core.errors import RefusedError
+from ansible_collections.platter.qemu.plugins.module_utils._core import errors, size
 from ansible_collections.platter.qemu.plugins.module_utils._core.header import Header, Reference
-from ansible_collections.platter.qemu.plugins.module_utils._core.size import human
 
 #: what may be imported without being trusted; the readers of the others are seldom used, and so seldom tested
 ALLOWED_FORMATS = ("raw", "qcow2", "vmdk", "vhdx", "vpc", "vdi", "parallels")
@@ -27,9 +26,11 @@ class Gate:
         self._path = path
         self._limit = limit or LARGEST_UNTRUSTED
 
-    def _refused(self, reason: str, fact: str, way_out: str, **evidence: t.Any) -> RefusedError:
+    def _refused(self, reason: str, fact: str, way_out: str, **evidence: t.Any) -> errors.RefusedError:
         asked = "the import of %s" % self._source
-        return RefusedError(asked, self._path, fact, reason=reason, way_out=way_out, evidence=evidence, joined="to")
+        return errors.RefusedError(
+            asked, self._path, fact, reason=reason, way_out=way_out, evidence=evidence, joined="to"
+        )
 
     def check(self, header: Header, declared: str, detected: t.Tuple[str, ...]) -> None:
         """Raises RefusedError with the first reason against this source."""
@@ -46,7 +47,7 @@ class Gate:
         if header.virtual_size > self._limit:
             raise self._refused(
                 "bad_size",
-                "its virtual size is %s, more than %s" % (human(header.virtual_size), human(self._limit)),
+                "its virtual size is %s, more than %s" % (size.human(header.virtual_size), size.human(self._limit)),
                 "Set max_virtual_size to allow it.",
                 virtual_size=header.virtual_size,
             )
@@ -69,7 +70,7 @@ class Gate:
                 found=list(detected),
             )
 
-    def _reference(self, reference: Reference) -> RefusedError:
+    def _reference(self, reference: Reference) -> errors.RefusedError:
         protocol = ":" in reference.target.split("/", 1)[0]
         return self._refused(
             "backing_protocol_refused" if protocol else "image_references_file",

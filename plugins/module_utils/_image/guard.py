@@ -10,19 +10,13 @@ from __future__ import annotations
 import os
 import typing as t
 
-from ansible_collections.platter.qemu.plugins.module_utils._core.errors import RefusedError
+from ansible_collections.platter.qemu.plugins.module_utils._core import errors, words
 from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item
-from ansible_collections.platter.qemu.plugins.module_utils._core.words import counted
-from ansible_collections.platter.qemu.plugins.module_utils._image.actions import ImportImage
-from ansible_collections.platter.qemu.plugins.module_utils._image.refuse import refused
-from ansible_collections.platter.qemu.plugins.module_utils._image.space import guard_space
-from ansible_collections.platter.qemu.plugins.module_utils._inspect.dependents import find_dependents
-from ansible_collections.platter.qemu.plugins.module_utils._inspect.holders import Holder, find_holders
+from ansible_collections.platter.qemu.plugins.module_utils._image import actions, refuse, space
+from ansible_collections.platter.qemu.plugins.module_utils._inspect import dependents, holders, named_files, waiting
 from ansible_collections.platter.qemu.plugins.module_utils._inspect.members import extent_paths
-from ansible_collections.platter.qemu.plugins.module_utils._inspect.named_files import recorded_base
-from ansible_collections.platter.qemu.plugins.module_utils._inspect.waiting import wait_until_free
 
-Holders = t.Mapping[str, t.List[Holder]]
+Holders = t.Mapping[str, t.List[holders.Holder]]
 
 
 def writes_existing(item: Item) -> bool:
@@ -43,7 +37,7 @@ def guard(items: t.Sequence[Item], patient: bool) -> bool:
     while _guard_bases(local, overlays):  # what is refused or skipped keeps its base
         pass
     _guard_sources(items)
-    guard_space(items)
+    space.guard_space(items)
     return waited
 
 
@@ -55,7 +49,7 @@ def _overlays_of(items: t.Sequence[Item]) -> t.Mapping[str, t.List[str]]:
     touched = [item.spec.path for item in items if writes_existing(item)]
     directories = {os.path.dirname(item.spec.path) for item in items}
     directories.update(name for item in items for name in item.spec.overlay_directories)
-    return find_dependents(touched, sorted(directories), recorded_base) if touched else {}
+    return dependents.find_dependents(touched, sorted(directories), named_files.recorded_base) if touched else {}
 
 
 def _guard_bases(items: t.Sequence[Item], found: t.Mapping[str, t.List[str]]) -> bool:
@@ -68,10 +62,11 @@ def _guard_bases(items: t.Sequence[Item], found: t.Mapping[str, t.List[str]]) ->
         overlays = [o for o in found.get(item.spec.path, []) if leaving.get(o, item.spec.path) == item.spec.path]
         if overlays:
             refusals += 1
-            item.refusal = refused(
+            item.refusal = refuse.refused(
                 item.spec,
                 "has_overlays",
-                "it is the backing file of %s: %s" % (counted(len(overlays), "other image"), ", ".join(overlays[:5])),
+                "it is the backing file of %s: %s"
+                % (words.counted(len(overlays), "other image"), ", ".join(overlays[:5])),
                 "Rebase or flatten those first; or make a new image under another name.",
                 {"overlays": overlays},
             )
@@ -83,17 +78,17 @@ def _guard_bases(items: t.Sequence[Item], found: t.Mapping[str, t.List[str]]) ->
 
 def _guard_holders(items: t.Sequence[Item], patient: bool) -> bool:
     touched = [item for item in items if writes_existing(item) and not item.refusal]
-    return wait_until_free(touched, patient, _held, _in_use)
+    return waiting.wait_until_free(touched, patient, _held, _in_use)
 
 
-def _held(items: t.Sequence[Item]) -> t.Dict[str, t.List[Holder]]:
+def _held(items: t.Sequence[Item]) -> t.Dict[str, t.List[holders.Holder]]:
     members = {item.name: extent_paths(item.spec.path, item.reading.header) for item in items}
-    found = find_holders(sorted({path for paths in members.values() for path in paths}))
+    found = holders.find_holders(sorted({path for paths in members.values() for path in paths}))
     return {name: [holder for path in paths for holder in found[path]] for name, paths in members.items()}
 
 
-def _in_use(item: Item, text: str, evidence: t.Mapping[str, t.Any]) -> RefusedError:
-    return refused(
+def _in_use(item: Item, text: str, evidence: t.Mapping[str, t.Any]) -> errors.RefusedError:
+    return refuse.refused(
         item.spec,
         "image_in_use",
         "it is in use by %s" % text,
@@ -107,7 +102,7 @@ def _in_use(item: Item, text: str, evidence: t.Mapping[str, t.Any]) -> RefusedEr
 
 def _guard_sources(items: t.Sequence[Item]) -> None:
     sources = {item.name: path for item in items if not item.refusal for path in [_source(item)] if path}
-    found: Holders = find_holders(sorted(set(sources.values()))) if sources else {}
+    found: Holders = holders.find_holders(sorted(set(sources.values()))) if sources else {}
     for item in items:
         writers = [holder for holder in found.get(sources.get(item.name, ""), []) if holder.writes is not False]
         if writers:
@@ -117,15 +112,15 @@ def _guard_sources(items: t.Sequence[Item]) -> None:
 def _source(item: Item) -> t.Optional[str]:
     """A local file whose content an action relies on: the source of an import, or a new backing file."""
     for action in item.plan:
-        if isinstance(action, ImportImage):
+        if isinstance(action, actions.ImportImage):
             return action.source.place.path if action.source.place else None
         if getattr(action, "backing", None) and item.spec.backing:
             return str(item.spec.backing.path)
     return None
 
 
-def _being_written(item: Item, path: str, writers: t.List[Holder]) -> RefusedError:
-    return refused(
+def _being_written(item: Item, path: str, writers: t.List[holders.Holder]) -> errors.RefusedError:
+    return refuse.refused(
         item.spec,
         "image_in_use",
         "%s, which it is made from, is being written by %s" % (path, ", ".join(str(holder) for holder in writers[:5])),

@@ -15,13 +15,12 @@ from __future__ import annotations
 import contextlib
 import typing as t
 
-from ansible_collections.platter.qemu.plugins.module_utils._core.errors import EngineError
-from ansible_collections.platter.qemu.plugins.module_utils._image.convert import Converter
+from ansible_collections.platter.qemu.plugins.module_utils._core import errors
+from ansible_collections.platter.qemu.plugins.module_utils._image import convert
 from ansible_collections.platter.qemu.plugins.module_utils._image.source import refuse_strangers, source_refused
 from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec, SourceSpec
-from ansible_collections.platter.qemu.plugins.module_utils._inspect.named_files import files_of_chain
-from ansible_collections.platter.qemu.plugins.module_utils._tools.copy import copy_file
-from ansible_collections.platter.qemu.plugins.module_utils._tools.files import BuildDirectory, FileFacts, file_facts
+from ansible_collections.platter.qemu.plugins.module_utils._inspect import named_files
+from ansible_collections.platter.qemu.plugins.module_utils._tools import copy, files
 from ansible_collections.platter.qemu.plugins.module_utils._tools.still import StillFile, changed
 
 
@@ -29,17 +28,17 @@ class HeldSource(t.NamedTuple):
     """C(path): where the source is read, empty for what comes from elsewhere; C(facts): the source's own."""
 
     path: str
-    facts: FileFacts
+    facts: files.FileFacts
     #: raises RefusedError when the source is not what it was
     refuse_disturbed: t.Callable[[], None]
 
 
 @contextlib.contextmanager
-def held_source(spec: ImageSpec, source: SourceSpec, staging: BuildDirectory) -> t.Iterator[HeldSource]:
+def held_source(spec: ImageSpec, source: SourceSpec, staging: files.BuildDirectory) -> t.Iterator[HeldSource]:
     """The source of one import while the block runs; C(staging): for a private copy, where there has to be one."""
     path = source.place.path if source.place and not source.url else None
     if path is None:
-        yield HeldSource("", FileFacts("", "absent"), lambda: None)
+        yield HeldSource("", files.FileFacts("", "absent"), lambda: None)
     elif source.trusted:
         yield _watched(spec, path, source.format)
     else:
@@ -49,29 +48,29 @@ def held_source(spec: ImageSpec, source: SourceSpec, staging: BuildDirectory) ->
 
 def _watched(spec: ImageSpec, path: str, format_name: str) -> HeldSource:
     """A trusted source may name other files, by paths that are relative to its own: it is only watched."""
-    before = {name: file_facts(name) for name in files_of_chain(path, format_name)}
+    before = {name: files.file_facts(name) for name in named_files.files_of_chain(path, format_name)}
 
     def verify() -> None:
         for name, facts in before.items():
-            if changed(facts, file_facts(name)):
-                raise _disturbed(spec, facts, file_facts(name), name)
+            if changed(facts, files.file_facts(name)):
+                raise _disturbed(spec, facts, files.file_facts(name), name)
 
     return HeldSource(path, before[path], verify)
 
 
-def _held(spec: ImageSpec, source: SourceSpec, still: StillFile, staging: BuildDirectory) -> HeldSource:
+def _held(spec: ImageSpec, source: SourceSpec, still: StillFile, staging: files.BuildDirectory) -> HeldSource:
     refuse_strangers(spec, still)
     if still.facts.kind not in ("file", "block"):
         raise source_refused(spec, "source_missing", "it is a %s" % still.facts.kind, "Correct source.path.")
     path = still.path
     if _may_deceive(source, still):
         path = staging.spare("copy")
-        Converter.require_space(spec, still.facts.allocated)
-        copy_file(still.path, path)
+        convert.Converter.require_space(spec, still.facts.allocated)
+        copy.copy_file(still.path, path)
 
     def verify() -> None:
         if still.disturbed:
-            raise _disturbed(spec, still.facts, file_facts(still.path), still.name)
+            raise _disturbed(spec, still.facts, files.file_facts(still.path), still.name)
 
     return HeldSource(path, still.facts, verify)
 
@@ -82,7 +81,7 @@ def _may_deceive(source: SourceSpec, still: StillFile) -> bool:
     return meaning and still.facts.kind == "file" and still.others_write and not still.leased
 
 
-def _disturbed(spec: ImageSpec, before: FileFacts, now: FileFacts, name: str) -> EngineError:
+def _disturbed(spec: ImageSpec, before: files.FileFacts, now: files.FileFacts, name: str) -> errors.EngineError:
     return source_refused(
         spec,
         "source_changed",
@@ -93,7 +92,7 @@ def _disturbed(spec: ImageSpec, before: FileFacts, now: FileFacts, name: str) ->
     )
 
 
-def _shown(facts: FileFacts) -> t.Dict[str, int]:
+def _shown(facts: files.FileFacts) -> t.Dict[str, int]:
     return {
         "dev": facts.dev,
         "ino": facts.ino,
@@ -108,6 +107,6 @@ def _called(path: str, name: str) -> t.Iterator[None]:
     """Messages call the file what the task calls it."""
     try:
         yield
-    except EngineError as exc:
+    except errors.EngineError as exc:
         exc.message = exc.message.replace(path, name)
         raise

@@ -11,44 +11,36 @@ from __future__ import annotations
 import os
 import typing as t
 
-from ansible_collections.platter.qemu.plugins.module_utils._core.errors import EngineError
-from ansible_collections.platter.qemu.plugins.module_utils._image.info_facts import (
-    Facts,
-    View,
-    add_use,
-    chain_facts,
-    image_facts,
-)
-from ansible_collections.platter.qemu.plugins.module_utils._image.info_look import Looker
-from ansible_collections.platter.qemu.plugins.module_utils._image.info_spec import InfoSpec
-from ansible_collections.platter.qemu.plugins.module_utils._inspect.holders import find_holders
+from ansible_collections.platter.qemu.plugins.module_utils._core import errors
+from ansible_collections.platter.qemu.plugins.module_utils._image import info_facts, info_look, info_spec
+from ansible_collections.platter.qemu.plugins.module_utils._inspect import holders
 
 
 class ImageInfoReader:
     """Answers an C(InfoSpec). C(qemu_img): the program's path, None where it is not installed."""
 
-    def __init__(self, spec: InfoSpec, qemu_img: str | None) -> None:
+    def __init__(self, spec: info_spec.InfoSpec, qemu_img: str | None) -> None:
         self._spec = spec
         self._binary = qemu_img
-        self._looker = Looker()
+        self._looker = info_look.Looker()
         self._warnings: list[str] = []
 
-    def read(self) -> Facts:
+    def read(self) -> info_facts.Facts:
         """The result: images in the order of the task, then those of the directory by name."""
         spec = self._spec
         views = {place: self._looker.view(place.path, spec.format) for place in spec.places if place.path}
         listed = self._listed({view.path for view in views.values()})
         local = [*views.values(), *listed]
-        facts = [image_facts(view) for view in local]
+        facts = [info_facts.image_facts(view) for view in local]
         self._add_more(local, facts)
         by_path = {view.path: each for view, each in zip(local, facts)}
         own = [by_path[place.path] for place in spec.places if place.path]
-        result: Facts = {"images": own + [by_path[view.path] for view in listed], "commands": []}
+        result: info_facts.Facts = {"images": own + [by_path[view.path] for view in listed], "commands": []}
         if spec.wants_content or spec.features or len(views) < len(spec.places):
             self._ask_qemu(result, local, by_path)
         return dict(result, warnings=self._warnings)
 
-    def _add_more(self, views: t.Sequence[View], facts: t.Sequence[Facts]) -> None:
+    def _add_more(self, views: t.Sequence[info_facts.View], facts: t.Sequence[info_facts.Facts]) -> None:
         if self._spec.in_use:
             _add_holders(views, facts)
         if self._spec.backing_chain:
@@ -58,13 +50,13 @@ class ImageInfoReader:
         if self._spec.dependents:
             self._add_dependents(views, facts)
 
-    def _chain(self, view: View) -> list[Facts]:
+    def _chain(self, view: info_facts.View) -> list[info_facts.Facts]:
         links = self._looker.chain(view).links
         below = [self._looker.view(link.path, link.format).allocated if link.header else None for link in links[1:]]
         names = [self._looker.tidy(link.path) if link.kind == "file" else link.path for link in links]
-        return chain_facts(links, names, [view.allocated, *below])
+        return info_facts.chain_facts(links, names, [view.allocated, *below])
 
-    def _add_dependents(self, views: t.Sequence[View], facts: t.Sequence[Facts]) -> None:
+    def _add_dependents(self, views: t.Sequence[info_facts.View], facts: t.Sequence[info_facts.Facts]) -> None:
         from ansible_collections.platter.qemu.plugins.module_utils._inspect.dependents import find_dependents
 
         there = [view.path for view in views if view.members]
@@ -74,7 +66,7 @@ class ImageInfoReader:
             try:
                 for base, overlays in find_dependents(there, [directory], self._looker.named_files).items():
                     found.setdefault(base, []).extend(overlays)
-            except EngineError as exc:
+            except errors.EngineError as exc:
                 self._warnings.append(exc.message)
         for view, each in zip(views, facts):
             if view.members:
@@ -82,7 +74,7 @@ class ImageInfoReader:
 
     # --- a directory
 
-    def _listed(self, known: t.AbstractSet[str]) -> list[View]:
+    def _listed(self, known: t.AbstractSet[str]) -> list[info_facts.View]:
         """The images of the directory that are not listed otherwise: no members of other images."""
         if self._spec.directory is None:
             return []
@@ -96,7 +88,9 @@ class ImageInfoReader:
 
     # --- qemu-img
 
-    def _ask_qemu(self, result: Facts, local: t.Sequence[View], by_path: t.Mapping[str, Facts]) -> None:
+    def _ask_qemu(
+        self, result: info_facts.Facts, local: t.Sequence[info_facts.View], by_path: t.Mapping[str, info_facts.Facts]
+    ) -> None:
         from ansible_collections.platter.qemu.plugins.module_utils._image.info_qemu import QemuAnswers
 
         answers = QemuAnswers(self._spec, self._binary, self._looker)
@@ -109,9 +103,9 @@ class ImageInfoReader:
         result["commands"] = answers.commands
 
 
-def _add_holders(views: t.Sequence[View], facts: t.Sequence[Facts]) -> None:
+def _add_holders(views: t.Sequence[info_facts.View], facts: t.Sequence[info_facts.Facts]) -> None:
     """One pass over all processes for all images. An image is in use when any of its files is."""
-    found = find_holders(list(dict.fromkeys(member for view in views for member in view.members)))
+    found = holders.find_holders(list(dict.fromkeys(member for view in views for member in view.members)))
     for view, each in zip(views, facts):
         if view.members:
-            add_use(each, [holder for member in view.members for holder in found[member]])
+            info_facts.add_use(each, [holder for member in view.members for holder in found[member]])

@@ -12,7 +12,7 @@ import typing as t
 from dataclasses import dataclass
 
 from ansible_collections.platter.qemu.plugins.module_utils._core.header import Header
-from ansible_collections.platter.qemu.plugins.module_utils._formats.info import beside
+from ansible_collections.platter.qemu.plugins.module_utils._formats import info
 
 Facts = t.Dict[str, t.Any]
 #: qcow2's: they are options, or facts that other formats have too
@@ -113,7 +113,7 @@ def _backing(header: Header, base: str | None) -> Facts | None:
 
 
 def _extent(path: str, extent: t.Any) -> Facts:
-    facts = dict(vars(extent), path=beside(path, extent.filename))
+    facts = dict(vars(extent), path=info.beside(path, extent.filename))
     del facts["filename"]
     return facts
 

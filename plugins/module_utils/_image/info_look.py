@@ -11,41 +11,36 @@ from __future__ import annotations
 import os
 import typing as t
 
-from ansible_collections.platter.qemu.plugins.module_utils._core.errors import EngineError, HeaderError
+from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._core.header import Header
 from ansible_collections.platter.qemu.plugins.module_utils._core.size import SECTOR, round_up
-from ansible_collections.platter.qemu.plugins.module_utils._image.info_facts import Problem, View
+from ansible_collections.platter.qemu.plugins.module_utils._image import info_facts
+from ansible_collections.platter.qemu.plugins.module_utils._inspect import image
 from ansible_collections.platter.qemu.plugins.module_utils._inspect.chain import (
     ChainResult,
     resolve_backing,
     walk_chain,
 )
-from ansible_collections.platter.qemu.plugins.module_utils._inspect.image import (
-    Seen,
-    fingerprint,
-    look_at,
-    same_content,
-)
 from ansible_collections.platter.qemu.plugins.module_utils._inspect.members import member_paths
-from ansible_collections.platter.qemu.plugins.module_utils._tools.files import FileFacts, FileReader, file_facts
+from ansible_collections.platter.qemu.plugins.module_utils._tools import files
 
 
 class Looker:
     """Remembers what it has seen: a thousand overlays have few bases."""
 
     def __init__(self) -> None:
-        self._views: dict[tuple[str, str | None], View] = {}
-        self._files: dict[str, FileFacts | None] = {}
+        self._views: dict[tuple[str, str | None], info_facts.View] = {}
+        self._files: dict[str, files.FileFacts | None] = {}
         self._tidy: dict[str, str] = {}
 
-    def view(self, path: str, declared: str | None = None) -> View:
+    def view(self, path: str, declared: str | None = None) -> info_facts.View:
         """What is at C(path)."""
         found = self._views.get((path, declared))
         if found is None:
             found = self._views[path, declared] = self._look(path, declared)
         return found
 
-    def chain(self, view: View) -> ChainResult:
+    def chain(self, view: info_facts.View) -> ChainResult:
         """The backing chain of an image, as far as it can be followed; each file is opened only if it is one."""
 
         def read_header(path: str, format: str | None) -> Header:
@@ -70,10 +65,10 @@ class Looker:
             self._tidy[path] = found
         return found
 
-    def _look(self, path: str, declared: str | None) -> View:
+    def _look(self, path: str, declared: str | None) -> info_facts.View:
         try:
-            seen = look_at(path, declared)
-        except (EngineError, OSError) as exc:
+            seen = image.look_at(path, declared)
+        except (errors.EngineError, OSError) as exc:
             return _unreadable(path, exc)
         facts, record = seen.facts, seen.record
         if facts.kind not in ("file", "block"):
@@ -84,7 +79,7 @@ class Looker:
         certain = header is seen.header
         base, changed = self._base(path, header, record)
         known = (facts.kind, seen.detected, record, header, certain, (path,), facts.allocated)
-        view = View(path, True, *known, base, changed, problem)
+        view = info_facts.View(path, True, *known, base, changed, problem)
         return _with_extents(view) if header is not None and _is_split(header) else view
 
     def _base(self, path: str, header: Header | None, record: t.Mapping[str, t.Any]) -> tuple[str | None, bool | None]:
@@ -96,93 +91,97 @@ class Looker:
             return self.tidy(target) if kind == "file" else target, None
         known = [record[key] for key in ("base", "next_base") if isinstance(record.get(key), dict)]
         facts = self._file(target) if known else None
-        now = fingerprint(facts) if facts else None
-        changed = not any(same_content(remembered, now) for remembered in known) if now else None
+        now = image.fingerprint(facts) if facts else None
+        changed = not any(image.same_content(remembered, now) for remembered in known) if now else None
         return self.tidy(target), changed
 
-    def _file(self, path: str) -> FileFacts | None:
+    def _file(self, path: str) -> files.FileFacts | None:
         if path not in self._files:
             try:
-                self._files[path] = file_facts(path)
-            except (EngineError, OSError):
+                self._files[path] = files.file_facts(path)
+            except (errors.EngineError, OSError):
                 self._files[path] = None
         return self._files[path]
 
 
-def _chain_header(view: View) -> Header:
+def _chain_header(view: info_facts.View) -> Header:
     if view.header is None:
-        raise HeaderError(view.problem.message if view.problem else "it is no image", path=view.path)
+        raise errors.HeaderError(view.problem.message if view.problem else "it is no image", path=view.path)
     return view.header
 
 
-def _unreadable(path: str, exc: EngineError | OSError) -> View:
-    message = exc.message if isinstance(exc, EngineError) else f"{path} cannot be opened: {exc.strerror}"
+def _unreadable(path: str, exc: errors.EngineError | OSError) -> info_facts.View:
+    message = exc.message if isinstance(exc, errors.EngineError) else f"{path} cannot be opened: {exc.strerror}"
     there = True if os.path.lexists(path) else None
-    return View(path, there, members=(path,), problem=Problem("unreadable", message))
+    return info_facts.View(path, there, members=(path,), problem=info_facts.Problem("unreadable", message))
 
 
-def _no_file(path: str, kind: str) -> View:
+def _no_file(path: str, kind: str) -> info_facts.View:
     if kind == "absent":
-        return View(path, False)
-    return View(path, True, kind, problem=Problem("not_a_file", f"{path} is a {kind}"))
+        return info_facts.View(path, False)
+    return info_facts.View(path, True, kind, problem=info_facts.Problem("not_a_file", f"{path} is a {kind}"))
 
 
-def _judged(seen: Seen, expected: str | None) -> tuple[Header | None, Problem | None]:
+def _judged(seen: image.Seen, expected: str | None) -> tuple[Header | None, info_facts.Problem | None]:
     """The header, and what is wrong. What looks like nothing is raw, though nobody has said so."""
     header = seen.header
     if header is not None:
         return header, None if expected in (None, header.format) else _mismatch(expected, header.format)
     if seen.problem:
-        return None, Problem(seen.reason or "header_unreadable", seen.problem)
+        return None, info_facts.Problem(seen.reason or "header_unreadable", seen.problem)
     if expected:
         return None, _mismatch(expected, ", ".join(seen.detected) or "no known format")
     if seen.detected:
         both = " and ".join(seen.detected)
-        return None, Problem("format_ambiguous", f"its bytes look like {both}; declare the format")
+        return None, info_facts.Problem("format_ambiguous", f"its bytes look like {both}; declare the format")
     return Header(format="raw", virtual_size=round_up(seen.facts.length, SECTOR)), None
 
 
-def _as_extent(path: str, seen: Seen) -> Problem | None:
+def _as_extent(path: str, seen: image.Seen) -> info_facts.Problem | None:
     from ansible_collections.platter.qemu.plugins.module_utils._inspect.descriptor import split_extent
 
     extent = split_extent(path, seen)
-    return Problem("vmdk_extent", extent.sentence) if extent else None
+    return info_facts.Problem("vmdk_extent", extent.sentence) if extent else None
 
 
-def _mismatch(expected: str | None, found: str) -> Problem:
-    return Problem("format_mismatch", f"it is declared or remembered as {expected}, but read as {found}")
+def _mismatch(expected: str | None, found: str) -> info_facts.Problem:
+    return info_facts.Problem("format_mismatch", f"it is declared or remembered as {expected}, but read as {found}")
 
 
 def _is_split(header: Header) -> bool:
     return header.format == "vmdk" and any(extent.filename for extent in header.extents)
 
 
-def _with_extents(view: View) -> View:
+def _with_extents(view: info_facts.View) -> info_facts.View:
     """A split VMDK with sizes from its members, all of which lie beside it; a foreign extent is named, never opened."""
     from ansible_collections.platter.qemu.plugins.module_utils._formats.vmdk import complete
 
     header = t.cast("Header", view.header)
     paths = list(dict.fromkeys(member_paths(view.path, header)))
     try:
-        facts = [file_facts(path) for path in paths]
+        facts = [files.file_facts(path) for path in paths]
         view = view._replace(members=tuple(paths), allocated=sum(each.allocated for each in facts))
         missing = [each.path for each in facts if each.kind not in ("file", "block")]
         if missing:
-            return view._replace(problem=Problem("member_missing", f"its extent {missing[0]} does not exist"))
+            return view._replace(
+                problem=info_facts.Problem("member_missing", f"its extent {missing[0]} does not exist")
+            )
         members = {os.path.basename(each.path): _Member(each) for each in facts[1:]}
         foreign = any(extent.filename not in members for extent in header.extents if extent.filename)
         return view if foreign else view._replace(header=complete(header, members))
-    except (EngineError, OSError) as exc:
-        return view._replace(problem=Problem("header_unreadable", f"one of its extents cannot be read: {exc}"))
+    except (errors.EngineError, OSError) as exc:
+        return view._replace(
+            problem=info_facts.Problem("header_unreadable", f"one of its extents cannot be read: {exc}")
+        )
 
 
 class _Member:
     """A ByteSource over one of any number of extents: open only while it is read."""
 
-    def __init__(self, facts: FileFacts) -> None:
+    def __init__(self, facts: files.FileFacts) -> None:
         self._path = facts.path
         self.length = facts.length
 
     def read(self, offset: int, size: int) -> bytes:
-        with FileReader(self._path) as reader:
+        with files.FileReader(self._path) as reader:
             return reader.read(offset, size)

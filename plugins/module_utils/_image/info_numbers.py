@@ -11,7 +11,7 @@ from __future__ import annotations
 import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core.header import Header
-from ansible_collections.platter.qemu.plugins.module_utils._image.info_facts import Facts, format_specific
+from ansible_collections.platter.qemu.plugins.module_utils._image import info_facts
 
 Told = t.Mapping[str, t.Any]
 _CHECK = {
@@ -28,17 +28,17 @@ _CHECK = {
 _COMPRESSIBLE = ("qcow", "qcow2", "vmdk")
 
 
-def check_facts(told: Told) -> Facts:
+def check_facts(told: Told) -> info_facts.Facts:
     """A check report; QEMU leaves out what is zero."""
     return {ours: told.get(qemus, 0) for ours, qemus in _CHECK.items()}
 
 
-def measure_facts(format: str, told: Told) -> Facts:
+def measure_facts(format: str, told: Told) -> info_facts.Facts:
     """Bytes that a file of C(format) with this content needs."""
     return {"format": format, "required": told["required"], "fully_allocated": told["fully-allocated"]}
 
 
-def map_facts(header: Header, extents: t.Iterable[Told]) -> Facts:
+def map_facts(header: Header, extents: t.Iterable[Told]) -> info_facts.Facts:
     """Bytes of the guest's disk by where they are; all of them together are the virtual size."""
     facts = dict.fromkeys(("data", "compressed", "zero", "unallocated"), 0)
     for extent in extents:
@@ -55,7 +55,7 @@ def _kind(header: Header, extent: Told) -> str:
     return "compressed" if extent.get("compressed", hidden) else "data"
 
 
-def place_facts(path: str, told: Told, *, certain: bool) -> Facts:
+def place_facts(path: str, told: Told, *, certain: bool) -> info_facts.Facts:
     """C(qemu-img info) of a place, with the keys that a file has."""
     data = (told.get("format-specific") or {}).get("data") or {}
     facts = {
@@ -76,14 +76,14 @@ def place_facts(path: str, told: Told, *, certain: bool) -> Facts:
         "snapshots": [_snapshot(each) for each in told.get("snapshots") or ()],
         "bitmaps": [dict(each) for each in data.get("bitmaps") or ()],
     }
-    specific = format_specific(told.get("format-specific"))
+    specific = info_facts.format_specific(told.get("format-specific"))
     return dict(facts, format_specific=specific) if specific else facts
 
 
 _OPTIONS = ("compat", "compression-type", "refcount-bits", "lazy-refcounts", "extended-l2", "data-file-raw")
 
 
-def _backing(told: Told) -> Facts | None:
+def _backing(told: Told) -> info_facts.Facts | None:
     name = told.get("backing-filename")
     if not name:
         return None
@@ -94,7 +94,7 @@ def _backing(told: Told) -> Facts | None:
     }
 
 
-def _snapshot(told: Told) -> Facts:
+def _snapshot(told: Told) -> info_facts.Facts:
     facts = {name.replace("-", "_"): value for name, value in told.items()}
     facts["vm_clock_nsec"] += facts.pop("vm_clock_sec") * 10**9
     return facts

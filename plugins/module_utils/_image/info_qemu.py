@@ -14,22 +14,12 @@ import stat
 import typing as t
 from concurrent.futures import ThreadPoolExecutor
 
-from ansible_collections.platter.qemu.plugins.module_utils._core.errors import EngineError, ImageLockedError
+from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._core.place import Place
-from ansible_collections.platter.qemu.plugins.module_utils._formats.features import FEATURES
-from ansible_collections.platter.qemu.plugins.module_utils._formats.matrix import feature_matrix
-from ansible_collections.platter.qemu.plugins.module_utils._image.info_facts import Facts, Problem, View
-from ansible_collections.platter.qemu.plugins.module_utils._image.info_look import Looker
-from ansible_collections.platter.qemu.plugins.module_utils._image.info_numbers import (
-    check_facts,
-    map_facts,
-    measure_facts,
-    place_facts,
-)
-from ansible_collections.platter.qemu.plugins.module_utils._image.info_spec import InfoSpec
+from ansible_collections.platter.qemu.plugins.module_utils._formats import features, matrix
+from ansible_collections.platter.qemu.plugins.module_utils._image import info_facts, info_look, info_numbers, info_spec
 from ansible_collections.platter.qemu.plugins.module_utils._inspect.chain import resolve_backing
-from ansible_collections.platter.qemu.plugins.module_utils._tools.process import Runner, run
-from ansible_collections.platter.qemu.plugins.module_utils._tools.qemu_img import Node, QemuImg, image_node
+from ansible_collections.platter.qemu.plugins.module_utils._tools import process, qemu_img
 
 _OPENING = re.compile(r"^qemu-img: (Could not open 'json:.*\}': )?")
 
@@ -39,25 +29,25 @@ class UnavailableError(Exception):
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
-        self.problem = Problem(reason, message)
+        self.problem = info_facts.Problem(reason, message)
 
 
 class QemuAnswers:
     """Asks qemu-img about many images at a time. Whatever it cannot answer becomes C(unavailable) of that image."""
 
-    def __init__(self, spec: InfoSpec, binary: str | None, looker: Looker) -> None:
+    def __init__(self, spec: info_spec.InfoSpec, binary: str | None, looker: info_look.Looker) -> None:
         self._spec = spec
         self._binary = binary
         self._looker = looker
-        self._runner = Runner()
-        self._tool = QemuImg(self._runner, binary)
+        self._runner = process.Runner()
+        self._tool = qemu_img.QemuImg(self._runner, binary)
 
     @property
     def commands(self) -> list[list[str]]:
         """Every command that was run, as argument lists."""
         return self._runner.commands
 
-    def add_content(self, views: t.Sequence[View], facts: t.Sequence[Facts]) -> None:
+    def add_content(self, views: t.Sequence[info_facts.View], facts: t.Sequence[info_facts.Facts]) -> None:
         """The check report, measure and map of each image, as far as they are asked for."""
         asked = {"check": self._check, "measure": self._measure, "map": self._map}
         jobs = [
@@ -71,106 +61,110 @@ class QemuAnswers:
         for (each, name, _view, _ask), found in zip(jobs, answers):
             each[name] = found
 
-    def of_places(self, places: t.Sequence[Place]) -> list[Facts]:
+    def of_places(self, places: t.Sequence[Place]) -> list[info_facts.Facts]:
         """Facts of places that are no files of this host."""
         return self._at_once(self._of_place, places)
 
-    def about_qemu(self) -> Facts:
+    def about_qemu(self) -> info_facts.Facts:
         """The version of the installed QEMU; with C(features), what it can do with each format."""
         told = self._help()
-        facts: Facts = {"qemu_version": _version(told)}
+        facts: info_facts.Facts = {"qemu_version": _version(told)}
         if self._spec.features:
-            facts["features"] = feature_matrix(_supported(told))
+            facts["features"] = matrix.feature_matrix(_supported(told))
         return facts
 
     def _help(self) -> str:
         try:
-            return run(self._runner, [self._binary, "--help"])[1] if self._binary else ""
-        except EngineError:  # a qemu-img that does not even start is as good as none
+            return process.run(self._runner, [self._binary, "--help"])[1] if self._binary else ""
+        except errors.EngineError:  # a qemu-img that does not even start is as good as none
             return ""
 
-    def _at_once(self, ask: t.Callable[[t.Any], Facts], jobs: t.Sequence[t.Any]) -> list[Facts]:
+    def _at_once(self, ask: t.Callable[[t.Any], info_facts.Facts], jobs: t.Sequence[t.Any]) -> list[info_facts.Facts]:
         workers = self._spec.workers or os.cpu_count() or 1
         with ThreadPoolExecutor(max_workers=max(1, workers)) as pool:
             return list(pool.map(ask, jobs))
 
     # --- one image
 
-    def _check(self, view: View, facts: Facts) -> Facts:
-        if not FEATURES[str(view.format)].check:
+    def _check(self, view: info_facts.View, facts: info_facts.Facts) -> info_facts.Facts:
+        if not features.FEATURES[str(view.format)].check:
             raise UnavailableError("not_supported", f"{view.format} images cannot be checked")
         if facts.get("consistent") is False:
             raise UnavailableError("image_in_use", "it is being written, so a check would say nothing")
-        return check_facts(self._tool.check(self._alone(view)))
+        return info_numbers.check_facts(self._tool.check(self._alone(view)))
 
-    def _map(self, view: View, facts: Facts) -> Facts:
-        return map_facts(t.cast("t.Any", view.header), self._tool.map(self._alone(view)))
+    def _map(self, view: info_facts.View, facts: info_facts.Facts) -> info_facts.Facts:
+        return info_numbers.map_facts(t.cast("t.Any", view.header), self._tool.map(self._alone(view)))
 
-    def _measure(self, view: View, facts: Facts) -> Facts:
+    def _measure(self, view: info_facts.View, facts: info_facts.Facts) -> info_facts.Facts:
         target = str(self._spec.measure)
-        return measure_facts(target, self._tool.measure(self._with_chain(view), target))
+        return info_numbers.measure_facts(target, self._tool.measure(self._with_chain(view), target))
 
-    def _alone(self, view: View) -> Node:
+    def _alone(self, view: info_facts.View) -> qemu_img.Node:
         """The image without its backing file: what is asked is about this image only."""
         return _node(view, None)
 
-    def _with_chain(self, view: View) -> Node:
+    def _with_chain(self, view: info_facts.View) -> qemu_img.Node:
         """The image on its backing chain, every format named: QEMU has nothing to guess."""
         chain = self._looker.chain(view)
         stop = chain.problem or next((link for link in chain.links if link.kind != "file"), None)
         if stop:
             raise UnavailableError(getattr(stop, "reason", "backing_protocol"), getattr(stop, "fact", stop.path))
-        node: Node | None = None
+        node: qemu_img.Node | None = None
         for link in reversed(chain.links[1:]):
             node = _node(self._looker.view(link.path, link.format), node)
         return _node(view, node)
 
     # --- one place
 
-    def _of_place(self, place: Place) -> Facts:
+    def _of_place(self, place: Place) -> info_facts.Facts:
         """Without a declared format QEMU looks what it is; nothing is written on the strength of that."""
         declared = self._spec.format
-        node: Node = image_node(declared, place.node()) if declared else {"file": place.node()}
+        node: qemu_img.Node = qemu_img.image_node(declared, place.node()) if declared else {"file": place.node()}
         try:
-            return place_facts(place.text, self._tool.info(node), certain=declared is not None)
-        except EngineError as exc:
+            return info_numbers.place_facts(place.text, self._tool.info(node), certain=declared is not None)
+        except errors.EngineError as exc:
             reason = str(exc.facts.get("reason", "unreadable"))
             return {"path": place.text, "exists": None, "error": _last_line(exc), "reason": reason}
 
 
-def _answer(ask: t.Callable[[View, Facts], Facts], view: View, facts: Facts) -> Facts:
+def _answer(
+    ask: t.Callable[[info_facts.View, info_facts.Facts], info_facts.Facts],
+    view: info_facts.View,
+    facts: info_facts.Facts,
+) -> info_facts.Facts:
     try:
         return ask(view, facts)
     except UnavailableError as exc:
         return _unavailable(exc.problem.reason, exc.problem.message)
-    except ImageLockedError:
+    except errors.ImageLockedError:
         return _unavailable("image_in_use", "QEMU's lock of it is held by a program that uses it")
-    except EngineError as exc:
+    except errors.EngineError as exc:
         return _unavailable(str(exc.facts.get("reason", "tool_failed")), _last_line(exc))
 
 
-def _unavailable(reason: str, message: str) -> Facts:
+def _unavailable(reason: str, message: str) -> info_facts.Facts:
     return {"unavailable": message, "reason": reason}
 
 
-def _last_line(error: EngineError) -> str:
+def _last_line(error: errors.EngineError) -> str:
     """What qemu-img said, without the long node that it was given for a name."""
     said = str(error.facts.get("stderr") or "").strip()
     return _OPENING.sub("", said.splitlines()[-1]) if said else error.message
 
 
-def _node(view: View, backing: Node | None) -> Node:
+def _node(view: info_facts.View, backing: qemu_img.Node | None) -> qemu_img.Node:
     """The image with every file that belongs to it named, as QEMU opens a relative data file in its own directory."""
     _refuse_strange_files(view)
     protocol = {"driver": "host_device" if view.kind == "block" else "file", "filename": view.path}
-    node = dict(image_node(str(view.format), protocol), backing=backing)
+    node = dict(qemu_img.image_node(str(view.format), protocol), backing=backing)
     data_file = view.header.data_file if view.header else None
     if data_file:
         node["data-file"] = {"driver": "file", "filename": resolve_backing(view.path, data_file)[1]}
     return node
 
 
-def _refuse_strange_files(view: View) -> None:
+def _refuse_strange_files(view: info_facts.View) -> None:
     """QEMU would open what the header names besides a backing file: only files and block devices are let through."""
     for reference in view.header.references if view.header else ():
         if reference.kind == "backing_file":

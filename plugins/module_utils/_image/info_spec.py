@@ -11,15 +11,14 @@ from __future__ import annotations
 import typing as t
 from dataclasses import dataclass
 
-from ansible_collections.platter.qemu.plugins.module_utils._core.errors import SpecError
-from ansible_collections.platter.qemu.plugins.module_utils._core.place import Place, parse_place
+from ansible_collections.platter.qemu.plugins.module_utils._core import errors, place
 
 
 @dataclass(frozen=True)
 class InfoSpec:
     """A question about images. C(format) None: as their records and bytes say."""
 
-    places: tuple[Place, ...] = ()
+    places: tuple[place.Place, ...] = ()
     directory: str | None = None
     recurse: bool = False
     patterns: tuple[str, ...] = ("*",)
@@ -57,13 +56,13 @@ class InfoSpec:
         return self.check or self.map or self.measure is not None
 
 
-def _place(value: t.Any) -> Place:
+def _place(value: t.Any) -> place.Place:
     try:
         if not isinstance(value, (str, dict)):
             raise ValueError(f"{value!r} is neither a path, a URI nor a blockdev dict")
-        return parse_place(value)
+        return place.parse_place(value)
     except ValueError as exc:
-        raise SpecError(
+        raise errors.SpecError(
             "this task",
             str(value),
             str(exc),

@@ -11,9 +11,9 @@ from __future__ import annotations
 import os
 import typing as t
 
-from ansible_collections.platter.qemu.plugins.module_utils._inspect.image import look_at
+from ansible_collections.platter.qemu.plugins.module_utils._inspect import image
 from ansible_collections.platter.qemu.plugins.module_utils._inspect.members import member_paths
-from ansible_collections.platter.qemu.plugins.module_utils._tools.records import read_record
+from ansible_collections.platter.qemu.plugins.module_utils._tools import records
 
 
 def forget_members(path: str, build: str) -> None:
@@ -21,12 +21,12 @@ def forget_members(path: str, build: str) -> None:
 
     The descriptor in the build directory C(build) names them; what the present image has is kept.
     """
-    kept = set(member_paths(path, look_at(path).header))
+    kept = set(member_paths(path, image.look_at(path).header))
     for name in os.listdir(build):
         unfinished = os.path.join(build, name)
         # what a guest wrote into an unfinished raw disk is no descriptor of ours
-        ours = not name.startswith(".spare-") and read_record(unfinished).get("format") == "vmdk"
-        members = member_paths(unfinished, look_at(unfinished, "vmdk").header)[1:] if ours else []
+        ours = not name.startswith(".spare-") and records.read_record(unfinished).get("format") == "vmdk"
+        members = member_paths(unfinished, image.look_at(unfinished, "vmdk").header)[1:] if ours else []
         for member in members:
             placed = os.path.join(os.path.dirname(path), os.path.basename(member))
             if placed not in kept and os.path.exists(placed) and _is_ours(member, placed):
@@ -63,7 +63,7 @@ def forget_old_members(path: str, build: str) -> bool:
     old = os.path.join(noted, os.path.basename(path))  # the first to be noted, and so the last to be believed
     if not os.path.exists(old) or not os.path.exists(path) or os.path.samefile(path, old):
         return True
-    kept = set(member_paths(path, look_at(path).header))
+    kept = set(member_paths(path, image.look_at(path).header))
     removed = [_forget(os.path.join(os.path.dirname(path), name), kept, noted) for name in names]
     return all(removed)
 

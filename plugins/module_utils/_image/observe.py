@@ -10,34 +10,20 @@ from __future__ import annotations
 import os
 import typing as t
 
-from ansible_collections.platter.qemu.plugins.module_utils._core.errors import EngineError
+from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._core.header import SplitExtent
+from ansible_collections.platter.qemu.plugins.module_utils._image import difference, state
 from ansible_collections.platter.qemu.plugins.module_utils._image.data_file import data_file_is_taken
-from ansible_collections.platter.qemu.plugins.module_utils._image.difference import observed_options
 from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec
-from ansible_collections.platter.qemu.plugins.module_utils._image.state import (
-    Backing,
-    BaseReading,
-    ImageReading,
-    ImageState,
-    SourceReading,
-)
 from ansible_collections.platter.qemu.plugins.module_utils._image.target import refuse_foreign_owner
-from ansible_collections.platter.qemu.plugins.module_utils._inspect.image import (
-    Seen,
-    chain_header,
-    fingerprint,
-    look_at,
-    same_content,
-)
+from ansible_collections.platter.qemu.plugins.module_utils._inspect import image
 from ansible_collections.platter.qemu.plugins.module_utils._inspect.members import (
     foreign_extents,
     is_split,
     member_paths,
     squatters,
 )
-from ansible_collections.platter.qemu.plugins.module_utils._tools.files import FileFacts, file_facts, local_node
-from ansible_collections.platter.qemu.plugins.module_utils._tools.process import RunCommand
+from ansible_collections.platter.qemu.plugins.module_utils._tools import files, process
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qemu_img import QemuImg, image_node
 
 if t.TYPE_CHECKING:
@@ -57,12 +43,12 @@ def _real_directory(path: str) -> str:
         return path
 
 
-def _base_facts(path: str) -> FileFacts:
+def _base_facts(path: str) -> files.FileFacts:
     """A base that cannot be looked at is as good as missing."""
     try:
-        return file_facts(path)
-    except (EngineError, ValueError):
-        return FileFacts(path, "absent")
+        return files.file_facts(path)
+    except (errors.EngineError, ValueError):
+        return files.FileFacts(path, "absent")
 
 
 class Observer:
@@ -74,7 +60,7 @@ class Observer:
 
     def __init__(
         self,
-        run_command: RunCommand,
+        run_command: process.RunCommand,
         qemu_img: QemuImg,
         attributes: Attributes,
         coming: t.AbstractSet[str] = frozenset(),
@@ -84,21 +70,21 @@ class Observer:
         self._qemu_img = qemu_img
         self._attributes = attributes
 
-    def observe(self, spec: ImageSpec) -> t.Tuple[ImageState, ImageReading]:
+    def observe(self, spec: ImageSpec) -> t.Tuple[state.ImageState, state.ImageReading]:
         """The state and the reading of C(spec)'s image. Raises RefusedError where nothing sound can be said."""
         if spec.place is not None:
             from ansible_collections.platter.qemu.plugins.module_utils._image.place_observe import PlaceObserver
 
             return PlaceObserver(self._run_command, self._qemu_img).observe(spec)
-        seen = look_at(spec.path, spec.format, follow=False)
+        seen = image.look_at(spec.path, spec.format, follow=False)
         if seen.header is None and spec.current_format:
-            seen = look_at(spec.path, spec.current_format, follow=False)
+            seen = image.look_at(spec.path, spec.current_format, follow=False)
         refuse_foreign_owner(spec, seen)
         reading = self._reading(spec, seen, self._signature(spec, seen))
         return self._state(spec, seen, reading), reading
 
     @staticmethod
-    def _signature(spec: ImageSpec, seen: Seen) -> t.Optional[str]:
+    def _signature(spec: ImageSpec, seen: image.Seen) -> t.Optional[str]:
         """What a block device without an image of the asked format carries; None when it is blank, or a file."""
         if seen.facts.kind != "block" or (seen.header and seen.header.format != "raw"):
             return None
@@ -108,15 +94,15 @@ class Observer:
 
         return content_of(spec.path)
 
-    def _reading(self, spec: ImageSpec, seen: Seen, signature: t.Optional[str]) -> ImageReading:
+    def _reading(self, spec: ImageSpec, seen: image.Seen, signature: t.Optional[str]) -> state.ImageReading:
         points = self._points(spec, seen)
         backing = self._backing(spec, seen)
         members = member_paths(spec.path, seen.header)
         problem = _chain_problem(spec.path, seen)
         current = _base_facts(backing.path) if backing and os.path.isabs(backing.path) else None
         base = self._base(spec)
-        asked = file_facts(spec.backing.path) if spec.backing else None
-        return ImageReading(
+        asked = files.file_facts(spec.backing.path) if spec.backing else None
+        return state.ImageReading(
             kind=seen.facts.kind,
             length=seen.facts.length,
             nlink=seen.facts.nlink,
@@ -135,25 +121,25 @@ class Observer:
             current_base_is_asked=bool(
                 current and asked and current.kind != "absent" and current.identity == asked.identity
             ),
-            current_base_fingerprint=fingerprint(current) if current else None,
+            current_base_fingerprint=image.fingerprint(current) if current else None,
             points=points.names if points else (),
             source=self._source(spec, seen),
             data_end=None if problem else self._data_end(spec, seen),
             desired_attributes=self._attributes.desired(spec, members),
         )
 
-    def _state(self, spec: ImageSpec, seen: Seen, reading: ImageReading) -> ImageState:
+    def _state(self, spec: ImageSpec, seen: image.Seen, reading: state.ImageReading) -> state.ImageState:
         header = seen.header
         if seen.facts.kind == "absent" or self._is_blank(spec, reading):
-            return ImageState(spec.path)
+            return state.ImageState(spec.path)
         if header is None:
-            return ImageState(spec.path, format=seen.detected[0] if seen.detected else "unknown")
+            return state.ImageState(spec.path, format=seen.detected[0] if seen.detected else "unknown")
         check = self._check(spec, seen) if spec.repair and not reading.chain_problem else {}
-        return ImageState(
+        return state.ImageState(
             path=spec.path,
             format=header.format,
             virtual_size=header.virtual_size,
-            options=observed_options(spec, reading),
+            options=difference.observed_options(spec, reading),
             backing=self._backing(spec, seen),
             keyslots=self._keyslots(spec, seen),
             source=seen.record.get("source", {}).get("digest"),
@@ -163,39 +149,39 @@ class Observer:
             attributes=self._attributes.current([spec.path, *reading.members], reading.desired_attributes),
         )
 
-    def _source(self, spec: ImageSpec, seen: Seen) -> t.Optional[SourceReading]:
+    def _source(self, spec: ImageSpec, seen: image.Seen) -> t.Optional[state.SourceReading]:
         if not spec.source or spec.state != "present":
             return None
         place = spec.source.place
-        if place and place.path and place.path in self._coming and file_facts(place.path).kind == "absent":
-            return SourceReading()
+        if place and place.path and place.path in self._coming and files.file_facts(place.path).kind == "absent":
+            return state.SourceReading()
         from ansible_collections.platter.qemu.plugins.module_utils._image.source import read_source
 
         return read_source(spec, seen, self._qemu_img)
 
     @staticmethod
-    def _squatters(spec: ImageSpec, seen: Seen) -> t.Tuple[str, ...]:
+    def _squatters(spec: ImageSpec, seen: image.Seen) -> t.Tuple[str, ...]:
         data_file = spec.option("data_file")
         if data_file and seen.facts.kind == "absent" and data_file_is_taken(data_file, spec.path):
             return (data_file,)
         return squatters(spec.path, seen.header) if is_split(spec.option("subformat")) else ()
 
     @staticmethod
-    def _is_blank(spec: ImageSpec, reading: ImageReading) -> bool:
+    def _is_blank(spec: ImageSpec, reading: state.ImageReading) -> bool:
         """A device without any content is as good as absent, except that a raw image is just its device."""
         if reading.kind != "block" or reading.signature:
             return False
         return spec.source is not None if spec.format == "raw" else reading.header is None
 
     @staticmethod
-    def _points(spec: ImageSpec, seen: Seen) -> t.Optional[Points]:
+    def _points(spec: ImageSpec, seen: image.Seen) -> t.Optional[Points]:
         if not seen.record.get("snapshot"):
             return None
         from ansible_collections.platter.qemu.plugins.module_utils._inspect.points import points_below
 
         return points_below(spec.path, seen)
 
-    def _backing(self, spec: ImageSpec, seen: Seen) -> t.Optional[Backing]:
+    def _backing(self, spec: ImageSpec, seen: image.Seen) -> t.Optional[state.Backing]:
         """What the disk is built on, below its snapshots."""
         points = self._points(spec, seen)
         path, seen = (points.path, points.seen) if points else (spec.path, seen)
@@ -209,17 +195,17 @@ class Observer:
         recorded = seen.header.backing_format
         if recorded is None and seen.header.format in _WITHOUT_BACKING_FORMAT and spec.backing:
             recorded = spec.backing.format
-        return Backing(target, recorded, seen.header.backing_file)
+        return state.Backing(target, recorded, seen.header.backing_file)
 
-    def _base_unchanged(self, spec: ImageSpec, seen: Seen, reading: ImageReading) -> bool:
+    def _base_unchanged(self, spec: ImageSpec, seen: image.Seen, reading: state.ImageReading) -> bool:
         points = self._points(spec, seen)
         seen = points.seen if points else seen
         known = [seen.record[key] for key in ("base", "next_base") if seen.record.get(key)]
         now = reading.current_base_fingerprint
-        return not known or not now or any(same_content(remembered, now) for remembered in known)
+        return not known or not now or any(image.same_content(remembered, now) for remembered in known)
 
     @staticmethod
-    def _keyslots(spec: ImageSpec, seen: Seen) -> t.Optional[t.Tuple[int, ...]]:
+    def _keyslots(spec: ImageSpec, seen: image.Seen) -> t.Optional[t.Tuple[int, ...]]:
         if not spec.encryption or not spec.encryption.keyslots or seen.header is None:
             return None
         specific = seen.header.format_specific or {}
@@ -227,34 +213,34 @@ class Observer:
         slots = data.get("slots") or data.get("encrypt", {}).get("slots") or ()
         return tuple(number for number, slot in enumerate(slots) if slot.get("active"))
 
-    def _base(self, spec: ImageSpec) -> t.Optional[BaseReading]:
+    def _base(self, spec: ImageSpec) -> t.Optional[state.BaseReading]:
         if not spec.backing:
             return None
-        seen = look_at(spec.backing.path, spec.backing.format)
+        seen = image.look_at(spec.backing.path, spec.backing.format)
         if seen.facts.kind == "absent":
-            return BaseReading(spec.backing.path, exists=False)
+            return state.BaseReading(spec.backing.path, exists=False)
         from ansible_collections.platter.qemu.plugins.module_utils._inspect.chain import walk_chain
 
-        chain = walk_chain(spec.backing.path, spec.backing.format, chain_header)
-        return BaseReading(
+        chain = walk_chain(spec.backing.path, spec.backing.format, image.chain_header)
+        return state.BaseReading(
             path=spec.backing.path,
             exists=True,
             detected=seen.detected,
             virtual_size=seen.header.virtual_size if seen.header else None,
-            fingerprint=fingerprint(seen.facts),
+            fingerprint=image.fingerprint(seen.facts),
             chain_problem=(chain.problem.reason, chain.problem.fact) if chain.problem else None,
             in_chain_of=tuple(os.path.realpath(link.path) for link in chain.links),
         )
 
-    def _check(self, spec: ImageSpec, seen: Seen) -> t.Dict[str, t.Any]:
+    def _check(self, spec: ImageSpec, seen: image.Seen) -> t.Dict[str, t.Any]:
         if seen.header is None:
             return {}
         secret = "sec0" if spec.encryption else None
         return self._qemu_img.check(
-            image_node(seen.header.format, local_node(seen.facts), secret), secrets=spec.secrets
+            image_node(seen.header.format, files.local_node(seen.facts), secret), secrets=spec.secrets
         )
 
-    def _data_end(self, spec: ImageSpec, seen: Seen) -> t.Optional[t.Tuple[int, str]]:
+    def _data_end(self, spec: ImageSpec, seen: image.Seen) -> t.Optional[t.Tuple[int, str]]:
         """Only looked for when the task may cut: the last byte that holds something."""
         size = spec.effective_size
         if size is None or seen.header is None or size >= seen.header.virtual_size or not spec.allow_shrink:
@@ -264,7 +250,7 @@ class Observer:
         return find_data_end(self._qemu_img, self._run_command, spec, seen, size)
 
 
-def _extent_of(spec: ImageSpec, seen: Seen) -> t.Optional[SplitExtent]:
+def _extent_of(spec: ImageSpec, seen: image.Seen) -> t.Optional[SplitExtent]:
     if seen.facts.kind != "file" or seen.header is not None:
         return None
     from ansible_collections.platter.qemu.plugins.module_utils._inspect.descriptor import split_extent
@@ -272,10 +258,10 @@ def _extent_of(spec: ImageSpec, seen: Seen) -> t.Optional[SplitExtent]:
     return split_extent(spec.path, seen)
 
 
-def _chain_problem(path: str, seen: Seen) -> t.Optional[t.Tuple[str, str]]:
+def _chain_problem(path: str, seen: image.Seen) -> t.Optional[t.Tuple[str, str]]:
     """What is wrong with the backing chain of an image that is there: (reason, sentence)."""
     if seen.header is None or not seen.header.backing_file:
         return None
     from ansible_collections.platter.qemu.plugins.module_utils._inspect.chain import chain_problem
 
-    return chain_problem(path, seen.header, chain_header)
+    return chain_problem(path, seen.header, image.chain_header)

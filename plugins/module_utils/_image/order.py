@@ -11,13 +11,11 @@ from __future__ import annotations
 import typing as t
 from dataclasses import replace
 
-from ansible_collections.platter.qemu.plugins.module_utils._core.errors import EngineError, RefusedError
+from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item
 from ansible_collections.platter.qemu.plugins.module_utils._core.plan import predict
-from ansible_collections.platter.qemu.plugins.module_utils._image.difference import unprovable_options
+from ansible_collections.platter.qemu.plugins.module_utils._image import difference, refuse, state
 from ansible_collections.platter.qemu.plugins.module_utils._image.plan import plan_image
-from ansible_collections.platter.qemu.plugins.module_utils._image.refuse import refused
-from ansible_collections.platter.qemu.plugins.module_utils._image.state import BaseReading, SourceReading
 
 Needs = t.Mapping[str, t.AbstractSet[str]]
 
@@ -58,14 +56,14 @@ def plan_item(item: Item, by_path: t.Mapping[str, Item], needs: Needs) -> None:
         item.reading = _with_predictions(item, by_path)
         item.plan = list(plan_image(item.spec, item.before, item.reading))
         item.after = predict(item.before, item.plan)
-    except RefusedError as exc:
+    except errors.RefusedError as exc:
         item.refusal = exc
         return
     _note(item)
 
 
 def _note(item: Item) -> None:
-    unprovable = unprovable_options(item.spec, item.reading) if item.before.exists and not item.plan else []
+    unprovable = difference.unprovable_options(item.spec, item.reading) if item.before.exists and not item.plan else []
     if unprovable:
         item.notes["unprovable_options"] = unprovable
 
@@ -76,12 +74,12 @@ def _with_predictions(item: Item, by_path: t.Mapping[str, Item]) -> t.Any:
     base = by_path.get(spec.backing.path) if spec.backing else None
     if base is not None and base.plan and base.after.exists:
         looks = () if base.after.format == "raw" else (base.after.format,)
-        there = BaseReading(base.name, True, looks, base.after.virtual_size)
+        there = state.BaseReading(base.name, True, looks, base.after.virtual_size)
         reading = replace(reading, base=there)
     place = spec.source.place if spec.source else None
     source = by_path.get(place.path) if place and place.path else None
     if source is not None and source.plan and not item.before.exists:
-        reading = replace(reading, source=SourceReading(virtual_size=source.after.virtual_size))
+        reading = replace(reading, source=state.SourceReading(virtual_size=source.after.virtual_size))
     return reading
 
 
@@ -93,11 +91,11 @@ def pass_on_refusals(order: t.Iterable[str], by_path: t.Mapping[str, Item], need
             item.refusal = _refused_needs(item, by_path, needs)
 
 
-def _refused_needs(item: Item, by_path: t.Mapping[str, Item], needs: Needs) -> t.Optional[EngineError]:
+def _refused_needs(item: Item, by_path: t.Mapping[str, Item], needs: Needs) -> t.Optional[errors.EngineError]:
     for name in sorted(needs[item.name]):
         cause = by_path[name].refusal
         if cause is not None:
-            return refused(
+            return refuse.refused(
                 item.spec,
                 "needs_refused",
                 "it needs %s, which is refused" % name,

@@ -11,29 +11,16 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.platter.qemu.plugins.module_utils._core.errors import (
-    EngineError,
-    HeaderError,
-    ImageLockedError,
-    RefusedError,
-)
+from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._core.header import Header
 from ansible_collections.platter.qemu.plugins.module_utils._core.place import Place
 from ansible_collections.platter.qemu.plugins.module_utils._core.size import human
-from ansible_collections.platter.qemu.plugins.module_utils._formats.registry import detect, read_header
-from ansible_collections.platter.qemu.plugins.module_utils._image.difference import observed_options
-from ansible_collections.platter.qemu.plugins.module_utils._image.refuse import refused
+from ansible_collections.platter.qemu.plugins.module_utils._formats import registry
+from ansible_collections.platter.qemu.plugins.module_utils._image import difference, refuse, state
 from ansible_collections.platter.qemu.plugins.module_utils._image.source import inspect_source, source_refused
 from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec, SourceSpec
-from ansible_collections.platter.qemu.plugins.module_utils._image.state import (
-    ImageReading,
-    ImageState,
-    SourceReading,
-)
-from ansible_collections.platter.qemu.plugins.module_utils._tools.files import file_facts, local_node
-from ansible_collections.platter.qemu.plugins.module_utils._tools.process import RunCommand
+from ansible_collections.platter.qemu.plugins.module_utils._tools import files, process, qemu_io
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qemu_img import Node, QemuImg, image_node
-from ansible_collections.platter.qemu.plugins.module_utils._tools.qemu_io import GuestView
 
 _EDGE = 512
 
@@ -41,21 +28,21 @@ _EDGE = 512
 class PlaceObserver:
     """Observes one export after another."""
 
-    def __init__(self, run_command: RunCommand, qemu_img: QemuImg) -> None:
+    def __init__(self, run_command: process.RunCommand, qemu_img: QemuImg) -> None:
         self._run_command = run_command
         self._qemu_img = qemu_img
 
-    def observe(self, spec: ImageSpec) -> t.Tuple[ImageState, ImageReading]:
+    def observe(self, spec: ImageSpec) -> t.Tuple[state.ImageState, state.ImageReading]:
         """The state and the reading of the export. Raises RefusedError where nothing sound can be said."""
         if spec.state == "absent":
-            return ImageState(spec.path), ImageReading(kind="export")  # it is refused, whatever is there
+            return state.ImageState(spec.path), state.ImageReading(kind="export")  # it is refused, whatever is there
         length = self._length(spec)
-        view = GuestView(self._run_command, target_node(spec, "raw"), length)
-        detected = detect(view.read(0, _EDGE), view.read(max(0, length - _EDGE), _EDGE))
+        view = qemu_io.GuestView(self._run_command, target_node(spec, "raw"), length)
+        detected = registry.detect(view.read(0, _EDGE), view.read(max(0, length - _EDGE), _EDGE))
         header = _header(spec, view, detected)
         source = self._source(spec, header)
         blank = self._is_blank(spec, header, detected, length, source)
-        reading = ImageReading(
+        reading = state.ImageReading(
             kind="export",
             length=length,
             header=header,
@@ -64,16 +51,16 @@ class PlaceObserver:
             signature=None if header or blank or detected else "data that is no %s image" % spec.format,
         )
         if blank:
-            return ImageState(spec.path), reading
+            return state.ImageState(spec.path), reading
         if header is None:
-            return ImageState(spec.path, format=detected[0] if detected else "unknown"), reading
-        options = observed_options(spec, reading)
-        return ImageState(spec.path, header.format, header.virtual_size, options), reading
+            return state.ImageState(spec.path, format=detected[0] if detected else "unknown"), reading
+        options = difference.observed_options(spec, reading)
+        return state.ImageState(spec.path, header.format, header.virtual_size, options), reading
 
     def _length(self, spec: ImageSpec) -> int:
         try:
             return int(self._qemu_img.info(target_node(spec, "raw"))["virtual-size"])
-        except EngineError as exc:
+        except errors.EngineError as exc:
             if exc.facts.get("reason") == "tool_missing":
                 raise
             raise _unreachable(spec, exc) from exc
@@ -84,7 +71,7 @@ class PlaceObserver:
         header: t.Optional[Header],
         detected: t.Tuple[str, ...],
         length: int,
-        source: t.Optional[SourceReading],
+        source: t.Optional[state.SourceReading],
     ) -> bool:
         """An export without any content is as good as absent, except that a raw image is just its export."""
         if detected or (spec.format == "raw" and (source is None or source.changed is False)):
@@ -94,19 +81,19 @@ class PlaceObserver:
         zeros = image_node("raw", {"driver": "null-co", "size": length, "read-zeroes": True})
         return self._qemu_img.compare(target_node(spec, "raw"), zeros)
 
-    def _source(self, spec: ImageSpec, header: t.Optional[Header]) -> t.Optional[SourceReading]:
+    def _source(self, spec: ImageSpec, header: t.Optional[Header]) -> t.Optional[state.SourceReading]:
         """Whether the image shows what its source does; C(changed) None: there is no image to compare."""
         if spec.source is None or spec.state != "present":
             return None
         size, node = source_node(spec, self._qemu_img)
         if header is None or header.format != spec.format or size > header.virtual_size:
-            return SourceReading(size)
+            return state.SourceReading(size)
         try:
             same = self._qemu_img.compare(node, target_node(spec, header.format))
-        except ImageLockedError as exc:
+        except errors.ImageLockedError as exc:
             fact, way_out = "another process has it open and may write to it", "Stop what writes to it."
             raise source_refused(spec, "image_in_use", fact, way_out) from exc
-        return SourceReading(size, changed=not same, why="its content is not that of the source")
+        return state.SourceReading(size, changed=not same, why="its content is not that of the source")
 
 
 def target_node(spec: ImageSpec, format_name: str) -> t.Dict[str, t.Any]:
@@ -123,7 +110,7 @@ def source_node(spec: ImageSpec, qemu_img: QemuImg) -> t.Tuple[int, Node]:
     if place.path is None:
         node = image_node(source.format, place.node())
         return int(qemu_img.info(node)["virtual-size"]), node
-    facts = file_facts(place.path)
+    facts = files.file_facts(place.path)
     if facts.kind not in ("file", "block"):
         fact = "it does not exist" if facts.kind == "absent" else "it is a %s" % facts.kind
         raise source_refused(spec, "source_missing", fact, "Put the source there, or correct source.path.")
@@ -133,21 +120,21 @@ def source_node(spec: ImageSpec, qemu_img: QemuImg) -> t.Tuple[int, Node]:
     if source.checksum:
         verified_digest(spec, place.path)
     size = inspect_source(spec, place.path).virtual_size
-    return size, image_node(source.format, local_node(facts))
+    return size, image_node(source.format, files.local_node(facts))
 
 
-def _header(spec: ImageSpec, view: GuestView, detected: t.Tuple[str, ...]) -> t.Optional[Header]:
+def _header(spec: ImageSpec, view: qemu_io.GuestView, detected: t.Tuple[str, ...]) -> t.Optional[Header]:
     """The header as our own parser reads it, if the bytes are of the asked format. It must name no other file."""
     name = t.cast(str, spec.format)
     if name != "raw" and name not in detected:
         return None
     try:
-        header = read_header(name, view)
-    except HeaderError as exc:
-        raise refused(spec, "header_unreadable", exc.message, "Clear the export, if it is not needed.") from exc
+        header = registry.read_header(name, view)
+    except errors.HeaderError as exc:
+        raise refuse.refused(spec, "header_unreadable", exc.message, "Clear the export, if it is not needed.") from exc
     if header.references:
         names = [reference.target for reference in header.references]
-        raise refused(
+        raise refuse.refused(
             spec,
             "image_references_file",
             "the image there refers to other files: %s" % ", ".join(names[:5]),
@@ -157,10 +144,10 @@ def _header(spec: ImageSpec, view: GuestView, detected: t.Tuple[str, ...]) -> t.
     return header
 
 
-def _unreachable(spec: ImageSpec, exc: EngineError) -> RefusedError:
+def _unreachable(spec: ImageSpec, exc: errors.EngineError) -> errors.RefusedError:
     said = str(exc.facts.get("stderr") or exc.message).strip().splitlines()
     told = next((line.rsplit("': ", 1)[-1] for line in said if line.startswith("qemu-img: ")), said[-1] if said else "")
-    return refused(
+    return refuse.refused(
         spec,
         "place_unreachable",
         "the export cannot be opened (%s)" % told,
@@ -172,7 +159,7 @@ def _unreachable(spec: ImageSpec, exc: EngineError) -> RefusedError:
 def refuse_too_little_room(spec: ImageSpec, needed: int, length: int) -> None:
     """An export has the size that its server gave it."""
     if needed > length:
-        raise refused(
+        raise refuse.refused(
             spec,
             "would_exceed_space",
             "it may need %s, and the export has %s" % (human(needed), human(length)),

@@ -12,53 +12,47 @@ from __future__ import annotations
 import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core.place import Place
-from ansible_collections.platter.qemu.plugins.module_utils._image.actions import CreateImage, ImportImage
-from ansible_collections.platter.qemu.plugins.module_utils._image.build import create_arguments
-from ansible_collections.platter.qemu.plugins.module_utils._image.place_observe import (
-    refuse_too_little_room,
-    source_node,
-    target_node,
-)
+from ansible_collections.platter.qemu.plugins.module_utils._image import actions, build, place_observe, state
 from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec
-from ansible_collections.platter.qemu.plugins.module_utils._image.state import ImageReading
-from ansible_collections.platter.qemu.plugins.module_utils._tools.process import RunCommand
+from ansible_collections.platter.qemu.plugins.module_utils._tools import process, qemu_io
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qemu_img import QemuImg, json_filename
-from ansible_collections.platter.qemu.plugins.module_utils._tools.qemu_io import flush
 
 
 class PlaceWriter:
     """Carries out what a plan for an export can hold: making an image, and importing one."""
 
-    def __init__(self, run_command: RunCommand, qemu_img: QemuImg) -> None:
+    def __init__(self, run_command: process.RunCommand, qemu_img: QemuImg) -> None:
         self._run_command = run_command
         self._qemu_img = qemu_img
 
     def carry_out(
-        self, spec: ImageSpec, action: t.Union[CreateImage, ImportImage], reading: ImageReading
+        self, spec: ImageSpec, action: t.Union[actions.CreateImage, actions.ImportImage], reading: state.ImageReading
     ) -> t.Dict[str, t.Any]:
         """Carry out C(action); returns notes for the result."""
-        if isinstance(action, ImportImage):
+        if isinstance(action, actions.ImportImage):
             self._import(spec, action, reading)
         else:
             self._format(spec, action)
-        flush(self._run_command, target_node(spec, "raw"))
-        return {"method": "convert"} if isinstance(action, ImportImage) else {}
+        qemu_io.flush(self._run_command, place_observe.target_node(spec, "raw"))
+        return {"method": "convert"} if isinstance(action, actions.ImportImage) else {}
 
-    def _format(self, spec: ImageSpec, action: t.Union[CreateImage, ImportImage]) -> None:
+    def _format(self, spec: ImageSpec, action: t.Union[actions.CreateImage, actions.ImportImage]) -> None:
         if action.format != "raw":
-            options = create_arguments(spec, action.format, action.options)
+            options = build.create_arguments(spec, action.format, action.options)
             uri = t.cast(str, t.cast(Place, spec.place).uri())
             self._qemu_img.create(uri, action.format, action.virtual_size, options=options)
 
-    def _import(self, spec: ImageSpec, action: ImportImage, reading: ImageReading) -> None:
+    def _import(self, spec: ImageSpec, action: actions.ImportImage, reading: state.ImageReading) -> None:
         from ansible_collections.platter.qemu.plugins.module_utils._image.fetch import refuse_damaged
 
-        _size, node = source_node(spec, self._qemu_img)
+        _size, node = place_observe.source_node(spec, self._qemu_img)
         place = action.source.place
         if place and place.path:
             refuse_damaged(self._qemu_img, spec, action.source, place.path)
         if action.format != "raw":
-            refuse_too_little_room(spec, int(self._qemu_img.measure(node, "qcow2")["required"]), reading.length)
+            place_observe.refuse_too_little_room(
+                spec, int(self._qemu_img.measure(node, "qcow2")["required"]), reading.length
+            )
         self._format(spec, action)
-        target = json_filename(target_node(spec, action.format))
+        target = json_filename(place_observe.target_node(spec, action.format))
         self._qemu_img.convert(node, target, action.format, existing=True)

@@ -10,65 +10,46 @@ from __future__ import annotations
 import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core.size import human
-from ansible_collections.platter.qemu.plugins.module_utils._formats.features import rounded_size
-from ansible_collections.platter.qemu.plugins.module_utils._image.actions import (
-    AcceptBase,
-    CreateImage,
-    ImageAction,
-    ImportImage,
-    RebaseImage,
-    RemoveImage,
-    RewriteImage,
-)
+from ansible_collections.platter.qemu.plugins.module_utils._formats import features
+from ansible_collections.platter.qemu.plugins.module_utils._image import actions, refuse
 from ansible_collections.platter.qemu.plugins.module_utils._image.plan_change import (
     asked_backing,
     plan_change,
     plan_keyslots,
     refuse_too_large,
 )
-from ansible_collections.platter.qemu.plugins.module_utils._image.refuse import (
-    refuse_bad_base,
-    refuse_edits,
-    refuse_extent,
-    refuse_foreign_content,
-    refuse_hard_links,
-    refuse_impossible_file,
-    refuse_other_content,
-    refuse_shrink,
-    refuse_split_backup,
-    refuse_squatted_members,
-    refuse_with_points,
-    refused,
-)
 from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec
 from ansible_collections.platter.qemu.plugins.module_utils._image.state import ImageReading, ImageState
 
-Plan = t.List[ImageAction]
+Plan = t.List[actions.ImageAction]
 
 
 def plan_image(spec: ImageSpec, state: ImageState, reading: ImageReading) -> Plan:
     """The steps that make C(state) what C(spec) asks; empty when it is so already. Raises RefusedError."""
-    refuse_impossible_file(spec, reading)
-    refuse_extent(spec, reading)
+    refuse.refuse_impossible_file(spec, reading)
+    refuse.refuse_extent(spec, reading)
     if spec.state == "absent":
         return _plan_absent(spec, state, reading)
-    refuse_bad_base(spec, reading)
-    refuse_squatted_members(spec, reading)
+    refuse.refuse_bad_base(spec, reading)
+    refuse.refuse_squatted_members(spec, reading)
     if not state.exists:
         return _plan_new(spec, reading)
-    refuse_foreign_content(spec, reading)
+    refuse.refuse_foreign_content(spec, reading)
     if reading.kind == "export":
-        refuse_other_content(spec, state, reading)
+        refuse.refuse_other_content(spec, state, reading)
     if reading.source and spec.source and spec.source.policy == "if_changed" and _differs(reading):
-        refuse_split_backup(spec, reading)
+        refuse.refuse_split_backup(spec, reading)
         plan: Plan = [_import(spec, reading, replaces=reading.source.why)]
     else:
         plan = plan_change(spec, state, reading)
         if reading.kind == "export":
-            refuse_edits(spec, plan)
-    if any(isinstance(action, (AcceptBase, ImportImage, RebaseImage, RewriteImage)) for action in plan):
-        refuse_with_points(spec, reading)
-    refuse_hard_links(spec, reading, plan)
+            refuse.refuse_edits(spec, plan)
+    if any(
+        isinstance(action, (actions.AcceptBase, actions.ImportImage, actions.RebaseImage, actions.RewriteImage))
+        for action in plan
+    ):
+        refuse.refuse_with_points(spec, reading)
+    refuse.refuse_hard_links(spec, reading, plan)
     return plan
 
 
@@ -84,17 +65,17 @@ def _plan_absent(spec: ImageSpec, state: ImageState, reading: ImageReading) -> P
     if reading.fixed:
         what = "an NBD export" if reading.kind == "export" else "a block device"
         way_out = "Remove the %s with the tool that made it." % reading.thing
-        raise refused(spec, "not_removable", "it is %s" % what, way_out)
+        raise refuse.refused(spec, "not_removable", "it is %s" % what, way_out)
     if spec.format and state.exists and spec.format != state.format:
-        raise refused(
+        raise refuse.refused(
             spec,
             "format_mismatch",
             "it is %s, not %s" % (state.format, spec.format),
             "Correct format, or leave it out to remove whatever is there.",
             {"found": state.format, "asked": spec.format},
         )
-    refuse_split_backup(spec, reading)
-    return [RemoveImage(spec.path, reading.members)]
+    refuse.refuse_split_backup(spec, reading)
+    return [actions.RemoveImage(spec.path, reading.members)]
 
 
 # --- a new image
@@ -107,15 +88,17 @@ def _asked_keyslots(spec: ImageSpec) -> t.Optional[t.Tuple[int, ...]]:
 
 def _plan_new(spec: ImageSpec, reading: ImageReading) -> Plan:
     if (spec.format == "luks" or spec.option("encrypt_format")) and not spec.secrets:
-        raise refused(spec, "secret_missing", "it is encrypted, and no secret is given", "Set encryption.secret.")
-    made: ImageAction = _import(spec, reading) if spec.source else _create(spec, reading)
+        raise refuse.refused(
+            spec, "secret_missing", "it is encrypted, and no secret is given", "Set encryption.secret."
+        )
+    made: actions.ImageAction = _import(spec, reading) if spec.source else _create(spec, reading)
     return [made, *plan_keyslots(spec, made.apply(ImageState(spec.path)))]
 
 
 def _device_size(spec: ImageSpec, reading: ImageReading, needed: int) -> int:
     """A raw image on a device is as large as the device."""
     if needed > reading.length:
-        raise refused(
+        raise refuse.refused(
             spec,
             "would_exceed_space",
             "it needs %s, and the %s has %s" % (human(needed), reading.thing, human(reading.length)),
@@ -125,17 +108,19 @@ def _device_size(spec: ImageSpec, reading: ImageReading, needed: int) -> int:
     return reading.length
 
 
-def _create(spec: ImageSpec, reading: ImageReading) -> CreateImage:
+def _create(spec: ImageSpec, reading: ImageReading) -> actions.CreateImage:
     size = spec.effective_size
     if size is None and reading.base:
         size = reading.base.virtual_size
     if size is None and reading.fixed and spec.format == "raw":
         size = reading.length
     if size is None and not reading.base:
-        raise refused(spec, "size_missing", "it does not exist and no size is given", "Set size, backing or source.")
+        raise refuse.refused(
+            spec, "size_missing", "it does not exist and no size is given", "Set size, backing or source."
+        )
     if size is not None:
         refuse_too_large(spec, size)
-    return CreateImage(
+    return actions.CreateImage(
         path=spec.path,
         format=t.cast(str, spec.format),
         virtual_size=size,
@@ -146,19 +131,19 @@ def _create(spec: ImageSpec, reading: ImageReading) -> CreateImage:
     )
 
 
-def _import(spec: ImageSpec, reading: ImageReading, replaces: str = "") -> ImportImage:
+def _import(spec: ImageSpec, reading: ImageReading, replaces: str = "") -> actions.ImportImage:
     source = reading.source
     found = source.virtual_size if source else None
     size = spec.effective_size
     if found is not None and size is not None and size < found and spec.size and spec.size < found:
-        refuse_shrink(spec, found, (found, "its source"), "its source")
+        refuse.refuse_shrink(spec, found, (found, "its source"), "its source")
     if reading.fixed and spec.format == "raw":
         size = _device_size(spec, reading, size or found or 0)
     if size is None and found is not None:
-        size = rounded_size(t.cast(str, spec.format), found, dict(spec.options))
+        size = features.rounded_size(t.cast(str, spec.format), found, dict(spec.options))
     if size is not None:
         refuse_too_large(spec, size)
-    return ImportImage(
+    return actions.ImportImage(
         path=spec.path,
         format=t.cast(str, spec.format),
         virtual_size=size,

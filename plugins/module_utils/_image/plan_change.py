@@ -12,43 +12,19 @@ import typing as t
 from dataclasses import replace
 from posixpath import dirname
 
-from ansible_collections.platter.qemu.plugins.module_utils._core.place import relative_name
+from ansible_collections.platter.qemu.plugins.module_utils._core import place, words
 from ansible_collections.platter.qemu.plugins.module_utils._core.size import human
-from ansible_collections.platter.qemu.plugins.module_utils._core.words import shown
 from ansible_collections.platter.qemu.plugins.module_utils._formats.features import FEATURES, largest_size, rounded_size
-from ansible_collections.platter.qemu.plugins.module_utils._image.actions import (
-    AcceptBase,
-    AmendImage,
-    ChangeKeyslots,
-    ImageAction,
-    RebaseImage,
-    RepairImage,
-    ResizeImage,
-    RewriteImage,
-    SetAttributes,
-)
-from ansible_collections.platter.qemu.plugins.module_utils._image.difference import (
-    amendable,
-    kept_options,
-    option_differences,
-)
-from ansible_collections.platter.qemu.plugins.module_utils._image.refuse import (
-    refuse_broken_chain,
-    refuse_changed_base,
-    refuse_losing_rewrite,
-    refuse_shrink,
-    refuse_split_backup,
-    refused,
-)
+from ansible_collections.platter.qemu.plugins.module_utils._image import actions, difference, refuse
 from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec
 from ansible_collections.platter.qemu.plugins.module_utils._image.state import Backing, ImageReading, ImageState
 
-Plan = t.List[ImageAction]
+Plan = t.List[actions.ImageAction]
 
 
 def plan_change(spec: ImageSpec, state: ImageState, reading: ImageReading) -> Plan:
     """In place where QEMU can, else by a rewrite that the task allows. Raises RefusedError."""
-    refuse_changed_base(spec, state)
+    refuse.refuse_changed_base(spec, state)
     differences = _what_needs_rewriting(spec, state, reading)
     plan: Plan = []
     if differences:
@@ -62,7 +38,7 @@ def plan_change(spec: ImageSpec, state: ImageState, reading: ImageReading) -> Pl
         )
         plan += plan_keyslots(spec, state) + _plan_attributes(spec, state, reading)
     if spec.repair or any(_opens_chain(action) for action in plan):
-        refuse_broken_chain(spec, reading)
+        refuse.refuse_broken_chain(spec, reading)
     return plan
 
 
@@ -73,9 +49,9 @@ def _plan_rewrite(spec: ImageSpec, state: ImageState, reading: ImageReading, dif
     return [rewrite, *_plan_base(spec, rewrite.apply(state), replace(reading, current_base_is_asked=kept))]
 
 
-def _opens_chain(action: ImageAction) -> bool:
+def _opens_chain(action: actions.ImageAction) -> bool:
     """Whether QEMU opens the image with all that it is built on."""
-    return action.writes_content and not (isinstance(action, RebaseImage) and not action.safe)
+    return action.writes_content and not (isinstance(action, actions.RebaseImage) and not action.safe)
 
 
 def _what_needs_rewriting(spec: ImageSpec, state: ImageState, reading: ImageReading) -> t.Tuple[str, ...]:
@@ -84,13 +60,13 @@ def _what_needs_rewriting(spec: ImageSpec, state: ImageState, reading: ImageRead
     if spec.format != state.format:
         phrases.append("format %s instead of %s" % (state.format, spec.format))
     else:
-        for name, old, new in option_differences(spec, state):
-            if not amendable(spec, reading, name, new):
-                phrases.append("%s %s instead of %s" % (name, shown(old), shown(new)))
+        for name, old, new in difference.option_differences(spec, state):
+            if not difference.amendable(spec, reading, name, new):
+                phrases.append("%s %s instead of %s" % (name, words.shown(old), words.shown(new)))
         if _needs_resize(spec, state) and not _can_resize(spec, state):
             phrases.append("size %s instead of %s" % (human(state.virtual_size or 0), human(spec.size or 0)))
     if phrases and not spec.allow_rewrite:
-        raise refused(
+        raise refuse.refused(
             spec,
             "exists_different",
             "the image there differs in what cannot be changed in place (%s)" % "; ".join(phrases),
@@ -110,27 +86,29 @@ def _can_resize(spec: ImageSpec, state: ImageState) -> bool:
     return features.grow if t.cast(int, spec.size) > t.cast(int, state.virtual_size) else features.shrink
 
 
-def _rewrite(spec: ImageSpec, state: ImageState, reading: ImageReading, differences: t.Tuple[str, ...]) -> RewriteImage:
-    refuse_losing_rewrite(spec, reading)
-    refuse_split_backup(spec, reading)
+def _rewrite(
+    spec: ImageSpec, state: ImageState, reading: ImageReading, differences: t.Tuple[str, ...]
+) -> actions.RewriteImage:
+    refuse.refuse_losing_rewrite(spec, reading)
+    refuse.refuse_split_backup(spec, reading)
     size = t.cast(int, state.virtual_size)
     if _needs_resize(spec, state):
         if t.cast(int, spec.size) < size:
-            refuse_shrink(spec, size, reading.data_end)
+            refuse.refuse_shrink(spec, size, reading.data_end)
         size = t.cast(int, spec.size)
-    kept = kept_options(spec.options, t.cast(str, spec.format), reading)
+    kept = difference.kept_options(spec.options, t.cast(str, spec.format), reading)
     size = rounded_size(t.cast(str, spec.format), size, dict(kept + spec.options))
     refuse_too_large(spec, size)
     backing = _rewritten_backing(spec, state)
     if backing and size != state.virtual_size:
-        raise refused(
+        raise refuse.refused(
             spec,
             "exists_different",
             "an overlay cannot be rewritten to another size in one step",
             "Change the size and the rest in two tasks, or set flatten to true.",
             {"differences": list(differences)},
         )
-    return RewriteImage(
+    return actions.RewriteImage(
         path=spec.path,
         format=t.cast(str, spec.format),
         virtual_size=size,
@@ -155,27 +133,27 @@ def _plan_repair(spec: ImageSpec, state: ImageState) -> Plan:
     wanted = state.leaks + (state.corruptions if spec.repair == "all" else 0)
     if not spec.repair or not wanted:
         return []
-    return [RepairImage(spec.path, t.cast(str, spec.format), spec.repair, state.leaks, state.corruptions)]
+    return [actions.RepairImage(spec.path, t.cast(str, spec.format), spec.repair, state.leaks, state.corruptions)]
 
 
 def _plan_base(spec: ImageSpec, state: ImageState, reading: ImageReading) -> Plan:
     format_name = t.cast(str, state.format)
     if spec.flatten:
-        return [RebaseImage(spec.path, format_name, None, safe=True)] if state.backing else []
+        return [actions.RebaseImage(spec.path, format_name, None, safe=True)] if state.backing else []
     asked = asked_backing(spec)
     if asked is None or spec.backing is None:
         return []
     if reading.current_base_is_asked and state.backing:
         return _plan_same_base(spec, state, asked)
     safe, why = _rebase_kind(spec, state, reading)
-    return [RebaseImage(spec.path, format_name, asked, safe=safe, why=why)]
+    return [actions.RebaseImage(spec.path, format_name, asked, safe=safe, why=why)]
 
 
 def _plan_same_base(spec: ImageSpec, state: ImageState, asked: Backing) -> Plan:
     """The base is right; its name or recorded format may not be as asked."""
     current = t.cast(Backing, state.backing)
     if current.format not in (None, asked.format) and spec.backing and spec.backing.rebase != "unsafe":
-        raise refused(
+        raise refuse.refused(
             spec,
             "format_mismatch",
             "it is an overlay of %s as %s, and read as %s it would show the guest other data"
@@ -186,9 +164,9 @@ def _plan_same_base(spec: ImageSpec, state: ImageState, asked: Backing) -> Plan:
     plan: Plan = []
     if current.format != asked.format or current.name != asked.name:
         why = "it is the same file"
-        plan.append(RebaseImage(spec.path, t.cast(str, state.format), asked, safe=False, why=why))
+        plan.append(actions.RebaseImage(spec.path, t.cast(str, state.format), asked, safe=False, why=why))
     elif not state.base_unchanged:
-        plan.append(AcceptBase(spec.path, asked.path))
+        plan.append(actions.AcceptBase(spec.path, asked.path))
     return plan
 
 
@@ -201,7 +179,7 @@ def _rebase_kind(spec: ImageSpec, state: ImageState, reading: ImageReading) -> t
     remembered = reading.record.get("base")
     if remembered and reading.base and remembered == reading.base.fingerprint:
         return False, "it is the same file, moved"
-    raise refused(
+    raise refuse.refused(
         spec,
         "base_missing",
         "its present backing file %s is gone, so that what the guest sees cannot be kept" % state.backing.path,
@@ -211,12 +189,12 @@ def _rebase_kind(spec: ImageSpec, state: ImageState, reading: ImageReading) -> t
 
 
 def _plan_amend(spec: ImageSpec, state: ImageState, reading: ImageReading) -> Plan:
-    found = option_differences(spec, state)
+    found = difference.option_differences(spec, state)
     if not found:
         return []
     changes = tuple((name, new) for name, _old, new in found)
     old = tuple((name, old) for name, old, _new in found)
-    return [AmendImage(spec.path, t.cast(str, state.format), changes, old)]
+    return [actions.AmendImage(spec.path, t.cast(str, state.format), changes, old)]
 
 
 def _plan_resize(spec: ImageSpec, state: ImageState, reading: ImageReading) -> Plan:
@@ -224,7 +202,7 @@ def _plan_resize(spec: ImageSpec, state: ImageState, reading: ImageReading) -> P
         return []
     old, new = t.cast(int, state.virtual_size), t.cast(int, spec.effective_size)
     if reading.fixed and spec.format == "raw":
-        raise refused(
+        raise refuse.refused(
             spec,
             "exists_different",
             "the %s has %s, not %s" % (reading.thing, human(old), human(new)),
@@ -232,9 +210,9 @@ def _plan_resize(spec: ImageSpec, state: ImageState, reading: ImageReading) -> P
             {"device_size": old, "size": new},
         )
     if new < old:
-        refuse_shrink(spec, old, reading.data_end)
+        refuse.refuse_shrink(spec, old, reading.data_end)
     refuse_too_large(spec, new)
-    return [ResizeImage(spec.path, t.cast(str, state.format), old, new)]
+    return [actions.ResizeImage(spec.path, t.cast(str, state.format), old, new)]
 
 
 def plan_keyslots(spec: ImageSpec, state: ImageState) -> Plan:
@@ -245,18 +223,18 @@ def plan_keyslots(spec: ImageSpec, state: ImageState) -> Plan:
     changes = tuple(slot for slot in spec.encryption.keyslots if slot.active != (slot.slot in active))
     if not changes:
         return []
-    action = ChangeKeyslots(
+    action = actions.ChangeKeyslots(
         spec.path, t.cast(str, spec.format), tuple(sorted(changes, key=lambda s: (not s.active, s.slot)))
     )
     if not action.apply(state).keyslots:
-        raise refused(spec, "last_keyslot", "no key would be left", "Keep or add at least one key slot.")
+        raise refuse.refused(spec, "last_keyslot", "no key would be left", "Keep or add at least one key slot.")
     return [action]
 
 
 def _plan_attributes(spec: ImageSpec, state: ImageState, reading: ImageReading) -> Plan:
     if reading.desired_attributes == state.attributes:
         return []
-    return [SetAttributes(spec.path, reading.desired_attributes, state.attributes)]
+    return [actions.SetAttributes(spec.path, reading.desired_attributes, state.attributes)]
 
 
 def asked_backing(spec: ImageSpec) -> t.Optional[Backing]:
@@ -265,7 +243,7 @@ def asked_backing(spec: ImageSpec) -> t.Optional[Backing]:
         return None
     name = spec.backing.path
     if spec.backing.relative:
-        name = relative_name(spec.backing.path, dirname(spec.path))
+        name = place.relative_name(spec.backing.path, dirname(spec.path))
     return Backing(spec.backing.path, spec.backing.format, name)
 
 
@@ -273,7 +251,7 @@ def refuse_too_large(spec: ImageSpec, size: int) -> None:
     """The format has a limit, and the task may have one (C(max_virtual_size)), in bytes."""
     largest = largest_size(t.cast(str, spec.format), dict(spec.options))
     if size > largest:
-        raise refused(
+        raise refuse.refused(
             spec,
             "bad_size",
             "%s images have %s at most with these options, not %s" % (spec.format, human(largest), human(size)),
@@ -281,7 +259,7 @@ def refuse_too_large(spec: ImageSpec, size: int) -> None:
             {"virtual_size": size, "largest": largest},
         )
     if spec.max_virtual_size is not None and size > spec.max_virtual_size:
-        raise refused(
+        raise refuse.refused(
             spec,
             "bad_size",
             "its virtual size would be %s, and max_virtual_size is %s" % (human(size), human(spec.max_virtual_size)),

@@ -14,24 +14,15 @@ import shutil
 import time
 import typing as t
 
-from ansible_collections.platter.qemu.plugins.module_utils._core.errors import FailedError, RefusedError
-from ansible_collections.platter.qemu.plugins.module_utils._image.actions import CreateImage, ImportImage, RewriteImage
-from ansible_collections.platter.qemu.plugins.module_utils._image.data_file import finish_data_file
+from ansible_collections.platter.qemu.plugins.module_utils._core import errors
+from ansible_collections.platter.qemu.plugins.module_utils._image import actions, data_file, state
 from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec
-from ansible_collections.platter.qemu.plugins.module_utils._image.state import ImageReading
-from ansible_collections.platter.qemu.plugins.module_utils._inspect.image import fingerprint, look_at
+from ansible_collections.platter.qemu.plugins.module_utils._inspect import image
 from ansible_collections.platter.qemu.plugins.module_utils._inspect.members import member_paths
-from ansible_collections.platter.qemu.plugins.module_utils._tools.files import (
-    BuildDirectory,
-    file_facts,
-    fsync_path,
-    publish_new,
-    publish_over,
-)
+from ansible_collections.platter.qemu.plugins.module_utils._tools import files, records
 from ansible_collections.platter.qemu.plugins.module_utils._tools.image_lock import image_lock
-from ansible_collections.platter.qemu.plugins.module_utils._tools.records import write_record
 
-Making = t.Union[CreateImage, ImportImage, RewriteImage]
+Making = t.Union[actions.CreateImage, actions.ImportImage, actions.RewriteImage]
 
 
 class Publisher:
@@ -44,19 +35,19 @@ class Publisher:
         self,
         spec: ImageSpec,
         action: Making,
-        build: BuildDirectory,
-        reading: ImageReading,
+        build: files.BuildDirectory,
+        reading: state.ImageReading,
         record: t.Dict[str, t.Any],
     ) -> t.Dict[str, t.Any]:
         header = self._verified(spec, action, build.path)
         members = member_paths(build.path, header)
-        old = file_facts(spec.path)
-        write_record(build.path, self._record(action, record), spec.path)
+        old = files.file_facts(spec.path)
+        records.write_record(build.path, self._record(action, record), spec.path)
         for member in members:
             self._attributes.dress(spec, member, spec.path if old.kind == "file" else None)
-        finish_data_file(spec, self._attributes)
+        data_file.finish_data_file(spec, self._attributes)
         for member in members:
-            fsync_path(member)
+            files.fsync_path(member)
         placed: t.List[str] = []
         try:
             for member in members[1:]:
@@ -66,23 +57,23 @@ class Publisher:
             for member in placed:
                 os.unlink(member)
             raise
-        for member in member_paths(spec.path, look_at(spec.path, action.format).header):
+        for member in member_paths(spec.path, image.look_at(spec.path, action.format).header):
             self._attributes.set_flags(spec, member)
-        fsync_path(os.path.dirname(spec.path))
+        files.fsync_path(os.path.dirname(spec.path))
         return notes
 
     def _verified(self, spec: ImageSpec, action: Making, path: str) -> t.Any:
-        header = look_at(path, action.format).header
+        header = image.look_at(path, action.format).header
         named = action.backing.name if action.backing else None
         if header and header.backing_file != named:
-            raise FailedError(
+            raise errors.FailedError(
                 "failed: QEMU recorded the backing file %r instead of %r for %s. Nothing was changed."
                 % (header.backing_file, named, spec.path)
             )
         expected = (action.format, action.virtual_size)
         found = (header.format, header.virtual_size) if header else ("nothing readable", 0)
         if found != expected and (action.virtual_size is not None or found[0] != action.format):
-            raise FailedError(
+            raise errors.FailedError(
                 "failed: QEMU made %s of %d bytes instead of %s of %s bytes for %s. Nothing was changed."
                 % (*found, *expected, spec.path)
             )
@@ -96,14 +87,14 @@ class Publisher:
         record.pop("base", None)
         record.pop("next_base", None)
         if action.backing:
-            record["base"] = fingerprint(file_facts(action.backing.path))
+            record["base"] = image.fingerprint(files.file_facts(action.backing.path))
         return record
 
     @staticmethod
     def _place_member(member: str, spec: ImageSpec) -> str:
         target = os.path.join(os.path.dirname(spec.path), os.path.basename(member))
-        if not publish_new(member, target):
-            raise RefusedError(
+        if not files.publish_new(member, target):
+            raise errors.RefusedError(
                 "a split image",
                 spec.path,
                 "a file with the name of its member %s is there" % target,
@@ -114,14 +105,14 @@ class Publisher:
             )
         return target
 
-    def _give_name(self, spec: ImageSpec, built: str, reading: ImageReading) -> t.Dict[str, t.Any]:
+    def _give_name(self, spec: ImageSpec, built: str, reading: state.ImageReading) -> t.Dict[str, t.Any]:
         if reading.kind == "absent":
-            if not publish_new(built, spec.path):
+            if not files.publish_new(built, spec.path):
                 raise taken(spec)
             return {}
         with image_lock(spec.path, readers=False):
             backup = keep_backup(spec) if spec.backup else None
-            if not publish_over(built, spec.path, reading.identity):
+            if not files.publish_over(built, spec.path, reading.identity):
                 raise taken(spec)
         return {"backup_file": backup} if backup else {}
 
@@ -138,9 +129,9 @@ def keep_backup(spec: ImageSpec) -> str:
     return name
 
 
-def taken(spec: ImageSpec) -> RefusedError:
+def taken(spec: ImageSpec) -> errors.RefusedError:
     """Somebody else has changed the image's place since it was looked at."""
-    return RefusedError(
+    return errors.RefusedError(
         "a new image",
         spec.path,
         "something else has appeared there meanwhile",

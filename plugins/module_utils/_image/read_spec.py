@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.platter.qemu.plugins.module_utils._core.errors import SpecError
+from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._core.place import Place, parse_place
 from ansible_collections.platter.qemu.plugins.module_utils._core.size import SECTOR, parse_size, round_up
 from ansible_collections.platter.qemu.plugins.module_utils._formats.options import find_option
-from ansible_collections.platter.qemu.plugins.module_utils._image.contradictions import refuse_contradictions
+from ansible_collections.platter.qemu.plugins.module_utils._image import contradictions
 from ansible_collections.platter.qemu.plugins.module_utils._image.spec import (
     BackingSpec,
     EncryptionSpec,
@@ -51,7 +51,7 @@ def read_spec(params: t.Mapping[str, t.Any]) -> ImageSpec:
         overlay_directories=tuple(params.get("overlay_directories") or ()),
         **{name: bool(params.get(name)) for name in _FLAGS},
     )
-    refuse_contradictions(spec)
+    contradictions.refuse_contradictions(spec)
     return spec
 
 
@@ -62,8 +62,8 @@ class _Reader:
         self._params = params
         self._name = str(params.get("path"))
 
-    def refuse(self, fact: str, way_out: str, reason: str = "bad_option") -> SpecError:
-        return SpecError("this task", self._name, fact, reason=reason, way_out=way_out)
+    def refuse(self, fact: str, way_out: str, reason: str = "bad_option") -> errors.SpecError:
+        return errors.SpecError("this task", self._name, fact, reason=reason, way_out=way_out)
 
     def _place(self, value: t.Any) -> Place:
         try:

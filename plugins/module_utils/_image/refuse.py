@@ -9,21 +9,20 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.platter.qemu.plugins.module_utils._core.errors import RefusedError
+from ansible_collections.platter.qemu.plugins.module_utils._core import errors, size
 from ansible_collections.platter.qemu.plugins.module_utils._core.header import Header
-from ansible_collections.platter.qemu.plugins.module_utils._core.size import human
 from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec
 from ansible_collections.platter.qemu.plugins.module_utils._image.state import ImageReading, ImageState
 
 Evidence = t.Optional[t.Mapping[str, t.Any]]
 
 
-def refused(spec: ImageSpec, reason: str, fact: str, way_out: str, evidence: Evidence = None) -> RefusedError:
+def refused(spec: ImageSpec, reason: str, fact: str, way_out: str, evidence: Evidence = None) -> errors.RefusedError:
     """A refusal of what C(spec) asks."""
     asked, joined = "a %s image" % spec.format if spec.format else "an image", "at"
     if spec.state == "absent":
         asked, joined = "the removal", "of"
-    return RefusedError(asked, spec.path, fact, reason=reason, way_out=way_out, evidence=evidence, joined=joined)
+    return errors.RefusedError(asked, spec.path, fact, reason=reason, way_out=way_out, evidence=evidence, joined=joined)
 
 
 def refuse_impossible_file(spec: ImageSpec, reading: ImageReading) -> None:
@@ -44,7 +43,7 @@ def refuse_other_content(spec: ImageSpec, state: ImageState, reading: ImageReadi
     fact = "what is in the export is not what its source holds"
     way_out = "Set source_policy to if_changed to write over it, or leave source out to keep it."
     if follows:
-        fact += " (%s there, %s in the source)" % (human(have), human(needed))
+        fact += " (%s there, %s in the source)" % (size.human(have), size.human(needed))
         way_out = "Clear the export first, if it is not needed: the shorter source would leave its end as it is."
     raise refused(spec, "exists_different", fact, way_out, {"source_size": needed, "virtual_size": have})
 
@@ -98,7 +97,7 @@ def _refuse_signature(spec: ImageSpec, reading: ImageReading) -> None:
         )
 
 
-def _other_format(spec: ImageSpec, reading: ImageReading) -> RefusedError:
+def _other_format(spec: ImageSpec, reading: ImageReading) -> errors.RefusedError:
     looks = ", but looks like %s" % ", ".join(reading.detected) if reading.detected else ""
     return refused(
         spec,
@@ -277,7 +276,7 @@ def refuse_shrink(spec: ImageSpec, old: int, data_end: t.Optional[t.Tuple[int, s
         raise refused(
             spec,
             "shrink_refused",
-            "%s is %s, and %s would cut off its end" % (what, human(old), human(new)),
+            "%s is %s, and %s would cut off its end" % (what, size.human(old), size.human(new)),
             "Set allow_shrink to true to agree.",
             {"virtual_size": old, "size": new},
         )

@@ -10,67 +10,64 @@ from __future__ import annotations
 import os
 import typing as t
 
-from ansible_collections.platter.qemu.plugins.module_utils._core.errors import RefusedError
-from ansible_collections.platter.qemu.plugins.module_utils._formats.registry import foreign_signatures
-from ansible_collections.platter.qemu.plugins.module_utils._image.gate import Gate
+from ansible_collections.platter.qemu.plugins.module_utils._core import errors
+from ansible_collections.platter.qemu.plugins.module_utils._formats import registry
+from ansible_collections.platter.qemu.plugins.module_utils._image import gate, state
 from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec, SourceSpec
-from ansible_collections.platter.qemu.plugins.module_utils._image.state import SourceReading
-from ansible_collections.platter.qemu.plugins.module_utils._inspect.descriptor import split_extent
+from ansible_collections.platter.qemu.plugins.module_utils._inspect import descriptor
 from ansible_collections.platter.qemu.plugins.module_utils._inspect.image import Seen, chain_header, look_at
-from ansible_collections.platter.qemu.plugins.module_utils._tools.files import FileFacts, FileReader, file_facts
+from ansible_collections.platter.qemu.plugins.module_utils._tools import files, records, still
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qemu_img import QemuImg
-from ansible_collections.platter.qemu.plugins.module_utils._tools.records import read_record
-from ansible_collections.platter.qemu.plugins.module_utils._tools.still import StillFile
 
 #: how far disk labels and a CD's descriptor reach into a file, in bytes
 _LABELS = 33 << 10
 
 
-def source_refused(spec: ImageSpec, reason: str, fact: str, way_out: str, **evidence: t.Any) -> RefusedError:
+def source_refused(spec: ImageSpec, reason: str, fact: str, way_out: str, **evidence: t.Any) -> errors.RefusedError:
     """A refusal that is about the source."""
     source = t.cast(SourceSpec, spec.source)
     asked = "the import of %s" % source.text
-    return RefusedError(asked, spec.path, fact, reason=reason, way_out=way_out, evidence=evidence, joined="to")
+    return errors.RefusedError(asked, spec.path, fact, reason=reason, way_out=way_out, evidence=evidence, joined="to")
 
 
-def read_source(spec: ImageSpec, image: Seen, qemu_img: QemuImg) -> SourceReading:
+def read_source(spec: ImageSpec, image: Seen, qemu_img: QemuImg) -> state.SourceReading:
     """What can be told before the import. Reads nothing when the image is there and is not to follow its source."""
     source = t.cast(SourceSpec, spec.source)
     there = image.facts.kind == "file"
     if there and source.policy == "if_absent":
-        return SourceReading()
+        return state.SourceReading()
     remembered = dict(image.record.get("source") or {})
     if source.url:
         from ansible_collections.platter.qemu.plugins.module_utils._image.fetch import read_remote
 
         return read_remote(spec, remembered if there else None)
     if source.place is None or source.place.path is None:
-        return SourceReading(changed=False)
+        return state.SourceReading(changed=False)
     return _read_local(spec, source.place.path, remembered if there else None)
 
 
-def _read_local(spec: ImageSpec, path: str, remembered: t.Optional[t.Dict[str, t.Any]]) -> SourceReading:
+def _read_local(spec: ImageSpec, path: str, remembered: t.Optional[t.Dict[str, t.Any]]) -> state.SourceReading:
     source = t.cast(SourceSpec, spec.source)
-    facts = file_facts(path)
+    facts = files.file_facts(path)
     if facts.kind in ("file", "block") and not source.trusted:
-        with StillFile(path, lease=False) as found:
+        with still.StillFile(path, lease=False) as found:
             refuse_strangers(spec, found)
     if facts.kind not in ("file", "block"):
         fact = "it does not exist" if facts.kind == "absent" else "it is a %s" % facts.kind
         raise source_refused(spec, "source_missing", fact, "Put the source there, or correct source.path.")
     changed, why = _local_change(source, facts, remembered)
     if remembered is not None and not changed:
-        return SourceReading(changed=changed)
+        return state.SourceReading(changed=changed)
     from ansible_collections.platter.qemu.plugins.module_utils._image.fetch import compression_of, verified_digest
 
     digest = verified_digest(spec, path) if source.checksum else None
     if compression_of(source, path):
-        return SourceReading(digest=digest, changed=changed, why=why)
+        return state.SourceReading(digest=digest, changed=changed, why=why)
     header = inspect_source(spec, path)
-    return SourceReading(header.virtual_size, digest, changed, why)
+    return state.SourceReading(header.virtual_size, digest, changed, why)
 
 
-def refuse_strangers(spec: ImageSpec, found: StillFile) -> None:
+def refuse_strangers(spec: ImageSpec, found: still.StillFile) -> None:
     """A user's symbolic link may lead to that user's own files, and not to what only root can read."""
     if found.strangers:
         raise source_refused(
@@ -83,7 +80,7 @@ def refuse_strangers(spec: ImageSpec, found: StillFile) -> None:
 
 
 def _local_change(
-    source: SourceSpec, facts: FileFacts, remembered: t.Optional[t.Dict[str, t.Any]]
+    source: SourceSpec, facts: files.FileFacts, remembered: t.Optional[t.Dict[str, t.Any]]
 ) -> t.Tuple[t.Optional[bool], str]:
     """(changed, why), from the declared digest if there is one, else from length and time of the last write."""
     if not remembered:
@@ -101,7 +98,7 @@ def inspect_source(spec: ImageSpec, path: str) -> t.Any:
     if seen.header is None or seen.header.format != source.format:
         raise _unreadable(spec, seen)
     if not source.trusted:
-        Gate(source.text, spec.path, spec.max_virtual_size).check(
+        gate.Gate(source.text, spec.path, spec.max_virtual_size).check(
             seen.header, source.format, _claims(source, path, seen)
         )
     elif seen.header.backing_file:
@@ -112,15 +109,15 @@ def inspect_source(spec: ImageSpec, path: str) -> t.Any:
     return seen.header
 
 
-def _cut_off(spec: ImageSpec, path: str, length: int, needed: int) -> RefusedError:
+def _cut_off(spec: ImageSpec, path: str, length: int, needed: int) -> errors.RefusedError:
     """QEMU (7.2) reads what is missing as zeros, without a word."""
     fact = "it is damaged: %s has %d bytes, and needs %d" % (path, length, needed)
     return source_refused(spec, "source_damaged", fact, "Get the source again.", length=length, needed=needed)
 
 
-def _unreadable(spec: ImageSpec, seen: Seen) -> RefusedError:
+def _unreadable(spec: ImageSpec, seen: Seen) -> errors.RefusedError:
     source = t.cast(SourceSpec, spec.source)
-    extent = split_extent(seen.facts.path, seen)
+    extent = descriptor.split_extent(seen.facts.path, seen)
     if extent:
         return source_refused(
             spec, "vmdk_extent", extent.sentence, extent.way_out, descriptor=extent.descriptor or None
@@ -148,13 +145,13 @@ def _claims(source: SourceSpec, path: str, seen: Seen) -> t.Tuple[str, ...]:
         return ()
     if header.format == "raw" or header.options.get("subformat") == "fixed":
         return seen.detected
-    with FileReader(path) as reader:
-        return seen.detected + foreign_signatures(reader.read(0, _LABELS))
+    with files.FileReader(path) as reader:
+        return seen.detected + registry.foreign_signatures(reader.read(0, _LABELS))
 
 
 def _record_of(source: SourceSpec) -> t.Mapping[str, t.Any]:
     """A sidecar is found by the name of the file, which is opened by another one."""
-    return read_record(source.place.path) if source.place and source.place.path else {}
+    return records.read_record(source.place.path) if source.place and source.place.path else {}
 
 
 def _refuse_broken_chain(spec: ImageSpec, path: str) -> None:
@@ -181,5 +178,5 @@ def _refuse_missing_members(spec: ImageSpec, path: str, seen: Seen) -> None:
     directory = os.path.dirname(path)
     for extent in seen.header.extents if seen.header else ():
         member, needed = os.path.join(directory, extent.filename), extent.offset + extent.virtual_size
-        if extent.kind == "FLAT" and file_facts(member).length < needed:
-            raise _cut_off(spec, member, file_facts(member).length, needed)
+        if extent.kind == "FLAT" and files.file_facts(member).length < needed:
+            raise _cut_off(spec, member, files.file_facts(member).length, needed)

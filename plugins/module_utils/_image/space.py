@@ -10,12 +10,11 @@ from __future__ import annotations
 import os
 import typing as t
 
-from ansible_collections.platter.qemu.plugins.module_utils._core.errors import RefusedError
+from ansible_collections.platter.qemu.plugins.module_utils._core import errors, size
 from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item
-from ansible_collections.platter.qemu.plugins.module_utils._core.size import human
-from ansible_collections.platter.qemu.plugins.module_utils._image.actions import CreateImage
+from ansible_collections.platter.qemu.plugins.module_utils._image import actions
 from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec
-from ansible_collections.platter.qemu.plugins.module_utils._tools.files import free_bytes
+from ansible_collections.platter.qemu.plugins.module_utils._tools import files
 
 #: bytes left free on a file system, so that a prediction that is a little short does not fill it
 SPACE_RESERVE = 16 << 20
@@ -30,7 +29,7 @@ def guard_space(items: t.Sequence[Item]) -> None:
         if not needed or item.refusal or not os.path.isdir(directory):
             continue
         which = os.stat(directory).st_dev
-        have = left.setdefault(which, free_bytes(directory))
+        have = left.setdefault(which, files.free_bytes(directory))
         if needed + SPACE_RESERVE > have:
             item.refusal = no_space(item.spec, needed, have)
         else:
@@ -39,17 +38,17 @@ def guard_space(items: t.Sequence[Item]) -> None:
 
 def _taken_at_once(item: Item) -> int:
     action = item.plan[0] if item.plan else None
-    if not isinstance(action, CreateImage) or item.spec.place is not None or item.reading.kind == "block":
+    if not isinstance(action, actions.CreateImage) or item.spec.place is not None or item.reading.kind == "block":
         return 0
     return (action.virtual_size or 0) if dict(action.options).get("preallocation") in ("falloc", "full") else 0
 
 
-def no_space(spec: ImageSpec, needed: int, have: int) -> RefusedError:
+def no_space(spec: ImageSpec, needed: int, have: int) -> errors.RefusedError:
     """The refusal of an image that needs C(needed) bytes where there are C(have)."""
-    return RefusedError(
+    return errors.RefusedError(
         "a new image",
         spec.path,
-        "it may need %s, and there are %s" % (human(needed), human(have)),
+        "it may need %s, and there are %s" % (size.human(needed), size.human(have)),
         reason="would_exceed_space",
         way_out="Make room, or put the image elsewhere.",
         evidence={"needed_bytes": needed, "free_bytes": have},

@@ -13,7 +13,7 @@ import typing as t
 from dataclasses import dataclass
 
 from ansible_collections.platter.qemu.plugins.module_utils._core.place import Place
-from ansible_collections.platter.qemu.plugins.module_utils._formats.features import rounded_size
+from ansible_collections.platter.qemu.plugins.module_utils._formats import features
 
 Options = t.Tuple[t.Tuple[str, t.Any], ...]
 
@@ -118,7 +118,7 @@ class ImageSpec:
         """The virtual size of a new image of this format made with C(size), in bytes."""
         if self.size is None or self.format is None:
             return None
-        return rounded_size(self.format, self.size, dict(self.options))
+        return features.rounded_size(self.format, self.size, dict(self.options))
 
     @property
     def secrets(self) -> t.List[t.Tuple[str, str]]:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import os
 
-from ansible_collections.platter.qemu.plugins.module_utils._core.errors import RefusedError
+from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec
-from ansible_collections.platter.qemu.plugins.module_utils._inspect.image import Seen
+from ansible_collections.platter.qemu.plugins.module_utils._inspect import image
 
 
 def refuse_unsafe_directory(spec: ImageSpec) -> None:
@@ -25,7 +25,7 @@ def refuse_unsafe_directory(spec: ImageSpec) -> None:
     except FileNotFoundError:
         if spec.state == "absent":
             return
-        raise RefusedError(
+        raise errors.RefusedError(
             "this task",
             path,
             "its directory does not exist",
@@ -33,7 +33,7 @@ def refuse_unsafe_directory(spec: ImageSpec) -> None:
             way_out="Make the directory first (ansible.builtin.file). In check mode an earlier task has not made it.",
         ) from None
     if mode & 0o002 and not mode & 0o1000:
-        raise RefusedError(
+        raise errors.RefusedError(
             "this task",
             path,
             "anyone can replace files in its directory (mode %04o)" % (mode & 0o7777),
@@ -43,12 +43,12 @@ def refuse_unsafe_directory(spec: ImageSpec) -> None:
         )
 
 
-def refuse_foreign_owner(spec: ImageSpec, seen: Seen) -> None:
+def refuse_foreign_owner(spec: ImageSpec, seen: image.Seen) -> None:
     """Where anyone can make files, their owner can put another in the place of one that was looked at."""
     if seen.facts.kind == "absent" or not os.stat(os.path.dirname(spec.path)).st_mode & 0o002:
         return
     if seen.facts.owner not in (0, os.geteuid()):
-        raise RefusedError(
+        raise errors.RefusedError(
             "this task",
             spec.path,
             "it belongs to user %d, who can replace it at any time in this directory" % seen.facts.owner,

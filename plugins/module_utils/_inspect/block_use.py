@@ -19,7 +19,7 @@ import struct
 import typing as t
 from dataclasses import dataclass
 
-from ansible_collections.platter.qemu.plugins.module_utils._inspect.mounts import read_mounts, unescape
+from ansible_collections.platter.qemu.plugins.module_utils._inspect import mounts
 
 Identity = t.Tuple[int, int]
 _LOOP_GET_STATUS64 = 0x4C05
@@ -159,7 +159,7 @@ def swaps() -> dict[Identity, Use]:
     """Every file and device that is swapped on."""
     try:
         with open("/proc/swaps", "rb") as table:
-            names = [unescape(line.split()[0]) for line in table.readlines()[1:]]
+            names = [mounts.unescape(line.split()[0]) for line in table.readlines()[1:]]
     except OSError:
         return {}
     found = {identity_of(name): Use("swap", name, True) for name in names}
@@ -175,7 +175,7 @@ def mounted(pids: t.Iterable[str]) -> dict[Identity, Use]:
             if device:
                 found[device] = Use("mount", os.path.basename(directory), True, "member of this btrfs")
     for pid in pids:
-        for mount in read_mounts(pid):
+        for mount in mounts.read_mounts(pid):
             device = (-1, mount.device) if os.major(mount.device) else _source_device(mount.source)
             if device:
                 found[device] = Use("mount", mount.mount_point, mount.writable, mount.fstype)

@@ -14,9 +14,9 @@ import os
 import typing as t
 from dataclasses import dataclass
 
-from ansible_collections.platter.qemu.plugins.module_utils._core.errors import HeaderError
+from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._core.header import Header
-from ansible_collections.platter.qemu.plugins.module_utils._inspect.block_use import Identity, identity
+from ansible_collections.platter.qemu.plugins.module_utils._inspect import block_use
 
 ReadHeader = t.Callable[[str, t.Optional[str]], Header]
 
@@ -120,7 +120,7 @@ def chain_problem(path: str, header: Header | None, read_header: ReadHeader) -> 
 class _Walk:
     read_header: ReadHeader
     limit: int
-    seen: dict[Identity, str]
+    seen: dict[block_use.Identity, str]
     links: list[Link]
 
     def follow(self, path: str, format: str | None) -> Link:
@@ -128,7 +128,7 @@ class _Walk:
         if len(self.links) >= self.limit:
             return self._end(path, format, "chain_too_long", f"the backing chain has more than {self.limit} images")
         try:
-            which = identity(os.stat(path))
+            which = block_use.identity(os.stat(path))
         except (OSError, ValueError) as exc:
             return self._end(path, format, *self._unreachable(path, exc))
         if which is None:
@@ -142,7 +142,7 @@ class _Walk:
     def _read(self, path: str, format: str | None) -> Link:
         try:
             header = self.read_header(path, format)
-        except HeaderError as exc:
+        except errors.HeaderError as exc:
             return self._end(path, format, "header_unreadable", exc.message)
         except OSError as exc:
             return self._end(path, format, "header_unreadable", f"{path} cannot be read: {exc.strerror}")

@@ -11,9 +11,9 @@ from __future__ import annotations
 import os
 import typing as t
 
-from ansible_collections.platter.qemu.plugins.module_utils._core.errors import EngineError, HeaderError
-from ansible_collections.platter.qemu.plugins.module_utils._inspect.block_use import Identity, identity_of
-from ansible_collections.platter.qemu.plugins.module_utils._tools.files import TEMP_PREFIX
+from ansible_collections.platter.qemu.plugins.module_utils._core import errors
+from ansible_collections.platter.qemu.plugins.module_utils._inspect import block_use
+from ansible_collections.platter.qemu.plugins.module_utils._tools import files
 
 #: What C(read_backing) answers: the resolved path or paths that an image's header names, or None.
 Named = t.Union[None, str, t.Sequence[str]]
@@ -31,19 +31,19 @@ def find_dependents(
     """
     bases = _by_identity(base_paths)
     found: dict[str, list[str]] = {path: [] for path in base_paths}
-    known: dict[str, Identity | None] = {}  # a thousand overlays share few bases
+    known: dict[str, block_use.Identity | None] = {}  # a thousand overlays share few bases
     for path in _files_in(directories) if bases else ():
         for backing in _named(path, read_backing):
             if backing not in known:
-                known[backing] = identity_of(backing)
+                known[backing] = block_use.identity_of(backing)
             _add(found, bases.get(known[backing], ()), path)
     return found
 
 
-def _by_identity(base_paths: t.Sequence[str]) -> dict[Identity | None, list[str]]:
-    bases: dict[Identity | None, list[str]] = {}
+def _by_identity(base_paths: t.Sequence[str]) -> dict[block_use.Identity | None, list[str]]:
+    bases: dict[block_use.Identity | None, list[str]] = {}
     for path in dict.fromkeys(base_paths):
-        which = identity_of(path)
+        which = block_use.identity_of(path)
         if which:
             bases.setdefault(which, []).append(path)
     return bases
@@ -57,9 +57,11 @@ def _files_in(directories: t.Sequence[str]) -> t.Iterator[str]:
         except (FileNotFoundError, NotADirectoryError):
             continue
         except OSError as exc:
-            raise EngineError(f"{directory} cannot be searched for images: {exc.strerror}", path=directory) from exc
+            raise errors.EngineError(
+                f"{directory} cannot be searched for images: {exc.strerror}", path=directory
+            ) from exc
         # Our own half-made files become overlays by a rename, or are removed.
-        yield from (os.path.join(directory, name) for name in names if not name.startswith(TEMP_PREFIX))
+        yield from (os.path.join(directory, name) for name in names if not name.startswith(files.TEMP_PREFIX))
 
 
 def _is_file(entry: os.DirEntry[str]) -> bool:
@@ -73,9 +75,9 @@ def _is_file(entry: os.DirEntry[str]) -> bool:
 def _named(path: str, read_backing: t.Callable[[str], Named]) -> t.Sequence[str]:
     try:
         named = read_backing(path)
-    except (HeaderError, FileNotFoundError):  # no image, or gone since the directory was read
+    except (errors.HeaderError, FileNotFoundError):  # no image, or gone since the directory was read
         return ()
-    except EngineError as exc:
+    except errors.EngineError as exc:
         if isinstance(exc.__cause__, FileNotFoundError):  # the same, found when it was opened
             return ()
         raise
@@ -84,5 +86,5 @@ def _named(path: str, read_backing: t.Callable[[str], Named]) -> t.Sequence[str]
 
 def _add(found: dict[str, list[str]], bases: t.Iterable[str], path: str) -> None:
     for base in bases:
-        if path not in found[base][-1:] and identity_of(path) != identity_of(base):
+        if path not in found[base][-1:] and block_use.identity_of(path) != block_use.identity_of(base):
             found[base].append(path)

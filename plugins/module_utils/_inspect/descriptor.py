@@ -13,10 +13,8 @@ import os
 import re
 import typing as t
 
-from ansible_collections.platter.qemu.plugins.module_utils._core.errors import EngineError
-from ansible_collections.platter.qemu.plugins.module_utils._core.header import SplitExtent
-from ansible_collections.platter.qemu.plugins.module_utils._inspect.image import Seen, look_at
-from ansible_collections.platter.qemu.plugins.module_utils._inspect.members import extent_paths
+from ansible_collections.platter.qemu.plugins.module_utils._core import errors, header
+from ansible_collections.platter.qemu.plugins.module_utils._inspect import image, members
 
 #: C(x-s001.vmdk), C(x-flat.vmdk), and our own C(x-1a2b3c4d-s001.vmdk)
 _EXTENT_NAME = re.compile(r"(?P<stem>.+?)(-[0-9a-f]{8})?-(flat|[sf]\d{3})(?P<ending>\.[^.]+)\Z")
@@ -24,7 +22,7 @@ _EXTENT_NAME = re.compile(r"(?P<stem>.+?)(-[0-9a-f]{8})?-(flat|[sf]\d{3})(?P<end
 _MOST_CANDIDATES = 200
 
 
-def split_extent(path: str, seen: Seen) -> t.Optional[SplitExtent]:
+def split_extent(path: str, seen: image.Seen) -> t.Optional[header.SplitExtent]:
     """What C(path) is a part of, if its bytes or its name say that it is an extent of a split VMDK."""
     named = _EXTENT_NAME.match(os.path.basename(path))
     unknown = seen.header is None and not seen.detected
@@ -32,10 +30,12 @@ def split_extent(path: str, seen: Seen) -> t.Optional[SplitExtent]:
         return None
     descriptor = _descriptor_of(path, named.group("stem") + named.group("ending") if named else "")
     if descriptor:
-        return SplitExtent("it is an extent of the split VMDK %s" % descriptor, "Name the descriptor.", descriptor)
+        return header.SplitExtent(
+            "it is an extent of the split VMDK %s" % descriptor, "Name the descriptor.", descriptor
+        )
     how = "it is" if seen.reason == "vmdk_extent" else "by its name it is"
     sentence = "%s an extent of a split VMDK, and no descriptor beside it names it" % how
-    return SplitExtent(sentence, "Bring the descriptor (a small text file) beside its extents, and name it.")
+    return header.SplitExtent(sentence, "Bring the descriptor (a small text file) beside its extents, and name it.")
 
 
 def _descriptor_of(path: str, guess: str) -> t.Optional[str]:
@@ -51,6 +51,6 @@ def _descriptor_of(path: str, guess: str) -> t.Optional[str]:
 
 def _extents(path: str) -> t.List[str]:
     try:
-        return extent_paths(path, look_at(path, "vmdk").header)[1:]
-    except (EngineError, OSError):
+        return members.extent_paths(path, image.look_at(path, "vmdk").header)[1:]
+    except (errors.EngineError, OSError):
         return []

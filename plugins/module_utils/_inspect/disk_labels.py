@@ -13,25 +13,25 @@ import typing as t
 import uuid
 import zlib
 
-from ansible_collections.platter.qemu.plugins.module_utils._inspect.signature import Probe, Signature, View
+from ansible_collections.platter.qemu.plugins.module_utils._inspect import signature
 
 _PROTECTIVE = 0xEE
 #: Eight times what everybody makes.
 _LARGEST_TABLE = 1 << 17
 
 
-def _gpt(view: View) -> Signature | None:
+def _gpt(view: signature.View) -> signature.Signature | None:
     """GPT: the header in the second sector, or its copy in the last one."""
     for sector in (512, 4096):
         for at in (sector, view.length // sector * sector - sector):
             header = _gpt_header(view, at)
             if header:
                 disk = str(uuid.UUID(bytes_le=header[56:72]))
-                return Signature("gpt", disk, end=_gpt_end(view, header, sector))
+                return signature.Signature("gpt", disk, end=_gpt_end(view, header, sector))
     return None
 
 
-def _gpt_header(view: View, at: int) -> bytes | None:
+def _gpt_header(view: signature.View, at: int) -> bytes | None:
     header = view.read(at, 512)
     size = struct.unpack_from("<I", header, 12)[0]
     if header[:8] != b"EFI PART" or not 92 <= size <= 512:
@@ -40,7 +40,7 @@ def _gpt_header(view: View, at: int) -> bytes | None:
     return header if checksum == struct.unpack_from("<I", header, 16)[0] else None
 
 
-def _gpt_end(view: View, header: bytes, sector: int) -> int:
+def _gpt_end(view: signature.View, header: bytes, sector: int) -> int:
     """Behind the last partition; behind the table when there is none."""
     first, count, size = struct.unpack_from("<QII", header, 72)
     if not 128 <= size <= 4096 or count * size > _LARGEST_TABLE:
@@ -51,7 +51,7 @@ def _gpt_end(view: View, header: bytes, sector: int) -> int:
     return max([*((last + 1) * sector for last in lasts), 2 * sector + len(table)])
 
 
-def _mbr(view: View) -> Signature | None:
+def _mbr(view: signature.View) -> signature.Signature | None:
     """MBR. An extended partition ends behind the logical ones in it, so those are not looked for."""
     sector = view.read(0, 512)
     partitions = list(_partitions(sector))
@@ -61,7 +61,7 @@ def _mbr(view: View) -> Signature | None:
         return None
     disk = struct.unpack_from("<I", sector, 440)[0]
     end = max([512, *((start + size) * 512 for _kind, start, size in partitions)])
-    return Signature("dos", f"{disk:08x}" if disk else "", end=end)
+    return signature.Signature("dos", f"{disk:08x}" if disk else "", end=end)
 
 
 def _is_table(sector: bytes, partitions: t.Sequence[t.Any]) -> bool:
@@ -79,4 +79,4 @@ def _partitions(sector: bytes) -> t.Iterator[tuple[int, int, int]]:
             yield kind, start, size
 
 
-PROBES: tuple[Probe, ...] = (_gpt, _mbr)
+PROBES: tuple[signature.Probe, ...] = (_gpt, _mbr)

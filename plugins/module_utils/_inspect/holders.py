@@ -19,9 +19,8 @@ import typing as t
 from dataclasses import asdict, dataclass, field
 
 from ansible_collections.platter.qemu.plugins.module_utils._inspect import block_use
-from ansible_collections.platter.qemu.plugins.module_utils._inspect.block_use import Identity, Loop, identity_of
 from ansible_collections.platter.qemu.plugins.module_utils._inspect.mounts import network_filesystem, read_mounts
-from ansible_collections.platter.qemu.plugins.module_utils._tools.image_lock import USES, WRITE, locked_bytes
+from ansible_collections.platter.qemu.plugins.module_utils._tools import image_lock
 
 __all__ = ["Holder", "find_holders", "network_filesystem", "qemu_lock_state"]
 
@@ -55,11 +54,11 @@ class _Watched:
     """A path with everything whose use is a use of the path, and how each is called."""
 
     path: str
-    target: Identity
+    target: block_use.Identity
     #: the target and what is built on it -> "" or "through /dev/loop0"
-    above: dict[Identity, str] = field(default_factory=dict)
+    above: dict[block_use.Identity, str] = field(default_factory=dict)
     #: a partition's disk, a loop device's file: only who writes there matters
-    below: dict[Identity, str] = field(default_factory=dict)
+    below: dict[block_use.Identity, str] = field(default_factory=dict)
     holders: list[Holder] = field(default_factory=list)
 
 
@@ -68,7 +67,7 @@ def find_holders(paths: t.Sequence[str]) -> dict[str, list[Holder]]:
 
     Uses through a loop device, a partition or a whole disk count. Never opens what is not a file or block device.
     """
-    targets = {path: identity_of(path) for path in paths}
+    targets = {path: block_use.identity_of(path) for path in paths}
     loops = block_use.attached_loops()
     watched = [_watch(path, target, loops) for path, target in targets.items() if target]
     if watched:
@@ -80,7 +79,7 @@ def find_holders(paths: t.Sequence[str]) -> dict[str, list[Holder]]:
     return {path: found.get(path, []) for path in paths}
 
 
-def _watch(path: str, target: Identity, loops: t.Sequence[Loop]) -> _Watched:
+def _watch(path: str, target: block_use.Identity, loops: t.Sequence[block_use.Loop]) -> _Watched:
     watched = _Watched(path, target, {target: ""}, {})
     todo = [target]
     while todo:
@@ -106,7 +105,7 @@ def _add_processes(watched: t.Sequence[_Watched]) -> None:
             each.holders += _as_holders(each, int(pid), name, opened)
 
 
-def _as_holders(each: _Watched, pid: int, name: str, opened: t.Mapping[Identity, bool]) -> t.Iterator[Holder]:
+def _as_holders(each: _Watched, pid: int, name: str, opened: t.Mapping[block_use.Identity, bool]) -> t.Iterator[Holder]:
     for which, writes in opened.items():
         if which in each.above:
             yield Holder("process", pid, name, writes, each.above[which])
@@ -119,15 +118,15 @@ def _other_processes() -> list[str]:
     return [name for name in os.listdir("/proc") if name.isdigit() and name != own]
 
 
-def _out_of_reach(wanted: set[Identity]) -> tuple[str, ...]:
+def _out_of_reach(wanted: set[block_use.Identity]) -> tuple[str, ...]:
     """Directories on other hosts: stat() of a file there can hang for ever, and none of ours is one of them."""
     devices = {which[0] for which in wanted}
     return tuple(each.mount_point + "/" for each in read_mounts() if each.networked and each.device not in devices)
 
 
-def _opened(pid: str, wanted: set[Identity], away: tuple[str, ...]) -> dict[Identity, bool]:
+def _opened(pid: str, wanted: set[block_use.Identity], away: tuple[str, ...]) -> dict[block_use.Identity, bool]:
     """Which of C(wanted) the process has open, and whether for writing. A process may end while we look."""
-    found: dict[Identity, bool] = {}
+    found: dict[block_use.Identity, bool] = {}
     directory = f"/proc/{pid}/fd/"
     try:
         numbers = os.listdir(directory)
@@ -143,7 +142,7 @@ def _opened(pid: str, wanted: set[Identity], away: tuple[str, ...]) -> dict[Iden
     return found
 
 
-def _behind(link: str, away: tuple[str, ...]) -> Identity | None:
+def _behind(link: str, away: tuple[str, ...]) -> block_use.Identity | None:
     name = os.readlink(link)
     if name.startswith(_NO_FILES) or (name + "/").startswith(away):
         return None
@@ -161,7 +160,7 @@ def _flags(pid: str, number: str) -> int:
     raise ValueError("no flags in fdinfo")
 
 
-def _note(found: dict[Identity, bool], which: Identity, flags: int) -> None:
+def _note(found: dict[block_use.Identity, bool], which: block_use.Identity, flags: int) -> None:
     if not flags & _O_PATH:
         found[which] = found.get(which, False) or flags & os.O_ACCMODE != os.O_RDONLY
 
@@ -180,7 +179,7 @@ def _program(pid: str) -> str:
 
 
 def _add_mounts_and_swap(watched: t.Sequence[_Watched]) -> None:
-    uses: dict[Identity, block_use.Use] = {}
+    uses: dict[block_use.Identity, block_use.Use] = {}
     if any(which[0] == -1 for each in watched for which in each.above):
         uses.update(block_use.mounted(_mount_namespaces()))
     uses.update(block_use.swaps())
@@ -205,7 +204,7 @@ def _mount_namespaces() -> t.Iterable[str]:
 def _add_invisible(each: _Watched) -> None:
     """Users that no process of this host shows: another host's or container's QEMU, the kernel."""
     locked = qemu_lock_state(each.path)
-    writes = USES + WRITE in locked
+    writes = image_lock.USES + image_lock.WRITE in locked
     nobody = not any(holder.kind == "process" for holder in each.holders)
     if locked and (nobody or (writes and not any(holder.writes for holder in each.holders))):
         numbers = " ".join(str(at) for at in sorted(locked))
@@ -228,7 +227,7 @@ def qemu_lock_state(path: str) -> frozenset[int]:
 
     Empty when idle, {100, 201, 203} for a reader, 101 and 103 as well for a writer (QEMU 7.2).
     """
-    target = identity_of(path)
+    target = block_use.identity_of(path)
     if target is None:
         return frozenset()
     try:
@@ -236,7 +235,7 @@ def qemu_lock_state(path: str) -> frozenset[int]:
     except OSError:
         return frozenset()
     try:
-        found = locked_bytes(fd)
+        found = image_lock.locked_bytes(fd)
     except OSError:  # a file system without locks
         return frozenset()
     finally:
@@ -244,12 +243,12 @@ def qemu_lock_state(path: str) -> frozenset[int]:
     return found - _own_locks(target) if found else found
 
 
-def _own_locks(target: Identity) -> set[int]:
+def _own_locks(target: block_use.Identity) -> set[int]:
     """The bytes that this process itself has locked (C(image_lock))."""
     found: set[int] = set()
     for number in os.listdir("/proc/self/fd"):
         try:
-            if identity_of("/proc/self/fd/" + number) != target:
+            if block_use.identity_of("/proc/self/fd/" + number) != target:
                 continue
             with open("/proc/self/fdinfo/" + number, encoding="ascii") as lines:
                 found |= {int(line.split()[-2]) for line in lines if line.startswith("lock:")}

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.platter.qemu.plugins.module_utils._core.errors import EngineError, HeaderError
+from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._core.header import Header
-from ansible_collections.platter.qemu.plugins.module_utils._formats.registry import detect, read_header
-from ansible_collections.platter.qemu.plugins.module_utils._tools.files import FileFacts, FileReader, file_facts
-from ansible_collections.platter.qemu.plugins.module_utils._tools.records import read_record
+from ansible_collections.platter.qemu.plugins.module_utils._formats import registry
+from ansible_collections.platter.qemu.plugins.module_utils._tools import files, records
 
 _EDGE = 512
 
@@ -23,7 +22,7 @@ class Seen(t.NamedTuple):
     reason).
     """
 
-    facts: FileFacts
+    facts: files.FileFacts
     detected: t.Tuple[str, ...]
     record: t.Mapping[str, t.Any]
     header: t.Optional[Header]
@@ -38,15 +37,15 @@ def look_at(path: str, declared: t.Optional[str] = None, *, follow: bool = True)
     nothing is declared, and never concludes raw: a guest may have written them. Without C(follow) a symbolic link is
     not followed.
     """
-    facts = file_facts(path, follow=follow)
+    facts = files.file_facts(path, follow=follow)
     if facts.kind not in ("file", "block"):
         return Seen(facts, (), {}, None)
-    record = read_record(path) if facts.kind == "file" else {}
-    with FileReader(path, follow=follow) as reader:
+    record = records.read_record(path) if facts.kind == "file" else {}
+    with files.FileReader(path, follow=follow) as reader:
         if reader.identity != facts.identity:
-            raise EngineError("%s was replaced while it was looked at" % path, path=path)
+            raise errors.EngineError("%s was replaced while it was looked at" % path, path=path)
         first = reader.read(0, min(_EDGE, reader.length))
-        detected = detect(first, reader.read(max(0, reader.length - _EDGE), _EDGE))
+        detected = registry.detect(first, reader.read(max(0, reader.length - _EDGE), _EDGE))
         format_name = _choose(declared, record.get("format"), detected)
         return _read(reader, facts, detected, record, format_name)
 
@@ -62,8 +61,8 @@ def _choose(declared: t.Optional[str], remembered: t.Any, detected: t.Tuple[str,
 
 
 def _read(
-    reader: FileReader,
-    facts: FileFacts,
+    reader: files.FileReader,
+    facts: files.FileFacts,
     detected: t.Tuple[str, ...],
     record: t.Mapping[str, t.Any],
     format_name: t.Optional[str],
@@ -71,12 +70,12 @@ def _read(
     if format_name is None:
         return Seen(facts, detected, record, None)
     try:
-        return Seen(facts, detected, record, read_header(format_name, reader))
-    except HeaderError as exc:
+        return Seen(facts, detected, record, registry.read_header(format_name, reader))
+    except errors.HeaderError as exc:
         return Seen(facts, detected, record, None, exc.message, str(exc.facts.get("reason", "")))
 
 
-def fingerprint(facts: FileFacts) -> t.Optional[t.Dict[str, int]]:
+def fingerprint(facts: files.FileFacts) -> t.Optional[t.Dict[str, int]]:
     """What tells whether a base file is still the one an overlay was made on: length, time of the last write, inode."""
     if facts.kind != "file":
         return None
@@ -92,5 +91,5 @@ def chain_header(path: str, format_name: t.Optional[str]) -> Header:
     """The header for one link of a backing chain. Raises HeaderError."""
     seen = look_at(path, format_name)
     if seen.header is None:
-        raise HeaderError("%s is not a readable %s image" % (path, format_name or "disk"), path=path)
+        raise errors.HeaderError("%s is not a readable %s image" % (path, format_name or "disk"), path=path)
     return seen.header

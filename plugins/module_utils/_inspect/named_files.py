@@ -10,9 +10,7 @@ from __future__ import annotations
 import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core.header import Header
-from ansible_collections.platter.qemu.plugins.module_utils._inspect.chain import resolve_backing, walk_chain
-from ansible_collections.platter.qemu.plugins.module_utils._inspect.image import chain_header, look_at
-from ansible_collections.platter.qemu.plugins.module_utils._inspect.members import extent_paths
+from ansible_collections.platter.qemu.plugins.module_utils._inspect import chain, image, members
 
 
 def recorded_base(path: str) -> t.List[str]:
@@ -20,23 +18,23 @@ def recorded_base(path: str) -> t.List[str]:
 
     Where the bytes claim to be several formats (a guest can see to that), what any of them names counts.
     """
-    seen = look_at(path)
-    headers = [seen.header] if seen.header else [look_at(path, name).header for name in seen.detected]
+    seen = image.look_at(path)
+    headers = [seen.header] if seen.header else [image.look_at(path, name).header for name in seen.detected]
     return [name for header in headers if header for name in _named_files(path, header)]
 
 
 def _named_files(path: str, header: Header) -> t.Iterator[str]:
     for name in (header.backing_file, header.data_file):
-        kind, target = resolve_backing(path, name) if name else ("", "")
+        kind, target = chain.resolve_backing(path, name) if name else ("", "")
         if kind == "file":
             yield target
-    yield from extent_paths(path, header)[1:]
+    yield from members.extent_paths(path, header)[1:]
 
 
 def files_of_chain(path: str, format_name: str) -> t.List[str]:
     """Every file that QEMU opens with the image at C(path), itself first: its chain, with extents and data files."""
     found = [path]
-    for link in walk_chain(path, format_name, chain_header).links:
+    for link in chain.walk_chain(path, format_name, image.chain_header).links:
         if link.header:
             found += [link.path, *_named_files(link.path, link.header)]
     return list(dict.fromkeys(found))

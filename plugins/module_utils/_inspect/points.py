@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.platter.qemu.plugins.module_utils._inspect.chain import resolve_backing
-from ansible_collections.platter.qemu.plugins.module_utils._inspect.image import Seen, look_at
+from ansible_collections.platter.qemu.plugins.module_utils._inspect import chain, image
 
 #: a chain is never followed further
 _MOST = 200
@@ -21,10 +20,10 @@ class Points(t.NamedTuple):
 
     names: t.Tuple[str, ...]
     path: str
-    seen: Seen
+    seen: image.Seen
 
 
-def points_below(path: str, seen: Seen) -> t.Optional[Points]:
+def points_below(path: str, seen: image.Seen) -> t.Optional[Points]:
     """The snapshots that the image C(path) is an overlay of; None where it is on none.
 
     An overlay that was made for a snapshot says so in its record, and so does the file that is one. The lowest is a
@@ -32,10 +31,10 @@ def points_below(path: str, seen: Seen) -> t.Optional[Points]:
     """
     names: t.List[str] = []
     while _made(seen) and len(names) < _MOST and seen.header and seen.header.backing_file:
-        kind, below = resolve_backing(path, seen.header.backing_file)
+        kind, below = chain.resolve_backing(path, seen.header.backing_file)
         if kind != "file":
             break
-        found = look_at(below, seen.header.backing_format)
+        found = image.look_at(below, seen.header.backing_format)
         name = (found.record.get("snapshot") or {}).get("name")
         if found.header is None or not name:
             break
@@ -44,5 +43,5 @@ def points_below(path: str, seen: Seen) -> t.Optional[Points]:
     return Points(tuple(names), path, seen) if names else None
 
 
-def _made(seen: Seen) -> bool:
+def _made(seen: image.Seen) -> bool:
     return bool((seen.record.get("snapshot") or {}).get("made"))

@@ -12,7 +12,7 @@ import struct
 import typing as t
 from dataclasses import dataclass
 
-from ansible_collections.platter.qemu.plugins.module_utils._core.header import ByteSource
+from ansible_collections.platter.qemu.plugins.module_utils._core import header
 
 #: Everything at the beginning is before this, the last thing being ZFS's uberblocks.
 _HEAD = 0x21000
@@ -38,7 +38,7 @@ class Signature:
 class View:
     """Reads the head and the tail of a source once: for a guest's view every read is a process."""
 
-    def __init__(self, source: ByteSource) -> None:
+    def __init__(self, source: header.ByteSource) -> None:
         self._source = source
         self.length = source.length
         self._head = source.read(0, min(_HEAD, source.length))

@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.platter.qemu.plugins.module_utils._core.header import ByteSource
+from ansible_collections.platter.qemu.plugins.module_utils._core import header
 from ansible_collections.platter.qemu.plugins.module_utils._inspect import containers, disk_labels, filesystems
 from ansible_collections.platter.qemu.plugins.module_utils._inspect.signature import Signature, View
-from ansible_collections.platter.qemu.plugins.module_utils._tools.files import FileReader
+from ansible_collections.platter.qemu.plugins.module_utils._tools import files
 
 __all__ = ["Signature", "content_of", "end_of_data", "first_signature", "signatures"]
 
@@ -24,14 +24,14 @@ __all__ = ["Signature", "content_of", "end_of_data", "first_signature", "signatu
 _SMALL, _EDGE, _SAMPLES, _SAMPLE = 64 << 20, 1 << 20, 1024, 64 << 10
 
 
-def signatures(source: ByteSource) -> list[Signature]:
+def signatures(source: header.ByteSource) -> list[Signature]:
     """Everything that is recognised, what holds other things first. A disk can carry several at once."""
     view = View(source)
     probes = (*containers.PROBES, *disk_labels.PROBES, *filesystems.PROBES)
     return [signature for signature in (probe(view) for probe in probes) if signature]
 
 
-def end_of_data(source: ByteSource) -> int | None:
+def end_of_data(source: header.ByteSource) -> int | None:
     """The byte behind the last partition or file system by their own account; None when nothing is recognised.
 
     RAID members, LUKS and the like use all of the disk. GPT's copy at the very end is not counted: a disk that is
@@ -42,7 +42,7 @@ def end_of_data(source: ByteSource) -> int | None:
 
 def first_signature(path: str) -> str | None:
     """The first signature of a file or device, as text for a message; None when it carries nothing known."""
-    with FileReader(path) as source:
+    with files.FileReader(path) as source:
         return next((str(signature) for signature in signatures(source)), None)
 
 
@@ -51,7 +51,7 @@ def content_of(path: str) -> str | None:
     known = first_signature(path)
     if known:
         return known
-    with FileReader(path, budget=2 * _SMALL + _SAMPLES * _SAMPLE) as source:
+    with files.FileReader(path, budget=2 * _SMALL + _SAMPLES * _SAMPLE) as source:
         return (
             "data of an unknown kind"
             if any(any(source.read(at, size)) for at, size in _places(source.length))

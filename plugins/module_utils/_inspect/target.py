@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import stat
 
-from ansible_collections.platter.qemu.plugins.module_utils._core.errors import RefusedError
+from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 
 
 def resolve_target(path: str) -> str:
@@ -31,8 +31,8 @@ def resolve_target(path: str) -> str:
     return target
 
 
-def _dangling_link(path: str, target: str) -> RefusedError:
-    return RefusedError(
+def _dangling_link(path: str, target: str) -> errors.RefusedError:
+    return errors.RefusedError(
         "this task",
         path,
         "it is a symbolic link to %s, which does not exist" % target,
@@ -42,9 +42,9 @@ def _dangling_link(path: str, target: str) -> RefusedError:
     )
 
 
-def _planted_link(path: str, owner: int) -> RefusedError:
+def _planted_link(path: str, owner: int) -> errors.RefusedError:
     """Only links of root or of this user are followed: another user can lead them anywhere at any time."""
-    return RefusedError(
+    return errors.RefusedError(
         "this task",
         path,
         "it is a symbolic link of another user (%d)" % owner,

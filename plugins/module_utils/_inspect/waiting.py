@@ -10,14 +10,14 @@ from __future__ import annotations
 import time
 import typing as t
 
-from ansible_collections.platter.qemu.plugins.module_utils._core.errors import EngineError
+from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item
 from ansible_collections.platter.qemu.plugins.module_utils._inspect.holders import Holder
 
 _POLL_SECONDS = 0.2
 Held = t.Mapping[str, t.List[Holder]]
 #: (item, who has it, as text, the same as evidence): the refusal
-InUse = t.Callable[[Item, str, t.Mapping[str, t.Any]], EngineError]
+InUse = t.Callable[[Item, str, t.Mapping[str, t.Any]], errors.EngineError]
 
 
 def wait_until_free(

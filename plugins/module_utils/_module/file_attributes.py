@@ -13,7 +13,7 @@ import pwd
 import stat
 import typing as t
 
-from ansible_collections.platter.qemu.plugins.module_utils._core.errors import SpecError
+from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 
 if t.TYPE_CHECKING:
     from ansible.module_utils.basic import AnsibleModule
@@ -56,7 +56,7 @@ class FileAttributes:
         except (ValueError, KeyError, OverflowError) as exc:
             fact = "owner, group or mode cannot be as asked: %s" % (exc.args[0] if exc.args else exc)
             way_out = "Correct it, or make the user or group first."
-            raise SpecError("this task", spec.path, fact, reason="bad_option", way_out=way_out) from exc
+            raise errors.SpecError("this task", spec.path, fact, reason="bad_option", way_out=way_out) from exc
         return tuple(sorted(asked.items()))
 
     def _octal(self, mode: t.Any, path: str) -> str:

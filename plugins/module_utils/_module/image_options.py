@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.platter.qemu.plugins.module_utils._formats.options import OPTIONS
-from ansible_collections.platter.qemu.plugins.module_utils._formats.registry import FORMAT_NAMES
+from ansible_collections.platter.qemu.plugins.module_utils._formats import options, registry
 
 ArgumentSpec = t.Dict[str, t.Dict[str, t.Any]]
 _TYPES = {"bool": "bool", "int": "int", "size": "str", "str": "str", "choice": "str"}
@@ -34,7 +33,7 @@ DEFAULTS: t.Mapping[str, t.Any] = {
 def create_options() -> ArgumentSpec:
     """Every create option of every format, typed; one that formats share accepts what any of them does."""
     spec: ArgumentSpec = {}
-    for option in (option for group in OPTIONS.values() for option in group):
+    for option in (option for group in options.OPTIONS.values() for option in group):
         if option.managed or option.amend_only:
             continue
         entry = spec.setdefault(option.name, {"type": _TYPES[option.kind]})
@@ -50,7 +49,7 @@ def image_options() -> ArgumentSpec:
     return {
         "path": {"type": "raw", "aliases": ["dest", "name"]},
         "state": {"type": "str", "choices": ["present", "absent"]},
-        "format": {"type": "str", "choices": list(FORMAT_NAMES)},
+        "format": {"type": "str", "choices": list(registry.FORMAT_NAMES)},
         "size": {"type": "str"},
         "max_virtual_size": {"type": "str"},
         "options": {"type": "dict", "options": create_options()},
@@ -64,7 +63,7 @@ def image_options() -> ArgumentSpec:
         "allow_shrink": {"type": "bool"},
         "discard_data": {"type": "bool"},
         "allow_rewrite": {"type": "bool"},
-        "current_format": {"type": "str", "choices": list(FORMAT_NAMES)},
+        "current_format": {"type": "str", "choices": list(registry.FORMAT_NAMES)},
         "allow_nested_header": {"type": "bool"},
         "on_in_use": {"type": "str", "choices": ["fail", "skip", "wait"]},
         "wait_timeout": {"type": "int"},
@@ -77,7 +76,7 @@ def image_options() -> ArgumentSpec:
 def _backing() -> ArgumentSpec:
     return {
         "path": {"type": "str", "required": True},
-        "format": {"type": "str", "choices": list(FORMAT_NAMES), "required": True},
+        "format": {"type": "str", "choices": list(registry.FORMAT_NAMES), "required": True},
         "relative": {"type": "bool", "default": False},
         "rebase": {"type": "str", "choices": ["safe", "unsafe"], "default": "safe"},
         "accept_changed": {"type": "bool", "default": False},
@@ -88,7 +87,7 @@ def _source() -> ArgumentSpec:
     return {
         "path": {"type": "raw"},
         "url": {"type": "str"},
-        "format": {"type": "str", "choices": list(FORMAT_NAMES), "required": True},
+        "format": {"type": "str", "choices": list(registry.FORMAT_NAMES), "required": True},
         "checksum": {"type": "str"},
         "compression": {"type": "str", "choices": ["auto", "none", "gzip", "bzip2", "xz", "zstd"], "default": "auto"},
         "trusted": {"type": "bool", "default": False},

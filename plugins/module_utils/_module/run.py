@@ -10,9 +10,9 @@ from __future__ import annotations
 import contextlib
 import typing as t
 
-from ansible_collections.platter.qemu.plugins.module_utils._core.errors import EngineError
+from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item, not_begun
-from ansible_collections.platter.qemu.plugins.module_utils._module.utf8 import in_utf8
+from ansible_collections.platter.qemu.plugins.module_utils._module import utf8
 
 if t.TYPE_CHECKING:
     from ansible.module_utils.basic import AnsibleModule
@@ -46,11 +46,11 @@ def run_module(module: AnsibleModule, make_engine: t.Callable[[AnsibleModule], E
     try:
         engine = make_engine(module)
         result = _converge(engine, module.check_mode, module.params)
-    except EngineError as exc:
+    except errors.EngineError as exc:
         nothing: t.Dict[str, t.Any] = {"changed": False, "actions": [], "diff": [], "commands": []}
-        module.fail_json(**in_utf8(dict(nothing, **_named(exc), msg=not_begun(exc).message)))
+        module.fail_json(**utf8.in_utf8(dict(nothing, **_named(exc), msg=not_begun(exc).message)))
         return
-    result = in_utf8(result)
+    result = utf8.in_utf8(result)
     for warning in result.pop("warnings"):
         module.warn(warning)
     if result.get("failed"):
@@ -139,12 +139,12 @@ def _diff(engine: Engine, item: Item) -> t.Dict[str, t.Any]:
     }
 
 
-def _named(error: EngineError) -> t.Dict[str, t.Any]:
+def _named(error: errors.EngineError) -> t.Dict[str, t.Any]:
     """The facts of an error without C(path), a key for which Ansible itself looks at the file again."""
     return {key: value for key, value in error.facts.items() if key != "path"}
 
 
-def _failure(item: Item, error: EngineError) -> t.Dict[str, t.Any]:
+def _failure(item: Item, error: errors.EngineError) -> t.Dict[str, t.Any]:
     facts = dict(_named(error), failed=True, msg=error.message)
     if item.plan[item.done :] and not item.refusal:
         facts["failed_action"] = str(item.plan[item.done])

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.platter.qemu.plugins.module_utils._core.errors import EngineError
-from ansible_collections.platter.qemu.plugins.module_utils._module.utf8 import in_utf8
+from ansible_collections.platter.qemu.plugins.module_utils._core import errors
+from ansible_collections.platter.qemu.plugins.module_utils._module import utf8
 
 if t.TYPE_CHECKING:
     from ansible.module_utils.basic import AnsibleModule
@@ -27,9 +27,9 @@ class Reader(t.Protocol):
 def run_info(module: AnsibleModule, make_reader: t.Callable[[AnsibleModule], Reader]) -> None:
     """Read, and end the module with the result."""
     try:
-        result = in_utf8(make_reader(module).read())
-    except EngineError as exc:
-        module.fail_json(**in_utf8(dict(exc.facts, msg=exc.message, changed=False)))
+        result = utf8.in_utf8(make_reader(module).read())
+    except errors.EngineError as exc:
+        module.fail_json(**utf8.in_utf8(dict(exc.facts, msg=exc.message, changed=False)))
         return
     for warning in result.pop("warnings", ()):
         module.warn(warning)

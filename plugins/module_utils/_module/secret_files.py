@@ -12,7 +12,7 @@ import stat
 import tempfile
 import typing as t
 
-from ansible_collections.platter.qemu.plugins.module_utils._core.errors import SpecError
+from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 
 if t.TYPE_CHECKING:
     from ansible.module_utils.basic import AnsibleModule
@@ -57,8 +57,8 @@ def _refuse_readable(params: t.Mapping[str, t.Any], path: str) -> None:
         raise _bad_key(params, path, "its mode is %04o" % mode, "key_permissions")
 
 
-def _bad_key(params: t.Mapping[str, t.Any], path: str, fact: str, reason: str) -> SpecError:
-    return SpecError(
+def _bad_key(params: t.Mapping[str, t.Any], path: str, fact: str, reason: str) -> errors.SpecError:
+    return errors.SpecError(
         "use of the secret file %s" % path,
         str(params.get("path")),
         fact,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.platter.qemu.plugins.module_utils._formats.registry import FORMAT_NAMES
+from ansible_collections.platter.qemu.plugins.module_utils._formats import registry
 
 ArgumentSpec = t.Dict[str, t.Dict[str, t.Any]]
 
@@ -34,7 +34,7 @@ def snapshot_options() -> ArgumentSpec:
     """The options of one image's snapshots, without defaults."""
     return {
         "image": {"type": "path", "aliases": ["path"]},
-        "format": {"type": "str", "choices": list(FORMAT_NAMES)},
+        "format": {"type": "str", "choices": list(registry.FORMAT_NAMES)},
         "name": {"type": "str"},
         "kind": {"type": "str", "choices": ["internal", "external"]},
         "state": {

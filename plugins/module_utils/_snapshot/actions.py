@@ -10,12 +10,12 @@ from __future__ import annotations
 import typing as t
 from dataclasses import dataclass, replace
 
-from ansible_collections.platter.qemu.plugins.module_utils._core.plan import Action
+from ansible_collections.platter.qemu.plugins.module_utils._core import plan
 from ansible_collections.platter.qemu.plugins.module_utils._core.size import human
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.state import BitmapState, Point, SnapshotState
 
 
-class SnapshotAction(Action[SnapshotState]):
+class SnapshotAction(plan.Action[SnapshotState]):
     """A step on one image. C(writes): the files that it writes to, removes or renames."""
 
     writes: t.Tuple[str, ...] = ()

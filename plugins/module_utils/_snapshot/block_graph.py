@@ -10,9 +10,9 @@ from __future__ import annotations
 import os
 import typing as t
 
-from ansible_collections.platter.qemu.plugins.module_utils._core.errors import RefusedError
-from ansible_collections.platter.qemu.plugins.module_utils._formats.registry import FORMAT_NAMES
-from ansible_collections.platter.qemu.plugins.module_utils._inspect.block_use import Identity, identity_of
+from ansible_collections.platter.qemu.plugins.module_utils._core import errors
+from ansible_collections.platter.qemu.plugins.module_utils._formats import registry
+from ansible_collections.platter.qemu.plugins.module_utils._inspect import block_use
 from ansible_collections.platter.qemu.plugins.module_utils._inspect.chain import resolve_backing
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.target import there
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qmp import Qmp
@@ -48,13 +48,13 @@ class BlockGraph:
 
     def file_of(self, name: str) -> t.Optional[str]:
         """The path of a format node's file, as QEMU knows it; None for nodes of other kinds."""
-        if self._nodes[name]["drv"] not in FORMAT_NAMES:
+        if self._nodes[name]["drv"] not in registry.FORMAT_NAMES:
             return None
         return file_of_name(str(self._nodes[name].get("file", "")))
 
     def nodes_on(self, path: str) -> t.List[str]:
         """The format nodes on a file."""
-        which = identity_of(path)
+        which = block_use.identity_of(path)
         return [name for name in self._nodes if which is not None and self._identity(name) == which]
 
     def reachable(self, name: str) -> t.Set[str]:
@@ -79,7 +79,7 @@ class BlockGraph:
             current = edges.get("backing") or (edges.get("file") if self.file_of(current) is None else None)
         return found
 
-    def disks_on(self, files: t.Collection[Identity]) -> t.List[str]:
+    def disks_on(self, files: t.Collection[block_use.Identity]) -> t.List[str]:
         """The format nodes that guests (or exports) see, of which one of these files is a part.
 
         Nodes that nobody uses count only where nobody uses any: one that QEMU has left may still lie on another.
@@ -97,9 +97,9 @@ class BlockGraph:
         below = {child for top in tops for child in self.reachable(top)}
         return [top for top in tops if top not in below]
 
-    def _identity(self, name: str) -> t.Optional[Identity]:
+    def _identity(self, name: str) -> t.Optional[block_use.Identity]:
         path = self.file_of(name)
-        return identity_of(there(path)) if path else None
+        return block_use.identity_of(there(path)) if path else None
 
     def writable_files(self) -> t.Dict[str, str]:
         """The files of all disks that a guest can write to: file -> node."""
@@ -113,7 +113,7 @@ def _refuse_ended_stream(qmp: Qmp) -> None:
         each["id"] for each in qmp.execute("query-jobs") if (each["type"], each["status"]) == ("stream", "concluded")
     ]
     if ended:
-        raise RefusedError(
+        raise errors.RefusedError(
             "a look at the disks",
             qmp.path,
             "its job %s has ended and waits to be dismissed, and QEMU may crash when it is asked for its disks"

@@ -11,17 +11,14 @@ import os
 import shutil
 import typing as t
 
-from ansible_collections.platter.qemu.plugins.module_utils._core.errors import EngineError, SpecError
+from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item, not_begun
 from ansible_collections.platter.qemu.plugins.module_utils._core.plan import predict
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot.observe import Observer
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot import observe, target
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.plan import plan_snapshots
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.spec import SnapshotSpec
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.state import SnapshotState
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot.target import target_of
-from ansible_collections.platter.qemu.plugins.module_utils._tools.files import stale_builds
-from ansible_collections.platter.qemu.plugins.module_utils._tools.locks import ImageLocks
-from ansible_collections.platter.qemu.plugins.module_utils._tools.process import Runner
+from ansible_collections.platter.qemu.plugins.module_utils._tools import files, locks, process
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qemu_img import QemuImg
 
 #: how often an image in use may be waited for, as each wait may end with another user
@@ -46,9 +43,9 @@ class SnapshotEngine:
     ) -> None:
         self._specs = list(specs)
         self._dress = dress
-        self._runner = Runner()
+        self._runner = process.Runner()
         self._tool = QemuImg(self._runner, qemu_img)
-        self._observer = Observer(self._tool, self._find_live)
+        self._observer = observe.Observer(self._tool, self._find_live)
         self._workers = workers
         self._fail_fast = fail_fast
         self._lock_timeout = lock_timeout
@@ -105,7 +102,7 @@ class SnapshotEngine:
             item.after = predict(item.before, item.plan)
             if item.reading.live is not None:
                 item.after = item.after.untold()
-        except EngineError as exc:
+        except errors.EngineError as exc:
             item.refusal = not_begun(exc)
         return item
 
@@ -132,11 +129,11 @@ class _Hold:
     images is nobody's, and is removed.
     """
 
-    def __init__(self, specs: t.Sequence[SnapshotSpec], runner: Runner, timeout: float) -> None:
+    def __init__(self, specs: t.Sequence[SnapshotSpec], runner: process.Runner, timeout: float) -> None:
         self._specs = specs
         self._runner = runner
         self._paths = {spec.image: sorted(_lockable(spec)) for spec in specs}
-        self._locks = ImageLocks(sorted({path for paths in self._paths.values() for path in paths}), (), timeout)
+        self._locks = locks.ImageLocks(sorted({path for paths in self._paths.values() for path in paths}), (), timeout)
         #: what was removed, by image
         self.removed: t.Dict[str, t.List[str]] = {}
 
@@ -157,7 +154,7 @@ class _Hold:
             directory = os.path.dirname(path)
             if directory not in names:
                 names[directory] = os.listdir(directory) if os.path.isdir(directory) else []
-            found += stale_builds(path, names[directory])
+            found += files.stale_builds(path, names[directory])
         for stale in found:
             shutil.rmtree(stale, ignore_errors=True)
         if spec.external and os.path.islink(spec.image):
@@ -179,11 +176,11 @@ def _lockable(spec: SnapshotSpec) -> t.Set[str]:
     paths = {spec.image}
     if not os.path.lexists(spec.image):
         return paths
-    paths.add(target_of(spec.image))
+    paths.add(target.target_of(spec.image))
     if spec.external:
         from ansible_collections.platter.qemu.plugins.module_utils._snapshot.observe_layers import family_paths
 
-        paths |= {os.path.dirname(path) for path in paths} | set(family_paths(spec, target_of(spec.image)))
+        paths |= {os.path.dirname(path) for path in paths} | set(family_paths(spec, target.target_of(spec.image)))
     return paths
 
 
@@ -194,7 +191,7 @@ def _refuse_duplicates(items: t.Sequence[Item]) -> None:
         first = seen.setdefault(item.before.active, item)
         if first is not item:
             item.plan, item.after = [], item.before
-            item.refusal = SpecError(
+            item.refusal = errors.SpecError(
                 "this task",
                 item.name,
                 "it is the same disk as %s, which is listed too" % first.name,

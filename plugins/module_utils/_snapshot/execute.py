@@ -19,10 +19,9 @@ from ansible_collections.platter.qemu.plugins.module_utils._core.errors import (
 )
 from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item, failed_at
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot import actions as act
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot import edit, refuse
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot import layer_actions as layer_act
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot.edit import Editor
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.layers import LayerEditor
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot.refuse import refused
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qemu_img import QemuImg
 
 #: programs and fsyncs overlap well up to here even on two cores
@@ -44,7 +43,7 @@ class Executor:
         self._observer = observer
         self._commands = commands
         self._layers = layers = LayerEditor(qemu_img, dress)
-        editor = Editor(qemu_img)
+        editor = edit.Editor(qemu_img)
         self._methods: t.Dict[t.Any, t.Callable[..., t.Dict[str, t.Any]]] = {
             act.TakeSnapshot: editor.take,
             act.DeleteSnapshot: editor.delete,
@@ -141,7 +140,7 @@ class Executor:
 
 
 def _locked(item: Item, exc: ImageLockedError) -> RefusedError:
-    return refused(
+    return refuse.refused(
         item.spec,
         "image_in_use",
         "QEMU's lock on it is held by another process (%s)" % exc.stderr.strip().splitlines()[-1],

@@ -11,10 +11,8 @@ import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core.errors import EngineError
 from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot.actions import RevertImage, TakeSnapshot
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot.layer_actions import AddOverlay
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot import actions, layer_actions, live_edit
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.layers import LayerEditor
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot.live_edit import LiveEditor
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qmp import Qmp
 
 Together = t.Callable[[t.Sequence[Item]], None]
@@ -34,12 +32,12 @@ class LiveExecutor:
         except EngineError as exc:
             return dict.fromkeys(range(len(items)), exc)
         with qmp:
-            errors = _carry_out(LiveEditor(qmp, self._layers), items)
+            errors = _carry_out(live_edit.LiveEditor(qmp, self._layers), items)
             self._commands += qmp.commands
         return errors
 
 
-def _carry_out(editor: LiveEditor, items: t.Sequence[Item]) -> t.Dict[int, Exception]:
+def _carry_out(editor: live_edit.LiveEditor, items: t.Sequence[Item]) -> t.Dict[int, Exception]:
     errors: t.Dict[int, Exception] = {}
     steps: t.Sequence[t.Tuple[Together, t.Callable[[t.Any], bool]]] = (
         (editor.take_together, _is_point),
@@ -63,19 +61,21 @@ def _carry_out(editor: LiveEditor, items: t.Sequence[Item]) -> t.Dict[int, Excep
     return errors
 
 
-def _rest(editor: LiveEditor, item: Item) -> None:
+def _rest(editor: live_edit.LiveEditor, item: Item) -> None:
     for action in item.plan[item.done :]:
         item.notes.update(editor.carry_out(item, action))
         item.done += 1
 
 
 def _is_point(action: t.Any) -> bool:
-    return isinstance(action, AddOverlay) or (isinstance(action, TakeSnapshot) and not action.memory)
+    return isinstance(action, layer_actions.AddOverlay) or (
+        isinstance(action, actions.TakeSnapshot) and not action.memory
+    )
 
 
 def _saves_memory(action: t.Any) -> bool:
-    return isinstance(action, TakeSnapshot) and action.memory
+    return isinstance(action, actions.TakeSnapshot) and action.memory
 
 
 def _loads_memory(action: t.Any) -> bool:
-    return isinstance(action, RevertImage) and action.memory
+    return isinstance(action, actions.RevertImage) and action.memory

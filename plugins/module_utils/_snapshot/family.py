@@ -10,9 +10,9 @@ from __future__ import annotations
 import typing as t
 from dataclasses import replace
 
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot.state import Layer
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot import state
 
-Layers = t.Mapping[str, Layer]
+Layers = t.Mapping[str, state.Layer]
 #: added to the name of an overlay while a running QEMU switches from it to its base: nothing can start from it then
 LEAVING = ".leaving~"
 
@@ -65,7 +65,7 @@ def is_ours(layers: Layers, path: str, active: str) -> bool:
     return path == active or (path in layers and layers[path].point is not None)
 
 
-def committed(layers: Layers, base: str, overlay: str, renamed: t.Optional[str]) -> t.Dict[str, Layer]:
+def committed(layers: Layers, base: str, overlay: str, renamed: t.Optional[str]) -> t.Dict[str, state.Layer]:
     """The family after C(overlay) was merged down into C(base), which is then called C(renamed)."""
     low, top = layers[base], layers[overlay]
     name = renamed or base
@@ -86,14 +86,16 @@ def committed(layers: Layers, base: str, overlay: str, renamed: t.Optional[str])
     return _renamed_child({**rest, name: merged}, low.base, base, name)
 
 
-def _renamed_child(layers: t.Dict[str, Layer], parent: t.Optional[str], old: str, new: str) -> t.Dict[str, Layer]:
+def _renamed_child(
+    layers: t.Dict[str, state.Layer], parent: t.Optional[str], old: str, new: str
+) -> t.Dict[str, state.Layer]:
     if parent in layers and old != new:
         layer = layers[parent]
         layers[layer.path] = replace(layer, children=tuple(new if c == old else c for c in layer.children))
     return layers
 
 
-def streamed(layers: Layers, base: str, overlay: str, keeps: bool) -> t.Dict[str, Layer]:
+def streamed(layers: Layers, base: str, overlay: str, keeps: bool) -> t.Dict[str, state.Layer]:
     """The family after what C(base) holds was copied up into C(overlay)."""
     low, top = layers[base], layers[overlay]
     merged = replace(
@@ -115,7 +117,7 @@ def streamed(layers: Layers, base: str, overlay: str, keeps: bool) -> t.Dict[str
     return rest
 
 
-def removed(layers: Layers, path: str) -> t.Dict[str, Layer]:
+def removed(layers: Layers, path: str) -> t.Dict[str, state.Layer]:
     """The family without a layer that nothing is built on."""
     rest = {name: layer for name, layer in layers.items() if name != path}
     parent = layers[path].base

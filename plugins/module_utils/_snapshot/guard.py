@@ -10,16 +10,12 @@ from __future__ import annotations
 import os
 import typing as t
 
-from ansible_collections.platter.qemu.plugins.module_utils._core.errors import EngineError
+from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item
-from ansible_collections.platter.qemu.plugins.module_utils._inspect.dependents import find_dependents
-from ansible_collections.platter.qemu.plugins.module_utils._inspect.holders import Holder, find_holders
-from ansible_collections.platter.qemu.plugins.module_utils._inspect.named_files import recorded_base
-from ansible_collections.platter.qemu.plugins.module_utils._inspect.waiting import wait_until_free
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot.layer_actions import AddOverlay
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot.refuse import refused
+from ansible_collections.platter.qemu.plugins.module_utils._inspect import dependents, holders, named_files, waiting
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot import layer_actions, refuse
 
-Held = t.Dict[str, t.List[Holder]]
+Held = t.Dict[str, t.List[holders.Holder]]
 
 
 def guard(items: t.Sequence[Item], patient: bool) -> bool:
@@ -27,7 +23,7 @@ def guard(items: t.Sequence[Item], patient: bool) -> bool:
     planned = [item for item in items if item.plan]
     _guard_bases([item for item in planned if not item.spec.external])
     _guard_memory([item for item in planned if not item.refusal])
-    return wait_until_free([item for item in planned if not item.refusal], patient, _held, _in_use)
+    return waiting.wait_until_free([item for item in planned if not item.refusal], patient, _held, _in_use)
 
 
 def _guard_bases(items: t.Sequence[Item]) -> None:
@@ -35,10 +31,10 @@ def _guard_bases(items: t.Sequence[Item]) -> None:
     paths = {item.before.active: item for item in items}
     directories = {os.path.dirname(path) for path in paths}
     directories.update(name for item in items for name in item.spec.overlay_directories)
-    found = find_dependents(list(paths), sorted(directories), recorded_base) if paths else {}
+    found = dependents.find_dependents(list(paths), sorted(directories), named_files.recorded_base) if paths else {}
     for path, overlays in found.items():
         if overlays:
-            paths[path].refusal = refused(
+            paths[path].refusal = refuse.refused(
                 paths[path].spec,
                 "has_overlays",
                 "%d other images have it as their backing file: %s" % (len(overlays), ", ".join(overlays[:5])),
@@ -59,12 +55,12 @@ def _guard_memory(items: t.Sequence[Item]) -> None:
             item.refusal = refusal
 
 
-def _memory_refusal(group: t.Sequence[Item]) -> t.Optional[EngineError]:
+def _memory_refusal(group: t.Sequence[Item]) -> t.Optional[errors.EngineError]:
     spec, live = group[0].spec, group[0].reading.live
     missing = sorted({path for path, _node in live.disks} - {item.reading.live.active for item in group})
     if missing or len({item.spec.name for item in group}) > 1:
         fact = "its VM writes to other disks too, which would not fit the memory: %s" % ", ".join(missing)
-        return refused(
+        return refuse.refused(
             spec,
             "disks_missing",
             fact if missing else "the disks of one VM are to be sent to different snapshots",
@@ -73,14 +69,14 @@ def _memory_refusal(group: t.Sequence[Item]) -> t.Optional[EngineError]:
         )
     if spec.state == "reverted" and not any(item.reading.vm_states.get(spec.name) for item in group):
         fact = "its VM runs, and snapshot %s was taken without its memory" % spec.name
-        return refused(spec, "guest_running", fact, "Stop the VM first.", {"qmp_socket": spec.qmp_socket})
+        return refuse.refused(spec, "guest_running", fact, "Stop the VM first.", {"qmp_socket": spec.qmp_socket})
     return None
 
 
 def _held(items: t.Sequence[Item]) -> Held:
     """Who has what an item's plan touches; the QEMU that it goes through excepted."""
     touched = {item.name: sorted(_touched(item)) for item in items}
-    found = find_holders(sorted({path for paths in touched.values() for path in paths}))
+    found = holders.find_holders(sorted({path for paths in touched.values() for path in paths}))
     return {
         item.name: [h for path in touched[item.name] for h in found[path] if not _is_own(item, h)] for item in items
     }
@@ -90,19 +86,19 @@ def _touched(item: Item) -> t.Set[str]:
     paths: t.Set[str] = set()
     for action in item.plan:
         paths.update(action.writes)
-        if isinstance(action, AddOverlay):  # what is frozen must not be written to by anybody
+        if isinstance(action, layer_actions.AddOverlay):  # what is frozen must not be written to by anybody
             paths.add(action.active)
     return paths
 
 
-def _is_own(item: Item, holder: Holder) -> bool:
+def _is_own(item: Item, holder: holders.Holder) -> bool:
     live = item.reading.live
     return live is not None and (holder.pid in live.pids or holder.kind == "qemu_lock")
 
 
-def _in_use(item: Item, text: str, evidence: t.Mapping[str, t.Any]) -> EngineError:
+def _in_use(item: Item, text: str, evidence: t.Mapping[str, t.Any]) -> errors.EngineError:
     socket = item.spec.qmp_socket
-    return refused(
+    return refuse.refused(
         item.spec,
         "image_in_use",
         "it is in use by %s%s" % (text, ", which is not behind %s" % socket if socket else ""),

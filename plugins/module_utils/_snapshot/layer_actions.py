@@ -10,13 +10,13 @@ from __future__ import annotations
 import typing as t
 from dataclasses import dataclass, replace
 
-from ansible_collections.platter.qemu.plugins.module_utils._core.size import human
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot.actions import SnapshotAction, without
+from ansible_collections.platter.qemu.plugins.module_utils._core import size
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot import actions
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.state import BitmapState, Point, SnapshotState
 
 
 @dataclass(frozen=True)
-class AddOverlay(SnapshotAction):
+class AddOverlay(actions.SnapshotAction):
     """Freeze the active file as a point, and put an empty overlay on it.
 
     C(active): the file until now; C(point.path): what it is called then; C(overlay): the new active file.
@@ -55,7 +55,7 @@ class AddOverlay(SnapshotAction):
 
 
 @dataclass(frozen=True)
-class RevertOverlay(SnapshotAction):
+class RevertOverlay(actions.SnapshotAction):
     """Put a new, empty overlay on a point's file, under the name of the active one.
 
     C(saved): the point that the layer that is left becomes; None: it goes.
@@ -88,7 +88,7 @@ class RevertOverlay(SnapshotAction):
 
 
 @dataclass(frozen=True)
-class SwitchLink(SnapshotAction):
+class SwitchLink(actions.SnapshotAction):
     """Lead the image's name, a symbolic link, to the active file."""
 
     image: str
@@ -102,7 +102,7 @@ class SwitchLink(SnapshotAction):
 
 
 @dataclass(frozen=True)
-class CommitOverlay(SnapshotAction):
+class CommitOverlay(actions.SnapshotAction):
     """Copy what an overlay holds down into the point's file, which is no point any more; the overlay goes.
 
     C(merged): bytes copied. C(above): images to be put onto the point's file. C(active), C(layers), C(content),
@@ -145,12 +145,12 @@ class CommitOverlay(SnapshotAction):
         )
 
     def __str__(self) -> str:
-        grown = " (it grows to %s)" % human(self.virtual_size) if self.virtual_size > self.old_size else ""
+        grown = " (it grows to %s)" % size.human(self.virtual_size) if self.virtual_size > self.old_size else ""
         return "Merge snapshot %s of %s%s: commit %s of %s into %s%s." % (
             self.point.name,
             self.image,
             self.why,
-            human(self.merged),
+            size.human(self.merged),
             self.overlay,
             self.base,
             grown,
@@ -158,7 +158,7 @@ class CommitOverlay(SnapshotAction):
 
 
 @dataclass(frozen=True)
-class FinishMerge(SnapshotAction):
+class FinishMerge(actions.SnapshotAction):
     """Clear up after a commit that a killed run did not see the end of: QEMU has left the overlay."""
 
     image: str
@@ -177,7 +177,7 @@ class FinishMerge(SnapshotAction):
 
 
 @dataclass(frozen=True)
-class StreamBase(SnapshotAction):
+class StreamBase(actions.SnapshotAction):
     """Copy what the point's file holds up into the overlay on it. C(keeps): why the point's file stays; else it goes.
 
     C(merged): bytes copied. C(layers), C(content), C(points): the disk afterwards.
@@ -209,7 +209,7 @@ class StreamBase(SnapshotAction):
             self.point.name,
             self.image,
             self.why,
-            human(self.merged),
+            size.human(self.merged),
             self.base,
             self.overlay,
             kept,
@@ -217,7 +217,7 @@ class StreamBase(SnapshotAction):
 
 
 @dataclass(frozen=True)
-class RemoveLayer(SnapshotAction):
+class RemoveLayer(actions.SnapshotAction):
     """Remove the file of a point that nothing is built on."""
 
     image: str
@@ -229,7 +229,7 @@ class RemoveLayer(SnapshotAction):
         return (str(self.point.path),)
 
     def apply(self, state: SnapshotState) -> SnapshotState:
-        return replace(state, points=without(state, self.point.name))
+        return replace(state, points=actions.without(state, self.point.name))
 
     def __str__(self) -> str:
         return "Remove snapshot %s of %s (%s)%s." % (self.point.name, self.image, self.point.path, self.why)

@@ -10,16 +10,18 @@ from __future__ import annotations
 import os
 import typing as t
 
-from ansible_collections.platter.qemu.plugins.module_utils._core.errors import EngineError, ImageLockedError
-from ansible_collections.platter.qemu.plugins.module_utils._inspect.image import Seen, look_at
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot import layer_records
+from ansible_collections.platter.qemu.plugins.module_utils._core import errors
+from ansible_collections.platter.qemu.plugins.module_utils._inspect import image
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot import (
+    layer_records,
+    observe,
+    refuse,
+    state,
+    target,
+)
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.family import LEAVING
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot.observe import bitmaps_of, contents_of
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot.refuse import refused
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.spec import SnapshotSpec
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot.state import Layer
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot.target import base_of
-from ansible_collections.platter.qemu.plugins.module_utils._tools.files import TEMP_PREFIX, file_facts, local_node
+from ansible_collections.platter.qemu.plugins.module_utils._tools import files
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qemu_img import QemuImg, image_node
 
 
@@ -28,7 +30,7 @@ class LayerDirectory:
 
     def __init__(self, path: str, spec: SnapshotSpec) -> None:
         self._spec = spec
-        self.seen: t.Dict[str, Seen] = {}
+        self.seen: t.Dict[str, image.Seen] = {}
         self.bases: t.Dict[str, t.Optional[str]] = {}
         self.children: t.Dict[str, t.List[str]] = {}
         self._known: t.Dict[t.Tuple[int, int], str] = {}
@@ -55,7 +57,7 @@ class LayerDirectory:
         """The name by which a file was seen: a base may be named by another of its names."""
         if path in self.seen:
             return path
-        return self._known.get(file_facts(path).identity, path)
+        return self._known.get(files.file_facts(path).identity, path)
 
     def _directories_of_layers(self) -> t.Iterator[str]:
         """Layers may lie in other directories than the image that the task names, below it or above."""
@@ -71,13 +73,13 @@ class LayerDirectory:
         if path in self.seen:
             return
         try:
-            seen = look_at(path, declared)
-        except EngineError:
+            seen = image.look_at(path, declared)
+        except errors.EngineError:
             return
         if seen.header is None or self._known.setdefault(seen.facts.identity, path) != path:
             return
         self.seen[path] = seen
-        self.bases[path] = base_of(path, seen)
+        self.bases[path] = target.base_of(path, seen)
 
     def _follow_down(self, path: str) -> None:
         """The chain may lead out of the directories."""
@@ -119,7 +121,7 @@ class LayerDirectory:
             return path
         tops = [each for each in self.above(path) if self.record(each) and not self.is_point(each)]
         if len(tops) != 1:
-            raise refused(
+            raise refuse.refused(
                 self._spec,
                 "active_unknown",
                 "it is a snapshot, and %s"
@@ -148,7 +150,7 @@ class LayerDirectory:
         made = [child for child in self.children.get(active, ()) if self.record(child) and not self.is_point(child)]
         return {child for child in made if self._is_empty(child, active)}
 
-    def family(self, active: str, qemu_img: t.Optional[QemuImg]) -> t.Dict[str, Layer]:
+    def family(self, active: str, qemu_img: t.Optional[QemuImg]) -> t.Dict[str, state.Layer]:
         """The layers from the lowest point up, with all that is built on them."""
         chain = [active]
         while self.bases.get(chain[-1]) in self.seen:
@@ -163,11 +165,11 @@ class LayerDirectory:
         left = self.record(path).get("streaming")
         return left if left in self.seen and self.bases.get(path) != left and not self.children.get(left) else None
 
-    def _layer(self, path: str, active: str, qemu_img: t.Optional[QemuImg]) -> Layer:
+    def _layer(self, path: str, active: str, qemu_img: t.Optional[QemuImg]) -> state.Layer:
         seen, base = self.seen[path], self.bases[path]
         header = t.cast(t.Any, seen.header)
         record = self.record(path) if self.is_point(path, active) else {}
-        return Layer(
+        return state.Layer(
             path=path,
             format=header.format,
             virtual_size=header.virtual_size,
@@ -178,7 +180,7 @@ class LayerDirectory:
             empty=self._is_empty(path, base),
             point=record.get("name"),
             merging=self.record(path).get("merging"),
-            bitmaps=bitmaps_of(header),
+            bitmaps=observe.bitmaps_of(header),
             snapshots=tuple(snapshot.name for snapshot in header.snapshots),
         )
 
@@ -188,7 +190,7 @@ class LayerDirectory:
             return False
         if header.virtual_size != t.cast(t.Any, self.seen[base].header).virtual_size:
             return False
-        contents = contents_of(path)
+        contents = observe.contents_of(path)
         return contents is not None and contents.empty
 
 
@@ -199,18 +201,18 @@ def _files(directories: t.Iterable[str]) -> t.Iterator[str]:
                 names = sorted(each.name for each in entries if each.is_file(follow_symlinks=False))
         except FileNotFoundError:
             continue
-        yield from (os.path.join(directory, name) for name in names if not name.startswith(TEMP_PREFIX))
+        yield from (os.path.join(directory, name) for name in names if not name.startswith(files.TEMP_PREFIX))
 
 
-def _allocated(qemu_img: QemuImg, seen: Seen) -> int:
+def _allocated(qemu_img: QemuImg, seen: image.Seen) -> int:
     """Bytes of guest data that the file holds itself, not its base.
 
     While a QEMU commits it, nobody else may read it, not even shared: then what it takes on the disk, about as much.
     """
-    node = image_node(t.cast(t.Any, seen.header).format, local_node(seen.facts))
+    node = image_node(t.cast(t.Any, seen.header).format, files.local_node(seen.facts))
     try:
         return sum(int(extent["length"]) for extent in qemu_img.map(node) if _is_own(extent))
-    except ImageLockedError:
+    except errors.ImageLockedError:
         return seen.facts.allocated
 
 

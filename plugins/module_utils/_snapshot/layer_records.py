@@ -17,24 +17,18 @@ import os
 import time
 import typing as t
 
-from ansible_collections.platter.qemu.plugins.module_utils._core.errors import EngineError
+from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._inspect.image import fingerprint, look_at
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot.layer_actions import StreamBase
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot.target import base_of
-from ansible_collections.platter.qemu.plugins.module_utils._tools.files import file_facts, fsync_path
-from ansible_collections.platter.qemu.plugins.module_utils._tools.records import (
-    read_record,
-    remove_record,
-    write_record,
-)
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot import layer_actions, target
+from ansible_collections.platter.qemu.plugins.module_utils._tools import files, records
 
 
 def remove_layer(path: str) -> None:
     """Remove a file with what is remembered of it."""
     if os.path.lexists(path):
         os.unlink(path)
-    remove_record(path)
-    fsync_path(os.path.dirname(path))
+    records.remove_record(path)
+    files.fsync_path(os.path.dirname(path))
 
 
 def note_point(path: str, name: str, *, leaf: bool = False, overlay: t.Optional[str] = None) -> None:
@@ -50,7 +44,7 @@ def note_point(path: str, name: str, *, leaf: bool = False, overlay: t.Optional[
 
 def _made(path: str) -> t.Dict[str, t.Any]:
     """Whether it is an overlay of ours does not change with what it holds."""
-    snapshot = read_record(path).get("snapshot") or {}
+    snapshot = records.read_record(path).get("snapshot") or {}
     return {name: snapshot[name] for name in ("made",) if name in snapshot}
 
 
@@ -61,15 +55,15 @@ def forget_point(path: str) -> None:
 
 def keep_leaf(path: t.Optional[str]) -> None:
     """A point stays one when the last layer on it is about to go. Nothing is done for other files."""
-    snapshot = (read_record(path).get("snapshot") or {}) if path else {}
+    snapshot = (records.read_record(path).get("snapshot") or {}) if path else {}
     if path and snapshot.get("name") and not snapshot.get("leaf"):
         _remember(path, dict(snapshot, leaf=True))
 
 
 def begin_merge(path: str, overlay: str) -> None:
     """Remember, on stable storage, that the file holds neither then nor now until the merge has ended."""
-    heir = read_record(overlay).get("snapshot") or {}
-    snapshot = dict(read_record(path).get("snapshot") or {}, merging=overlay)
+    heir = records.read_record(overlay).get("snapshot") or {}
+    snapshot = dict(records.read_record(path).get("snapshot") or {}, merging=overlay)
     snapshot.pop("merged", None)
     if heir.get("name"):
         snapshot.update(heir=heir["name"], heir_date=heir.get("date"), heir_leaf=bool(heir.get("leaf")))
@@ -78,12 +72,12 @@ def begin_merge(path: str, overlay: str) -> None:
 
 def note_merged(path: str) -> None:
     """Remember, on stable storage, that all of the overlay is in the file: nobody may copy it again."""
-    _remember(path, dict(read_record(path).get("snapshot") or {}, merged=True))
+    _remember(path, dict(records.read_record(path).get("snapshot") or {}, merged=True))
 
 
 def end_merge(path: str) -> None:
     """The merge has ended: the file is what its overlay was, the active one or a point."""
-    _remember(path, after_merge(read_record(path).get("snapshot") or {}))
+    _remember(path, after_merge(records.read_record(path).get("snapshot") or {}))
 
 
 def merged_overlay(image: str, path: str) -> t.Optional[str]:
@@ -95,7 +89,7 @@ def merged_overlay(image: str, path: str) -> t.Optional[str]:
     """
     if not os.path.islink(image) or os.path.realpath(image) != path:
         return None
-    snapshot = read_record(path).get("snapshot") or {}
+    snapshot = records.read_record(path).get("snapshot") or {}
     merging = str(snapshot.get("merging") or "")
     return merging if snapshot.get("merged") and _is_overlay_of_ours(merging, path) else None
 
@@ -103,9 +97,9 @@ def merged_overlay(image: str, path: str) -> t.Optional[str]:
 def _is_overlay_of_ours(overlay: str, base: str) -> bool:
     try:
         seen = look_at(overlay, "qcow2", follow=False)
-    except (EngineError, OSError):
+    except (errors.EngineError, OSError):
         return False
-    return "made" in (seen.record.get("snapshot") or {}) and base_of(overlay, seen) == base
+    return "made" in (seen.record.get("snapshot") or {}) and target.base_of(overlay, seen) == base
 
 
 def end_left_merge(image: str) -> t.List[str]:
@@ -128,35 +122,37 @@ def after_merge(snapshot: t.Mapping[str, t.Any]) -> t.Dict[str, t.Any]:
     return dict(made, name=snapshot["heir"], date=snapshot.get("heir_date"), **leaf)
 
 
-def begin_stream(action: StreamBase) -> None:
+def begin_stream(action: layer_actions.StreamBase) -> None:
     """Remember that the overlay leaves its base, which a next run would not find again if this one is killed."""
     if not action.keeps:
-        _remember(action.base, dict(read_record(action.base).get("snapshot") or {}, leaf=True))
-        _remember(action.overlay, dict(read_record(action.overlay).get("snapshot") or {}, streaming=action.base))
+        _remember(action.base, dict(records.read_record(action.base).get("snapshot") or {}, leaf=True))
+        _remember(
+            action.overlay, dict(records.read_record(action.overlay).get("snapshot") or {}, streaming=action.base)
+        )
 
 
-def end_stream(action: StreamBase) -> None:
+def end_stream(action: layer_actions.StreamBase) -> None:
     """The overlay has what its base had: the base goes, or is no point any more."""
     remember_base(action.overlay, action.new_base)
     if action.keeps:
         forget_point(action.base)
         return
     remove_layer(action.base)
-    snapshot = dict(read_record(action.overlay).get("snapshot") or {})
+    snapshot = dict(records.read_record(action.overlay).get("snapshot") or {})
     snapshot.pop("streaming", None)
     _remember(action.overlay, snapshot)
 
 
 def _remember(path: str, snapshot: t.Mapping[str, t.Any]) -> None:
-    record = read_record(path)
+    record = records.read_record(path)
     record.pop("snapshot", None)
-    write_record(path, dict(record, snapshot=dict(snapshot)) if snapshot else record)
-    fsync_path(path)
+    records.write_record(path, dict(record, snapshot=dict(snapshot)) if snapshot else record)
+    files.fsync_path(path)
 
 
 def remember_base(path: str, base: t.Optional[str]) -> None:
     """Keep the fingerprint of an overlay's base as it is now in its record."""
-    record = read_record(path)
+    record = records.read_record(path)
     record.pop("base", None)
     record.pop("next_base", None)
-    write_record(path, dict(record, base=fingerprint(file_facts(base))) if base else record)
+    records.write_record(path, dict(record, base=fingerprint(files.file_facts(base))) if base else record)

@@ -15,35 +15,15 @@ import os
 import time
 import typing as t
 
-from ansible_collections.platter.qemu.plugins.module_utils._core.errors import RefusedError
+from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._core.place import relative_name
-from ansible_collections.platter.qemu.plugins.module_utils._inspect.image import fingerprint, look_at
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot import layer_records
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot.layer_actions import (
-    AddOverlay,
-    CommitOverlay,
-    RemoveLayer,
-    RevertOverlay,
-    StreamBase,
-    SwitchLink,
-)
+from ansible_collections.platter.qemu.plugins.module_utils._inspect import image
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot import layer_actions, layer_records, state
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.spec import SnapshotSpec
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot.state import SnapshotReading
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.target import base_of
-from ansible_collections.platter.qemu.plugins.module_utils._tools.files import (
-    BuildDirectory,
-    file_facts,
-    fsync_path,
-    publish_new,
-    publish_over,
-)
+from ansible_collections.platter.qemu.plugins.module_utils._tools import files, records
 from ansible_collections.platter.qemu.plugins.module_utils._tools.image_lock import image_lock
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qemu_img import QemuImg, image_node
-from ansible_collections.platter.qemu.plugins.module_utils._tools.records import (
-    read_record,
-    remove_record,
-    write_record,
-)
 
 Notes = t.Dict[str, t.Any]
 
@@ -57,7 +37,7 @@ class LayerEditor:
 
     # --- overlays
 
-    def add(self, spec: SnapshotSpec, action: AddOverlay, reading: SnapshotReading) -> Notes:
+    def add(self, spec: SnapshotSpec, action: layer_actions.AddOverlay, reading: state.SnapshotReading) -> Notes:
         """Freeze the active file and put an overlay on it."""
         base = str(action.point.path)
         with image_lock(action.active, readers=False):
@@ -69,7 +49,7 @@ class LayerEditor:
                     _publish_over(spec, build.path, action.overlay, reading.identity)
                 else:
                     self.publish(spec, build.path, action.overlay, reading)
-        fsync_path(os.path.dirname(action.overlay))
+        files.fsync_path(os.path.dirname(action.overlay))
         return {}
 
     def built(self, overlay: str, like: str, base: str, base_format: str, relative: bool = False) -> _Overlay:
@@ -77,16 +57,16 @@ class LayerEditor:
         return _Overlay(self._qemu_img, self._dress, overlay, like, base, base_format, relative)
 
     @staticmethod
-    def publish(spec: SnapshotSpec, built: str, overlay: str, reading: SnapshotReading) -> None:
+    def publish(spec: SnapshotSpec, built: str, overlay: str, reading: state.SnapshotReading) -> None:
         """Give a new overlay its name; an empty one of ours that was never used is replaced."""
         if overlay in reading.unused_overlays:
             os.unlink(overlay)
-        if not publish_new(built, overlay):
+        if not files.publish_new(built, overlay):
             raise _taken(spec, overlay)
 
     @staticmethod
-    def _still_there(spec: SnapshotSpec, path: str, reading: SnapshotReading) -> None:
-        if file_facts(path, follow=False).identity != reading.identity:
+    def _still_there(spec: SnapshotSpec, path: str, reading: state.SnapshotReading) -> None:
+        if files.file_facts(path, follow=False).identity != reading.identity:
             raise _taken(spec, path)
 
     @staticmethod
@@ -96,10 +76,12 @@ class LayerEditor:
             os.link(path, second)
         elif not os.path.samefile(path, second):
             raise _taken(spec, second)
-        write_record(second, read_record(path))  # where there are no attributes, what is remembered goes by the name
-        fsync_path(os.path.dirname(second))
+        records.write_record(
+            second, records.read_record(path)
+        )  # where there are no attributes, what is remembered goes by the name
+        files.fsync_path(os.path.dirname(second))
 
-    def revert(self, spec: SnapshotSpec, action: RevertOverlay, reading: SnapshotReading) -> Notes:
+    def revert(self, spec: SnapshotSpec, action: layer_actions.RevertOverlay, reading: state.SnapshotReading) -> Notes:
         """Put an empty overlay on a point, in the place of the active file, which is kept as a point or goes."""
         base = str(action.point.path)
         relative = spec.relative or _is_relative(action.active)
@@ -111,11 +93,11 @@ class LayerEditor:
                     layer_records.note_point(action.active, action.saved.name, leaf=True)
                     self._give_second_name(spec, action.active, str(action.saved.path))
                 _publish_over(spec, build.path, action.active, reading.identity)
-        fsync_path(os.path.dirname(action.active))
+        files.fsync_path(os.path.dirname(action.active))
         return {}
 
     @staticmethod
-    def switch_link(spec: SnapshotSpec, action: SwitchLink, reading: SnapshotReading) -> Notes:
+    def switch_link(spec: SnapshotSpec, action: layer_actions.SwitchLink, reading: state.SnapshotReading) -> Notes:
         """Lead the symbolic link to the active file, in one step."""
         if os.path.realpath(spec.image) != action.target:  # a merge, or a running VM, needed it earlier
             switch_link(spec.image, action.target)
@@ -123,26 +105,26 @@ class LayerEditor:
 
     # --- merges
 
-    def commit(self, spec: SnapshotSpec, action: CommitOverlay, reading: SnapshotReading) -> Notes:
+    def commit(self, spec: SnapshotSpec, action: layer_actions.CommitOverlay, reading: state.SnapshotReading) -> Notes:
         """Copy the overlay down into the point's file, put what is above onto it, and let the overlay go."""
         layer_records.begin_merge(action.base, action.overlay)
         top = image_node("qcow2", {"driver": "file", "filename": action.overlay})
         self._qemu_img.commit(top)
-        fsync_path(action.base)
+        files.fsync_path(action.base)
         if action.above:
             layer_records.keep_leaf(action.overlay)
         for above in action.above:
             self._put_onto(above, action.base, action.base_format)
         if action.renames:
             os.rename(action.base, action.overlay)
-            remove_record(action.base)
+            records.remove_record(action.base)
         else:
             layer_records.note_merged(action.base)
             if os.path.islink(spec.image) and os.path.realpath(spec.image) == action.overlay:
                 switch_link(spec.image, action.base)  # only now: see layer_records.merged_overlay
             layer_records.remove_layer(action.overlay)
         layer_records.end_merge(action.overlay if action.renames else action.base)
-        fsync_path(os.path.dirname(action.base))
+        files.fsync_path(os.path.dirname(action.base))
         return {}
 
     def _put_onto(self, overlay: str, base: str, base_format: str) -> None:
@@ -150,23 +132,23 @@ class LayerEditor:
         node = image_node("qcow2", {"driver": "file", "filename": overlay})
         self._qemu_img.unsafe_rebase(node, _as_before(overlay, base), base_format)
         layer_records.remember_base(overlay, base)
-        fsync_path(overlay)
+        files.fsync_path(overlay)
 
-    def stream(self, spec: SnapshotSpec, action: StreamBase, reading: SnapshotReading) -> Notes:
+    def stream(self, spec: SnapshotSpec, action: layer_actions.StreamBase, reading: state.SnapshotReading) -> Notes:
         """Copy what the point's file holds up into the overlay; the file goes, or is no point any more."""
         node = image_node("qcow2", {"driver": "file", "filename": action.overlay})
         layer_records.begin_stream(action)
         new_base = _as_before(action.overlay, action.new_base) if action.new_base else ""
         self._qemu_img.rebase(node, new_base, action.new_base_format or "")
-        fsync_path(action.overlay)
+        files.fsync_path(action.overlay)
         layer_records.end_stream(action)
         return {}
 
     @staticmethod
-    def remove(spec: SnapshotSpec, action: RemoveLayer, reading: SnapshotReading) -> Notes:
+    def remove(spec: SnapshotSpec, action: layer_actions.RemoveLayer, reading: state.SnapshotReading) -> Notes:
         """Remove a point's file that nothing is built on."""
         path = str(action.point.path)
-        seen = look_at(path, None)
+        seen = image.look_at(path, None)
         layer_records.keep_leaf(base_of(path, seen))
         layer_records.remove_layer(path)
         return {}
@@ -186,21 +168,21 @@ class _Overlay:
         relative: bool,
     ) -> None:
         self._make = (qemu_img, dress, overlay, like, base, base_format, relative)
-        self._build = BuildDirectory(overlay, owner=like)
+        self._build = files.BuildDirectory(overlay, owner=like)
 
-    def __enter__(self) -> BuildDirectory:
+    def __enter__(self) -> files.BuildDirectory:
         qemu_img, dress, overlay, like, base, base_format, relative = self._make
         build = self._build.__enter__()
         try:
             there = base if os.path.lexists(base) else like  # it may be about to get that name
-            header = look_at(there, base_format).header
+            header = image.look_at(there, base_format).header
             size = header.virtual_size if header else None
             name = relative_name(base, os.path.dirname(overlay)) if relative else base
             qemu_img.create(build.path, "qcow2", size, backing=(name, base_format), open_backing=False)
             record = {"format": "qcow2", "options": {}, "snapshot": {"made": time.time()}}
-            write_record(build.path, dict(record, base=fingerprint(file_facts(there))), overlay)
+            records.write_record(build.path, dict(record, base=image.fingerprint(files.file_facts(there))), overlay)
             dress(like, build.path)
-            fsync_path(build.path)
+            files.fsync_path(build.path)
         except BaseException:
             self._build.__exit__()
             raise
@@ -215,15 +197,15 @@ def switch_link(link: str, target: str) -> None:
     relative = not os.path.isabs(os.readlink(link))
     directory = os.path.realpath(os.path.dirname(link))
     place = os.path.join(directory, os.path.basename(link))
-    with BuildDirectory(place) as build:
+    with files.BuildDirectory(place) as build:
         os.symlink(os.path.relpath(target, directory) if relative else target, build.path)
         os.rename(build.path, place)
-    fsync_path(directory)
+    files.fsync_path(directory)
 
 
 def _is_relative(overlay: str) -> bool:
     """Whether an overlay names its base relative to its own directory."""
-    header = look_at(overlay, None).header
+    header = image.look_at(overlay, None).header
     return bool(header and header.backing_file and not os.path.isabs(header.backing_file))
 
 
@@ -233,12 +215,12 @@ def _as_before(overlay: str, base: str) -> str:
 
 
 def _publish_over(spec: SnapshotSpec, built: str, path: str, identity: t.Tuple[int, int]) -> None:
-    if not publish_over(built, path, identity):
+    if not files.publish_over(built, path, identity):
         raise _taken(spec, path)
 
 
-def _taken(spec: SnapshotSpec, path: str) -> RefusedError:
-    return RefusedError(
+def _taken(spec: SnapshotSpec, path: str) -> errors.RefusedError:
+    return errors.RefusedError(
         "a new layer",
         spec.image,
         "something else has appeared at %s meanwhile" % path,

@@ -10,17 +10,14 @@ from __future__ import annotations
 import os
 import typing as t
 
-from ansible_collections.platter.qemu.plugins.module_utils._core.errors import QmpConnectError
-from ansible_collections.platter.qemu.plugins.module_utils._inspect.block_use import Identity, identity_of
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot.block_graph import BlockGraph
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot.refuse import refused
+from ansible_collections.platter.qemu.plugins.module_utils._core import errors
+from ansible_collections.platter.qemu.plugins.module_utils._inspect import block_use
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot import block_graph, refuse, state, target
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.spec import SnapshotSpec
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot.state import BitmapState, Live
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot.target import there
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qmp import Qmp
 
 
-def find_live(spec: SnapshotSpec, paths: t.Sequence[str], commands: t.List[t.List[str]]) -> t.Optional[Live]:
+def find_live(spec: SnapshotSpec, paths: t.Sequence[str], commands: t.List[t.List[str]]) -> t.Optional[state.Live]:
     """The QEMU behind the task's socket, if it has one of the files C(paths) open; None when nobody is behind it.
 
     C(commands) gets what was said to it. Raises RefusedError (unsafe_qmp_socket, managed_by_libvirt), QmpConnectError.
@@ -29,7 +26,7 @@ def find_live(spec: SnapshotSpec, paths: t.Sequence[str], commands: t.List[t.Lis
         return None
     try:
         qmp = Qmp.connect(spec.qmp_socket)
-    except QmpConnectError as exc:
+    except errors.QmpConnectError as exc:
         if exc.facts.get("reason") == "qmp_unreachable":
             return None  # a socket left by a QEMU that has ended; who else has the image open is found out elsewhere
         raise
@@ -39,9 +36,9 @@ def find_live(spec: SnapshotSpec, paths: t.Sequence[str], commands: t.List[t.Lis
     return live
 
 
-def _in_graph(spec: SnapshotSpec, paths: t.Sequence[str], qmp: Qmp) -> t.Optional[Live]:
-    graph = BlockGraph(qmp)
-    by_identity = {identity_of(path): path for path in reversed(paths)}
+def _in_graph(spec: SnapshotSpec, paths: t.Sequence[str], qmp: Qmp) -> t.Optional[state.Live]:
+    graph = block_graph.BlockGraph(qmp)
+    by_identity = {block_use.identity_of(path): path for path in reversed(paths)}
     disks = graph.disks_on([which for which in by_identity if which is not None])
     if not disks:
         return None
@@ -49,8 +46,8 @@ def _in_graph(spec: SnapshotSpec, paths: t.Sequence[str], qmp: Qmp) -> t.Optiona
     _refuse_libvirt(spec, pids)
     active = _only_known(spec, graph, disks, by_identity)
     _refuse_moved_names(spec, graph, disks[0], pids)
-    nodes = {there(str(graph.file_of(name))): name for name in reversed(graph.chain(disks[0]))}
-    return Live(
+    nodes = {target.there(str(graph.file_of(name))): name for name in reversed(graph.chain(disks[0]))}
+    return state.Live(
         socket=str(spec.qmp_socket),
         pids=pids,
         active=active,
@@ -61,15 +58,15 @@ def _in_graph(spec: SnapshotSpec, paths: t.Sequence[str], qmp: Qmp) -> t.Optiona
     )
 
 
-def _refuse_moved_names(spec: SnapshotSpec, graph: BlockGraph, disk: str, pids: t.Iterable[int]) -> None:
+def _refuse_moved_names(spec: SnapshotSpec, graph: block_graph.BlockGraph, disk: str, pids: t.Iterable[int]) -> None:
     """QEMU opens a file again by its name when a layer becomes read-only or is merged into.
 
     If the name leads elsewhere by then, it goes on with the wrong file, and says nothing (seen on QEMU 7.2).
     """
-    files = [there(str(graph.file_of(node))) for node in graph.chain(disk)]
+    files = [target.there(str(graph.file_of(node))) for node in graph.chain(disk)]
     links = [path for path in files if os.path.islink(path)]
     if links and spec.external and spec.switch == "symlink":
-        raise refused(
+        raise refuse.refused(
             spec,
             "opened_by_link",
             "QEMU knows the file as %s, and would open what is called so later in its place" % links[0],
@@ -77,10 +74,12 @@ def _refuse_moved_names(spec: SnapshotSpec, graph: BlockGraph, disk: str, pids: 
             {"links": links},
         )
     opened = open_files(pids)
-    moved = [path for path in files if opened and identity_of(path) not in opened]
-    moved += [path for path in links if [identity_of(each) for each in files].count(identity_of(path)) > 1]
+    moved = [path for path in files if opened and block_use.identity_of(path) not in opened]
+    moved += [
+        path for path in links if [block_use.identity_of(each) for each in files].count(block_use.identity_of(path)) > 1
+    ]
     if moved:
-        raise refused(
+        raise refuse.refused(
             spec,
             "name_moved",
             "what is called %s now is not the file that QEMU has opened under that name" % moved[0],
@@ -89,36 +88,41 @@ def _refuse_moved_names(spec: SnapshotSpec, graph: BlockGraph, disk: str, pids: 
         )
 
 
-def open_files(pids: t.Iterable[int]) -> t.Set[t.Optional[Identity]]:
+def open_files(pids: t.Iterable[int]) -> t.Set[t.Optional[block_use.Identity]]:
     """What these processes have open; empty where that cannot be read."""
-    found: t.Set[t.Optional[Identity]] = set()
+    found: t.Set[t.Optional[block_use.Identity]] = set()
     for pid in pids:
         directory = "/proc/%d/fd" % pid
         try:
-            found.update(identity_of(os.path.join(directory, name)) for name in os.listdir(directory))
+            found.update(block_use.identity_of(os.path.join(directory, name)) for name in os.listdir(directory))
         except OSError:
             continue
     return found - {None}
 
 
 def _only_known(
-    spec: SnapshotSpec, graph: BlockGraph, disks: t.Sequence[str], paths: t.Mapping[t.Optional[Identity], str]
+    spec: SnapshotSpec,
+    graph: block_graph.BlockGraph,
+    disks: t.Sequence[str],
+    paths: t.Mapping[t.Optional[block_use.Identity], str],
 ) -> str:
     """The file of the one disk that there must be; one that was not seen may have any relation to the image."""
-    files = [there(str(graph.file_of(disk))) for disk in disks]
-    active = paths.get(identity_of(files[0]))
+    files = [target.there(str(graph.file_of(disk))) for disk in disks]
+    active = paths.get(block_use.identity_of(files[0]))
     if len(files) == 1 and active is not None:
         return active
     fact, way_out = "several disks of the VM are built on it", "Name the layer that is the disk in image."
     if len(files) == 1:
         fact, way_out = "the disk of the VM is another file", "Name its directory in overlay_directories."
-    raise refused(spec, "active_unknown", "%s: %s" % (fact, ", ".join(files)), way_out, {"layers": files})
+    raise refuse.refused(spec, "active_unknown", "%s: %s" % (fact, ", ".join(files)), way_out, {"layers": files})
 
 
-def _bitmaps(node: t.Mapping[str, t.Any]) -> t.Tuple[BitmapState, ...]:
+def _bitmaps(node: t.Mapping[str, t.Any]) -> t.Tuple[state.BitmapState, ...]:
     """The persistent ones; QEMU writes them into the image only when it closes it."""
     found = [
-        BitmapState(each["name"], bool(each["recording"]), int(each["granularity"]), bool(each.get("inconsistent")))
+        state.BitmapState(
+            each["name"], bool(each["recording"]), int(each["granularity"]), bool(each.get("inconsistent"))
+        )
         for each in node.get("dirty-bitmaps") or ()
         if each.get("persistent")
     ]
@@ -134,7 +138,7 @@ def _refuse_libvirt(spec: SnapshotSpec, pids: t.Iterable[int]) -> None:
         except OSError:
             continue
         if any(word.startswith(b"guest=") for word in words) and any(b"charmonitor" in word for word in words):
-            raise refused(
+            raise refuse.refused(
                 spec,
                 "managed_by_libvirt",
                 "the QEMU behind the socket (process %d) is libvirt's, which keeps its own account of the disks" % pid,

@@ -15,21 +15,14 @@ import os
 import time
 import typing as t
 
-from ansible_collections.platter.qemu.plugins.module_utils._core.errors import (
-    FailedError,
-    GuestAgentError,
-    QmpConnectError,
-)
+from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot import actions as act
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot import layer_actions as layer_act
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot import layer_records, layers
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot.live_merge import LiveMerge
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot import layer_records, layers, live_merge
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.spec import SnapshotSpec
-from ansible_collections.platter.qemu.plugins.module_utils._tools.files import fsync_path
-from ansible_collections.platter.qemu.plugins.module_utils._tools.guest_agent import GuestAgent, frozen
+from ansible_collections.platter.qemu.plugins.module_utils._tools import files, guest_agent, qmp_jobs
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qmp import Qmp
-from ansible_collections.platter.qemu.plugins.module_utils._tools.qmp_jobs import finish_job, start_job
 
 Notes = t.Dict[str, t.Any]
 QmpActions = t.List[t.Dict[str, t.Any]]
@@ -41,7 +34,7 @@ class LiveEditor:
     def __init__(self, qmp: Qmp, editor: layers.LayerEditor) -> None:
         self._qmp = qmp
         self._editor = editor
-        self._merge = merge = LiveMerge(qmp)
+        self._merge = merge = live_merge.LiveMerge(qmp)
         self._methods: t.Dict[t.Any, t.Callable[..., Notes]] = {
             act.DeleteSnapshot: self._delete,
             act.AddBitmap: self._add_bitmap,
@@ -67,10 +60,10 @@ class LiveEditor:
             quiet = self._quietly(items, steps, undo)
         for item in items:
             if isinstance(item.plan[0], layer_act.AddOverlay):
-                fsync_path(item.plan[0].active)
-                fsync_path(os.path.dirname(item.plan[0].overlay))
+                files.fsync_path(item.plan[0].active)
+                files.fsync_path(os.path.dirname(item.plan[0].overlay))
             else:
-                fsync_path(item.plan[0].path)
+                files.fsync_path(item.plan[0].path)
             item.notes.update({} if quiet is None else {"quiesced": quiet})
             item.done += 1
 
@@ -104,14 +97,14 @@ class LiveEditor:
         """Only a no of QEMU is a no: after silence it may have switched, and what it has open must stay."""
         try:
             self._qmp.transaction(steps)
-        except QmpConnectError:
+        except errors.QmpConnectError:
             undo.pop_all()
             raise
         undo.pop_all()
 
     @staticmethod
-    def _agent(item: Item) -> GuestAgent:
-        return GuestAgent.connect(str(item.spec.agent_socket), vm=item.reading.live.pids)
+    def _agent(item: Item) -> guest_agent.GuestAgent:
+        return guest_agent.GuestAgent.connect(str(item.spec.agent_socket), vm=item.reading.live.pids)
 
     def _quietly(self, items: t.Sequence[Item], steps: QmpActions, undo: contextlib.ExitStack) -> t.Optional[bool]:
         """Whether the guest was quiet; None when nobody asked it to be."""
@@ -121,17 +114,17 @@ class LiveEditor:
             return None
         taken = False
         try:
-            with self._agent(items[0]) as agent, frozen(agent) as state:
+            with self._agent(items[0]) as agent, guest_agent.frozen(agent) as state:
                 self._commit(steps, undo)
                 taken = True
-        except GuestAgentError as exc:
+        except errors.GuestAgentError as exc:
             if taken or spec.quiesce == "required":
                 raise
             items[0].warnings.append("The guest's file systems were not frozen: %s." % exc.message)
             self._commit(steps, undo)
             return False
         if spec.quiesce == "required" and not state.held:
-            raise FailedError("the snapshot was taken, but somebody thawed the guest meanwhile")
+            raise errors.FailedError("the snapshot was taken, but somebody thawed the guest meanwhile")
         return state.held
 
     # --- snapshots with memory: all disks of a VM at once
@@ -149,12 +142,12 @@ class LiveEditor:
     def _vm_job(self, command: str, items: t.Sequence[Item], vmstate: str) -> None:
         nodes = [item.reading.live.node for item in items]
         job, tag = node_name(command, *nodes), items[0].plan[items[0].done].point.name
-        start_job(self._qmp, command, job, tag=tag, vmstate=vmstate, devices=nodes)
-        ended = finish_job(self._qmp, job, time.monotonic() + items[0].spec.job_timeout)
+        qmp_jobs.start_job(self._qmp, command, job, tag=tag, vmstate=vmstate, devices=nodes)
+        ended = qmp_jobs.finish_job(self._qmp, job, time.monotonic() + items[0].spec.job_timeout)
         if ended.failed:
-            raise FailedError("QEMU's job %s ended with: %s" % (command, ended.error))
+            raise errors.FailedError("QEMU's job %s ended with: %s" % (command, ended.error))
         for item in items:
-            fsync_path(item.plan[item.done].path)
+            files.fsync_path(item.plan[item.done].path)
             item.done += 1
 
     # --- one image
@@ -162,7 +155,7 @@ class LiveEditor:
     def _delete(self, spec: SnapshotSpec, action: act.DeleteSnapshot, reading: t.Any) -> Notes:
         arguments = {"device": reading.live.node, "id": action.point.id, "name": action.point.name}
         self._qmp.execute("blockdev-snapshot-delete-internal-sync", arguments)
-        fsync_path(action.path)
+        files.fsync_path(action.path)
         return {}
 
     def _remove(self, spec: SnapshotSpec, action: layer_act.RemoveLayer, reading: t.Any) -> Notes:

@@ -18,26 +18,18 @@ import os
 import time
 import typing as t
 
-from ansible_collections.platter.qemu.plugins.module_utils._core.errors import FailedError, QmpCommandError
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot import layer_records, layers
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot.block_graph import BlockGraph
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot.family import LEAVING
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot.layer_actions import (
-    CommitOverlay,
-    FinishMerge,
-    StreamBase,
+from ansible_collections.platter.qemu.plugins.module_utils._core import errors
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot import (
+    block_graph,
+    family,
+    layer_actions,
+    layer_records,
+    layers,
+    state,
 )
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.spec import SnapshotSpec
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot.state import Live, SnapshotReading
-from ansible_collections.platter.qemu.plugins.module_utils._tools.files import fsync_path
+from ansible_collections.platter.qemu.plugins.module_utils._tools import files, qmp_jobs
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qmp import Qmp
-from ansible_collections.platter.qemu.plugins.module_utils._tools.qmp_jobs import (
-    Job,
-    find_job,
-    finish_job,
-    start_job,
-    wait_job,
-)
 
 Notes = t.Dict[str, t.Any]
 
@@ -48,7 +40,7 @@ class LiveMerge:
     def __init__(self, qmp: Qmp) -> None:
         self._qmp = qmp
 
-    def commit(self, spec: SnapshotSpec, action: CommitOverlay, reading: SnapshotReading) -> Notes:
+    def commit(self, spec: SnapshotSpec, action: layer_actions.CommitOverlay, reading: state.SnapshotReading) -> Notes:
         """Copy an overlay down into the point's file; the active one is left by QEMU."""
         live = _live(reading)
         job = job_id("commit", action.base)
@@ -57,9 +49,9 @@ class LiveMerge:
         layer_records.begin_merge(action.base, action.overlay)
         if not self._adopted(job, spec) and action.overlay in live.nodes:
             arguments = {"device": live.node, "top_node": live.nodes[action.overlay], "backing_file": action.base}
-            start_job(self._qmp, "block-commit", job, base_node=live.nodes[action.base], **arguments)
+            qmp_jobs.start_job(self._qmp, "block-commit", job, base_node=live.nodes[action.base], **arguments)
             self._finish(job, spec)
-        fsync_path(action.base)
+        files.fsync_path(action.base)
         for above in action.above:
             layer_records.remember_base(above, action.base)
         self._forget_nodes(action.overlay)
@@ -67,11 +59,13 @@ class LiveMerge:
         layer_records.end_merge(action.base)
         return {}
 
-    def _commit_active(self, spec: SnapshotSpec, action: CommitOverlay, live: Live, job: str) -> Notes:
+    def _commit_active(
+        self, spec: SnapshotSpec, action: layer_actions.CommitOverlay, live: state.Live, job: str
+    ) -> Notes:
         """The job finalizes itself: while it waited to be told, the guest's requests would wait too."""
         deadline = time.monotonic() + spec.job_timeout
         layer_records.begin_merge(action.base, action.overlay)
-        if find_job(self._qmp, job) is None:
+        if qmp_jobs.find_job(self._qmp, job) is None:
             self._qmp.execute(
                 "block-commit",
                 {
@@ -85,52 +79,54 @@ class LiveMerge:
         self._ready(job, deadline)
         leaving = leave(action.overlay)
         layer_records.begin_merge(action.base, leaving)
-        self._succeeded(finish_job(self._qmp, job, deadline))
-        return self.finish(spec, FinishMerge(spec.image, action.base, leaving), None)
+        self._succeeded(qmp_jobs.finish_job(self._qmp, job, deadline))
+        return self.finish(spec, layer_actions.FinishMerge(spec.image, action.base, leaving), None)
 
     def _ready(self, job: str, deadline: float) -> None:
         """A commit of the active layer has caught up; it may also have failed, or been cancelled by somebody."""
-        found = wait_job(self._qmp, job, ("ready",), deadline)
+        found = qmp_jobs.wait_job(self._qmp, job, ("ready",), deadline)
         if found.status != "ready":
-            self._succeeded(finish_job(self._qmp, job, deadline))
-            raise FailedError("failed: QEMU's job %s ended before it could switch over." % job)
+            self._succeeded(qmp_jobs.finish_job(self._qmp, job, deadline))
+            raise errors.FailedError("failed: QEMU's job %s ended before it could switch over." % job)
 
-    def finish(self, spec: SnapshotSpec, action: FinishMerge, reading: t.Any) -> Notes:
+    def finish(self, spec: SnapshotSpec, action: layer_actions.FinishMerge, reading: t.Any) -> Notes:
         """QEMU has left the overlay: the image's name leads to the base now, and the overlay goes."""
         self._adopted(job_id("commit", action.base), spec)
         self._forget_nodes(action.overlay)
         layer_records.note_merged(action.base)
         if os.path.islink(spec.image) and spec.switch == "symlink":
             layers.switch_link(spec.image, action.base)
-        fsync_path(action.base)
+        files.fsync_path(action.base)
         layer_records.remove_layer(action.overlay)
         layer_records.end_merge(action.base)
         return {}
 
-    def stream(self, spec: SnapshotSpec, action: StreamBase, reading: SnapshotReading) -> Notes:
+    def stream(self, spec: SnapshotSpec, action: layer_actions.StreamBase, reading: state.SnapshotReading) -> Notes:
         """Copy what the point's file holds up into the layer above it; QEMU lets the file go."""
         live = _live(reading)
         job = job_id("stream", action.overlay)
         layer_records.begin_stream(action)
-        if find_job(self._qmp, job) is None:
+        if qmp_jobs.find_job(self._qmp, job) is None:
             self._qmp.execute(
                 "block-stream", {"job-id": job, "device": live.nodes[action.overlay], **_onto(action, live)}
             )
-        finish_job(self._qmp, job, time.monotonic() + spec.job_timeout)
+        qmp_jobs.finish_job(self._qmp, job, time.monotonic() + spec.job_timeout)
         self._refuse_half_done(live.nodes[action.overlay], action, job)
         self.flush(live.nodes[action.overlay])
-        fsync_path(action.overlay)
+        files.fsync_path(action.overlay)
         self._forget_nodes(action.base)
         layer_records.end_stream(action)
         return {}
 
-    def _refuse_half_done(self, node: str, action: StreamBase, job: str) -> None:
+    def _refuse_half_done(self, node: str, action: layer_actions.StreamBase, job: str) -> None:
         """A stream dismisses itself, as one that waits for it is a danger (see BlockGraph): its work tells of it."""
-        graph = BlockGraph(self._qmp)
+        graph = block_graph.BlockGraph(self._qmp)
         if action.base in {os.path.realpath(str(graph.file_of(each))) for each in graph.chain(node)}:
             event = self._qmp.wait_event(lambda event: event["data"].get("device") == job, time.monotonic())
             said = event["data"].get("error") if event else None
-            raise FailedError("failed: QEMU's job %s ended without its work: %s." % (job, said or "it was cancelled"))
+            raise errors.FailedError(
+                "failed: QEMU's job %s ended without its work: %s." % (job, said or "it was cancelled")
+            )
 
     def flush(self, node: str) -> None:
         """Write out the tables of a node that QEMU has in memory until the guest flushes its disk.
@@ -139,42 +135,42 @@ class LiveMerge:
         """
         said = self._qmp.execute("human-monitor-command", {"command-line": 'qemu-io %s "flush"' % node})
         if said.strip():
-            raise FailedError("failed: QEMU does not write out what it has streamed: %s" % said.strip())
+            raise errors.FailedError("failed: QEMU does not write out what it has streamed: %s" % said.strip())
 
     # --- jobs
 
     def _adopted(self, job: str, spec: SnapshotSpec) -> bool:
         """Finish a job that an earlier run has started and did not see the end of; one that failed is started anew."""
-        found = find_job(self._qmp, job)
+        found = qmp_jobs.find_job(self._qmp, job)
         if found is None:
             return False
-        return not finish_job(self._qmp, job, time.monotonic() + spec.job_timeout).failed
+        return not qmp_jobs.finish_job(self._qmp, job, time.monotonic() + spec.job_timeout).failed
 
     def _finish(self, job: str, spec: SnapshotSpec) -> None:
-        self._succeeded(finish_job(self._qmp, job, time.monotonic() + spec.job_timeout))
+        self._succeeded(qmp_jobs.finish_job(self._qmp, job, time.monotonic() + spec.job_timeout))
 
-    def _succeeded(self, job: Job) -> None:
+    def _succeeded(self, job: qmp_jobs.Job) -> None:
         if job.failed:
-            raise FailedError("failed: QEMU's job %s ended with: %s." % (job.id, job.error))
+            raise errors.FailedError("failed: QEMU's job %s ended with: %s." % (job.id, job.error))
 
     def _forget_nodes(self, path: str) -> None:
         """A node that the VM's own command line has named stays open until it is deleted."""
-        for name in BlockGraph(self._qmp).nodes_on(path):
+        for name in block_graph.BlockGraph(self._qmp).nodes_on(path):
             if not name.startswith("#"):
-                with contextlib.suppress(QmpCommandError):  # still used by something else: not ours to end
+                with contextlib.suppress(errors.QmpCommandError):  # still used by something else: not ours to end
                     self._qmp.execute("blockdev-del", {"node-name": name})
 
 
 def leave(overlay: str) -> str:
     """Take the overlay its name; an earlier run may have done it."""
-    if overlay.endswith(LEAVING):
+    if overlay.endswith(family.LEAVING):
         return overlay
-    os.rename(overlay, overlay + LEAVING)
-    fsync_path(os.path.dirname(overlay))
-    return overlay + LEAVING
+    os.rename(overlay, overlay + family.LEAVING)
+    files.fsync_path(os.path.dirname(overlay))
+    return overlay + family.LEAVING
 
 
-def _onto(action: StreamBase, live: Live) -> t.Dict[str, t.Any]:
+def _onto(action: layer_actions.StreamBase, live: state.Live) -> t.Dict[str, t.Any]:
     """Where the streamed layer lies afterwards; on nothing: no arguments."""
     if not action.new_base:
         return {}
@@ -186,7 +182,7 @@ def job_id(verb: str, path: str) -> str:
     return "platter-%s-%s" % (verb, hashlib.sha256(os.fsencode(path)).hexdigest()[:12])
 
 
-def _live(reading: SnapshotReading) -> Live:
+def _live(reading: state.SnapshotReading) -> state.Live:
     if reading.live is None:
-        raise FailedError("failed: the image is not open in a running QEMU any more. Nothing was changed.")
+        raise errors.FailedError("failed: the image is not open in a running QEMU any more. Nothing was changed.")
     return reading.live

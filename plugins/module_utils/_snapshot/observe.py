@@ -10,26 +10,19 @@ from __future__ import annotations
 import time
 import typing as t
 
-from ansible_collections.platter.qemu.plugins.module_utils._core.errors import EngineError, HeaderError
+from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._core.header import Header, InternalSnapshot
-from ansible_collections.platter.qemu.plugins.module_utils._formats.qcow2_content import Contents, read_contents
-from ansible_collections.platter.qemu.plugins.module_utils._inspect.chain import chain_problem
-from ansible_collections.platter.qemu.plugins.module_utils._inspect.image import Seen, chain_header, look_at
+from ansible_collections.platter.qemu.plugins.module_utils._formats import qcow2_content
+from ansible_collections.platter.qemu.plugins.module_utils._inspect import chain, image
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot import state, target
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.spec import SnapshotSpec
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot.state import (
-    BitmapState,
-    Point,
-    SnapshotReading,
-    SnapshotState,
-)
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot.target import target_of
-from ansible_collections.platter.qemu.plugins.module_utils._tools.files import FileReader
+from ansible_collections.platter.qemu.plugins.module_utils._tools import files
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qemu_img import QemuImg
 
 #: first-level tables of an image and all its snapshots, in bytes; beyond it contents cannot be told apart
 CONTENT_BUDGET = 64 << 20
 
-Observed = t.Tuple[SnapshotState, SnapshotReading]
+Observed = t.Tuple[state.SnapshotState, state.SnapshotReading]
 
 
 class Observer:
@@ -41,27 +34,27 @@ class Observer:
 
     def observe(self, spec: SnapshotSpec) -> Observed:
         """The state and the reading of C(spec)'s image. Raises RefusedError where nothing sound can be said."""
-        path = target_of(spec.image)
+        path = target.target_of(spec.image)
         if spec.external:
             from ansible_collections.platter.qemu.plugins.module_utils._snapshot.observe_layers import observe_layers
 
             return observe_layers(spec, path, self._qemu_img, self._find_live)
-        seen = look_at(path, spec.format, follow=False)
+        seen = image.look_at(path, spec.format, follow=False)
         if seen.header is None:
-            return SnapshotState(spec.image, spec.kind, path), self._reading(path, seen, None)
+            return state.SnapshotState(spec.image, spec.kind, path), self._reading(path, seen, None)
         live = self._find_live(spec, [path])
         return _internal_state(spec, path, seen.header, live), self._reading(path, seen, live)
 
     @staticmethod
-    def _reading(path: str, seen: Seen, live: t.Any) -> SnapshotReading:
+    def _reading(path: str, seen: image.Seen, live: t.Any) -> state.SnapshotReading:
         snapshots = seen.header.snapshots if seen.header else ()
-        return SnapshotReading(
+        return state.SnapshotReading(
             header=seen.header,
             identity=seen.facts.identity,
             kind=seen.facts.kind,
             nlink=seen.facts.nlink,
             detected=seen.detected,
-            chain_problem=chain_problem(path, seen.header, chain_header),
+            chain_problem=chain.chain_problem(path, seen.header, image.chain_header),
             dates={each.name: each.date_sec + each.date_nsec / 1e9 for each in snapshots},
             vm_states={each.name: each.vm_state_size for each in snapshots},
             now=time.time(),
@@ -69,9 +62,9 @@ class Observer:
         )
 
 
-def _internal_state(spec: SnapshotSpec, path: str, header: Header, live: t.Any) -> SnapshotState:
+def _internal_state(spec: SnapshotSpec, path: str, header: Header, live: t.Any) -> state.SnapshotState:
     contents = None if live is not None else contents_of(path)
-    return SnapshotState(
+    return state.SnapshotState(
         image=spec.image,
         kind=spec.kind,
         active=path,
@@ -82,27 +75,27 @@ def _internal_state(spec: SnapshotSpec, path: str, header: Header, live: t.Any) 
     )
 
 
-def contents_of(path: str) -> t.Optional[Contents]:
+def contents_of(path: str) -> t.Optional[qcow2_content.Contents]:
     """What tells the contents of a qcow2 image and its snapshots; None where it cannot be told."""
     try:
-        with FileReader(path, budget=CONTENT_BUDGET) as reader:
-            return read_contents(reader)
-    except (HeaderError, EngineError):
+        with files.FileReader(path, budget=CONTENT_BUDGET) as reader:
+            return qcow2_content.read_contents(reader)
+    except (errors.HeaderError, errors.EngineError):
         return None
 
 
-def _points(header: Header, contents: t.Optional[Contents]) -> t.Tuple[Point, ...]:
+def _points(header: Header, contents: t.Optional[qcow2_content.Contents]) -> t.Tuple[state.Point, ...]:
     """Oldest first, as the table has them."""
     tokens: t.Sequence[t.Optional[str]] = contents.snapshots if contents else [None] * len(header.snapshots)
     return tuple(_point(each, token, header.virtual_size) for each, token in zip(header.snapshots, tokens))
 
 
-def _point(snapshot: InternalSnapshot, token: t.Optional[str], size: int) -> Point:
+def _point(snapshot: InternalSnapshot, token: t.Optional[str], size: int) -> state.Point:
     found = size if snapshot.virtual_size is None else snapshot.virtual_size
-    return Point(snapshot.name, snapshot.id, token, found)
+    return state.Point(snapshot.name, snapshot.id, token, found)
 
 
-def bitmaps_of(header: Header) -> t.Tuple[BitmapState, ...]:
+def bitmaps_of(header: Header) -> t.Tuple[state.BitmapState, ...]:
     """The persistent bitmaps, by name."""
-    found = [BitmapState(b.name, "auto" in b.flags, b.granularity, "in-use" in b.flags) for b in header.bitmaps]
+    found = [state.BitmapState(b.name, "auto" in b.flags, b.granularity, "in-use" in b.flags) for b in header.bitmaps]
     return tuple(sorted(found, key=lambda each: each.name))

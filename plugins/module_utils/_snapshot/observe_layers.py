@@ -12,13 +12,8 @@ import time
 import typing as t
 from dataclasses import replace
 
-from ansible_collections.platter.qemu.plugins.module_utils._inspect.chain import chain_problem
-from ansible_collections.platter.qemu.plugins.module_utils._inspect.image import Seen, chain_header, look_at
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot import family
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot.layer_directory import LayerDirectory
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot.observe import (
-    bitmaps_of,
-)
+from ansible_collections.platter.qemu.plugins.module_utils._inspect import chain, image
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot import family, layer_directory, observe
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.spec import SnapshotSpec
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.state import (
     Layer,
@@ -34,12 +29,12 @@ Observed = t.Tuple[SnapshotState, SnapshotReading]
 
 def observe_layers(spec: SnapshotSpec, path: str, qemu_img: QemuImg, find_live: t.Callable[..., t.Any]) -> Observed:
     """The state and the reading of an external image. Raises RefusedError when its active layer cannot be told."""
-    seen = look_at(path, spec.format, follow=False)
-    if seen.header is None or chain_problem(
-        path, seen.header, chain_header
+    seen = image.look_at(path, spec.format, follow=False)
+    if seen.header is None or chain.chain_problem(
+        path, seen.header, image.chain_header
     ):  # the planner refuses it; a loop has no end to be looked for
         return SnapshotState(spec.image, spec.kind, path), _reading(path, seen)
-    directory = LayerDirectory(path, spec)
+    directory = layer_directory.LayerDirectory(path, spec)
     live = find_live(spec, directory.above(directory.settled_below(path)))
     active = live.active if live is not None else directory.active(path)
     layers = directory.family(active, qemu_img if spec.state in _MERGING_STATES else None)
@@ -52,10 +47,10 @@ def observe_layers(spec: SnapshotSpec, path: str, qemu_img: QemuImg, find_live: 
 
 def family_paths(spec: SnapshotSpec, path: str) -> t.List[str]:
     """Every file that a change of the image may concern: what it is built on, and what is built on that."""
-    seen = look_at(path, spec.format, follow=False)
-    if seen.header is None or chain_problem(path, seen.header, chain_header):
+    seen = image.look_at(path, spec.format, follow=False)
+    if seen.header is None or chain.chain_problem(path, seen.header, image.chain_header):
         return [path]
-    directory = LayerDirectory(path, spec)
+    directory = layer_directory.LayerDirectory(path, spec)
     found: t.List[str] = []
     while path in directory.seen:
         found += directory.above(path)
@@ -67,7 +62,11 @@ def family_paths(spec: SnapshotSpec, path: str) -> t.List[str]:
 
 
 def _state(
-    spec: SnapshotSpec, active: str, layers: t.Mapping[str, Layer], directory: LayerDirectory, live: t.Any
+    spec: SnapshotSpec,
+    active: str,
+    layers: t.Mapping[str, Layer],
+    directory: layer_directory.LayerDirectory,
+    live: t.Any,
 ) -> SnapshotState:
     points = [_point(layers, path) for path in layers if layers[path].point]
     points.sort(key=lambda point: (_date(directory, point), len(family.down_from(layers, str(point.path)))))
@@ -80,12 +79,12 @@ def _state(
         content=family.content_of(layers, active),
         points=tuple(points),
         layers=family.layers_up(layers, active),
-        bitmaps=bitmaps_of(t.cast(t.Any, directory.seen[active].header)) if live is None else live.bitmaps,
+        bitmaps=observe.bitmaps_of(t.cast(t.Any, directory.seen[active].header)) if live is None else live.bitmaps,
     )
     return state if live is None else state.untold()
 
 
-def _date(directory: LayerDirectory, point: Point) -> float:
+def _date(directory: layer_directory.LayerDirectory, point: Point) -> float:
     return float(directory.record(str(point.path)).get("date") or 0.0)
 
 
@@ -102,8 +101,8 @@ def _point(layers: t.Mapping[str, Layer], path: str) -> Point:
 
 def _reading(
     path: str,
-    seen: Seen,
-    directory: t.Optional[LayerDirectory] = None,
+    seen: image.Seen,
+    directory: t.Optional[layer_directory.LayerDirectory] = None,
     layers: t.Optional[t.Mapping[str, Layer]] = None,
     active: str = "",
     live: t.Any = None,
@@ -118,7 +117,7 @@ def _reading(
         kind=top.facts.kind,
         nlink=top.facts.nlink,
         detected=seen.detected,
-        chain_problem=chain_problem(active or path, top.header, chain_header),
+        chain_problem=chain.chain_problem(active or path, top.header, image.chain_header),
         dates={str(p.point): float(directory.record(p.path).get("date") or 0.0) for p in points} if directory else {},
         now=time.time(),
         layers=layers,
@@ -130,7 +129,7 @@ def _reading(
     )
 
 
-def _taken(active: str, directory: t.Optional[LayerDirectory], overlay: str) -> t.FrozenSet[str]:
+def _taken(active: str, directory: t.Optional[layer_directory.LayerDirectory], overlay: str) -> t.FrozenSet[str]:
     """Every name in the directory of the active layer, and C(overlay) if there is such a file.
 
     What a killed run has left of this very step does not count.

@@ -11,35 +11,27 @@ import typing as t
 from dataclasses import replace
 
 from ansible_collections.platter.qemu.plugins.module_utils._core.plan import predict
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot.actions import DeleteSnapshot, SnapshotAction
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot import actions, plan_merge, refuse, retention
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.plan_bitmaps import plan_bitmaps
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.plan_external import link_steps, plan_external
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.plan_internal import plan_internal
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot.plan_merge import finish_merges, remove_points
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot.refuse import (
-    refuse_ambiguous,
-    refuse_bad_image,
-    refuse_encrypted,
-    refuse_skewed_clock,
-)
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot.retention import Dated, fits, surplus
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.spec import Retention, SnapshotSpec
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.state import Point, SnapshotReading, SnapshotState
 
-Plan = t.List[SnapshotAction]
+Plan = t.List[actions.SnapshotAction]
 
 
 def plan_snapshots(spec: SnapshotSpec, state: SnapshotState, reading: SnapshotReading) -> Plan:
     """The steps that make C(state) what C(spec) asks; empty when it is so already. Raises RefusedError."""
-    refuse_bad_image(spec, reading)
+    refuse.refuse_bad_image(spec, reading)
     plan = _plan(spec, state, reading)
     if plan:
-        refuse_encrypted(spec, reading)
+        refuse.refuse_encrypted(spec, reading)
     return plan
 
 
 def _plan(spec: SnapshotSpec, state: SnapshotState, reading: SnapshotReading) -> Plan:
-    finished, reading = finish_merges(spec, state, reading)
+    finished, reading = plan_merge.finish_merges(spec, state, reading)
     if spec.state == "pruned":
         return finished + _plan_pruned(spec, state, reading)
     plan: Plan = []
@@ -52,18 +44,18 @@ def _plan(spec: SnapshotSpec, state: SnapshotState, reading: SnapshotReading) ->
 
 def _plan_pruned(spec: SnapshotSpec, state: SnapshotState, reading: SnapshotReading) -> Plan:
     order = {point.name: number for number, point in enumerate(state.points)}
-    dated = [Dated(name, reading.dates.get(name, 0.0), order[name]) for name in state.names]
-    refuse_skewed_clock(spec, dated, reading.now)
+    dated = [retention.Dated(name, reading.dates.get(name, 0.0), order[name]) for name in state.names]
+    refuse.refuse_skewed_clock(spec, dated, reading.now)
     for name in sorted(
-        {each.name for each in dated if state.names.count(each.name) > 1 and fits(each.name, spec.match)}
+        {each.name for each in dated if state.names.count(each.name) > 1 and retention.fits(each.name, spec.match)}
     ):
-        refuse_ambiguous(replace(spec, name=name), state)
-    names = surplus(dated, spec.match, t.cast(Retention, spec.retention), reading.now)
+        refuse.refuse_ambiguous(replace(spec, name=name), state)
+    names = retention.surplus(dated, spec.match, t.cast(Retention, spec.retention), reading.now)
     points = [t.cast(Point, state.point(name)) for name in names]
     why = ", which no rule of the retention keeps"
     if spec.external:
-        plan: Plan = remove_points(spec, state, reading, points, why)
+        plan: Plan = plan_merge.remove_points(spec, state, reading, points, why)
         return plan + link_steps(spec, state, plan)
     for point in points:
-        refuse_ambiguous(replace(spec, name=point.name), state)
-    return [DeleteSnapshot(state.active, point, why) for point in points]
+        refuse.refuse_ambiguous(replace(spec, name=point.name), state)
+    return [actions.DeleteSnapshot(state.active, point, why) for point in points]

@@ -9,13 +9,7 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot.actions import (
-    AddBitmap,
-    RemoveBitmap,
-    SnapshotAction,
-    SwitchBitmap,
-)
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot.refuse import refused
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot import actions, refuse
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.spec import BitmapSpec, SnapshotSpec
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.state import (
     BitmapState,
@@ -23,7 +17,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._snapshot.state impor
     SnapshotState,
 )
 
-Plan = t.List[SnapshotAction]
+Plan = t.List[actions.SnapshotAction]
 #: QEMU's choice for clusters of up to 64 KiB (block/dirty-bitmap.c: bdrv_get_default_bitmap_granularity)
 _LEAST_DEFAULT, _MOST_DEFAULT = 4096, 65536
 
@@ -35,7 +29,7 @@ def plan_bitmaps(spec: SnapshotSpec, state: SnapshotState, reading: SnapshotRead
     for asked in spec.bitmaps:
         plan += _plan_present(spec, state, reading, asked, there) if asked.present else []
     gone = [asked.name for asked in spec.bitmaps if not asked.present and asked.name in there]
-    return plan + [RemoveBitmap(state.active, name) for name in gone]
+    return plan + [actions.RemoveBitmap(state.active, name) for name in gone]
 
 
 def _plan_present(
@@ -51,7 +45,7 @@ def _plan_present(
     _refuse_other_granularity(spec, asked, found)
     _refuse_inconsistent(spec, found)
     if asked.enabled is not None and asked.enabled != found.enabled:
-        return [SwitchBitmap(state.active, asked.name, asked.enabled)]
+        return [actions.SwitchBitmap(state.active, asked.name, asked.enabled)]
     return []
 
 
@@ -61,11 +55,11 @@ def _add(
     reading: SnapshotReading,
     asked: BitmapSpec,
     there: t.Dict[str, BitmapState],
-) -> AddBitmap:
+) -> actions.AddBitmap:
     _refuse_old_compat(spec, reading)
     missing = [name for name in asked.sources if name not in there]
     if missing:
-        raise refused(
+        raise refuse.refused(
             spec,
             "bitmap_missing",
             "bitmap %s is to be merged from %s, which is not there" % (asked.name, ", ".join(missing)),
@@ -78,7 +72,7 @@ def _add(
     enabled = asked.enabled is not False
     bitmap = BitmapState(asked.name, enabled, granularity)
     there[asked.name] = bitmap
-    return AddBitmap(state.active, bitmap, asked.granularity, asked.sources)
+    return actions.AddBitmap(state.active, bitmap, asked.granularity, asked.sources)
 
 
 def _default_granularity(reading: SnapshotReading) -> int:
@@ -88,7 +82,7 @@ def _default_granularity(reading: SnapshotReading) -> int:
 
 def _refuse_old_compat(spec: SnapshotSpec, reading: SnapshotReading) -> None:
     if reading.header and reading.header.options.get("compat") == "0.10":
-        raise refused(
+        raise refuse.refused(
             spec,
             "bitmaps_unsupported",
             "images of compat 0.10 keep no bitmaps",
@@ -98,7 +92,7 @@ def _refuse_old_compat(spec: SnapshotSpec, reading: SnapshotReading) -> None:
 
 def _refuse_other_granularity(spec: SnapshotSpec, asked: BitmapSpec, found: BitmapState) -> None:
     if asked.granularity is not None and asked.granularity != found.granularity:
-        raise refused(
+        raise refuse.refused(
             spec,
             "exists_different",
             "bitmap %s has a granularity of %d bytes, not %d" % (asked.name, found.granularity, asked.granularity),
@@ -109,7 +103,7 @@ def _refuse_other_granularity(spec: SnapshotSpec, asked: BitmapSpec, found: Bitm
 
 def _refuse_inconsistent(spec: SnapshotSpec, found: BitmapState) -> None:
     if found.in_use:
-        raise refused(
+        raise refuse.refused(
             spec,
             "bitmap_inconsistent",
             "bitmap %s was not written back by the QEMU that had it open last: it may miss writes" % found.name,

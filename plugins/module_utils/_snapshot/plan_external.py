@@ -11,24 +11,18 @@ import typing as t
 from posixpath import basename, dirname, join, splitext
 
 from ansible_collections.platter.qemu.plugins.module_utils._core.plan import predict
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot import family
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot.actions import SnapshotAction
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot.layer_actions import (
-    AddOverlay,
-    RevertOverlay,
-    SwitchLink,
-)
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot.plan_internal import saved_name
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot.plan_merge import remove_points
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot.refuse import (
-    refuse_live_revert,
-    refuse_missing_point,
-    refused,
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot import (
+    actions,
+    family,
+    layer_actions,
+    plan_internal,
+    plan_merge,
+    refuse,
 )
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.spec import SnapshotSpec
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.state import Point, SnapshotReading, SnapshotState
 
-Plan = t.List[SnapshotAction]
+Plan = t.List[actions.SnapshotAction]
 
 
 def plan_external(spec: SnapshotSpec, state: SnapshotState, reading: SnapshotReading) -> Plan:
@@ -41,7 +35,7 @@ def plan_external(spec: SnapshotSpec, state: SnapshotState, reading: SnapshotRea
     elif spec.state == "reverted":
         plan = _plan_revert(spec, state, reading)
     else:
-        plan = remove_points(spec, state, reading, [there] if there else [])
+        plan = plan_merge.remove_points(spec, state, reading, [there] if there else [])
     return plan + link_steps(spec, state, plan)
 
 
@@ -50,7 +44,7 @@ def link_steps(spec: SnapshotSpec, state: SnapshotState, plan: Plan) -> Plan:
     active = predict(state, plan).active
     if spec.switch != "symlink" or state.link is None or state.link == active:
         return []
-    return [SwitchLink(spec.image, active)]
+    return [layer_actions.SwitchLink(spec.image, active)]
 
 
 def beside(path: str, name: str, ending: t.Optional[str] = None) -> str:
@@ -75,7 +69,7 @@ def _plan_present(spec: SnapshotSpec, state: SnapshotState, reading: SnapshotRea
     point = Point(t.cast(str, spec.name), content=content, virtual_size=state.virtual_size, path=frozen)
     lower = list(family.layers_up(reading.layers, state.active))[:-1]
     layers = (*lower, frozen, overlay)
-    return [AddOverlay(spec.image, point, layer.format, state.active, overlay, layers, spec.relative)]
+    return [layer_actions.AddOverlay(spec.image, point, layer.format, state.active, overlay, layers, spec.relative)]
 
 
 def _new_names(spec: SnapshotSpec, state: SnapshotState, reading: SnapshotReading) -> t.Tuple[str, str]:
@@ -100,14 +94,14 @@ def _free(reading: SnapshotReading, path: str, name: str, ending: t.Optional[str
 
 def _refuse_wrong_switch(spec: SnapshotSpec, state: SnapshotState, reading: SnapshotReading) -> None:
     if spec.switch == "symlink" and state.link is None:
-        raise refused(
+        raise refuse.refused(
             spec,
             "no_symlink",
             "it is no symbolic link, so that there is nothing to lead elsewhere",
             "Rename the file and make a link of its old name; or set switch to rename or none.",
         )
     if spec.switch != "symlink" and state.link is not None:
-        raise refused(
+        raise refuse.refused(
             spec,
             "is_symlink",
             "it is a symbolic link to %s, which would go on leading there" % state.link,
@@ -115,14 +109,14 @@ def _refuse_wrong_switch(spec: SnapshotSpec, state: SnapshotState, reading: Snap
             {"target": state.link},
         )
     if spec.switch == "rename" and reading.live is not None:
-        raise refused(
+        raise refuse.refused(
             spec,
             "guest_running",
             "its VM runs, and QEMU knows its files by their names",
             "Set switch to symlink or none, or stop the VM first.",
         )
     if spec.switch == "rename" and reading.layers[state.active].children:
-        raise refused(
+        raise refuse.refused(
             spec,
             "has_overlays",
             "other images have it as their backing file by that name: %s"
@@ -134,7 +128,7 @@ def _refuse_wrong_switch(spec: SnapshotSpec, state: SnapshotState, reading: Snap
 
 def _refuse_taken(spec: SnapshotSpec, reading: SnapshotReading, path: str) -> None:
     if reading.missing_directory:
-        raise refused(
+        raise refuse.refused(
             spec,
             "directory_missing",
             "the directory for %s does not exist" % path,
@@ -142,7 +136,7 @@ def _refuse_taken(spec: SnapshotSpec, reading: SnapshotReading, path: str) -> No
             {"directory": dirname(path)},
         )
     if path in reading.taken_names:
-        raise refused(
+        raise refuse.refused(
             spec,
             "overlay_exists",
             "there is a file %s already" % path,
@@ -153,7 +147,7 @@ def _refuse_taken(spec: SnapshotSpec, reading: SnapshotReading, path: str) -> No
 
 def _refuse_unfinished(spec: SnapshotSpec, point: Point) -> None:
     if point.merging:
-        raise refused(
+        raise refuse.refused(
             spec,
             "merge_unfinished",
             "a merge of this snapshot was begun and not ended, so that %s holds neither then nor now" % point.path,
@@ -166,15 +160,15 @@ def _refuse_unfinished(spec: SnapshotSpec, point: Point) -> None:
 
 
 def _plan_revert(spec: SnapshotSpec, state: SnapshotState, reading: SnapshotReading) -> Plan:
-    refuse_missing_point(spec, state)
+    refuse.refuse_missing_point(spec, state)
     point = t.cast(Point, state.point(spec.name))
     _refuse_unfinished(spec, point)
     if state.content is not None and state.content == point.content:
         return []
-    refuse_live_revert(spec, reading)
+    refuse.refuse_live_revert(spec, reading)
     active = reading.layers[state.active]
     if active.children:
-        raise refused(
+        raise refuse.refused(
             spec,
             "has_overlays",
             "other images have %s as their backing file: %s" % (active.path, ", ".join(active.children[:5])),
@@ -187,11 +181,11 @@ def _plan_revert(spec: SnapshotSpec, state: SnapshotState, reading: SnapshotRead
     lowest = max((number for number, path in enumerate(below) if reading.layers[path].point), default=0)
     layers = (*reversed(below[: lowest + 1]), state.active)
     format_name = reading.layers[t.cast(str, point.path)].format
-    return [RevertOverlay(spec.image, point, format_name, state.active, layers, saved)]
+    return [layer_actions.RevertOverlay(spec.image, point, format_name, state.active, layers, saved)]
 
 
 def _saved(spec: SnapshotSpec, state: SnapshotState, reading: SnapshotReading) -> Point:
-    name = saved_name(spec, state.names)
+    name = plan_internal.saved_name(spec, state.names)
     path = _free(reading, join(dirname(state.active), basename(spec.image)), name, splitext(state.active)[1])
     content = state.content if reading.layers[state.active].empty else "%s:%d" % (path, state.virtual_size)
     return Point(name, content=content, virtual_size=state.virtual_size, path=path)

@@ -9,39 +9,30 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot.actions import (
-    DeleteSnapshot,
-    RevertImage,
-    SnapshotAction,
-    TakeSnapshot,
-)
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot.refuse import (
-    refuse_ambiguous,
-    refuse_live_revert,
-    refuse_missing_point,
-    refused,
-)
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot import actions, refuse
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.spec import SnapshotSpec
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.state import Point, SnapshotReading, SnapshotState
 
-Plan = t.List[SnapshotAction]
+Plan = t.List[actions.SnapshotAction]
 
 
 def plan_internal(spec: SnapshotSpec, state: SnapshotState, reading: SnapshotReading) -> Plan:
     """The steps for C(present), C(absent) and C(reverted). Raises RefusedError."""
-    refuse_ambiguous(spec, state)
+    refuse.refuse_ambiguous(spec, state)
     there = state.point(spec.name)
     if spec.state == "present":
         return [] if there else [take(spec, state, t.cast(str, spec.name), reading)]
     if spec.state == "absent":
-        return [DeleteSnapshot(state.active, there)] if there else []
+        return [actions.DeleteSnapshot(state.active, there)] if there else []
     return _plan_revert(spec, state, reading)
 
 
-def take(spec: SnapshotSpec, state: SnapshotState, name: str, reading: SnapshotReading, why: str = "") -> TakeSnapshot:
+def take(
+    spec: SnapshotSpec, state: SnapshotState, name: str, reading: SnapshotReading, why: str = ""
+) -> actions.TakeSnapshot:
     """The step that keeps what is there now as C(name)."""
     point = Point(name, _next_id(state), state.content, state.virtual_size)
-    return TakeSnapshot(state.active, point, spec.memory and reading.live is not None, why)
+    return actions.TakeSnapshot(state.active, point, spec.memory and reading.live is not None, why)
 
 
 def _next_id(state: SnapshotState) -> str:
@@ -51,23 +42,26 @@ def _next_id(state: SnapshotState) -> str:
 
 
 def _plan_revert(spec: SnapshotSpec, state: SnapshotState, reading: SnapshotReading) -> Plan:
-    refuse_missing_point(spec, state)
+    refuse.refuse_missing_point(spec, state)
     point = t.cast(Point, state.point(spec.name))
     if state.content is not None and state.content == point.content:
         return []
-    refuse_live_revert(spec, reading)
+    refuse.refuse_live_revert(spec, reading)
     refuse_stale_bitmaps(spec, state)
     plan: Plan = []
     if spec.save and not any(each.content == state.content for each in state.points if state.content):
         plan.append(take(spec, state, saved_name(spec, state.names), reading, ", to be able to go back"))
-    return [*plan, RevertImage(state.active, point, state.virtual_size, spec.memory and reading.live is not None)]
+    return [
+        *plan,
+        actions.RevertImage(state.active, point, state.virtual_size, spec.memory and reading.live is not None),
+    ]
 
 
 def refuse_stale_bitmaps(spec: SnapshotSpec, state: SnapshotState) -> None:
     """A bitmap says what has been written since some moment; after a revert it would say something wrong."""
     names = [bitmap.name for bitmap in state.bitmaps]
     if names:
-        raise refused(
+        raise refuse.refused(
             spec,
             "would_lose_bitmaps",
             "its dirty bitmaps (%s) would not fit what it holds afterwards" % ", ".join(names),
@@ -80,7 +74,7 @@ def saved_name(spec: SnapshotSpec, taken: t.Collection[str]) -> str:
     """The name under which what is there now is kept."""
     if spec.save_as is not None:
         if spec.save_as in taken:
-            raise refused(
+            raise refuse.refused(
                 spec,
                 "snapshot_exists",
                 "there is a snapshot %s already, and what is there now was to be kept under that name" % spec.save_as,

@@ -10,15 +10,7 @@ from __future__ import annotations
 import typing as t
 from dataclasses import replace
 
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot import family
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot.actions import SnapshotAction
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot.layer_actions import (
-    CommitOverlay,
-    FinishMerge,
-    RemoveLayer,
-    StreamBase,
-)
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot.refuse import refused
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot import actions, family, layer_actions, refuse
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.spec import SnapshotSpec
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.state import (
     Layer,
@@ -27,7 +19,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._snapshot.state impor
     SnapshotState,
 )
 
-Plan = t.List[SnapshotAction]
+Plan = t.List[actions.SnapshotAction]
 
 
 def remove_points(
@@ -55,7 +47,7 @@ def finish_merges(spec: SnapshotSpec, state: SnapshotState, reading: SnapshotRea
         return [], reading
     layers = family.removed(reading.layers, left[0])
     layers[base] = replace(layers[base], merging=None)
-    return [FinishMerge(spec.image, base, left[0])], replace(reading, layers=layers)
+    return [layer_actions.FinishMerge(spec.image, base, left[0])], replace(reading, layers=layers)
 
 
 def _refuse_all_but_its_end(spec: SnapshotSpec, state: SnapshotState, base: str) -> None:
@@ -64,7 +56,7 @@ def _refuse_all_but_its_end(spec: SnapshotSpec, state: SnapshotState, base: str)
     if spec.state in ("absent", "committed") and asked is not None and asked.merging:
         return
     name = next((point.name for point in state.points if point.path == base), "")
-    raise refused(
+    raise refuse.refused(
         spec,
         "merge_unfinished",
         "a merge of snapshot %s into %s was begun and not ended" % (name, base),
@@ -74,7 +66,7 @@ def _refuse_all_but_its_end(spec: SnapshotSpec, state: SnapshotState, base: str)
 
 
 def _ended_in_between(spec: SnapshotSpec, overlay: str, base: str) -> Exception:
-    return refused(
+    return refuse.refused(
         spec,
         "merge_unfinished",
         "%s was being merged into %s when the VM was stopped, and what it wrote last may be in either"
@@ -97,7 +89,7 @@ class _Removal:
         self._why = why
         self._named = "" if spec.switch == "symlink" and state.link else named
 
-    def step(self, name: str) -> SnapshotAction:
+    def step(self, name: str) -> actions.SnapshotAction:
         """The step that takes the point of that name out."""
         point = next(each for each in self._points if each.name == name)
         path = t.cast(str, point.path)
@@ -105,7 +97,7 @@ class _Removal:
         if not children:
             self._layers = family.removed(self._layers, path)
             self._points = tuple(each for each in self._points if each != point)
-            return RemoveLayer(self._spec.image, point, self._why)
+            return layer_actions.RemoveLayer(self._spec.image, point, self._why)
         child = self._layers[path].merging or family.child_towards(self._layers, path, self._active)
         if child is None or not family.is_ours(self._layers, child, self._active):
             raise self._has_overlays(path, children)
@@ -135,7 +127,7 @@ class _Removal:
         if not only:
             raise self._has_overlays(path, [each for each in self._layers[path].children if each != child])
         if not fits:
-            raise refused(
+            raise refuse.refused(
                 self._spec,
                 "would_grow",
                 "%s is larger than the disk on it, which would grow by the merge" % path,
@@ -144,7 +136,7 @@ class _Removal:
         return True
 
     def _has_overlays(self, path: str, others: t.Sequence[str]) -> Exception:
-        return refused(
+        return refuse.refused(
             self._spec,
             "has_overlays",
             "other images are built on %s: %s" % (path, ", ".join(list(others)[:5])),
@@ -155,7 +147,7 @@ class _Removal:
 
     # --- down
 
-    def _commit(self, point: Point, path: str, child: str) -> CommitOverlay:
+    def _commit(self, point: Point, path: str, child: str) -> layer_actions.CommitOverlay:
         low, top = self._layers[path], self._layers[child]
         self._refuse_loss(top)
         foreign = [each for each in top.children if not family.is_ours(self._layers, each, self._active)]
@@ -166,7 +158,7 @@ class _Removal:
             self._refuse_to_lose_name(child, path)
         self._layers = family.committed(self._layers, path, child, renamed)
         self._points = self._points_after(point, {child: renamed or path})
-        return CommitOverlay(
+        return layer_actions.CommitOverlay(
             image=self._spec.image,
             point=point,
             base=path,
@@ -192,7 +184,7 @@ class _Removal:
 
     # --- up
 
-    def _stream(self, point: Point, path: str, child: str) -> StreamBase:
+    def _stream(self, point: Point, path: str, child: str) -> layer_actions.StreamBase:
         low = self._layers[path]
         others = [each for each in low.children if each != child]
         self._refuse_to_lose_points(path, others)
@@ -202,7 +194,7 @@ class _Removal:
         self._refuse_to_lose_name(path, child)
         self._layers = family.streamed(self._layers, path, child, bool(keeps))
         self._points = self._points_after(point, {})
-        return StreamBase(
+        return layer_actions.StreamBase(
             image=self._spec.image,
             point=point,
             base=path,
@@ -222,7 +214,7 @@ class _Removal:
         above = family.above(self._layers, others)
         names = [str(self._layers[each].point) for each in above if self._layers[each].point]
         if names and self._layers[path].base not in self._layers:
-            raise refused(
+            raise refuse.refused(
                 self._spec,
                 "has_overlays",
                 "snapshots are built on %s beside the disk of now: %s" % (path, ", ".join(names)),
@@ -233,7 +225,7 @@ class _Removal:
     def _refuse_to_lose_name(self, gone: str, kept: str) -> None:
         """The next run must find what this one was told of."""
         if gone == self._named:
-            raise refused(
+            raise refuse.refused(
                 self._spec,
                 "image_would_go",
                 "its file would be no part of the disk after the merge, but %s" % kept,
@@ -248,7 +240,7 @@ class _Removal:
             (layer.snapshots, "would_lose_snapshots", "internal snapshots"),
         ):
             if names:
-                raise refused(
+                raise refuse.refused(
                     self._spec,
                     reason,
                     "%s has %s, which would be lost with it: %s" % (layer.path, what, ", ".join(names)),

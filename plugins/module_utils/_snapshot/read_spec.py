@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import typing as t
 
-from ansible_collections.platter.qemu.plugins.module_utils._core.errors import SpecError
+from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._core.place import parse_place
 from ansible_collections.platter.qemu.plugins.module_utils._core.size import parse_size
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.spec import BitmapSpec, Retention, SnapshotSpec
@@ -56,8 +56,8 @@ class _Reader:
     def __init__(self, params: t.Mapping[str, t.Any]) -> None:
         self._params = params
 
-    def refuse(self, fact: str, way_out: str, reason: str = "bad_option") -> SpecError:
-        return SpecError("this task", str(self._params.get("image")), fact, reason=reason, way_out=way_out)
+    def refuse(self, fact: str, way_out: str, reason: str = "bad_option") -> errors.SpecError:
+        return errors.SpecError("this task", str(self._params.get("image")), fact, reason=reason, way_out=way_out)
 
     def local(self, option: str) -> str:
         value = self._params.get(option)

@@ -9,18 +9,18 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.platter.qemu.plugins.module_utils._core.errors import RefusedError
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot.retention import Dated, from_the_future
+from ansible_collections.platter.qemu.plugins.module_utils._core import errors
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot import retention
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.spec import SnapshotSpec
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.state import SnapshotReading, SnapshotState
 
 Evidence = t.Optional[t.Mapping[str, t.Any]]
 
 
-def refused(spec: SnapshotSpec, reason: str, fact: str, way_out: str, evidence: Evidence = None) -> RefusedError:
+def refused(spec: SnapshotSpec, reason: str, fact: str, way_out: str, evidence: Evidence = None) -> errors.RefusedError:
     """A refusal of what C(spec) asks."""
     asked = "state=%s" % spec.state + (" of snapshot %s" % spec.name if spec.name is not None else "")
-    return RefusedError(asked, spec.image, fact, reason=reason, way_out=way_out, evidence=evidence)
+    return errors.RefusedError(asked, spec.image, fact, reason=reason, way_out=way_out, evidence=evidence)
 
 
 def refuse_bad_image(spec: SnapshotSpec, reading: SnapshotReading) -> None:
@@ -95,9 +95,9 @@ def refuse_ambiguous(spec: SnapshotSpec, state: SnapshotState) -> None:
         )
 
 
-def refuse_skewed_clock(spec: SnapshotSpec, dated: t.Sequence[Dated], now: float) -> None:
+def refuse_skewed_clock(spec: SnapshotSpec, dated: t.Sequence[retention.Dated], now: float) -> None:
     """A date in the future means that some clock was wrong: then no date can say what is old."""
-    late = from_the_future(dated, spec.match, now)
+    late = retention.from_the_future(dated, spec.match, now)
     if late:
         raise refused(
             spec,

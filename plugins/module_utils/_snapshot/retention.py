@@ -11,7 +11,7 @@ import typing as t
 from datetime import datetime, timezone
 from fnmatch import fnmatchcase
 
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot.spec import Retention
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot import spec
 
 
 class Dated(t.NamedTuple):
@@ -51,7 +51,7 @@ _PERIODS: t.Sequence[t.Tuple[str, t.Callable[[datetime], t.Tuple[int, ...]]]] = 
 )
 
 
-def surplus(snapshots: t.Sequence[Dated], match: str, rules: Retention, now: float) -> t.List[str]:
+def surplus(snapshots: t.Sequence[Dated], match: str, rules: spec.Retention, now: float) -> t.List[str]:
     """The names of those to remove, oldest first.
 
     Only names that C(match) (a shell pattern) fits count and go, and never the newest of them. A rule keeps the newest
@@ -72,16 +72,16 @@ def surplus(snapshots: t.Sequence[Dated], match: str, rules: Retention, now: flo
     return [each.name for each in ours if each.name not in kept]
 
 
-def _counts(rules: Retention) -> bool:
+def _counts(rules: spec.Retention) -> bool:
     names = ["keep_last"] + [name for name, _period in _PERIODS]
     return any(getattr(rules, name) is not None for name in names)
 
 
-def _kept_by_number(ours: t.Sequence[Dated], rules: Retention) -> t.Set[str]:
+def _kept_by_number(ours: t.Sequence[Dated], rules: spec.Retention) -> t.Set[str]:
     return {each.name for each in ours[-rules.keep_last :]} if rules.keep_last else set()
 
 
-def _kept_by_period(ours: t.Sequence[Dated], rules: Retention) -> t.Set[str]:
+def _kept_by_period(ours: t.Sequence[Dated], rules: spec.Retention) -> t.Set[str]:
     kept: t.Set[str] = set()
     for name, period in _PERIODS:
         count = getattr(rules, name) or 0

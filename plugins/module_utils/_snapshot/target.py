@@ -10,23 +10,23 @@ from __future__ import annotations
 import os
 import typing as t
 
-from ansible_collections.platter.qemu.plugins.module_utils._core.errors import RefusedError
-from ansible_collections.platter.qemu.plugins.module_utils._inspect.chain import resolve_backing
+from ansible_collections.platter.qemu.plugins.module_utils._core import errors
+from ansible_collections.platter.qemu.plugins.module_utils._inspect import chain
 from ansible_collections.platter.qemu.plugins.module_utils._inspect.image import Seen
 from ansible_collections.platter.qemu.plugins.module_utils._inspect.target import resolve_target
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot.family import LEAVING
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot import family
 
 
 def there(path: str) -> str:
     """What is called C(path), or was until a QEMU began to leave it."""
-    return path if os.path.lexists(path) or not os.path.lexists(path + LEAVING) else path + LEAVING
+    return path if os.path.lexists(path) or not os.path.lexists(path + family.LEAVING) else path + family.LEAVING
 
 
 def target_of(image: str) -> str:
     """The file behind the name of an image. Raises RefusedError as C(resolve_target) does."""
     try:
         return there(resolve_target(image))
-    except RefusedError as exc:
+    except errors.RefusedError as exc:
         target = str(exc.facts["evidence"].get("target"))
         if exc.reason != "dangling_symlink" or there(target) == target:
             raise
@@ -36,5 +36,5 @@ def target_of(image: str) -> str:
 def base_of(path: str, seen: Seen) -> t.Optional[str]:
     """The file that an image is built on, resolved; None for none, and for one that is not on this host."""
     name = seen.header.backing_file if seen.header else None
-    kind, target = resolve_backing(path, name) if name else ("", "")
+    kind, target = chain.resolve_backing(path, name) if name else ("", "")
     return os.path.realpath(target) if kind == "file" else None

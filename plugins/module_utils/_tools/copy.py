@@ -18,15 +18,8 @@ import struct
 import typing as t
 from dataclasses import dataclass
 
-from ansible_collections.platter.qemu.plugins.module_utils._core.errors import EngineError
-from ansible_collections.platter.qemu.plugins.module_utils._tools.sparse import (
-    CHUNK,
-    data_ranges,
-    digest_of,
-    hash_zeros,
-    write_all,
-    write_sparse,
-)
+from ansible_collections.platter.qemu.plugins.module_utils._core import errors
+from ansible_collections.platter.qemu.plugins.module_utils._tools import sparse
 
 _FICLONE = 0x40049409
 _BLKZEROOUT = 0x127F
@@ -64,12 +57,12 @@ def copy_file(
     with _opened(source_path, os.O_RDONLY | os.O_NONBLOCK) as source, _opened(dest, os.O_WRONLY | os.O_CREAT) as target:
         size = os.lseek(source, 0, os.SEEK_END)
         if os.path.samestat(os.fstat(source), os.fstat(target)):
-            raise EngineError(f"{source_path} cannot be copied onto itself")
+            raise errors.EngineError(f"{source_path} cannot be copied onto itself")
         if not stat.S_ISREG(os.fstat(target).st_mode):
             return _seen(source, target, size, digest, _ToDevice())
         os.ftruncate(target, 0)
         if reflink and _clone(source, target):
-            return CopyReport("reflink", 0, digest and digest_of(f"/proc/self/fd/{target}", digest))
+            return CopyReport("reflink", 0, digest and sparse.digest_of(f"/proc/self/fd/{target}", digest))
         os.ftruncate(target, size)
         if digest or find_zeros:
             return _seen(source, target, size, digest, _ToFile(find_zeros))
@@ -108,7 +101,7 @@ def _clone(source: int, target: int) -> bool:
 
 def _copy_data(source: int, target: int, size: int) -> CopyReport:
     methods, total = list(_METHODS), 0
-    for start, end in data_ranges(source, size):
+    for start, end in sparse.data_ranges(source, size):
         while start < end:
             count = _step(methods, source, target, start, min(end - start, _MOST_AT_ONCE))
             start += count
@@ -142,13 +135,13 @@ def _by_sendfile(source: int, target: int, at: int, count: int) -> int:
 
 
 def _by_read_write(source: int, target: int, at: int, count: int) -> int:
-    return write_all(target, _read(source, at, count), at)
+    return sparse.write_all(target, _read(source, at, count), at)
 
 
 def _read(source: int, at: int, count: int) -> bytes:
-    data = os.pread(source, min(count, CHUNK), at)
+    data = os.pread(source, min(count, sparse.CHUNK), at)
     if not data:
-        raise EngineError(f"the source became shorter while it was copied: it ends at byte {at} now")
+        raise errors.EngineError(f"the source became shorter while it was copied: it ends at byte {at} now")
     return data
 
 
@@ -163,7 +156,7 @@ _METHODS: tuple[_Method, ...] = (
 def _read_write(source: int, target: int, size: int, sink: _Sink) -> int:
     """Through our own memory, with every byte seen; how many bytes were written."""
     at = total = 0
-    for start, end in data_ranges(source, size):
+    for start, end in sparse.data_ranges(source, size):
         sink.hole(target, at, start)
         at = start
         while at < end:
@@ -190,7 +183,7 @@ class _ToFile:
         """Is there."""
 
     def data(self, target: int, data: bytes, at: int) -> int:
-        return write_sparse(target, data, at) if self.find_zeros else write_all(target, data, at)
+        return sparse.write_sparse(target, data, at) if self.find_zeros else sparse.write_all(target, data, at)
 
 
 class _ToDevice:
@@ -202,11 +195,11 @@ class _ToDevice:
         try:
             fcntl.ioctl(target, _BLKZEROOUT, struct.pack("QQ", start, end - start))
         except OSError:  # no block device after all, or not on its sectors
-            for at in range(start, end, CHUNK):
-                write_all(target, bytes(min(CHUNK, end - at)), at)
+            for at in range(start, end, sparse.CHUNK):
+                sparse.write_all(target, bytes(min(sparse.CHUNK, end - at)), at)
 
     def data(self, target: int, data: bytes, at: int) -> int:
-        return write_all(target, data, at)
+        return sparse.write_all(target, data, at)
 
 
 @dataclass(frozen=True)
@@ -217,7 +210,7 @@ class _Hashing:
     hasher: hashlib._Hash
 
     def hole(self, target: int, start: int, end: int) -> None:
-        hash_zeros(self.hasher, end - start)
+        sparse.hash_zeros(self.hasher, end - start)
         self.sink.hole(target, start, end)
 
     def data(self, target: int, data: bytes, at: int) -> int:

@@ -13,9 +13,8 @@ import shutil
 import typing as t
 import zlib
 
-from ansible_collections.platter.qemu.plugins.module_utils._core.errors import RefusedError, ToolError
-from ansible_collections.platter.qemu.plugins.module_utils._tools.process import streamed
-from ansible_collections.platter.qemu.plugins.module_utils._tools.sparse import CHUNK
+from ansible_collections.platter.qemu.plugins.module_utils._core import errors
+from ansible_collections.platter.qemu.plugins.module_utils._tools import process, sparse
 
 _READ = 1 << 18
 #: What a foreign xz file may make us allocate for its dictionary; C(xz -9) needs 65 MiB.
@@ -62,9 +61,9 @@ class _Gz:
 
 def unpack_refused(
     path: str, fact: str, reason: str, way_out: str = "Get the file again.", **evidence: t.Any
-) -> RefusedError:
+) -> errors.RefusedError:
     """A refusal about a packed file."""
-    return RefusedError("unpacking", path, fact, reason=reason, way_out=way_out, evidence=evidence, joined="")
+    return errors.RefusedError("unpacking", path, fact, reason=reason, way_out=way_out, evidence=evidence, joined="")
 
 
 def unpacked(path: str, kind: str) -> t.Generator[bytes, None, None]:
@@ -114,7 +113,7 @@ def _streams(source: t.BinaryIO, make: t.Callable[[], _Decoder]) -> t.Iterator[b
 
 def _stream(source: t.BinaryIO, decoder: _Decoder, data: bytes) -> t.Iterator[bytes]:
     while not decoder.eof:
-        out = decoder.decompress(data, CHUNK)
+        out = decoder.decompress(data, sparse.CHUNK)
         yield out
         data = source.read(_READ) if decoder.needs_input and not decoder.eof else b""
         if not (out or data or decoder.eof):
@@ -138,7 +137,7 @@ def _by_program(path: str, argv: t.Sequence[str]) -> t.Iterator[bytes]:
         raise unpack_refused(path, fact, "tool_missing", f"Install {argv[0]}, or unpack the file beforehand.")
     try:
         with open(path, "rb") as source:  # by itself zstd follows no symbolic link, and one in /proc is one
-            yield from streamed(argv, CHUNK, source)
-    except ToolError as exc:
+            yield from process.streamed(argv, sparse.CHUNK, source)
+    except errors.ToolError as exc:
         said = f"{argv[0]} cannot unpack it ({exc.stderr.strip()})"
         raise unpack_refused(path, said, "decompression_failed", argv=list(argv)) from exc

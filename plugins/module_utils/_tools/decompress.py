@@ -14,10 +14,8 @@ import os
 import typing as t
 from dataclasses import dataclass
 
-from ansible_collections.platter.qemu.plugins.module_utils._core.errors import EngineError
-from ansible_collections.platter.qemu.plugins.module_utils._core.size import human
-from ansible_collections.platter.qemu.plugins.module_utils._tools.decoders import unpack_refused, unpacked
-from ansible_collections.platter.qemu.plugins.module_utils._tools.sparse import CHUNK, write_sparse
+from ansible_collections.platter.qemu.plugins.module_utils._core import errors, size
+from ansible_collections.platter.qemu.plugins.module_utils._tools import decoders, sparse
 
 _MAGIC = {"gz": b"\x1f\x8b\x08", "bz2": b"BZh", "xz": b"\xfd7zXZ\0", "zst": b"\x28\xb5\x2f\xfd"}
 
@@ -55,10 +53,10 @@ def decompress(
     """
     kind = detect_compression(source_path) if compression == "auto" else compression
     if kind not in _MAGIC:
-        raise unpack_refused(source_path, "it is not packed as gz, bz2, xz or zst", "not_compressed")
+        raise decoders.unpack_refused(source_path, "it is not packed as gz, bz2, xz or zst", "not_compressed")
     target = os.open(dest_path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
-        with contextlib.closing(unpacked(source_path, kind)) as chunks:
+        with contextlib.closing(decoders.unpacked(source_path, kind)) as chunks:
             total = _write(chunks, target, source_path, limit_bytes, free_bytes_reserve)
     except BaseException:
         os.unlink(dest_path)
@@ -72,15 +70,17 @@ def _write(chunks: t.Iterator[bytes], target: int, path: str, limit: int | None,
     total = 0
     for data in _regrouped(chunks):
         if limit is not None and total + len(data) > limit:
-            fact = f"more than {human(limit)} come out of {human(os.path.getsize(path))}"
-            raise unpack_refused(path, fact, "decompression_bomb", "Raise the limit if that is right.", limit=limit)
+            fact = f"more than {size.human(limit)} come out of {size.human(os.path.getsize(path))}"
+            raise decoders.unpack_refused(
+                path, fact, "decompression_bomb", "Raise the limit if that is right.", limit=limit
+            )
         try:
-            write_sparse(target, data, total)
+            sparse.write_sparse(target, data, total)
             free = os.fstatvfs(target)
         except OSError as exc:
             if exc.errno in (errno.ENOSPC, errno.EDQUOT):
                 _refuse_full(path, 0, max(reserve, 1))
-            raise EngineError(f"{path} could not be unpacked: {exc.strerror}", path=path) from exc
+            raise errors.EngineError(f"{path} could not be unpacked: {exc.strerror}", path=path) from exc
         total += len(data)
         _refuse_full(path, free.f_bavail * free.f_frsize, reserve)
     os.ftruncate(target, total)
@@ -89,8 +89,10 @@ def _write(chunks: t.Iterator[bytes], target: int, path: str, limit: int | None,
 
 def _refuse_full(path: str, free: int, reserve: int) -> None:
     if free < reserve:
-        fact = f"unpacking it would leave less than {human(reserve)} free on the file system"
-        raise unpack_refused(path, fact, "would_exceed_space", "Make room there.", free_bytes=free, reserve=reserve)
+        fact = f"unpacking it would leave less than {size.human(reserve)} free on the file system"
+        raise decoders.unpack_refused(
+            path, fact, "would_exceed_space", "Make room there.", free_bytes=free, reserve=reserve
+        )
 
 
 def _regrouped(chunks: t.Iterator[bytes]) -> t.Iterator[bytes]:
@@ -98,8 +100,8 @@ def _regrouped(chunks: t.Iterator[bytes]) -> t.Iterator[bytes]:
     pending = bytearray()
     for data in chunks:
         pending += data
-        while len(pending) >= CHUNK:
-            yield bytes(pending[:CHUNK])
-            del pending[:CHUNK]
+        while len(pending) >= sparse.CHUNK:
+            yield bytes(pending[: sparse.CHUNK])
+            del pending[: sparse.CHUNK]
     if pending:
         yield bytes(pending)

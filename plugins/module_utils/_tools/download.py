@@ -16,8 +16,9 @@ import typing as t
 import urllib.error
 from dataclasses import dataclass
 
-from ansible_collections.platter.qemu.plugins.module_utils._core.errors import RefusedError
+from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._core.size import human
+from ansible_collections.platter.qemu.plugins.module_utils._tools import sparse
 from ansible_collections.platter.qemu.plugins.module_utils._tools.checksum import checksum_from_file, parse_checksum
 from ansible_collections.platter.qemu.plugins.module_utils._tools.http_access import (
     TRANSPORT_ERRORS,
@@ -32,7 +33,6 @@ from ansible_collections.platter.qemu.plugins.module_utils._tools.http_access im
     validator_of,
 )
 from ansible_collections.platter.qemu.plugins.module_utils._tools.partial import Partial
-from ansible_collections.platter.qemu.plugins.module_utils._tools.sparse import CHUNK
 
 __all__ = ["DownloadReport", "HeadReport", "Validator", "download", "head", "resolve_checksum"]
 
@@ -106,7 +106,7 @@ def _finish(partial: Partial, algorithm: str, final: str) -> DownloadReport:
     )
 
 
-def _mismatch(url: str, algorithm: str, expected: str, partial: Partial) -> RefusedError:
+def _mismatch(url: str, algorithm: str, expected: str, partial: Partial) -> errors.RefusedError:
     found = partial.hexdigest()
     partial.discard()
     return refused(
@@ -138,7 +138,7 @@ class _Job:
             except TRANSPORT_ERRORS as exc:
                 if tries == len(_PAUSES) or _hopeless(exc):
                     raise unreachable(self.url, exc) from exc
-            except RefusedError as exc:
+            except errors.RefusedError as exc:
                 if tries == len(_PAUSES) or exc.facts["evidence"].get("status") not in _BUSY:
                     raise
             tries = 0 if self.partial.length - before >= _PROGRESS else tries
@@ -177,7 +177,7 @@ class _Job:
         total = None if missing is None else self.partial.length + missing
         self._refuse_large(total or 0)
         while True:
-            data = response.read(CHUNK)
+            data = response.read(sparse.CHUNK)
             if not data:
                 break
             self._refuse_large(self.partial.length + len(data))
@@ -231,7 +231,7 @@ def resolve_checksum(text: str, filename: str, **access: t.Any) -> str:
     try:
         checksum = parse_checksum(text)
     except ValueError as exc:
-        raise RefusedError(
+        raise errors.RefusedError(
             "checking the checksum", filename, str(exc), reason="bad_checksum", way_out="Correct the checksum."
         ) from exc
     if checksum.url is None:

@@ -15,7 +15,7 @@ import shutil
 import stat
 import typing as t
 
-from ansible_collections.platter.qemu.plugins.module_utils._core.errors import EngineError, HeaderError
+from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 
 #: build directories are named C(.platter-tmp.<12 hex of the image's name>.<8 hex>), in the image's own directory
 TEMP_PREFIX = ".platter-tmp."
@@ -62,7 +62,7 @@ def file_facts(path: str, *, follow: bool = True) -> FileFacts:
     except FileNotFoundError:
         return FileFacts(path, "absent")
     except OSError as exc:
-        raise EngineError("%s cannot be examined: %s" % (path, exc.strerror), path=path) from exc
+        raise errors.EngineError("%s cannot be examined: %s" % (path, exc.strerror), path=path) from exc
     kind = next((name for test, name in _KINDS if test(seen.st_mode)), "special file")
     length = seen.st_size if kind != "block" else _device_length(path)
     return FileFacts(
@@ -118,16 +118,18 @@ class FileReader:
     def read(self, offset: int, size: int) -> bytes:
         """C(size) bytes at C(offset), fewer at the end. HeaderError when the image sends the reader too far about."""
         if size < 0 or offset < 0 or size > self._budget:
-            raise HeaderError("%s: its header points beyond what is read of an image" % self.path, path=self.path)
+            raise errors.HeaderError(
+                "%s: its header points beyond what is read of an image" % self.path, path=self.path
+            )
         self._budget -= size
         if offset + size <= len(self._head):
             return self._head[offset : offset + size]
         try:
             return os.pread(self._descriptor, size, offset)
         except OverflowError as exc:
-            raise HeaderError("%s: its header points beyond any file" % self.path, path=self.path) from exc
+            raise errors.HeaderError("%s: its header points beyond any file" % self.path, path=self.path) from exc
         except OSError as exc:
-            raise EngineError("%s cannot be read: %s" % (self.path, exc.strerror), path=self.path) from exc
+            raise errors.EngineError("%s cannot be read: %s" % (self.path, exc.strerror), path=self.path) from exc
 
 
 def _open_quietly(path: str, more: int = 0) -> int:
@@ -137,11 +139,11 @@ def _open_quietly(path: str, more: int = 0) -> int:
     except PermissionError:
         pass  # O_NOATIME is for the owner and root only (open(2))
     except OSError as exc:
-        raise EngineError("%s cannot be opened: %s" % (path, exc.strerror), path=path) from exc
+        raise errors.EngineError("%s cannot be opened: %s" % (path, exc.strerror), path=path) from exc
     try:
         return os.open(path, flags)
     except OSError as exc:
-        raise EngineError("%s cannot be opened: %s" % (path, exc.strerror), path=path) from exc
+        raise errors.EngineError("%s cannot be opened: %s" % (path, exc.strerror), path=path) from exc
 
 
 def _temp_tag(path: str) -> str:
@@ -168,7 +170,7 @@ class BuildDirectory:
         try:
             os.mkdir(self.directory, 0o700)
         except OSError as exc:
-            raise EngineError(
+            raise errors.EngineError(
                 "nothing can be made in %s: %s" % (os.path.dirname(self.directory), exc.strerror)
             ) from exc
         return self
@@ -207,7 +209,7 @@ def fsync_path(path: str) -> None:
     try:
         os.fsync(descriptor)
     except OSError as exc:
-        raise EngineError("%s could not be made durable: %s" % (path, exc.strerror), path=path) from exc
+        raise errors.EngineError("%s could not be made durable: %s" % (path, exc.strerror), path=path) from exc
     finally:
         os.close(descriptor)
 

@@ -17,10 +17,8 @@ import secrets
 import time
 import typing as t
 
-from ansible_collections.platter.qemu.plugins.module_utils._core.errors import GuestAgentError, RefusedError
-from ansible_collections.platter.qemu.plugins.module_utils._tools.freeze_watch import watching
-from ansible_collections.platter.qemu.plugins.module_utils._tools.json_lines import JsonLines, parsed
-from ansible_collections.platter.qemu.plugins.module_utils._tools.unix_peer import connect_safely, peer_pids
+from ansible_collections.platter.qemu.plugins.module_utils._core import errors
+from ansible_collections.platter.qemu.plugins.module_utils._tools import freeze_watch, json_lines, unix_peer
 
 #: seconds; a freeze first writes out what the guest has in memory
 FREEZE_SECONDS = 60.0
@@ -34,7 +32,7 @@ _DELIMITER = b"\xff"
 class GuestAgent:
     """A session with the agent of one guest. Use it with C(with); it is not for several threads."""
 
-    def __init__(self, path: str, stream: JsonLines) -> None:
+    def __init__(self, path: str, stream: json_lines.JsonLines) -> None:
         self.path = path
         self.commands: t.List[t.List[str]] = []
         self._stream = stream
@@ -53,12 +51,14 @@ class GuestAgent:
         Raises RefusedError (unsafe_qmp_socket, agent_of_other_vm), GuestAgentError (agent_unreachable, agent_timeout).
         """
         try:
-            connection = connect_safely(path, trusted)
+            connection = unix_peer.connect_safely(path, trusted)
         except OSError as exc:
-            raise GuestAgentError(path, "no socket answers (%s)" % exc.strerror, reason="agent_unreachable") from exc
-        agent = cls(path, JsonLines(connection))
+            raise errors.GuestAgentError(
+                path, "no socket answers (%s)" % exc.strerror, reason="agent_unreachable"
+            ) from exc
+        agent = cls(path, json_lines.JsonLines(connection))
         try:
-            _refuse_other_vm(path, peer_pids(connection, path), vm)
+            _refuse_other_vm(path, unix_peer.peer_pids(connection, path), vm)
             agent.synchronize(timeout)
         except BaseException:
             connection.close()
@@ -99,12 +99,12 @@ class GuestAgent:
         deadline = time.monotonic() + timeout
         self._send(command, arguments or {}, deadline)
         try:
-            message = parsed(self._receive_line(command, deadline))
+            message = json_lines.parsed(self._receive_line(command, deadline))
         except ConnectionError as exc:
             raise self._unreachable(exc) from exc
         if "error" in message:
             said = "%s: %s" % (command, message["error"].get("desc", ""))
-            raise GuestAgentError(self.path, said, reason="agent_refused")
+            raise errors.GuestAgentError(self.path, said, reason="agent_refused")
         return message.get("return")
 
     def fsfreeze_status(self) -> str:
@@ -115,8 +115,8 @@ class GuestAgent:
         """The number of file systems frozen. Use C(frozen), which thaws. Raises GuestAgentError (freeze_failed)."""
         try:
             return int(self.execute("guest-fsfreeze-freeze", timeout=timeout))
-        except GuestAgentError as exc:
-            raise GuestAgentError(self.path, "not frozen: %s" % exc.message, reason="freeze_failed") from exc
+        except errors.GuestAgentError as exc:
+            raise errors.GuestAgentError(self.path, "not frozen: %s" % exc.message, reason="freeze_failed") from exc
 
     def thaw(self, timeout: float = FREEZE_SECONDS) -> int:
         """The number of file systems thawed; none is no error. Works also behind a command that is still running."""
@@ -142,17 +142,17 @@ class GuestAgent:
         except OSError as exc:
             raise self._unreachable(exc) from exc
 
-    def _silent(self, command: str) -> GuestAgentError:
-        return GuestAgentError(self.path, "no answer to %s; does it run?" % command, reason="agent_timeout")
+    def _silent(self, command: str) -> errors.GuestAgentError:
+        return errors.GuestAgentError(self.path, "no answer to %s; does it run?" % command, reason="agent_timeout")
 
-    def _unreachable(self, exc: OSError) -> GuestAgentError:
-        return GuestAgentError(self.path, exc.strerror or str(exc), reason="agent_unreachable")
+    def _unreachable(self, exc: OSError) -> errors.GuestAgentError:
+        return errors.GuestAgentError(self.path, exc.strerror or str(exc), reason="agent_unreachable")
 
 
 def _refuse_other_vm(path: str, found: t.AbstractSet[int], vm: t.AbstractSet[int]) -> None:
     """A freeze of another guest would leave this one as busy as it is, and nobody would know."""
     if vm and not found & vm:
-        raise RefusedError(
+        raise errors.RefusedError(
             "a freeze",
             path,
             "it is the socket of process %s, and the VM is process %s" % (_listed(found), _listed(vm)),
@@ -168,7 +168,7 @@ def _listed(pids: t.Iterable[int]) -> str:
 
 def _answers(line: bytes, token: int) -> bool:
     try:
-        return parsed(line).get("return") == token
+        return json_lines.parsed(line).get("return") == token
     except ConnectionError:
         return False
 
@@ -198,13 +198,13 @@ def frozen(agent: GuestAgent, timeout: float = FREEZE_SECONDS, rescue: float = R
     """
     _refuse_frozen(agent)
     state = Frozen()
-    with watching(agent.descriptor(), lambda: _rescue(agent, rescue)) as all_is_well:
+    with freeze_watch.watching(agent.descriptor(), lambda: _rescue(agent, rescue)) as all_is_well:
         try:
             state.file_systems = agent.freeze(timeout)
             yield state
         except BaseException:
             # the block's own error is the one to report; without the word the watcher takes over
-            with contextlib.suppress(GuestAgentError):
+            with contextlib.suppress(errors.GuestAgentError):
                 agent.thaw(timeout)
                 all_is_well()
             raise
@@ -214,7 +214,7 @@ def frozen(agent: GuestAgent, timeout: float = FREEZE_SECONDS, rescue: float = R
 
 def _refuse_frozen(agent: GuestAgent) -> None:
     if agent.fsfreeze_status() != "thawed":
-        raise GuestAgentError(agent.path, "somebody else has frozen the guest", reason="freeze_failed")
+        raise errors.GuestAgentError(agent.path, "somebody else has frozen the guest", reason="freeze_failed")
 
 
 def _rescue(agent: GuestAgent, seconds: float) -> None:
@@ -223,7 +223,7 @@ def _rescue(agent: GuestAgent, seconds: float) -> None:
     while time.monotonic() < end:
         try:
             agent.thaw(min(COMMAND_SECONDS, seconds))
-        except GuestAgentError as exc:
+        except errors.GuestAgentError as exc:
             if exc.reason == "agent_unreachable":
                 return
         else:

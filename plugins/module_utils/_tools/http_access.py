@@ -19,7 +19,7 @@ import urllib.parse
 import urllib.request
 from dataclasses import dataclass, field
 
-from ansible_collections.platter.qemu.plugins.module_utils._core.errors import EngineError, RefusedError
+from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 
 _MOST_REDIRECTS = 10
 _REDIRECTS = frozenset((301, 302, 303, 307, 308))
@@ -63,14 +63,14 @@ def public_url(url: str) -> str:
     return urllib.parse.urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
-def refused(url: str, fact: str, reason: str, way_out: str, **evidence: t.Any) -> RefusedError:
+def refused(url: str, fact: str, reason: str, way_out: str, **evidence: t.Any) -> errors.RefusedError:
     """A refusal about a URL."""
     shown = public_url(url)
     evidence = {"url": shown, **evidence}
-    return RefusedError("downloading", shown, fact, reason=reason, way_out=way_out, evidence=evidence, joined="")
+    return errors.RefusedError("downloading", shown, fact, reason=reason, way_out=way_out, evidence=evidence, joined="")
 
 
-def unreachable(url: str, exc: BaseException) -> RefusedError:
+def unreachable(url: str, exc: BaseException) -> errors.RefusedError:
     """No answer, or not the whole of it, or none over TLS that can be trusted."""
     cause = _cause(exc)
     if isinstance(cause, ssl.SSLCertVerificationError):
@@ -159,7 +159,7 @@ def _tls(access: Access) -> ssl.SSLContext:
         if access.ca_path:
             context.load_verify_locations(**_certificates(access.ca_path))
     except OSError as exc:
-        raise EngineError(f"the certificates in {access.ca_path} cannot be read: {exc.strerror or exc}") from exc
+        raise errors.EngineError(f"the certificates in {access.ca_path} cannot be read: {exc.strerror or exc}") from exc
     if not access.validate_certs:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE

@@ -19,7 +19,7 @@ import os
 import struct
 import typing as t
 
-from ansible_collections.platter.qemu.plugins.module_utils._core.errors import RefusedError
+from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 
 USES, UNSHARES = 100, 200
 READ, WRITE, WRITE_UNCHANGED, RESIZE = 0, 1, 2, 3
@@ -74,7 +74,7 @@ def _set(fd: int, path: str, wanted: t.Iterable[int], kind: int) -> None:
     except BlockingIOError as exc:  # a write lock there: not QEMU's way, but a lock
         raise _in_use(path, wanted) from exc
     except OSError as exc:
-        raise RefusedError(
+        raise errors.RefusedError(
             "a change",
             path,
             f"its file system has no usable locks ({exc.strerror})",
@@ -84,8 +84,8 @@ def _set(fd: int, path: str, wanted: t.Iterable[int], kind: int) -> None:
         ) from exc
 
 
-def _in_use(path: str, conflicts: t.Iterable[int]) -> RefusedError:
-    return RefusedError(
+def _in_use(path: str, conflicts: t.Iterable[int]) -> errors.RefusedError:
+    return errors.RefusedError(
         "a change",
         path,
         "a running QEMU has it open",

@@ -19,7 +19,7 @@ import tempfile
 import time
 import typing as t
 
-from ansible_collections.platter.qemu.plugins.module_utils._core.errors import RefusedError
+from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 
 _F_OFD_SETLK = 37
 _FLOCK = "hhqqi4x"
@@ -63,7 +63,7 @@ class ImageLocks:
     def _acquire(self, offset: int, kind: int, path: str, deadline: float) -> None:
         while not _try_lock(self.descriptor, offset, kind):
             if time.monotonic() >= deadline:
-                raise RefusedError(
+                raise errors.RefusedError(
                     "a change",
                     path,
                     "another run of this collection has been working on it for %g s" % self._timeout,
@@ -83,7 +83,7 @@ def _open_lock_file() -> int:
     directory = lock_directory()
     os.makedirs(directory, mode=0o700, exist_ok=True)
     if os.lstat(directory).st_uid != os.geteuid():
-        raise RefusedError(
+        raise errors.RefusedError(
             "locks",
             directory,
             "the directory belongs to another user",

@@ -14,9 +14,8 @@ import json
 import os
 import typing as t
 
-from ansible_collections.platter.qemu.plugins.module_utils._core.errors import EngineError
-from ansible_collections.platter.qemu.plugins.module_utils._tools.http_access import Validator
-from ansible_collections.platter.qemu.plugins.module_utils._tools.sparse import CHUNK, write_sparse
+from ansible_collections.platter.qemu.plugins.module_utils._core import errors
+from ansible_collections.platter.qemu.plugins.module_utils._tools import http_access, sparse
 
 
 class Partial:
@@ -29,7 +28,7 @@ class Partial:
         self._algorithm, self._resume = algorithm, resume
         self._hasher = _new_hash(algorithm)
         self._fd = -1
-        self.validator = Validator()
+        self.validator = http_access.Validator()
         self.length = 0
         #: how much of it earlier connections brought
         self.resumed_at = 0
@@ -39,12 +38,12 @@ class Partial:
         try:
             self._fd = os.open(self._path, flags, 0o600)
         except OSError as exc:
-            raise EngineError(f"{self._path} cannot be written: {exc.strerror}", path=self._path) from exc
+            raise errors.EngineError(f"{self._path} cannot be written: {exc.strerror}", path=self._path) from exc
         known = self._known_version() if self._resume else None
         if known:
             self._adopt(known)
         else:
-            self.restart(Validator())
+            self.restart(http_access.Validator())
         return self
 
     def __exit__(self, *_unused: t.Any) -> None:
@@ -54,26 +53,26 @@ class Partial:
         else:
             self.discard()
 
-    def _known_version(self) -> Validator | None:
+    def _known_version(self) -> http_access.Validator | None:
         """Of what version the file is a part. After a restart of the machine it is not believed: there was no fsync."""
         try:
             with open(self._note, encoding="utf-8") as note:
                 known = json.load(note)
             if [known["source"], known["boot"]] != [self._source, _boot()]:
                 return None
-            validator = Validator(known["etag"], known["last_modified"])
+            validator = http_access.Validator(known["etag"], known["last_modified"])
         except (OSError, ValueError, KeyError, TypeError):
             return None
         return validator if validator.strong() else None
 
-    def _adopt(self, known: Validator) -> None:
+    def _adopt(self, known: http_access.Validator) -> None:
         self.validator, end = known, os.fstat(self._fd).st_size
         while self.length < end:
-            data = os.pread(self._fd, CHUNK, self.length)
+            data = os.pread(self._fd, sparse.CHUNK, self.length)
             self._hasher.update(data)
             self.length += len(data)
 
-    def restart(self, validator: Validator) -> None:
+    def restart(self, validator: http_access.Validator) -> None:
         """From the first byte, of the version that C(validator) names."""
         os.ftruncate(self._fd, 0)
         self.length = self.resumed_at = 0
@@ -96,17 +95,17 @@ class Partial:
         if not self.length:
             return {}
         if not (self._resume and strong):
-            self.restart(Validator())
+            self.restart(http_access.Validator())
             return {}
         return {"Range": f"bytes={self.length}-", "If-Range": strong}
 
     def append(self, data: bytes) -> None:
         """The next bytes."""
         try:
-            write_sparse(self._fd, data, self.length)
+            sparse.write_sparse(self._fd, data, self.length)
         except OSError as exc:  # no space: the part would keep others from theirs
             self.discard()
-            raise EngineError(f"{self._path} cannot be written: {exc.strerror}", path=self._path) from exc
+            raise errors.EngineError(f"{self._path} cannot be written: {exc.strerror}", path=self._path) from exc
         self._hasher.update(data)
         self.length += len(data)
 
@@ -134,7 +133,7 @@ def _new_hash(algorithm: str) -> hashlib._Hash:
     try:
         return hashlib.new(algorithm)
     except ValueError as exc:  # md5 on a host in FIPS mode
-        raise EngineError(f"this host's Python cannot compute {algorithm}: use sha256") from exc
+        raise errors.EngineError(f"this host's Python cannot compute {algorithm}: use sha256") from exc
 
 
 def _boot() -> str:

@@ -15,12 +15,7 @@ import subprocess
 import typing as t
 from dataclasses import dataclass
 
-from ansible_collections.platter.qemu.plugins.module_utils._core.errors import (
-    EngineError,
-    ImageLockedError,
-    ToolError,
-    ToolTimeoutError,
-)
+from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 
 #: C(command) in, (exit status, standard output, standard error) out
 RunCommand = t.Callable[..., t.Tuple[int, str, str]]
@@ -86,7 +81,7 @@ class Runner:
             stdout, stderr = started.communicate(timeout=timeout)
         except subprocess.TimeoutExpired as exc:
             _kill_group(started)
-            raise ToolTimeoutError(argv, -9, "", "", "%s was ended after %s s" % (argv[0], timeout)) from exc
+            raise errors.ToolTimeoutError(argv, -9, "", "", "%s was ended after %s s" % (argv[0], timeout)) from exc
         except BaseException:
             _kill_group(started)
             raise
@@ -106,7 +101,7 @@ class Runner:
                 cwd=cwd,
             )
         except OSError as exc:
-            raise EngineError("%s cannot be started: %s" % (argv[0], exc.strerror), cmd=list(argv)) from exc
+            raise errors.EngineError("%s cannot be started: %s" % (argv[0], exc.strerror), cmd=list(argv)) from exc
 
 
 def streamed(argv: t.Sequence[str], chunk: int, source: t.BinaryIO) -> t.Iterator[bytes]:
@@ -126,7 +121,7 @@ def streamed(argv: t.Sequence[str], chunk: int, source: t.BinaryIO) -> t.Iterato
             if process.poll() is None:
                 process.kill()
     if process.returncode != 0:
-        raise ToolError(argv, process.returncode, "", said)
+        raise errors.ToolError(argv, process.returncode, "", said)
 
 
 def _dying_with_parent(argv: t.Sequence[str]) -> t.List[str]:
@@ -153,5 +148,5 @@ def run(
     if rc in ok:
         return rc, stdout
     if any(message in stderr for message in _LOCK_MESSAGES):
-        raise ImageLockedError(argv, rc, stdout, stderr)
-    raise ToolError(argv, rc, stdout, stderr)
+        raise errors.ImageLockedError(argv, rc, stdout, stderr)
+    raise errors.ToolError(argv, rc, stdout, stderr)

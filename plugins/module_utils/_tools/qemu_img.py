@@ -12,8 +12,8 @@ from __future__ import annotations
 import json
 import typing as t
 
-from ansible_collections.platter.qemu.plugins.module_utils._core.errors import EngineError, ToolOutputError
-from ansible_collections.platter.qemu.plugins.module_utils._tools.process import INSPECTION, RunCommand, run
+from ansible_collections.platter.qemu.plugins.module_utils._core import errors
+from ansible_collections.platter.qemu.plugins.module_utils._tools import process
 
 Node = t.Mapping[str, t.Any]
 
@@ -38,13 +38,13 @@ def json_filename(node: Node) -> str:
 class QemuImg:
     """Secrets are pairs (id, path of a file that holds it): a secret never stands in an argument."""
 
-    def __init__(self, run_command: RunCommand, binary: t.Optional[str]) -> None:
+    def __init__(self, run_command: process.RunCommand, binary: t.Optional[str]) -> None:
         self._run_command = run_command
         self._binary = binary
 
     def _argv(self, verb: str, *rest: str, secrets: t.Iterable[t.Tuple[str, str]] = ()) -> t.List[str]:
         if not self._binary:
-            raise EngineError(
+            raise errors.EngineError(
                 "qemu-img is not installed on this host. Install it (Debian: qemu-utils, Fedora: qemu-img).",
                 reason="tool_missing",
             )
@@ -71,7 +71,7 @@ class QemuImg:
         for option in options:
             rest += ["-o", option]
         rest += [path] + ([] if size is None else [str(size)])
-        run(self._run_command, self._argv("create", *rest, secrets=secrets))
+        process.run(self._run_command, self._argv("create", *rest, secrets=secrets))
 
     def convert(
         self,
@@ -102,7 +102,7 @@ class QemuImg:
         rest += ["-B", backing[0], "-F", backing[1]] if backing else []
         for option in options:
             rest += ["-o", option]
-        run(self._run_command, self._argv("convert", *rest, json_filename(source), path, secrets=secrets))
+        process.run(self._run_command, self._argv("convert", *rest, json_filename(source), path, secrets=secrets))
 
     def resize(
         self,
@@ -115,14 +115,14 @@ class QemuImg:
     ) -> None:
         """Set the virtual size to C(size) bytes."""
         rest = ["-q", "--preallocation=" + preallocation] + (["--shrink"] if shrink else [])
-        run(self._run_command, self._argv("resize", *rest, json_filename(image), str(size), secrets=secrets))
+        process.run(self._run_command, self._argv("resize", *rest, json_filename(image), str(size), secrets=secrets))
 
     def amend(self, image: Node, options: t.Sequence[str], secrets: t.Iterable[t.Tuple[str, str]] = ()) -> None:
         """Change options in place, all in one call (QEMU 7.2 takes lazy_refcounts only together with compat=1.1)."""
         rest = ["-q"]
         for option in options:
             rest += ["-o", option]
-        run(self._run_command, self._argv("amend", *rest, json_filename(image), secrets=secrets))
+        process.run(self._run_command, self._argv("amend", *rest, json_filename(image), secrets=secrets))
 
     def rebase(self, image: Node, backing: str, backing_format: str) -> None:
         """Give the image another backing file and copy what differs, so that the guest sees the same. C("") is none.
@@ -138,7 +138,7 @@ class QemuImg:
 
     def _rebase(self, image: Node, rest: t.List[str], backing: str, backing_format: str) -> None:
         rest = rest + ["-b", backing] + (["-F", backing_format] if backing else [])
-        run(self._run_command, self._argv("rebase", *rest, json_filename(image)))
+        process.run(self._run_command, self._argv("rebase", *rest, json_filename(image)))
 
     def check(
         self, image: Node, *, repair: str = "", secrets: t.Iterable[t.Tuple[str, str]] = ()
@@ -148,22 +148,22 @@ class QemuImg:
         Exit status 2 (corruptions) and 3 (leaks) come with a report all the same (qemu-img(1)).
         """
         rest = ["--output=json"] + (["-r", repair] if repair else [])
-        limits = None if repair else INSPECTION
+        limits = None if repair else process.INSPECTION
         argv = self._argv("check", *rest, json_filename(image), secrets=secrets)
-        _rc, stdout = run(self._run_command, argv, ok=(0, 2, 3), limits=limits)
+        _rc, stdout = process.run(self._run_command, argv, ok=(0, 2, 3), limits=limits)
         return _parsed(argv, stdout)
 
     def info(self, image: Node, secrets: t.Iterable[t.Tuple[str, str]] = ()) -> t.Dict[str, t.Any]:
         """The facts as qemu-img's JSON, also of an image in use (C(--force-share): never for a verdict on content)."""
         argv = self._argv("info", "--force-share", "--output=json", json_filename(image), secrets=secrets)
-        _rc, stdout = run(self._run_command, argv, limits=INSPECTION, timeout=60)
+        _rc, stdout = process.run(self._run_command, argv, limits=process.INSPECTION, timeout=60)
         return _parsed(argv, stdout)
 
     def map(self, image: Node, *, start: int = 0) -> t.List[t.Dict[str, t.Any]]:
         """Extents (start, length, zero, data, depth, ...) from byte C(start) on."""
         rest = ["--force-share", "--output=json", "--start-offset=%d" % start]
         argv = self._argv("map", *rest, json_filename(image))
-        _rc, stdout = run(self._run_command, argv, limits=INSPECTION)
+        _rc, stdout = process.run(self._run_command, argv, limits=process.INSPECTION)
         return t.cast("t.List[t.Dict[str, t.Any]]", _loads(argv, stdout))
 
     def measure(self, image: Node, format_name: str, secrets: t.Iterable[t.Tuple[str, str]] = ()) -> t.Dict[str, t.Any]:
@@ -171,7 +171,7 @@ class QemuImg:
         argv = self._argv(
             "measure", "--force-share", "--output=json", "-O", format_name, json_filename(image), secrets=secrets
         )
-        _rc, stdout = run(self._run_command, argv, limits=INSPECTION)
+        _rc, stdout = process.run(self._run_command, argv, limits=process.INSPECTION)
         return _parsed(argv, stdout)
 
     def take_snapshot(self, image: Node, name: str) -> None:
@@ -188,21 +188,21 @@ class QemuImg:
 
     def _snapshot(self, option: str, which: str, image: Node) -> None:
         """The json: name carries the format: the command has no C(-f), and would probe (QEMU 7.2)."""
-        run(self._run_command, self._argv("snapshot", "-q", option, which, json_filename(image)))
+        process.run(self._run_command, self._argv("snapshot", "-q", option, which, json_filename(image)))
 
     def commit(self, image: Node, *, timeout: t.Optional[float] = None) -> None:
         """Copy what the image holds down into its backing file, which grows if it is smaller; the image stays as it is."""
         argv = self._argv("commit", "-q", "-d", json_filename(image))
-        run(self._run_command, argv, timeout=timeout)
+        process.run(self._run_command, argv, timeout=timeout)
 
     def change_bitmap(self, image: Node, name: str, changes: t.Sequence[str]) -> None:
         """Change one persistent dirty bitmap; C(changes) are options of C(qemu-img bitmap), carried out in order."""
-        run(self._run_command, self._argv("bitmap", *changes, json_filename(image), name))
+        process.run(self._run_command, self._argv("bitmap", *changes, json_filename(image), name))
 
     def compare(self, first: Node, second: Node, secrets: t.Iterable[t.Tuple[str, str]] = ()) -> bool:
         """Whether two images show the guest the same bytes (a longer tail of zeros counts as equal, as in qemu-img)."""
         argv = self._argv("compare", "-q", json_filename(first), json_filename(second), secrets=secrets)
-        rc, _stdout = run(self._run_command, argv, ok=(0, 1))
+        rc, _stdout = process.run(self._run_command, argv, ok=(0, 1))
         return rc == 0
 
 
@@ -210,7 +210,7 @@ def _loads(argv: t.Sequence[str], stdout: str) -> t.Any:
     try:
         return json.loads(stdout)
     except ValueError as exc:
-        raise ToolOutputError(
+        raise errors.ToolOutputError(
             "%s printed no JSON: %s" % (" ".join(argv[:2]), exc), cmd=list(argv), stdout=stdout
         ) from exc
 
@@ -218,5 +218,5 @@ def _loads(argv: t.Sequence[str], stdout: str) -> t.Any:
 def _parsed(argv: t.Sequence[str], stdout: str) -> t.Dict[str, t.Any]:
     value = _loads(argv, stdout)
     if not isinstance(value, dict):
-        raise ToolOutputError("%s printed no JSON object" % " ".join(argv[:2]), cmd=list(argv), stdout=stdout)
+        raise errors.ToolOutputError("%s printed no JSON object" % " ".join(argv[:2]), cmd=list(argv), stdout=stdout)
     return value

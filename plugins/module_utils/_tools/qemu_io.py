@@ -11,8 +11,8 @@ import json
 import re
 import typing as t
 
-from ansible_collections.platter.qemu.plugins.module_utils._core.errors import HeaderError, ToolOutputError
-from ansible_collections.platter.qemu.plugins.module_utils._tools.process import INSPECTION, RunCommand, run
+from ansible_collections.platter.qemu.plugins.module_utils._core import errors
+from ansible_collections.platter.qemu.plugins.module_utils._tools import process
 
 #: C(read -v) prints: offset, colon, 16 bytes in hex, two spaces, the same as text
 _LINE = re.compile(r"^[0-9a-f]+:  ((?:[0-9a-f]{2} ?)+)", re.MULTILINE)
@@ -22,16 +22,16 @@ _BUDGET = 4 << 20
 _STEP = 1 << 30
 
 
-def flush(run_command: RunCommand, node: t.Mapping[str, t.Any], binary: str = "qemu-io") -> None:
+def flush(run_command: process.RunCommand, node: t.Mapping[str, t.Any], binary: str = "qemu-io") -> None:
     """Have the server of C(node) write what it holds to stable storage, as far as it offers that."""
-    run(run_command, [binary, "-c", "flush", "json:" + json.dumps(node, sort_keys=True)])
+    process.run(run_command, [binary, "-c", "flush", "json:" + json.dumps(node, sort_keys=True)])
 
 
 class GuestView:
     """A ByteSource over the guest's view of an image in any format."""
 
     def __init__(
-        self, run_command: RunCommand, node: t.Mapping[str, t.Any], length: int, binary: str = "qemu-io"
+        self, run_command: process.RunCommand, node: t.Mapping[str, t.Any], length: int, binary: str = "qemu-io"
     ) -> None:
         self._run_command = run_command
         self._filename = "json:" + json.dumps(node, sort_keys=True)
@@ -45,7 +45,7 @@ class GuestView:
         if not size:
             return b""
         if size > self._budget:
-            raise HeaderError("more of the image would have to be read than is allowed")
+            raise errors.HeaderError("more of the image would have to be read than is allowed")
         self._budget -= size
         start, end = offset // 512 * 512, -(-(offset + size) // 512) * 512
         return self._sectors(start, end - start)[offset - start : offset - start + size]
@@ -56,13 +56,15 @@ class GuestView:
 
     def _reads_zero(self, offset: int, size: int) -> bool:
         argv = [self._binary, "-r", "-U", "-c", "read -q -P 0 %d %d" % (offset, size), self._filename]
-        _rc, stdout = run(self._run_command, argv, ok=(0, 1))
+        _rc, stdout = process.run(self._run_command, argv, ok=(0, 1))
         return "Pattern verification failed" not in stdout and not _rc
 
     def _sectors(self, offset: int, size: int) -> bytes:
         argv = [self._binary, "-r", "-U", "-c", "read -v %d %d" % (offset, size), self._filename]
-        _rc, stdout = run(self._run_command, argv, limits=INSPECTION, timeout=60)
+        _rc, stdout = process.run(self._run_command, argv, limits=process.INSPECTION, timeout=60)
         data = bytes.fromhex("".join(_LINE.findall(stdout)).replace(" ", ""))
         if len(data) != size:
-            raise ToolOutputError("qemu-io printed %d bytes instead of %d" % (len(data), size), cmd=argv, stdout=stdout)
+            raise errors.ToolOutputError(
+                "qemu-io printed %d bytes instead of %d" % (len(data), size), cmd=argv, stdout=stdout
+            )
         return data

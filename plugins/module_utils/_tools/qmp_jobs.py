@@ -17,7 +17,7 @@ import time
 import typing as t
 from dataclasses import dataclass
 
-from ansible_collections.platter.qemu.plugins.module_utils._core.errors import JobTimeoutError, QmpCommandError
+from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qmp import Qmp
 
 #: these have no C(auto-finalize) and C(auto-dismiss): they finalize themselves and always wait to be dismissed
@@ -87,7 +87,7 @@ def wait_job(qmp: Qmp, job_id: str, until: t.Container[str], deadline: float) ->
         if job.status in until or job.status in ("concluded", GONE):
             return job
         if time.monotonic() >= deadline:
-            raise JobTimeoutError(job_id, job.status)
+            raise errors.JobTimeoutError(job_id, job.status)
         qmp.wait_event(lambda event: _concerns(event, job_id), min(deadline, time.monotonic() + _LOOK_AGAIN))
 
 
@@ -119,7 +119,7 @@ def _unless_moved_on(qmp: Qmp, act: t.Callable[[Qmp, str], None], job_id: str) -
     before = find_job(qmp, job_id)
     try:
         act(qmp, job_id)
-    except QmpCommandError:
+    except errors.QmpCommandError:
         if find_job(qmp, job_id) == before:
             raise
 

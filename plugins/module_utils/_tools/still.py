@@ -13,8 +13,8 @@ import signal
 import stat
 import typing as t
 
-from ansible_collections.platter.qemu.plugins.module_utils._core.errors import EngineError
-from ansible_collections.platter.qemu.plugins.module_utils._tools.files import FileFacts, file_facts
+from ansible_collections.platter.qemu.plugins.module_utils._core import errors
+from ansible_collections.platter.qemu.plugins.module_utils._tools import files
 
 #: as many as the kernel follows
 _MOST_LINKS = 40
@@ -34,12 +34,12 @@ class StillFile:
         try:
             self._descriptor = os.open("/proc/self/fd/%d" % found, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as exc:
-            raise EngineError("%s cannot be opened: %s" % (name, exc.strerror), path=name) from exc
+            raise errors.EngineError("%s cannot be opened: %s" % (name, exc.strerror), path=name) from exc
         finally:
             os.close(found)
         self.path = "/proc/%d/fd/%d" % (os.getpid(), self._descriptor)
         self.leased = lease and _lease(self._descriptor)
-        self.facts = file_facts(self.path)
+        self.facts = files.file_facts(self.path)
         self.strangers = sorted(owners - {0, os.geteuid(), self.facts.owner})
 
     def __enter__(self) -> StillFile:
@@ -58,10 +58,10 @@ class StillFile:
         """Whether somebody has opened it for writing, or has changed it, since it was opened here."""
         if self.leased and fcntl.fcntl(self._descriptor, fcntl.F_GETLEASE) != fcntl.F_RDLCK:
             return True
-        return changed(self.facts, file_facts(self.path))
+        return changed(self.facts, files.file_facts(self.path))
 
 
-def changed(before: FileFacts, now: FileFacts) -> bool:
+def changed(before: files.FileFacts, now: files.FileFacts) -> bool:
     """Whether it is another file, or was written to (ctime tells what utimensat(2) hides)."""
     names = ("identity", "length", "mtime_ns", "ctime_ns")
     return any(getattr(before, name) != getattr(now, name) for name in names)
@@ -97,7 +97,7 @@ def _walk(name: str) -> t.Tuple[int, t.FrozenSet[int]]:
                 here = _instead(here, os.open("/", os.O_PATH | os.O_CLOEXEC))
     except OSError as exc:
         os.close(here)
-        raise EngineError("%s cannot be opened: %s" % (name, exc.strerror), path=name) from exc
+        raise errors.EngineError("%s cannot be opened: %s" % (name, exc.strerror), path=name) from exc
     except BaseException:
         os.close(here)
         raise
@@ -112,7 +112,7 @@ def _instead(old: int, new: int) -> int:
 def _target(link: int, count: int, name: str) -> str:
     try:
         if count > _MOST_LINKS:
-            raise EngineError("%s cannot be opened: too many symbolic links" % name, path=name)
+            raise errors.EngineError("%s cannot be opened: too many symbolic links" % name, path=name)
         return os.readlink("", dir_fd=link)
     finally:
         os.close(link)

@@ -14,7 +14,7 @@ import stat
 import struct
 import typing as t
 
-from ansible_collections.platter.qemu.plugins.module_utils._core.errors import RefusedError
+from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 
 _COLUMNS = 8
 _UCRED = struct.Struct("3i")
@@ -99,7 +99,7 @@ def _refuse_other_server(path: str, connection: socket.socket, owners: t.Set[int
         raise _foreign(path, "the process behind it", user)
 
 
-def _foreign(path: str, what: str, owner: int) -> RefusedError:
+def _foreign(path: str, what: str, owner: int) -> errors.RefusedError:
     return _unsafe(
         path,
         "%s belongs to user %d" % ("it" if what == path else what, owner),
@@ -108,8 +108,8 @@ def _foreign(path: str, what: str, owner: int) -> RefusedError:
     )
 
 
-def _unsafe(path: str, fact: str, way_out: str, evidence: t.Mapping[str, t.Any]) -> RefusedError:
-    return RefusedError(
+def _unsafe(path: str, fact: str, way_out: str, evidence: t.Mapping[str, t.Any]) -> errors.RefusedError:
+    return errors.RefusedError(
         "connecting to",
         path,
         fact,
