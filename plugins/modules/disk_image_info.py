@@ -232,7 +232,7 @@ images:
     base_changed:
       description: Whether the backing file has changed since the overlay was made; null where that is not remembered.
       type: bool
-      returned: when it could be read
+      returned: when it has a backing file
     backing_chain:
       description: The image, its backing file, and so on down to the base, as far as it can be followed.
       type: list
@@ -297,13 +297,13 @@ images:
       description: The files that are the image, the one in RV(images[].path) first.
       type: list
       elements: str
-      returned: when it is a file or block device that can be opened
+      returned: when it is more than one file
     references:
       description: >-
         Everything outside itself that opening the image would open, as the image has it (C(kind), C(target)).
       type: list
       elements: dict
-      returned: when it could be read
+      returned: when there is any
     unknown_features:
       description: Features that only a newer QEMU knows.
       type: list
@@ -317,7 +317,7 @@ images:
       description: >-
         What M(platter.qemu.disk_image) remembers of it - C(format), C(options), C(source) with its digest, C(base).
       type: dict
-      returned: when it is a file or block device that can be opened
+      returned: when it remembers anything
     in_use_by:
       description: Everybody who uses it, this task excepted.
       type: list

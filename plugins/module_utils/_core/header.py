@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 import typing as t
-from dataclasses import dataclass, field
 
 
 class ByteSource(t.Protocol):
@@ -21,16 +20,14 @@ class ByteSource(t.Protocol):
         """Exactly C(size) bytes, or fewer at the end of the file. Raises HeaderError beyond its budget."""
 
 
-@dataclass(frozen=True)
-class Reference:
+class Reference(t.NamedTuple):
     """Something outside the image's own bytes that opening the image would open."""
 
     kind: str  # backing_file, data_file, extent, parent
     target: str  # as it stands in the image
 
 
-@dataclass(frozen=True)
-class Extent:
+class Extent(t.NamedTuple):
     """One member file of a VMDK, as the descriptor has it. Sizes in bytes."""
 
     access: str  # RW, RDONLY, NOACCESS
@@ -48,8 +45,7 @@ class SplitExtent(t.NamedTuple):
     descriptor: str = ""
 
 
-@dataclass(frozen=True)
-class InternalSnapshot:
+class InternalSnapshot(t.NamedTuple):
     """One entry of qcow2's snapshot table. Keys as in C(qemu-img info --output=json)."""
 
     id: str
@@ -62,8 +58,7 @@ class InternalSnapshot:
     virtual_size: t.Optional[int] = None
 
 
-@dataclass(frozen=True)
-class Bitmap:
+class Bitmap(t.NamedTuple):
     """One persistent dirty bitmap of a qcow2 image."""
 
     name: str
@@ -71,8 +66,7 @@ class Bitmap:
     flags: t.Tuple[str, ...]  # in-use, auto
 
 
-@dataclass(frozen=True)
-class Header:
+class Header(t.NamedTuple):
     """Facts that an image's header states about itself; C(None) where the format has no such thing."""
 
     format: str
@@ -88,7 +82,7 @@ class Header:
     dirty: bool = False
     corrupt: bool = False
     #: create options as far as the header tells them, by QEMU's names, values as Python bool, int (bytes) or str
-    options: t.Mapping[str, t.Any] = field(default_factory=dict)
+    options: t.Mapping[str, t.Any] = {}
     snapshots: t.Tuple[InternalSnapshot, ...] = ()
     bitmaps: t.Tuple[Bitmap, ...] = ()
     extents: t.Tuple[Extent, ...] = ()

@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import json
 import posixpath
+import re
 import typing as t
 from dataclasses import dataclass
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 #: protocol drivers of QEMU whose places this collection can build and name; more follow without a change elsewhere
 REMOTE_DRIVERS = ("nbd", "ssh", "http", "https")
+_CONTROL = re.compile("[\\0-\\x1f\\x7f]")
 _LOCAL_DRIVERS = ("file", "host_device")
 
 
@@ -58,7 +60,7 @@ def local_place(path: str) -> Place:
     """The place of an absolute path. Raises ValueError (a sentence) for any other text."""
     if not path.startswith("/"):
         raise ValueError("%r is not an absolute path" % path)
-    if any(ord(char) < 32 or ord(char) == 127 for char in path):
+    if _CONTROL.search(path):
         raise ValueError("%r has control characters in its name" % path)
     if path.endswith("/"):
         raise ValueError("%r names a directory" % path)

@@ -8,11 +8,14 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import struct
 import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors, header
+
+Reader = t.Callable[[header.ByteSource], header.Header]
 
 FORMAT_NAMES = ("raw", "qcow", "qcow2", "qed", "vdi", "vmdk", "vhdx", "vpc", "parallels", "luks")
 
@@ -83,67 +86,67 @@ def _is_descriptor(first: bytes) -> bool:
 # and Python on the managed host, which compiles what it imports every time, compiles one reader and not ten.
 
 
-def _raw(source: header.ByteSource) -> header.Header:
+def _raw() -> Reader:
     from ansible_collections.platter.qemu.plugins.module_utils._formats.raw import read
 
-    return read(source)
+    return read
 
 
-def _qcow(source: header.ByteSource) -> header.Header:
+def _qcow() -> Reader:
     from ansible_collections.platter.qemu.plugins.module_utils._formats.qcow import read
 
-    return read(source)
+    return read
 
 
-def _qcow2(source: header.ByteSource) -> header.Header:
+def _qcow2() -> Reader:
     from ansible_collections.platter.qemu.plugins.module_utils._formats.qcow2 import read
 
-    return read(source)
+    return read
 
 
-def _qed(source: header.ByteSource) -> header.Header:
+def _qed() -> Reader:
     from ansible_collections.platter.qemu.plugins.module_utils._formats.qed import read
 
-    return read(source)
+    return read
 
 
-def _vdi(source: header.ByteSource) -> header.Header:
+def _vdi() -> Reader:
     from ansible_collections.platter.qemu.plugins.module_utils._formats.vdi import read
 
-    return read(source)
+    return read
 
 
-def _vmdk(source: header.ByteSource) -> header.Header:
+def _vmdk() -> Reader:
     from ansible_collections.platter.qemu.plugins.module_utils._formats.vmdk import read
 
-    return read(source)
+    return read
 
 
-def _vhdx(source: header.ByteSource) -> header.Header:
+def _vhdx() -> Reader:
     from ansible_collections.platter.qemu.plugins.module_utils._formats.vhdx import read
 
-    return read(source)
+    return read
 
 
-def _vpc(source: header.ByteSource) -> header.Header:
+def _vpc() -> Reader:
     from ansible_collections.platter.qemu.plugins.module_utils._formats.vpc import read
 
-    return read(source)
+    return read
 
 
-def _parallels(source: header.ByteSource) -> header.Header:
+def _parallels() -> Reader:
     from ansible_collections.platter.qemu.plugins.module_utils._formats.parallels import read
 
-    return read(source)
+    return read
 
 
-def _luks(source: header.ByteSource) -> header.Header:
+def _luks() -> Reader:
     from ansible_collections.platter.qemu.plugins.module_utils._formats.luks import read
 
-    return read(source)
+    return read
 
 
-_READERS: t.Mapping[str, t.Callable[[header.ByteSource], header.Header]] = {
+_READERS: t.Mapping[str, t.Callable[[], Reader]] = {
     "raw": _raw,
     "qcow": _qcow,
     "qcow2": _qcow2,
@@ -159,6 +162,12 @@ _READERS: t.Mapping[str, t.Callable[[header.ByteSource], header.Header]] = {
 
 def read_header(format: str, source: header.ByteSource) -> header.Header:
     """The facts in the header of an image that is declared to be C(format). Raises HeaderError."""
+    return _reader(format)(source)
+
+
+@functools.lru_cache(maxsize=None)
+def _reader(format: str) -> Reader:
+    """An import statement that has nothing left to do still takes as long as reading a header."""
     if format not in _READERS:
         raise errors.HeaderError(f"{format!r} is not a format that is known here")
-    return _READERS[format](source)
+    return _READERS[format]()

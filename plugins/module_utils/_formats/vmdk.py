@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import struct
 import typing as t
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._core.header import ByteSource, Extent, Header, Reference
@@ -63,7 +63,7 @@ def complete(header: Header, members: t.Mapping[str, ByteSource]) -> Header:
     for name, sparse in found.items():
         reading.require(sparse.virtual_size or not sparse.descriptor_at, f"the extent {name} is a descriptor")
     extents = tuple(
-        replace(e, virtual_size=found[e.filename].virtual_size)
+        e._replace(virtual_size=found[e.filename].virtual_size)
         if e.filename in found and vmdk_descriptor.is_used(e)
         else e
         for e in header.extents
@@ -143,7 +143,7 @@ def _from_sparse(sparse: _Sparse, descriptor: vmdk_descriptor.Descriptor, magic:
     header = _header(descriptor, create_type if magic == b"KDMV" else "")
     own = Extent("RW", "", "", sparse.virtual_size)
     header = _with_extents(header, (own,), {"": sparse})
-    return replace(header, references=header.references + _misplaced(descriptor))
+    return header._replace(references=header.references + _misplaced(descriptor))
 
 
 def _misplaced(descriptor: vmdk_descriptor.Descriptor) -> tuple[Reference, ...]:
@@ -189,8 +189,7 @@ def _with_extents(header: Header, extents: tuple[Extent, ...], known: t.Mapping[
     size = sum(extent.virtual_size for extent in used)
     reading.require_size(size < 1 << 63, size)
     kept = [reference for reference in header.references if reference.kind != "extent"]
-    return replace(
-        header,
+    return header._replace(
         virtual_size=size,
         cluster_size=facts[0].get("cluster-size") if facts else None,
         compressed=any(s.compressed for s in sparse),

@@ -62,7 +62,11 @@ def image_facts(view: View) -> Facts:
         facts.update(error=view.problem.message, reason=view.problem.reason)
     if view.kind not in ("file", "block"):
         return facts
-    facts.update(actual_size=view.allocated, members=list(view.members), remembered=dict(view.record))
+    facts["actual_size"] = view.allocated
+    if len(view.members) > 1:
+        facts["members"] = list(view.members)
+    if view.record:
+        facts["remembered"] = dict(view.record)
     if view.detected and view.detected != (view.format,):
         facts["detected"] = list(view.detected)
     if view.header is not None:
@@ -77,17 +81,17 @@ def _header_facts(header: Header, view: View) -> Facts:
         "virtual_size": header.virtual_size,
         "cluster_size": header.cluster_size,
         "backing": _backing(header, view.base),
-        "base_changed": view.base_changed,
         "data_file": header.data_file,
         "encrypted": header.encrypted,
         "compressed": header.compressed,
         "dirty": header.dirty,
         "corrupt": header.corrupt,
         "options": {**(view.record.get("options") or {}), **header.options},
-        "snapshots": [dict(vars(snapshot)) for snapshot in header.snapshots],
-        "bitmaps": [dict(vars(bitmap), flags=list(bitmap.flags)) for bitmap in header.bitmaps],
-        "references": [{"kind": each.kind, "target": each.target} for each in header.references],
+        "snapshots": [snapshot._asdict() for snapshot in header.snapshots],
+        "bitmaps": [dict(bitmap._asdict(), flags=list(bitmap.flags)) for bitmap in header.bitmaps],
     }
+    if header.backing_file:
+        facts["base_changed"] = view.base_changed
     facts.update(_seldom(header, view.path))
     return facts
 
@@ -95,6 +99,8 @@ def _header_facts(header: Header, view: View) -> Facts:
 def _seldom(header: Header, path: str) -> Facts:
     """What most images do not have. Each list in a result costs Ansible more time than reading the header."""
     facts: Facts = {}
+    if header.references:
+        facts["references"] = [{"kind": each.kind, "target": each.target} for each in header.references]
     extents = [_extent(path, extent) for extent in header.extents if extent.filename]
     if extents:
         facts["extents"] = extents
@@ -113,7 +119,7 @@ def _backing(header: Header, base: str | None) -> Facts | None:
 
 
 def _extent(path: str, extent: t.Any) -> Facts:
-    facts = dict(vars(extent), path=info.beside(path, extent.filename))
+    facts: Facts = dict(extent._asdict(), path=info.beside(path, extent.filename))
     del facts["filename"]
     return facts
 

@@ -46,13 +46,13 @@ class FileFacts(t.NamedTuple):
         return (self.dev, self.ino)
 
 
-_KINDS = (
-    (stat.S_ISREG, "file"),
-    (stat.S_ISBLK, "block"),
-    (stat.S_ISDIR, "directory"),
-    (stat.S_ISFIFO, "FIFO"),
-    (stat.S_ISLNK, "symbolic link"),
-)
+_KINDS = {
+    stat.S_IFREG: "file",
+    stat.S_IFBLK: "block",
+    stat.S_IFDIR: "directory",
+    stat.S_IFIFO: "FIFO",
+    stat.S_IFLNK: "symbolic link",
+}
 
 
 def file_facts(path: str, *, follow: bool = True) -> FileFacts:
@@ -63,7 +63,7 @@ def file_facts(path: str, *, follow: bool = True) -> FileFacts:
         return FileFacts(path, "absent")
     except OSError as exc:
         raise errors.EngineError("%s cannot be examined: %s" % (path, exc.strerror), path=path) from exc
-    kind = next((name for test, name in _KINDS if test(seen.st_mode)), "special file")
+    kind = _KINDS.get(stat.S_IFMT(seen.st_mode), "special file")
     length = seen.st_size if kind != "block" else _device_length(path)
     return FileFacts(
         path,

@@ -19,12 +19,14 @@ def test_an_option_is_documented_as_it_is(name: str) -> None:
 
 
 def test_every_fact_is_documented() -> None:
-    from ansible_collections.platter.qemu.plugins.module_utils._core.header import Extent, Header
+    from ansible_collections.platter.qemu.plugins.module_utils._core.header import Extent, Header, Reference
     from ansible_collections.platter.qemu.plugins.module_utils._image.info_facts import Problem, View, image_facts
 
-    full = Header("vmdk", 1, extents=(Extent("RW", "FLAT", "x", 1),), unknown_features=("x",))
-    view = View("/a", True, "file", ("qcow2",), header=full, problem=Problem("x", "y"))
-    facts = image_facts(view._replace(header=Header(**{**vars(full), "format_specific": {"data": {"cid": 1}}})))
+    extents, references = (Extent("RW", "FLAT", "x", 1),), (Reference("extent", "x"),)
+    full = Header("vmdk", 1, backing_file="b", extents=extents, references=references, unknown_features=("x",))
+    record = {"format": "vmdk"}
+    view = View("/a", True, "file", ("qcow2",), record, full, members=("/a", "/x"), problem=Problem("x", "y"))
+    facts = image_facts(view._replace(header=full._replace(format_specific={"data": {"cid": 1}})))
     documented: dict[str, t.Any] = yaml.safe_load(module.RETURN)["images"]["contains"]
     later = {"backing_chain", "in_use_by", "consistent", "dependents", "check", "measure", "map"}
     assert set(facts) | later == set(documented)

@@ -47,8 +47,6 @@ def test_what_cannot_be_read_keeps_the_facts_of_its_file() -> None:
         "error": "two",
         "reason": "format_ambiguous",
         "actual_size": 512,
-        "members": [],
-        "remembered": {},
         "detected": ["qcow2", "vpc"],
     }
 
