@@ -433,7 +433,9 @@ snapshots:
   type: list
   elements: dict
 actions:
-  description: What was done (in check mode, would be done), as sentences.
+  description: >-
+    What was done (in check mode, would be done), as sentences. How much data a merge copies is told as C(at most) where
+    a running QEMU writes to the layer.
   returned: always
   type: list
   elements: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 from typing import Any, Iterator
@@ -139,6 +140,28 @@ def test_the_active_layer_is_merged_down_under_a_running_vm(vm: Machine, task: T
     vm.end()
     sound(task["image"])
     holds(task["image"], (1, 0), (2, 1))
+
+
+def test_how_much_is_merged_of_what_a_vm_has_not_flushed(vm: Machine, task: Task) -> None:
+    """The tables that say so are in QEMU's memory only."""
+    four_beats(**external(task), name="s1")
+    vm.write(1, 0, length="8M", flushed=False)
+    four_beats(**external(task), name="s2")
+    vm.write(2, 8, length="8M", flushed=False)
+    told = four_beats(**external(task), name="s2", state="committed")["actions"][0]
+    most = re.search(r"commit at most ([\d.]+) MiB of .*a\.s2\.qcow2 into", told)
+    assert most and 8 <= float(most.group(1)) < 10, told
+    told = four_beats(**external(task), name="s1", state="committed")["actions"][0]
+    assert "commit at most" in told, told
+    assert vm.shows(1, 0) and vm.shows(2, 8)
+
+
+def test_how_much_is_merged_of_what_nobody_writes_to_is_exact(vm: Machine, task: Task) -> None:
+    four_beats(**external(task), name="s1")
+    vm.write(1, 0, length="8M", flushed=False)
+    four_beats(**external(task), name="s2")
+    told = four_beats(**external(task), name="s1", state="committed")["actions"][0]
+    assert "commit 8 MiB of" in told, told
 
 
 def test_all_is_streamed_into_the_active_layer(vm: Machine, task: Task, images: Path) -> None:

@@ -45,10 +45,11 @@ class Machine:
         wait_until(ended, f"QEMU says {said!r} to {command!r}")
         return found.decode()
 
-    def write(self, pattern: int, offset: int, disk: int = 0) -> None:
-        """64 KiB of one byte at an offset in MiB, and a flush, as a guest does it."""
-        self._io(disk, f"write -P {pattern} {offset}M 64k", "ops; ")
-        self.qmp("human-monitor-command", **{"command-line": f'qemu-io -d {_backend(disk)} "flush"'})
+    def write(self, pattern: int, offset: int, disk: int = 0, *, length: str = "64k", flushed: bool = True) -> None:
+        """One byte over and over, 64 KiB at an offset in MiB, and a flush, as a guest does it."""
+        self._io(disk, f"write -P {pattern} {offset}M {length}", "ops; ")
+        if flushed:
+            self.qmp("human-monitor-command", **{"command-line": f'qemu-io -d {_backend(disk)} "flush"'})
 
     def shows(self, pattern: int, offset: int, disk: int = 0) -> bool:
         """Whether a guest would read 64 KiB of that byte there."""

@@ -74,7 +74,7 @@ def committed(layers: Layers, base: str, overlay: str, renamed: t.Optional[str])
         path=name,
         children=tuple(sorted({*top.children, *low.children} - {overlay})),
         virtual_size=top.virtual_size,
-        allocated=low.allocated + top.allocated,
+        data=low.data.plus(top.data),
         empty=low.empty and top.empty,
         point=top.point,
         merging=None,
@@ -102,7 +102,7 @@ def streamed(layers: Layers, base: str, overlay: str, keeps: bool) -> t.Dict[str
         top,
         base=low.base,
         base_format=low.base_format,
-        allocated=low.allocated + top.allocated,
+        data=low.data.plus(top.data),
         empty=low.empty and top.empty,
     )
     rest = {path: layer for path, layer in layers.items() if path != base}

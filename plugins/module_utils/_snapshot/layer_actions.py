@@ -12,7 +12,12 @@ from dataclasses import dataclass, replace
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import size
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot import actions
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot.state import BitmapState, Point, SnapshotState
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot.state import (
+    Amount,
+    BitmapState,
+    Point,
+    SnapshotState,
+)
 
 
 @dataclass(frozen=True)
@@ -105,7 +110,7 @@ class SwitchLink(actions.SnapshotAction):
 class CommitOverlay(actions.SnapshotAction):
     """Copy what an overlay holds down into the point's file, which is no point any more; the overlay goes.
 
-    C(merged): bytes copied. C(above): images to be put onto the point's file. C(active), C(layers), C(content),
+    C(merged): what is copied. C(above): images to be put onto the point's file. C(active), C(layers), C(content),
     C(points), C(bitmaps): the disk afterwards; the point that the overlay may have been is then the point's file.
     """
 
@@ -114,7 +119,7 @@ class CommitOverlay(actions.SnapshotAction):
     base: str
     base_format: str
     overlay: str
-    merged: int
+    merged: Amount
     old_size: int
     virtual_size: int
     active: str
@@ -150,7 +155,7 @@ class CommitOverlay(actions.SnapshotAction):
             self.point.name,
             self.image,
             self.why,
-            size.human(self.merged),
+            self.merged,
             self.overlay,
             self.base,
             grown,
@@ -180,7 +185,7 @@ class FinishMerge(actions.SnapshotAction):
 class StreamBase(actions.SnapshotAction):
     """Copy what the point's file holds up into the overlay on it. C(keeps): why the point's file stays; else it goes.
 
-    C(merged): bytes copied. C(layers), C(content), C(points): the disk afterwards.
+    C(merged): what is copied. C(layers), C(content), C(points): the disk afterwards.
     """
 
     image: str
@@ -189,7 +194,7 @@ class StreamBase(actions.SnapshotAction):
     overlay: str
     new_base: t.Optional[str]
     new_base_format: t.Optional[str]
-    merged: int
+    merged: Amount
     layers: t.Tuple[str, ...]
     content: str
     points: t.Tuple[Point, ...]
@@ -209,7 +214,7 @@ class StreamBase(actions.SnapshotAction):
             self.point.name,
             self.image,
             self.why,
-            size.human(self.merged),
+            self.merged,
             self.base,
             self.overlay,
             kept,

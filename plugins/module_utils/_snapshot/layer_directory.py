@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import os
 import typing as t
+from dataclasses import replace
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._inspect import image
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot import (
+    layer_amount,
     layer_records,
     observe,
     refuse,
@@ -22,7 +24,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._snapshot import (
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.family import LEAVING
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.spec import SnapshotSpec
 from ansible_collections.platter.qemu.plugins.module_utils._tools import files
-from ansible_collections.platter.qemu.plugins.module_utils._tools.qemu_img import QemuImg, image_node
+from ansible_collections.platter.qemu.plugins.module_utils._tools.qemu_img import QemuImg
 
 
 class LayerDirectory:
@@ -150,22 +152,36 @@ class LayerDirectory:
         made = [child for child in self.children.get(active, ()) if self.record(child) and not self.is_point(child)]
         return {child for child in made if self._is_empty(child, active)}
 
-    def family(self, active: str, qemu_img: t.Optional[QemuImg]) -> t.Dict[str, state.Layer]:
-        """The layers from the lowest point up, with all that is built on them."""
+    def family(
+        self, active: str, qemu_img: t.Optional[QemuImg], written: t.Collection[str] = ()
+    ) -> t.Dict[str, state.Layer]:
+        """The layers from the lowest point up, with all that is built on them.
+
+        C(qemu_img): None where nobody asks how much they hold. C(written): those that a running QEMU writes to.
+        """
         chain = [active]
         while self.bases.get(chain[-1]) in self.seen:
             chain.append(t.cast(str, self.bases[chain[-1]]))
         points = [path for path in chain if path != active and self.is_point(path)]
         members = self.above(points[-1] if points else active)
         members += [left for left in map(self._left_by_stream, members) if left and left not in members]
-        return {path: self._layer(path, active, qemu_img) for path in members}
+        layers = {path: self._layer(path, active) for path in members}
+        if qemu_img is None:
+            return layers
+        amounts = {path: layer_amount.data_in(qemu_img, self.seen[path], path in written) for path in members}
+        return {path: replace(layer, data=amounts[path]) for path, layer in layers.items()}
+
+    def written(self, active: str) -> t.List[str]:
+        """The files that a running QEMU may have changed and not brought to its tables: its disk, and what it merges into."""
+        merged_into = [path for path in self.seen if {"merging", "streaming"} & set(self.record(path))]
+        return [active, *merged_into]
 
     def _left_by_stream(self, path: str) -> t.Optional[str]:
         """The point that a killed run had streamed into this layer, and not removed yet."""
         left = self.record(path).get("streaming")
         return left if left in self.seen and self.bases.get(path) != left and not self.children.get(left) else None
 
-    def _layer(self, path: str, active: str, qemu_img: t.Optional[QemuImg]) -> state.Layer:
+    def _layer(self, path: str, active: str) -> state.Layer:
         seen, base = self.seen[path], self.bases[path]
         header = t.cast(t.Any, seen.header)
         record = self.record(path) if self.is_point(path, active) else {}
@@ -176,7 +192,6 @@ class LayerDirectory:
             base=base,
             base_format=header.backing_format,
             children=tuple(self.children.get(path, ())),
-            allocated=_allocated(qemu_img, seen) if qemu_img and not header.encrypted else 0,
             empty=self._is_empty(path, base),
             point=record.get("name"),
             merging=self.record(path).get("merging"),
@@ -202,19 +217,3 @@ def _files(directories: t.Iterable[str]) -> t.Iterator[str]:
         except FileNotFoundError:
             continue
         yield from (os.path.join(directory, name) for name in names if not name.startswith(files.TEMP_PREFIX))
-
-
-def _allocated(qemu_img: QemuImg, seen: image.Seen) -> int:
-    """Bytes of guest data that the file holds itself, not its base.
-
-    While a QEMU commits it, nobody else may read it, not even shared: then what it takes on the disk, about as much.
-    """
-    node = image_node(t.cast(t.Any, seen.header).format, files.local_node(seen.facts))
-    try:
-        return sum(int(extent["length"]) for extent in qemu_img.map(node) if _is_own(extent))
-    except errors.ImageLockedError:
-        return seen.facts.allocated
-
-
-def _is_own(extent: t.Mapping[str, t.Any]) -> bool:
-    return extent["depth"] == 0 and bool(extent.get("present", extent["data"]))

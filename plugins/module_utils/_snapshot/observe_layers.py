@@ -37,7 +37,8 @@ def observe_layers(spec: SnapshotSpec, path: str, qemu_img: QemuImg, find_live: 
     directory = layer_directory.LayerDirectory(path, spec)
     live = find_live(spec, directory.above(directory.settled_below(path)))
     active = live.active if live is not None else directory.active(path)
-    layers = directory.family(active, qemu_img if spec.state in _MERGING_STATES else None)
+    written = directory.written(live.active) if live is not None else ()
+    layers = directory.family(active, qemu_img if spec.state in _MERGING_STATES else None, written)
     if live is not None:
         layers[active] = replace(layers[active], bitmaps=live.bitmaps)
     return _state(spec, active, layers, directory, live), _reading(

@@ -12,6 +12,7 @@ from __future__ import annotations
 import typing as t
 from dataclasses import dataclass, field, replace
 
+from ansible_collections.platter.qemu.plugins.module_utils._core import size
 from ansible_collections.platter.qemu.plugins.module_utils._core.header import Header
 
 
@@ -99,11 +100,26 @@ class SnapshotState:
 
 
 @dataclass(frozen=True)
+class Amount:
+    """Bytes of data; C(at_most): it may be fewer."""
+
+    bytes: int = 0
+    at_most: bool = False
+
+    def plus(self, other: Amount) -> Amount:
+        """Both together."""
+        return Amount(self.bytes + other.bytes, self.at_most or other.at_most)
+
+    def __str__(self) -> str:
+        return "%s%s" % ("at most " if self.at_most else "", size.human(self.bytes))
+
+
+@dataclass(frozen=True)
 class Layer:
     """A file of the family of images that an external snapshot belongs to.
 
     C(base): the file it is built on, resolved. C(children): every image that is built on it, also of others.
-    C(allocated): bytes of guest data that the file itself holds; C(empty): none, and its base has the same size.
+    C(data): what the file itself holds, where somebody asked; C(empty): nothing, and its base has the same size.
     C(point): the snapshot that it is, by our record.
     """
 
@@ -113,7 +129,7 @@ class Layer:
     base: t.Optional[str] = None
     base_format: t.Optional[str] = None
     children: t.Tuple[str, ...] = ()
-    allocated: int = 0
+    data: Amount = Amount()
     empty: bool = False
     point: t.Optional[str] = None
     merging: t.Optional[str] = None

@@ -17,6 +17,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._snapshot.layer_actio
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.plan import plan_snapshots
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.spec import BitmapSpec, Retention, SnapshotSpec
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.state import (
+    Amount,
     BitmapState,
     Layer,
     Point,
@@ -105,7 +106,7 @@ def external(draw: st.DrawFn) -> Planned:
             base,
             "qcow2" if base else None,
             children=(*on, *others[path]),
-            allocated=draw(st.sampled_from([0, 65536])),
+            data=Amount(draw(st.sampled_from([0, 65536]))),
             empty=bool(base) and sizes[at] == sizes[at - 1] and draw(st.booleans()),
             point=names[at] if at < len(names) else None,
         )
