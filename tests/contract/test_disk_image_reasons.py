@@ -21,7 +21,7 @@ from ansible_collections.platter.qemu.tests.lab.oracle import create, qemu_img
 ROOT = Path(__file__).resolve().parents[2]
 CODE = re.compile(r"[a-z]+(_[a-z]+)+|hardlinked")
 #: helpers whose arguments are names of other things as well
-RAISING = re.compile(r"refuse|ChainProblem|^_end$|_bad_key|RefusedError|SpecError")
+RAISING = re.compile(r"refuse|ChainProblem|^_end$|_bad_key|_nbd_error|RefusedError|SpecError")
 
 
 def codes() -> Iterator[str]:

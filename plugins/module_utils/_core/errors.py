@@ -14,6 +14,8 @@ EngineError                   message + facts (keys of the failed result)
 |   +-- ToolTimeoutError      killed at its time limit
 +-- ToolOutputError           exit 0, unreadable answer
 +-- HeaderError               bytes that are not a well-formed header of the format
++-- WireError                 bytes that an NBD server may not send
++-- NbdError                  an NBD server cannot be spoken to, or says no
 +-- FailedError               something was begun: says what was done and what is there now
 """
 
@@ -90,6 +92,26 @@ class HeaderError(EngineError):
 
 class FailedError(EngineError):
     """Something was begun and did not end; the message says what was done and what is there now."""
+
+
+class WireError(EngineError):
+    """What an NBD server sent breaks the protocol. The client says which server (NbdError)."""
+
+
+class NbdError(EngineError):
+    """An NBD server: C(reason) is a code, C(evidence) what it is known by. Nothing was changed there or here."""
+
+    def __init__(self, server: str, fact: str, *, reason: str, way_out: str, **evidence: t.Any) -> None:
+        super().__init__(
+            "NBD server %s: %s. %s" % (server, fact.rstrip("."), way_out),
+            reason=reason,
+            evidence=dict(evidence, server=server),
+        )
+
+    @property
+    def reason(self) -> str:
+        """The stable snake_case code."""
+        return str(self.facts["reason"])
 
 
 class QmpError(EngineError):

@@ -14,7 +14,9 @@ import posixpath
 import re
 import typing as t
 from dataclasses import dataclass
-from urllib.parse import parse_qs, quote, unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
+
+from ansible_collections.platter.qemu.plugins.module_utils._core import nbd_uri
 
 #: protocol drivers of QEMU whose places this collection can build and name; more follow without a change elsewhere
 REMOTE_DRIVERS = ("nbd", "ssh", "http", "https")
@@ -148,18 +150,14 @@ def _from_ssh(uri: str) -> Place:
 
 
 def _from_nbd_uri(uri: str) -> Place:
-    """The NBD URI specification (NBD project, doc/uri.md): C(nbd://host[:port]/[export]),
-    C(nbd+unix:///[export]?socket=path).
-    """
-    parts = urlsplit(uri)
-    if parts.scheme == "nbd+unix":
-        socket = parse_qs(parts.query).get("socket")
-        if not socket:
-            raise ValueError("%r names no socket; write nbd+unix:///export?socket=/path" % uri)
-        server: t.Dict[str, str] = {"type": "unix", "path": socket[0]}
+    address = nbd_uri.parse(uri)
+    if address.user:
+        raise ValueError("%r: a user counts with TLS only" % uri)
+    if address.socket:
+        server: t.Dict[str, str] = {"type": "unix", "path": address.socket}
     else:
-        server = {"type": "inet", "host": parts.hostname or "", "port": str(parts.port or 10809)}
-    return _remote("nbd", {"server": server, "export": unquote(parts.path[1:])}, uri)
+        server = {"type": "inet", "host": address.host, "port": str(address.port)}
+    return _remote("nbd", {"server": server, "export": address.export}, uri)
 
 
 def _from_nbd_filename(text: str) -> Place:
