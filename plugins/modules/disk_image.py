@@ -650,6 +650,10 @@ notes:
   - Overlays are looked for in the directories of the task and in O(overlay_directories). An overlay elsewhere, or on
     another host, is not seen.
   - Locks of other hosts are not seen on network file systems, and who else uses an NBD export is not seen at all.
+  - In a directory that belongs to an ordinary user, root makes, replaces and removes whole images, and sets their owner and mode.
+    What would have to be opened by its name there (to grow, amend, rebase, repair or rewrite an image, a data file,
+    O(attributes)) is refused, as that user can give the name to another file meanwhile. Run such a task as that user
+    (C(become_user)).
 """
 
 EXAMPLES = r"""

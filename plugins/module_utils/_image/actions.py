@@ -18,9 +18,13 @@ from ansible_collections.platter.qemu.plugins.module_utils._image.state import B
 
 
 class ImageAction(plan.Action[ImageState]):
-    """A step on one image. C(writes_content): needs an image that nobody uses and nobody builds on."""
+    """A step on one image. C(writes_content): needs an image that nobody uses and nobody builds on.
+
+    C(opens_image): a program opens, by their names, the image that is there and what it is built on.
+    """
 
     writes_content = True
+    opens_image = True
     #: puts another file in the image's place
     replaces_file = False
 
@@ -58,6 +62,8 @@ class _Making(ImageAction):
 class CreateImage(_Making):
     """Make an empty image or an overlay."""
 
+    opens_image = False
+
     def __str__(self) -> str:
         size = "" if self.virtual_size is None else " of %s" % human(self.virtual_size)
         base = " on %s (%s)" % (self.backing.path, self.backing.format) if self.backing else ""
@@ -72,6 +78,8 @@ class ImportImage(_Making):
     digest: t.Optional[str]
     compressed: bool = False
     replaces: str = ""
+
+    opens_image = False
 
     def apply(self, state: ImageState) -> ImageState:
         return replace(super().apply(state), source=self.digest)
@@ -211,6 +219,8 @@ class RemoveImage(ImageAction):
     path: str
     members: t.Tuple[str, ...] = ()
 
+    opens_image = False
+
     def apply(self, state: ImageState) -> ImageState:
         return ImageState(path=state.path)
 
@@ -228,6 +238,7 @@ class SetAttributes(ImageAction):
     old: Pairs
 
     writes_content = False
+    opens_image = False
 
     def apply(self, state: ImageState) -> ImageState:
         return replace(state, attributes=self.attributes)

@@ -71,7 +71,7 @@ class Builder:
             return None
         if options.get("preallocation", "off") != "off" or options.get("nocow") or spec.encryption:
             return None
-        return (os.path.dirname(spec.path), action.virtual_size, action.options, action.backing)
+        return (os.path.dirname(spec.name), action.virtual_size, action.options, action.backing)
 
     def _qemu_create(self, spec: ImageSpec, action: actions.CreateImage, path: str) -> None:
         backing = (action.backing.name, t.cast(str, action.backing.format)) if action.backing else None

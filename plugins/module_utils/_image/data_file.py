@@ -14,7 +14,7 @@ import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec
-from ansible_collections.platter.qemu.plugins.module_utils._tools import files, records
+from ansible_collections.platter.qemu.plugins.module_utils._tools import files, pinned, records
 
 
 def is_of(data_file: str, image: str) -> bool:
@@ -37,9 +37,9 @@ def claimed(spec: ImageSpec) -> t.Iterator[None]:
     if not data_file:
         yield
         return
-    if os.path.lexists(data_file) and not data_file_is_taken(data_file, spec.path):
+    if os.path.lexists(data_file) and not data_file_is_taken(data_file, spec.name):
         os.unlink(data_file)  # of a run that was killed before the image had its name
-    _claim(data_file, spec.path)
+    _claim(data_file, spec.name)
     try:
         yield
     except BaseException:
@@ -75,5 +75,10 @@ def finish_data_file(spec: ImageSpec, attributes: t.Any) -> None:
 
 def remove_data_file(image: str, data_file: t.Optional[str]) -> None:
     """The data file goes with its image if we made it; one of somebody else's stays."""
-    if data_file and is_of(data_file, image):
-        os.unlink(data_file)
+    if not data_file or not is_of(data_file, image):
+        return
+    directory, name = os.path.split(os.path.realpath(data_file))
+    with pinned.PinnedDirectory(directory) as held:
+        same = os.path.join(held.path, name)
+        if is_of(same, image):
+            os.unlink(same)

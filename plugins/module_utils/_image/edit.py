@@ -14,7 +14,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._formats import optio
 from ansible_collections.platter.qemu.plugins.module_utils._image import actions, data_file, publish, state
 from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec, Keyslot
 from ansible_collections.platter.qemu.plugins.module_utils._inspect import image, members
-from ansible_collections.platter.qemu.plugins.module_utils._tools import copy, files, records
+from ansible_collections.platter.qemu.plugins.module_utils._tools import copy, files, pinned, records
 from ansible_collections.platter.qemu.plugins.module_utils._tools.image_lock import image_lock
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qemu_img import QemuImg, image_node
 
@@ -95,7 +95,7 @@ class Editor:
             protocol = {"driver": "file", "filename": build.path}
             node = image_node(action.format, protocol, "sec0" if spec.encryption else None)
             self._qemu_img.check(node, repair="all", secrets=spec.secrets)
-            self._attributes.dress(spec, build.path, spec.path)
+            self._attributes.dress(spec, build.path, spec.path, reading.identity)
             records.write_record(build.path, dict(reading.record), spec.path)
             files.fsync_path(build.path)
             backup = publish.keep_backup(spec)
@@ -122,10 +122,21 @@ class Editor:
 
     def set_attributes(self, spec: ImageSpec, action: actions.SetAttributes, reading: state.ImageReading) -> Notes:
         """Owner, group, mode, context and file attributes of every member."""
-        for member in members.member_paths(spec.path, reading.header):
-            self._attributes.apply(spec, member)
-            self._attributes.set_flags(spec, member)
+        paths = members.member_paths(spec.path, reading.header)
+        if not pinned.is_pinned(spec.path):
+            self._set_attributes(spec, paths)
+            return {}
+        with files.BuildDirectory(spec.path) as private:
+            own = [private.adopt(member) for member in paths]
+            if files.file_facts(own[0]).identity != reading.identity:
+                raise publish.taken(spec)
+            self._set_attributes(spec, own)
         return {}
+
+    def _set_attributes(self, spec: ImageSpec, paths: t.Sequence[str]) -> None:
+        for path in paths:
+            self._attributes.apply(spec, path)
+            self._attributes.set_flags(spec, path)
 
     def remove(self, spec: ImageSpec, action: actions.RemoveImage, reading: state.ImageReading) -> Notes:
         """The descriptor last: as long as it is there, a next run finds the members to remove."""
@@ -137,7 +148,7 @@ class Editor:
             for member in reversed(members.member_paths(spec.path, header)):
                 if os.path.lexists(member):
                     os.unlink(member)
-        data_file.remove_data_file(spec.path, header.data_file if header else None)
+        data_file.remove_data_file(spec.name, header.data_file if header else None)
         records.remove_record(spec.path)
         files.fsync_path(os.path.dirname(spec.path))
         return {"backup_file": backup} if backup else {}

@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
@@ -165,10 +164,9 @@ class _Hold:
         local = [spec for spec in self._specs if spec.place is None]
         names = {directory: _listing(directory) for directory in {os.path.dirname(spec.path) for spec in local}}
         for spec in local:
-            for stale in files.stale_builds(spec.path, names[os.path.dirname(spec.path)]):
-                leftovers.forget_members(spec.path, stale)
-                shutil.rmtree(stale, ignore_errors=True)
-                self.removed.setdefault(spec.path, []).append(stale)
+            stale = files.stale_builds(spec.path, names[os.path.dirname(spec.path)])
+            if stale:
+                self.removed[spec.path] = leftovers.remove_builds(spec, stale)
         return self
 
     def __exit__(self, *_unused: t.Any) -> None:

@@ -12,8 +12,11 @@ import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item, failed_at
+from ansible_collections.platter.qemu.plugins.module_utils._core.renaming import renamed
 from ansible_collections.platter.qemu.plugins.module_utils._image import actions as act
 from ansible_collections.platter.qemu.plugins.module_utils._image import build, convert, edit, publish, refuse, state
+from ansible_collections.platter.qemu.plugins.module_utils._image.held_place import held_place
+from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec
 from ansible_collections.platter.qemu.plugins.module_utils._inspect import image
 from ansible_collections.platter.qemu.plugins.module_utils._tools import process
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qemu_img import QemuImg
@@ -64,7 +67,12 @@ class Executor:
             item.error = self._failed(item, errors.EngineError("%s: %s" % (exc.filename or item.name, exc.strerror)))
 
     def _carry_out(self, item: Item, action: t.Any) -> t.Dict[str, t.Any]:
-        spec, reading = item.spec, item.reading
+        with held_place(item.spec) as spec:
+            notes = self._in_place(spec, item, action)
+        return t.cast("t.Dict[str, t.Any]", renamed(notes, os.path.dirname(spec.path), os.path.dirname(item.spec.path)))
+
+    def _in_place(self, spec: ImageSpec, item: Item, action: t.Any) -> t.Dict[str, t.Any]:
+        reading = item.reading
         if spec.place is not None:
             from ansible_collections.platter.qemu.plugins.module_utils._image.place_write import PlaceWriter
 
@@ -77,9 +85,9 @@ class Executor:
             return import_image(self._converter, self._qemu_img, spec, action, reading)
         if isinstance(action, act.RewriteImage):
             return self._converter.rewrite(spec, action, reading, item.before.virtual_size)
-        return self._edit(item, action)
+        return self._edit(spec, reading, action)
 
-    def _edit(self, item: Item, action: t.Any) -> t.Dict[str, t.Any]:
+    def _edit(self, spec: ImageSpec, reading: state.ImageReading, action: t.Any) -> t.Dict[str, t.Any]:
         methods: t.Dict[t.Any, t.Callable[..., t.Dict[str, t.Any]]] = {
             act.ResizeImage: self._editor.resize,
             act.AmendImage: self._editor.amend,
@@ -90,7 +98,7 @@ class Executor:
             act.SetAttributes: self._editor.set_attributes,
             act.RemoveImage: self._editor.remove,
         }
-        return methods[type(action)](item.spec, action, item.reading)
+        return methods[type(action)](spec, action, reading)
 
     # --- afterwards
 

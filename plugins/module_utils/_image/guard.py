@@ -12,7 +12,7 @@ import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors, words
 from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item
-from ansible_collections.platter.qemu.plugins.module_utils._image import actions, refuse, space
+from ansible_collections.platter.qemu.plugins.module_utils._image import actions, refuse, space, target
 from ansible_collections.platter.qemu.plugins.module_utils._inspect import dependents, holders, named_files, waiting
 from ansible_collections.platter.qemu.plugins.module_utils._inspect.members import extent_paths
 
@@ -31,6 +31,7 @@ def guard(items: t.Sequence[Item], patient: bool) -> bool:
     True when it has waited: then everything has to be looked at anew.
     """
     local = [item for item in items if item.spec.place is None]
+    _guard_places(local)
     overlays = _overlays_of(local)
     _guard_bases(local, overlays)
     waited = _guard_holders(local, patient)
@@ -39,6 +40,15 @@ def guard(items: t.Sequence[Item], patient: bool) -> bool:
     _guard_sources(items)
     space.guard_space(items)
     return waited
+
+
+# --- who can put something else there
+
+
+def _guard_places(items: t.Sequence[Item]) -> None:
+    for item in items:
+        if item.plan and not item.refusal and item.reading.kind != "block":
+            item.refusal = target.refusal_of_owned_directory(item.spec, item.plan)
 
 
 # --- who builds on it

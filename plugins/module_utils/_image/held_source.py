@@ -16,6 +16,7 @@ import contextlib
 import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
+from ansible_collections.platter.qemu.plugins.module_utils._core.renaming import renaming
 from ansible_collections.platter.qemu.plugins.module_utils._image import convert
 from ansible_collections.platter.qemu.plugins.module_utils._image.source import refuse_strangers, source_refused
 from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec, SourceSpec
@@ -42,7 +43,7 @@ def held_source(spec: ImageSpec, source: SourceSpec, staging: files.BuildDirecto
     elif source.trusted:
         yield _watched(spec, path, source.format)
     else:
-        with StillFile(path) as still, _called(still.path, path):
+        with StillFile(path) as still, renaming(still.path, path):
             yield _held(spec, source, still, staging)
 
 
@@ -100,13 +101,3 @@ def _shown(facts: files.FileFacts) -> t.Dict[str, int]:
         "mtime_ns": facts.mtime_ns,
         "ctime_ns": facts.ctime_ns,
     }
-
-
-@contextlib.contextmanager
-def _called(path: str, name: str) -> t.Iterator[None]:
-    """Messages call the file what the task calls it."""
-    try:
-        yield
-    except errors.EngineError as exc:
-        exc.message = exc.message.replace(path, name)
-        raise

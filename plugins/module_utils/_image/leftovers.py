@@ -11,9 +11,28 @@ from __future__ import annotations
 import os
 import typing as t
 
+from ansible_collections.platter.qemu.plugins.module_utils._image.held_place import held_place
+from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec
 from ansible_collections.platter.qemu.plugins.module_utils._inspect import image
 from ansible_collections.platter.qemu.plugins.module_utils._inspect.members import member_paths
-from ansible_collections.platter.qemu.plugins.module_utils._tools import records
+from ansible_collections.platter.qemu.plugins.module_utils._tools import pinned, records
+
+
+def remove_builds(spec: ImageSpec, stale: t.Sequence[str]) -> t.List[str]:
+    """Remove the build directories C(stale) of killed runs, and what they have left beside them; returns which.
+
+    Each is opened once: where others can rename it, another may have taken its place since it was found to be ours.
+    """
+    removed = []
+    with held_place(spec) as held:
+        for name in stale:
+            build = os.path.join(os.path.dirname(held.path), os.path.basename(name))
+            with pinned.PinnedDirectory(build) as directory:
+                if directory.is_ours:
+                    forget_members(held.path, directory.path)
+                    directory.remove()
+                    removed.append(name)
+    return removed
 
 
 def forget_members(path: str, build: str) -> None:

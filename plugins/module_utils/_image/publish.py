@@ -41,10 +41,10 @@ class Publisher:
     ) -> t.Dict[str, t.Any]:
         header = self._verified(spec, action, build.path)
         members = member_paths(build.path, header)
-        old = files.file_facts(spec.path)
+        old = files.file_facts(spec.path, follow=False)
         records.write_record(build.path, self._record(action, record), spec.path)
         for member in members:
-            self._attributes.dress(spec, member, spec.path if old.kind == "file" else None)
+            self._attributes.dress(spec, member, spec.path if old.kind == "file" else None, reading.identity)
         data_file.finish_data_file(spec, self._attributes)
         for member in members:
             files.fsync_path(member)

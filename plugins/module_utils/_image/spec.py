@@ -107,6 +107,13 @@ class ImageSpec:
     backup: bool = False
     max_virtual_size: t.Optional[int] = None
     overlay_directories: t.Tuple[str, ...] = ()
+    #: what the task calls it, when C(path) leads through a descriptor
+    asked_path: t.Optional[str] = None
+
+    @property
+    def name(self) -> str:
+        """What its records, and the options of its file, call it."""
+        return self.asked_path or self.path
 
     @property
     def identity(self) -> str:

@@ -8,10 +8,12 @@
 from __future__ import annotations
 
 import os
+import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec
 from ansible_collections.platter.qemu.plugins.module_utils._inspect import image
+from ansible_collections.platter.qemu.plugins.module_utils._tools import walk
 
 
 def refuse_unsafe_directory(spec: ImageSpec) -> None:
@@ -56,3 +58,39 @@ def refuse_foreign_owner(spec: ImageSpec, seen: image.Seen) -> None:
             way_out="Keep images in a directory of their own.",
             evidence={"owner": seen.facts.owner},
         )
+
+
+def refusal_of_owned_directory(spec: ImageSpec, plan: t.Sequence[t.Any]) -> t.Optional[errors.RefusedError]:
+    """Why root does not carry out C(plan) in a directory of an ordinary user; None when there is no such reason.
+
+    Whole images are made and removed there through descriptors. But QEMU opens an image that is there, its bases and
+    its data file by their names, and chattr(1) its file: those names their user can give to any other file.
+    """
+    if os.geteuid() != 0:  # an ordinary user's task can do no more than that user
+        return None
+    what = _by_name(spec, plan)
+    directory = os.path.dirname(os.path.realpath(what[1])) if what else ""
+    owned = [mover for mover in walk.movers(directory) if mover.owned] if os.path.isdir(directory) else []
+    if what is None or not owned:
+        return None
+    mover = owned[0]
+    return errors.RefusedError(
+        "this task",
+        spec.path,
+        "%s is opened by its name, and %s belongs to user %d, who can give that name to another file meanwhile"
+        % (what[0], mover.directory, mover.owner),
+        reason="unsafe_directory",
+        way_out="Run the task as that user (become_user), or keep the image in a directory of root's.",
+        evidence={"directory": mover.directory, "owner": mover.owner},
+    )
+
+
+def _by_name(spec: ImageSpec, plan: t.Sequence[t.Any]) -> t.Optional[t.Tuple[str, str]]:
+    """(what is opened by its name, its path)."""
+    if any(action.opens_image for action in plan):
+        return ("the image", spec.path)
+    making = any(action.replaces_file for action in plan)
+    if making and spec.option("data_file"):
+        return ("the data file", str(spec.option("data_file")))
+    flags = any(name == "attributes" for action in plan for name, _value in getattr(action, "attributes", ()))
+    return ("the image, for its attributes,", spec.path) if flags else None

@@ -11,11 +11,12 @@ import os
 import stat
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
+from ansible_collections.platter.qemu.plugins.module_utils._tools import walk
 
 
 def resolve_target(path: str) -> str:
     """The file behind C(path): directories resolved, a symbolic link followed if its place can be trusted."""
-    directory = os.path.realpath(os.path.dirname(path))
+    directory = _behind(os.path.dirname(path), path, "its directory")
     resolved = os.path.join(directory, os.path.basename(path))
     try:
         seen = os.lstat(resolved)
@@ -28,7 +29,34 @@ def resolve_target(path: str) -> str:
     target = os.path.realpath(resolved)
     if not os.path.exists(target):
         raise _dangling_link(path, target)
-    return target
+    return _behind(resolved, path, "a file")
+
+
+def _behind(name: str, path: str, what: str) -> str:
+    """Where C(name) leads, without links. Those of other users are followed to what is their own only."""
+    try:
+        found, owners = walk.open_path(name)
+    except errors.EngineError:  # it is reported on later
+        return os.path.realpath(name)
+    try:
+        owner = os.fstat(found).st_uid
+        strangers = sorted(owners - {0, os.geteuid(), owner})
+        if strangers:
+            raise _leading_link(path, strangers[0], what)
+        return os.readlink("/proc/self/fd/%d" % found)
+    finally:
+        os.close(found)
+
+
+def _leading_link(path: str, owner: int, what: str) -> errors.RefusedError:
+    return errors.RefusedError(
+        "this task",
+        path,
+        "a symbolic link of another user (%d) leads to %s that is not that user's" % (owner, what),
+        reason="unsafe_directory",
+        way_out="Write the path without that link.",
+        evidence={"owner": owner},
+    )
 
 
 def _dangling_link(path: str, target: str) -> errors.RefusedError:

@@ -34,7 +34,7 @@ class FileAttributes:
         self._params = params_by_path
 
     def _asked(self, spec: t.Any) -> t.Dict[str, t.Any]:
-        params = self._params[spec.path]
+        params = self._params[spec.name]
         names = [name for name in _NAMES if params.get(name) is not None]
         if not self._module.selinux_enabled():  # as in all file modules, a context is then nobody's concern
             names = [name for name in names if not name.startswith("se")]
@@ -97,7 +97,7 @@ class FileAttributes:
     def apply(self, spec: t.Any, path: str) -> None:
         """Make C(path) as asked."""
         params = dict.fromkeys(_NAMES)
-        params.update(self._params[spec.path], path=path)
+        params.update(self._params[spec.name], path=path)
         params.pop("attributes", None)
         arguments = self._module.load_file_common_arguments(params, path=path)
         self._module.set_fs_attributes_if_different(arguments, False)
@@ -113,11 +113,13 @@ class FileAttributes:
             if flags:
                 self._module.set_attributes_if_different(path, sign + "".join(sorted(flags)), False)
 
-    def dress(self, spec: t.Any, built: str, like: t.Optional[str]) -> None:
-        """Prepare a finished file for its name: as C(like) (the file it replaces), then as asked."""
+    def dress(
+        self, spec: t.Any, built: str, like: t.Optional[str], identity: t.Optional[t.Tuple[int, int]] = None
+    ) -> None:
+        """Prepare a finished file for its name: as C(like) (the file it replaces, of that C(identity)), then as asked."""
         os.chmod(built, NEW_MODE)
         if like:
-            copy_attributes(like, built)
+            copy_attributes(like, built, identity)
         elif self._module.selinux_enabled():
             self._module.set_default_selinux_context(built, False)
         if self._asked(spec):
@@ -169,11 +171,37 @@ def _group_name(text: t.Any) -> str:
         return str(text)
 
 
-def copy_attributes(source: str, target: str) -> None:
-    """Owner, mode and extended attributes (SELinux context too), but not what we remember of the file."""
-    facts = os.stat(source)
-    os.chown(target, facts.st_uid, facts.st_gid)
-    os.chmod(target, stat.S_IMODE(facts.st_mode))
-    for name in os.listxattr(source):
-        if name != "user.platter.qemu":
-            os.setxattr(target, name, os.getxattr(source, name))
+def copy_attributes(source: str, target: str, identity: t.Optional[t.Tuple[int, int]] = None) -> None:
+    """Owner, mode and extended attributes (SELinux context too), but not what we remember of the file.
+
+    C(identity): (device, inode) that C(source) must still have; another user may have put a link there, even one to a
+    program that runs as its owner (setuid), which no image is ever made.
+    """
+    try:
+        descriptor = os.open(source, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (os.O_NOFOLLOW if identity else 0))
+    except OSError as exc:
+        if identity:
+            raise _other_file(source) from exc
+        raise
+    try:
+        facts = os.fstat(descriptor)
+        if identity and (facts.st_dev, facts.st_ino) != identity:
+            raise _other_file(source)
+        os.chown(target, facts.st_uid, facts.st_gid)
+        os.chmod(target, stat.S_IMODE(facts.st_mode) & ~(stat.S_ISUID | stat.S_ISGID))
+        for name in os.listxattr(descriptor):
+            if name != "user.platter.qemu":
+                os.setxattr(target, name, os.getxattr(descriptor, name))
+    finally:
+        os.close(descriptor)
+
+
+def _other_file(path: str) -> errors.RefusedError:
+    return errors.RefusedError(
+        "a new image",
+        path,
+        "something else has appeared there meanwhile",
+        reason="changed_meanwhile",
+        way_out="Run the task again.",
+        joined="at",
+    )

@@ -16,6 +16,7 @@ import stat
 import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
+from ansible_collections.platter.qemu.plugins.module_utils._tools import pinned
 
 #: build directories are named C(.platter-tmp.<12 hex of the image's name>.<8 hex>), in the image's own directory
 TEMP_PREFIX = ".platter-tmp."
@@ -158,6 +159,7 @@ class BuildDirectory:
 
     def __init__(self, path: str, *, another_name: bool = False, owner: t.Optional[str] = None) -> None:
         generation = secrets.token_hex(4)
+        self._pinned: t.Optional[pinned.PinnedDirectory] = None
         self.directory = os.path.join(os.path.dirname(path), _temp_tag(owner or path) + generation)
         stem, ending = os.path.splitext(os.path.basename(path))
         #: leave it for the next run, which finds in it what is still to be removed
@@ -173,11 +175,47 @@ class BuildDirectory:
             raise errors.EngineError(
                 "nothing can be made in %s: %s" % (os.path.dirname(self.directory), exc.strerror)
             ) from exc
+        if pinned.is_pinned(self.directory):
+            self._pin()
         return self
 
+    def _pin(self) -> None:
+        """Who owns the directory above can rename this one."""
+        held = pinned.PinnedDirectory(self.directory)
+        try:
+            held.refuse_foreign()
+        except BaseException:
+            held.__exit__()
+            raise
+        self._pinned, self.directory = held, held.path
+        self.path = os.path.join(held.path, os.path.basename(self.path))
+
     def __exit__(self, *_unused: t.Any) -> None:
-        if not self.keep:
+        if self._pinned:
+            with self._pinned as held:
+                if not self.keep:
+                    held.remove()
+        elif not self.keep:
             shutil.rmtree(self.directory, ignore_errors=True)
+
+    def adopt(self, path: str) -> str:
+        """Another name of the file at C(path), here, where nobody can give that name to something else.
+
+        Raises RefusedError for what is no file, or has further names: that may be somebody else's.
+        """
+        own = self.spare("adopted-" + os.path.basename(path))
+        os.link(path, own, follow_symlinks=False)
+        seen = os.lstat(own)
+        if not stat.S_ISREG(seen.st_mode) or seen.st_nlink != 2:
+            raise errors.RefusedError(
+                "a change",
+                path,
+                "it is no regular file any more, or has further names",
+                reason="changed_meanwhile",
+                way_out="Run the task again.",
+                joined="of",
+            )
+        return own
 
     def spare(self, name: str) -> str:
         """Another path inside, for an intermediate file."""

@@ -10,14 +10,10 @@ from __future__ import annotations
 import fcntl
 import os
 import signal
-import stat
 import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
-from ansible_collections.platter.qemu.plugins.module_utils._tools import files
-
-#: as many as the kernel follows
-_MOST_LINKS = 40
+from ansible_collections.platter.qemu.plugins.module_utils._tools import files, walk
 
 
 class StillFile:
@@ -30,7 +26,7 @@ class StillFile:
 
     def __init__(self, name: str, *, lease: bool = True) -> None:
         self.name = name
-        found, owners = _walk(name)
+        found, owners = walk.open_path(name)
         try:
             self._descriptor = os.open("/proc/self/fd/%d" % found, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as exc:
@@ -76,43 +72,3 @@ def _lease(descriptor: int) -> bool:
     except OSError:
         return False
     return True
-
-
-def _walk(name: str) -> t.Tuple[int, t.FrozenSet[int]]:
-    """(an O_PATH descriptor of what C(name) leads to, the owners of the links on the way), each step taken once."""
-    todo = [part for part in reversed(name.split("/")) if part]
-    owners: t.List[int] = []
-    here = os.open("/", os.O_PATH | os.O_CLOEXEC)
-    try:
-        while todo:
-            step = os.open(todo.pop(), os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=here)
-            facts = os.fstat(step)
-            if not stat.S_ISLNK(facts.st_mode):
-                here = _instead(here, step)
-                continue
-            owners.append(facts.st_uid)
-            target = _target(step, len(owners), name)
-            todo += [part for part in reversed(target.split("/")) if part]
-            if target.startswith("/"):
-                here = _instead(here, os.open("/", os.O_PATH | os.O_CLOEXEC))
-    except OSError as exc:
-        os.close(here)
-        raise errors.EngineError("%s cannot be opened: %s" % (name, exc.strerror), path=name) from exc
-    except BaseException:
-        os.close(here)
-        raise
-    return here, frozenset(owners)
-
-
-def _instead(old: int, new: int) -> int:
-    os.close(old)
-    return new
-
-
-def _target(link: int, count: int, name: str) -> str:
-    try:
-        if count > _MOST_LINKS:
-            raise errors.EngineError("%s cannot be opened: too many symbolic links" % name, path=name)
-        return os.readlink("", dir_fd=link)
-    finally:
-        os.close(link)

@@ -1,0 +1,91 @@
+# Copyright: the platter.qemu authors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# PRIVATE to the collection: it can change at any time without notice.
+"""From the root to what a name means, step by step: whose links lead there, and who could lead elsewhere."""
+
+from __future__ import annotations
+
+import os
+import stat
+import typing as t
+
+from ansible_collections.platter.qemu.plugins.module_utils._core import errors
+
+#: as many as the kernel follows
+_MOST_LINKS = 40
+
+
+def open_path(name: str) -> t.Tuple[int, t.FrozenSet[int]]:
+    """(an O_PATH descriptor of what C(name) leads to, the owners of the links on the way), each step taken once.
+
+    Raises EngineError where it leads to nothing.
+    """
+    todo = [part for part in reversed(name.split("/")) if part]
+    owners: t.List[int] = []
+    here = os.open("/", os.O_PATH | os.O_CLOEXEC)
+    try:
+        while todo:
+            step = os.open(todo.pop(), os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=here)
+            facts = os.fstat(step)
+            if not stat.S_ISLNK(facts.st_mode):
+                here = _instead(here, step)
+                continue
+            owners.append(facts.st_uid)
+            target = _target(step, len(owners), name)
+            todo += [part for part in reversed(target.split("/")) if part]
+            if target.startswith("/"):
+                here = _instead(here, os.open("/", os.O_PATH | os.O_CLOEXEC))
+    except OSError as exc:
+        os.close(here)
+        raise errors.EngineError("%s cannot be opened: %s" % (name, exc.strerror), path=name) from exc
+    except BaseException:
+        os.close(here)
+        raise
+    return here, frozenset(owners)
+
+
+def _instead(old: int, new: int) -> int:
+    os.close(old)
+    return new
+
+
+def _target(link: int, count: int, name: str) -> str:
+    try:
+        if count > _MOST_LINKS:
+            raise errors.EngineError("%s cannot be opened: too many symbolic links" % name, path=name)
+        return os.readlink("", dir_fd=link)
+    finally:
+        os.close(link)
+
+
+class Mover(t.NamedTuple):
+    """A directory in which others than root and this user can put something else in the place of what is there.
+
+    C(owner): the directory is theirs; else its C(mode) lets a group or anyone write, and does not keep them from
+    renaming what they do not own (the sticky bit).
+    """
+
+    directory: str
+    owner: int
+    mode: int
+
+    @property
+    def owned(self) -> bool:
+        """Whether it belongs to another user, who is nobody that the administrator has let in by a mode."""
+        return self.owner not in (0, os.geteuid())
+
+
+def movers(directory: str) -> t.List[Mover]:
+    """Those of C(directory) and the directories above it (names without links) where others can move things."""
+    found = []
+    at = directory
+    while True:
+        seen = os.lstat(at)
+        mover = Mover(at, seen.st_uid, stat.S_IMODE(seen.st_mode))
+        if mover.owned or (seen.st_mode & 0o022 and not seen.st_mode & stat.S_ISVTX):
+            found.append(mover)
+        if at == os.path.dirname(at):
+            return found
+        at = os.path.dirname(at)
