@@ -268,7 +268,11 @@ images:
         id: {description: Its id., type: str, returned: always}
         name: {description: Its name., type: str, returned: always}
         vm_state_size: {description: Bytes of saved VM state., type: int, returned: always}
-        date_sec: {description: When it was made in seconds since 1970., type: int, returned: always}
+        date:
+          description: When it was taken, ISO 8601 in UTC; null where that is not known.
+          type: str
+          returned: always
+        date_sec: {description: The same in seconds since 1970., type: int, returned: always}
         date_nsec: {description: The nanoseconds of that time., type: int, returned: always}
         vm_clock_nsec: {description: How long the guest had run in nanoseconds., type: int, returned: always}
         icount: {description: The guest's instruction count., type: int, returned: always}
@@ -282,6 +286,17 @@ images:
         name: {description: Its name., type: str, returned: always}
         granularity: {description: Bytes for each bit., type: int, returned: always}
         flags: {description: V(in-use) and V(auto)., type: list, elements: str, returned: always}
+    external_snapshot:
+      description: The external snapshot that the file is, as P(platter.qemu.image_snapshot#module) remembers it.
+      type: dict
+      returned: when it is one
+      contains:
+        name: {description: Its name., type: str, returned: always}
+        date:
+          description: When it was taken, ISO 8601 in UTC; null where that is not known.
+          type: str
+          returned: always
+        date_sec: {description: The same in seconds since 1970., type: int, returned: always}
     extents:
       description: The files of a split VMDK as its descriptor has them.
       type: list

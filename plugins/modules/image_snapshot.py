@@ -385,9 +385,23 @@ snapshot:
       returned: always
       contains:
         name: {description: Its name., type: str, returned: always}
-        id: {description: Its ID in the image., type: str, returned: with O(kind=internal)}
-        path: {description: Its file., type: str, returned: with O(kind=external)}
+        date:
+          description: When it was taken, ISO 8601 in UTC; null where that is not known, as of one that check mode predicts.
+          type: str
+          returned: always
+        date_sec: {description: The same in seconds since 1970., type: int, returned: always}
         virtual_size: {description: Bytes that the guest saw then., type: int, returned: always}
+        id: {description: Its ID in the image., type: str, returned: with O(kind=internal)}
+        vm_state_size:
+          description: >-
+            Bytes of the VM's memory in it; of a VM's disks, one holds it. Null of one that check mode predicts with
+            O(memory).
+          type: int
+          returned: with O(kind=internal)
+        path:
+          description: Its file now. A merge may leave a snapshot in a file that is called after another one.
+          type: str
+          returned: with O(kind=external)
         merging:
           description: Its merge was begun and not ended, so that it holds neither then nor now.
           type: bool
@@ -422,7 +436,13 @@ snapshot:
     kind: internal
     active: /srv/images/web1.qcow2
     virtual_size: 21474836480
-    snapshots: [{name: before-upgrade, id: '1', virtual_size: 21474836480}]
+    snapshots:
+      - name: before-upgrade
+        id: '1'
+        vm_state_size: 0
+        virtual_size: 21474836480
+        date: '2026-03-01T02:00:07Z'
+        date_sec: 1772330407
     same_as: [before-upgrade]
     bitmaps: []
 snapshots:

@@ -112,7 +112,7 @@ def as_oracle(ours: t.Dict[str, t.Any]) -> t.Dict[str, t.Any]:
 
 
 def snapshot(ours: t.Dict[str, t.Any]) -> t.Dict[str, t.Any]:
-    kept = {name: value for name, value in ours.items() if name not in ("virtual_size", "vm_clock_nsec")}
+    kept = {name: value for name, value in ours.items() if name not in ("virtual_size", "vm_clock_nsec", "date")}
     clock = {"vm_clock_sec": ours["vm_clock_nsec"] // 10**9, "vm_clock_nsec": ours["vm_clock_nsec"] % 10**9}
     return {name: value for name, value in dict(kept, **clock).items() if value is not None}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -317,7 +318,8 @@ def test_a_vm_is_sent_back_with_its_memory(vm: Machine, task: Task) -> None:
     given = both(task, name="s1", memory=True)
     assert missing["evidence"]["missing"] == [given["snapshots"][1]["image"]]
     vm.write(1, 0), vm.write(1, 0, disk=1)
-    four_beats(**given)
+    told = [entry["snapshot"]["snapshots"][0]["vm_state_size"] for entry in four_beats(**given)["snapshots"]]
+    assert told == [memory_in(entry["image"]) for entry in given["snapshots"]] and told[0] > told[1] == 0
     vm.write(2, 0), vm.write(2, 0, disk=1)
     result = call("image_snapshot", **given, state="reverted")
     assert result["changed"] and not result.get("failed"), result
@@ -325,6 +327,12 @@ def test_a_vm_is_sent_back_with_its_memory(vm: Machine, task: Task) -> None:
     undone = call("image_snapshot", **{**given, "name": "s1.undone"}, state="reverted", save=False)
     assert undone["changed"] and vm.shows(2, 0) and vm.shows(2, 0, disk=1)
     assert vm.jobs() == []
+
+
+def memory_in(path: str) -> int:
+    """Bytes of the VM's memory in the only snapshot of an image."""
+    (only,) = json.loads(qemu_img("info", "-U", "--output=json", "-f", "qcow2", path))["snapshots"]
+    return int(only["vm-state-size"])
 
 
 # --- bitmaps

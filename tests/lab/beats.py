@@ -83,8 +83,8 @@ def known(result: dict[str, Any], unpredictable: Iterable[str]) -> Any:
     return _without(shown, set(unpredictable) | _NOT_FACTS)
 
 
-#: keys that tell how the work went, not what came of it
-_NOT_FACTS = {"method", "backup_file", "removed_leftovers"}
+#: keys that tell how and when the work was done, not what came of it
+_NOT_FACTS = {"method", "backup_file", "removed_leftovers", "date", "date_sec", "vm_state_size"}
 
 
 def _without(value: Any, keys: set[str]) -> Any:

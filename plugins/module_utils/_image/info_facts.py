@@ -11,6 +11,7 @@ from __future__ import annotations
 import typing as t
 from dataclasses import dataclass
 
+from ansible_collections.platter.qemu.plugins.module_utils._core import moment
 from ansible_collections.platter.qemu.plugins.module_utils._core.header import Header
 from ansible_collections.platter.qemu.plugins.module_utils._formats import info
 
@@ -69,6 +70,9 @@ def image_facts(view: View) -> Facts:
         facts["remembered"] = dict(view.record)
     if view.detected and view.detected != (view.format,):
         facts["detected"] = list(view.detected)
+    external = _external_snapshot(view.record)
+    if external:
+        facts["external_snapshot"] = external
     if view.header is not None:
         facts.update(_header_facts(view.header, view))
     return facts
@@ -87,13 +91,25 @@ def _header_facts(header: Header, view: View) -> Facts:
         "dirty": header.dirty,
         "corrupt": header.corrupt,
         "options": {**(view.record.get("options") or {}), **header.options},
-        "snapshots": [snapshot._asdict() for snapshot in header.snapshots],
+        "snapshots": [_snapshot(snapshot) for snapshot in header.snapshots],
         "bitmaps": [dict(bitmap._asdict(), flags=list(bitmap.flags)) for bitmap in header.bitmaps],
     }
     if header.backing_file:
         facts["base_changed"] = view.base_changed
     facts.update(_seldom(header, view.path))
     return facts
+
+
+def _snapshot(snapshot: t.Any) -> Facts:
+    return dict(snapshot._asdict(), date=moment.dated(snapshot.date_sec)["date"])
+
+
+def _external_snapshot(record: t.Mapping[str, t.Any]) -> Facts | None:
+    """The external snapshot that a file is, by what image_snapshot remembers of it."""
+    snapshot = record.get("snapshot")
+    if not isinstance(snapshot, dict) or not snapshot.get("name"):
+        return None
+    return {"name": str(snapshot["name"]), **moment.dated(moment.seconds(snapshot.get("date")))}
 
 
 def _seldom(header: Header, path: str) -> Facts:

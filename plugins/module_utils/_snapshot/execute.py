@@ -123,6 +123,7 @@ class Executor:
                 % (item.name, found.to_facts(), item.after.to_facts()),
                 reason="not_as_planned",
             )
+        item.after = found  # with what could not be predicted: dates
 
     def failed(self, item: Item, exc: EngineError) -> EngineError:
         """The error of an item, with what was done and what is there now."""

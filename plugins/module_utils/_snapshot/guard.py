@@ -67,10 +67,15 @@ def _memory_refusal(group: t.Sequence[Item]) -> t.Optional[errors.EngineError]:
             "List all disks of the VM that can be written to, for the same snapshot.",
             {"disks": [path for path, _node in live.disks], "missing": missing},
         )
-    if spec.state == "reverted" and not any(item.reading.vm_states.get(spec.name) for item in group):
+    if spec.state == "reverted" and not any(_has_memory(item) for item in group):
         fact = "its VM runs, and snapshot %s was taken without its memory" % spec.name
         return refuse.refused(spec, "guest_running", fact, "Stop the VM first.", {"qmp_socket": spec.qmp_socket})
     return None
+
+
+def _has_memory(item: Item) -> bool:
+    point = item.before.point(item.spec.name)
+    return bool(point and point.vm_state_size)
 
 
 def _held(items: t.Sequence[Item]) -> Held:

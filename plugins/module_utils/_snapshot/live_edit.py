@@ -135,8 +135,7 @@ class LiveEditor:
 
     def load_together(self, items: t.Sequence[Item]) -> None:
         """The next action of each item: send the VM back, disks and memory; the job lets it go on if it ran before."""
-        name = items[0].spec.name
-        holders = [item.reading.live.node for item in items if item.reading.vm_states.get(name)]
+        holders = [item.reading.live.node for item in items if item.plan[item.done].point.vm_state_size]
         self._vm_job("snapshot-load", items, holders[0])
 
     def _vm_job(self, command: str, items: t.Sequence[Item], vmstate: str) -> None:

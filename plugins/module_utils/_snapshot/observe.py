@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 import typing as t
 
-from ansible_collections.platter.qemu.plugins.module_utils._core import errors
+from ansible_collections.platter.qemu.plugins.module_utils._core import errors, moment
 from ansible_collections.platter.qemu.plugins.module_utils._core.header import Header, InternalSnapshot
 from ansible_collections.platter.qemu.plugins.module_utils._formats import qcow2_content
 from ansible_collections.platter.qemu.plugins.module_utils._inspect import chain, image
@@ -47,7 +47,6 @@ class Observer:
 
     @staticmethod
     def _reading(path: str, seen: image.Seen, live: t.Any) -> state.SnapshotReading:
-        snapshots = seen.header.snapshots if seen.header else ()
         return state.SnapshotReading(
             header=seen.header,
             identity=seen.facts.identity,
@@ -55,8 +54,6 @@ class Observer:
             nlink=seen.facts.nlink,
             detected=seen.detected,
             chain_problem=chain.chain_problem(path, seen.header, image.chain_header),
-            dates={each.name: each.date_sec + each.date_nsec / 1e9 for each in snapshots},
-            vm_states={each.name: each.vm_state_size for each in snapshots},
             now=time.time(),
             live=live,
         )
@@ -92,7 +89,9 @@ def _points(header: Header, contents: t.Optional[qcow2_content.Contents]) -> t.T
 
 def _point(snapshot: InternalSnapshot, token: t.Optional[str], size: int) -> state.Point:
     found = size if snapshot.virtual_size is None else snapshot.virtual_size
-    return state.Point(snapshot.name, snapshot.id, token, found)
+    date = moment.seconds(snapshot.date_sec + snapshot.date_nsec / 1e9)
+    memory = snapshot.vm_state_size
+    return state.Point(snapshot.name, snapshot.id, token, found, date=date, vm_state_size=memory)
 
 
 def bitmaps_of(header: Header) -> t.Tuple[state.BitmapState, ...]:

@@ -12,6 +12,7 @@ import time
 import typing as t
 from dataclasses import replace
 
+from ansible_collections.platter.qemu.plugins.module_utils._core import moment
 from ansible_collections.platter.qemu.plugins.module_utils._inspect import chain, image
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot import family, layer_directory, observe
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.spec import SnapshotSpec
@@ -69,8 +70,8 @@ def _state(
     directory: layer_directory.LayerDirectory,
     live: t.Any,
 ) -> SnapshotState:
-    points = [_point(layers, path) for path in layers if layers[path].point]
-    points.sort(key=lambda point: (_date(directory, point), len(family.down_from(layers, str(point.path)))))
+    points = [_point(layers, path, directory) for path in layers if layers[path].point]
+    points.sort(key=lambda point: (point.date or 0.0, len(family.down_from(layers, str(point.path)))))
     state = SnapshotState(
         image=spec.image,
         kind=spec.kind,
@@ -85,11 +86,7 @@ def _state(
     return state if live is None else state.untold()
 
 
-def _date(directory: layer_directory.LayerDirectory, point: Point) -> float:
-    return float(directory.record(str(point.path)).get("date") or 0.0)
-
-
-def _point(layers: t.Mapping[str, Layer], path: str) -> Point:
+def _point(layers: t.Mapping[str, Layer], path: str, directory: layer_directory.LayerDirectory) -> Point:
     layer = layers[path]
     return Point(
         name=str(layer.point),
@@ -97,6 +94,7 @@ def _point(layers: t.Mapping[str, Layer], path: str) -> Point:
         virtual_size=layer.virtual_size,
         path=path,
         merging=layer.merging is not None,
+        date=moment.seconds(directory.record(path).get("date")),
     )
 
 
@@ -111,7 +109,6 @@ def _reading(
 ) -> SnapshotReading:
     layers = layers or {}
     top = directory.seen[active] if directory else seen
-    points = [each for each in layers.values() if each.point]
     return SnapshotReading(
         header=top.header,
         identity=top.facts.identity,
@@ -119,7 +116,6 @@ def _reading(
         nlink=top.facts.nlink,
         detected=seen.detected,
         chain_problem=chain.chain_problem(active or path, top.header, image.chain_header),
-        dates={str(p.point): float(directory.record(p.path).get("date") or 0.0) for p in points} if directory else {},
         now=time.time(),
         layers=layers,
         named=path,

@@ -43,8 +43,7 @@ def _plan(spec: SnapshotSpec, state: SnapshotState, reading: SnapshotReading) ->
 
 
 def _plan_pruned(spec: SnapshotSpec, state: SnapshotState, reading: SnapshotReading) -> Plan:
-    order = {point.name: number for number, point in enumerate(state.points)}
-    dated = [retention.Dated(name, reading.dates.get(name, 0.0), order[name]) for name in state.names]
+    dated = [retention.Dated(p.name, p.date or 0.0, number) for number, p in enumerate(state.points)]
     refuse.refuse_skewed_clock(spec, dated, reading.now)
     for name in sorted(
         {each.name for each in dated if state.names.count(each.name) > 1 and retention.fits(each.name, spec.match)}

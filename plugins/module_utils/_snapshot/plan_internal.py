@@ -31,8 +31,10 @@ def take(
     spec: SnapshotSpec, state: SnapshotState, name: str, reading: SnapshotReading, why: str = ""
 ) -> actions.TakeSnapshot:
     """The step that keeps what is there now as C(name)."""
-    point = Point(name, _next_id(state), state.content, state.virtual_size)
-    return actions.TakeSnapshot(state.active, point, spec.memory and reading.live is not None, why)
+    memory = spec.memory and reading.live is not None
+    held = None if memory else 0
+    point = Point(name, _next_id(state), state.content, state.virtual_size, vm_state_size=held)
+    return actions.TakeSnapshot(state.active, point, memory, why)
 
 
 def _next_id(state: SnapshotState) -> str:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import typing as t
 from dataclasses import dataclass, field, replace
 
-from ansible_collections.platter.qemu.plugins.module_utils._core import size
+from ansible_collections.platter.qemu.plugins.module_utils._core import moment, size
 from ansible_collections.platter.qemu.plugins.module_utils._core.header import Header
 
 
@@ -23,6 +23,9 @@ class Point:
     C(content) tells what it holds: two that are equal hold the same bytes for certain; None cannot be told.
     C(virtual_size) in bytes. C(path): the file that is the point, of an external one; else C(id) is its number in the
     image. C(merging): a merge of this point was begun and not ended, so that its file holds no point any more.
+    C(date): when it was taken, seconds since 1970; None when that is not known, as of one that is to be taken.
+    C(vm_state_size): bytes of a VM's memory in it; None, of one that is to be taken with it. Neither is managed, and
+    so neither is compared.
     """
 
     name: str
@@ -31,14 +34,16 @@ class Point:
     virtual_size: int = 0
     path: t.Optional[str] = None
     merging: bool = False
+    date: t.Optional[float] = field(default=None, compare=False)
+    vm_state_size: t.Optional[int] = field(default=0, compare=False)
 
     def to_facts(self) -> t.Dict[str, t.Any]:
         """As results show it."""
         facts: t.Dict[str, t.Any] = {"name": self.name}
-        facts.update({"path": self.path} if self.path else {"id": self.id})
+        facts.update({"path": self.path} if self.path else {"id": self.id, "vm_state_size": self.vm_state_size})
         if self.merging:
             facts["merging"] = True
-        return dict(facts, virtual_size=self.virtual_size)
+        return dict(facts, virtual_size=self.virtual_size, **moment.dated(self.date))
 
 
 @dataclass(frozen=True)
@@ -155,10 +160,10 @@ class Live:
 
 @dataclass(frozen=True)
 class SnapshotReading:
-    """Facts that decide but are not managed. C(dates): when each point was taken, seconds since 1970, by name.
+    """Facts that decide but are not managed. C(now): the clock of this host.
 
-    C(vm_states): bytes of a VM's memory in each point, by name. C(now): the clock of this host. C(live): the QEMU that
-    has the image open, when the task's socket reaches it. C(layers): the family of an external image, by path.
+    C(live): the QEMU that has the image open, when the task's socket reaches it. C(layers): the family of an external
+    image, by path.
     C(named): the file that the task's image is.
     C(taken_names): file names in the image's directory, without other names of the image itself.
     C(missing_directory): there is no directory for the overlay that the task names.
@@ -171,8 +176,6 @@ class SnapshotReading:
     nlink: int = 1
     detected: t.Tuple[str, ...] = ()
     chain_problem: t.Optional[t.Tuple[str, str]] = None
-    dates: t.Mapping[str, float] = field(default_factory=dict)
-    vm_states: t.Mapping[str, int] = field(default_factory=dict)
     now: float = 0.0
     layers: t.Mapping[str, Layer] = field(default_factory=dict)
     named: str = ""

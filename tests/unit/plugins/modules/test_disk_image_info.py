@@ -24,7 +24,7 @@ def test_every_fact_is_documented() -> None:
 
     extents, references = (Extent("RW", "FLAT", "x", 1),), (Reference("extent", "x"),)
     full = Header("vmdk", 1, backing_file="b", extents=extents, references=references, unknown_features=("x",))
-    record = {"format": "vmdk"}
+    record = {"format": "vmdk", "snapshot": {"name": "x"}}
     view = View("/a", True, "file", ("qcow2",), record, full, members=("/a", "/x"), problem=Problem("x", "y"))
     facts = image_facts(view._replace(header=full._replace(format_specific={"data": {"cid": 1}})))
     documented: dict[str, t.Any] = yaml.safe_load(module.RETURN)["images"]["contains"]

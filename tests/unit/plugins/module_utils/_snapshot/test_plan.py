@@ -64,7 +64,8 @@ def internal(draw: st.DrawFn) -> Planned:
     names = draw(st.lists(st.sampled_from(NAMES), unique=True))
     content = st.sampled_from(["0", "1", "2"])
     points = [
-        Point(name, str(at + 1), draw(content), draw(st.sampled_from([MIB, 2 * MIB]))) for at, name in enumerate(names)
+        Point(name, str(at + 1), draw(content), draw(st.sampled_from([MIB, 2 * MIB])), date=_date(at, names))
+        for at, name in enumerate(names)
     ]
     asked = draw(SPECS)
     bitmaps = [
@@ -83,9 +84,13 @@ def internal(draw: st.DrawFn) -> Planned:
         tuple(points),
         bitmaps=tuple(sorted(bitmaps, key=lambda each: each.name)),
     )
-    dates = {name: NOW - 86400.0 * (len(names) - at) for at, name in enumerate(names)}
     header = Header("qcow2", MIB, cluster_size=65536)
-    return spec, state, SnapshotReading(header, kind="file", detected=("qcow2",), dates=dates, now=NOW)
+    return spec, state, SnapshotReading(header, kind="file", detected=("qcow2",), now=NOW)
+
+
+def _date(at: int, names: t.Sequence[str]) -> float:
+    """One a day, the newest yesterday."""
+    return NOW - 86400.0 * (len(names) - at)
 
 
 @st.composite
@@ -116,13 +121,13 @@ def external(draw: st.DrawFn) -> Planned:
         st.one_of(SPECS, st.builds(dict, state=st.sampled_from(["committed", "streamed"]), name=st.sampled_from(NAMES)))
     )
     spec = SnapshotSpec("/d/web1.qcow2", "qcow2", kind="external", switch="rename", **asked)
-    return spec, _state(spec, layers, names, paths), _reading(layers, names)
+    return spec, _state(spec, layers, names, paths), _reading(layers)
 
 
 def _state(spec: SnapshotSpec, layers: dict[str, Layer], names: list[str], paths: list[str]) -> SnapshotState:
     points = [
-        Point(name, content=family.content_of(layers, path), virtual_size=layers[path].virtual_size, path=path)
-        for name, path in zip(names, paths)
+        Point(name, "", family.content_of(layers, path), layers[path].virtual_size, path, date=_date(at, names))
+        for at, (name, path) in enumerate(zip(names, paths))
     ]
     active = paths[-1]
     size, content = layers[active].virtual_size, family.content_of(layers, active)
@@ -131,14 +136,12 @@ def _state(spec: SnapshotSpec, layers: dict[str, Layer], names: list[str], paths
     )
 
 
-def _reading(layers: dict[str, Layer], names: list[str]) -> SnapshotReading:
-    dates = {name: NOW - 86400.0 * (len(names) - at) for at, name in enumerate(names)}
+def _reading(layers: dict[str, Layer]) -> SnapshotReading:
     header = Header("qcow2", MIB, cluster_size=65536)
     return SnapshotReading(
         header,
         kind="file",
         detected=("qcow2",),
-        dates=dates,
         now=NOW,
         layers=layers,
         named="/d/web1.qcow2",
@@ -160,8 +163,8 @@ def test_a_plan_leaves_nothing_to_do(asked: Planned) -> None:
     spec, before, reading = asked
     plan = planned(asked)
     after = predict(before, plan)
-    taken = {point.name: NOW for point in after.points if point.name not in reading.dates}
-    assert plan_snapshots(spec, after, replace(reading, dates={**reading.dates, **taken})) == []
+    points = tuple(replace(point, date=NOW) if point.date is None else point for point in after.points)
+    assert plan_snapshots(spec, replace(after, points=points), reading) == []
 
 
 @given(internal())
