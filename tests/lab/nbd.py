@@ -82,6 +82,16 @@ def qemu_nbd_list(*arguments: str) -> list[str]:
     return re.findall(r"^ export: '(.*)'$", done.stdout, re.MULTILINE)
 
 
+def secured(server: str, certificates: Path | None = None, psk: Path | None = None, verify: bool = True) -> list[str]:
+    """Arguments for C(serving) with TLS; the address must have C(tls) too. C(verify): only with the right certificate."""
+    if server == "nbdkit":
+        which = [f"--tls-psk={psk}"] if psk else [f"--tls-certificates={certificates}"]
+        return ["--tls=require", *which, *(["--tls-verify-peer"] if verify and not psk else [])]
+    kind = f"psk,dir={psk.parent}" if psk else f"x509,dir={certificates},verify-peer={'on' if verify else 'off'}"
+    creds = ["--object", f"tls-creds-{kind},id=tls,endpoint=server"]
+    return [*creds, *(["--tls-creds", "tls"] if server == "qemu-nbd" else [])]
+
+
 # --- how each is started
 
 

@@ -12,7 +12,7 @@ import stat
 import tempfile
 import typing as t
 
-from ansible_collections.platter.qemu.plugins.module_utils._core import errors
+from ansible_collections.platter.qemu.plugins.module_utils._core import key_file
 
 if t.TYPE_CHECKING:
     from ansible.module_utils.basic import AnsibleModule
@@ -49,19 +49,9 @@ def _write(directory: str, text: str) -> str:
 
 def _refuse_readable(params: t.Mapping[str, t.Any], path: str) -> None:
     """A key that others can read is no secret."""
+    image = str(params.get("path"))
     try:
         mode = stat.S_IMODE(os.stat(path).st_mode)
     except OSError as exc:
-        raise _bad_key(params, path, "it cannot be read (%s)" % exc.strerror, "secret_missing") from exc
-    if mode & 0o037:
-        raise _bad_key(params, path, "its mode is %04o" % mode, "key_permissions")
-
-
-def _bad_key(params: t.Mapping[str, t.Any], path: str, fact: str, reason: str) -> errors.SpecError:
-    return errors.SpecError(
-        "use of the secret file %s" % path,
-        str(params.get("path")),
-        fact,
-        reason=reason,
-        way_out="Make it readable for its owner only (mode 0600).",
-    )
+        raise key_file.bad_key(path, image, "it cannot be read (%s)" % exc.strerror, "secret_missing") from exc
+    key_file.refuse_shared(mode, path, image)

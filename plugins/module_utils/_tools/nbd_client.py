@@ -23,33 +23,41 @@ from ansible_collections.platter.qemu.plugins.module_utils._core import (
     nbd_uri,
     words,
 )
-from ansible_collections.platter.qemu.plugins.module_utils._tools import nbd_stream
+from ansible_collections.platter.qemu.plugins.module_utils._tools import nbd_reader, nbd_stream
+
+if t.TYPE_CHECKING:
+    from ansible_collections.platter.qemu.plugins.module_utils._tools.tls import Credentials
 
 #: seconds for all of a conversation
 SECONDS = 5.0
 #: nbdkit lists 10 000 at most
 MAX_EXPORTS = 10_000
 _MAX_CONTEXTS, _MAX_INFOS = 1000, 64
-#: bytes in one conversation; of one read
-_BUDGET, _PIECE = 64 << 20, 1 << 20
+#: bytes in one conversation
+_BUDGET = 64 << 20
 
 
 class NbdClient:
     """A conversation with a server. Use it with C(with); it is not for several threads.
 
     C(address): whom it speaks with. Whatever goes wrong is an NbdError: C(place_unreachable), C(export_unresponsive)
-    (it has not said in time what it was asked), C(protocol_error), C(tls_required), C(export_missing), C(nbd_refused).
+    (it has not said in time what it was asked), C(protocol_error), C(tls_required), C(tls_unsupported), C(tls_failed),
+    C(export_missing), C(nbd_refused). C(credentials): for an address with TLS. C(tls): (version, cipher), None without.
     """
 
-    def __init__(self, address: nbd_uri.Address, seconds: float = SECONDS) -> None:
+    def __init__(
+        self, address: nbd_uri.Address, seconds: float = SECONDS, credentials: t.Optional[Credentials] = None
+    ) -> None:
         self.address = address
+        self.tls: t.Optional[t.Tuple[str, str]] = None
         self._seconds = seconds
         self._goodbye = nbd_protocol.option(nbd_protocol.OPT_ABORT)
+        secure = _secure(address, credentials) if address.tls else None
         deadline = time.monotonic() + seconds
         with self._speaking("connecting"):
             self._stream = nbd_stream.NbdStream(nbd_stream.connect(address, deadline), deadline, _BUDGET)
         try:
-            self._shake_hands()
+            self._shake_hands(secure)
         except BaseException:
             self._stream.close()
             raise
@@ -92,7 +100,7 @@ class NbdClient:
             found = (nbd_protocol.context(data) for kind, data in answers if kind == nbd_protocol.REP_META_CONTEXT)
             return tuple(sorted(found))
 
-    def open(self, name: str) -> ExportReader:
+    def open(self, name: str) -> nbd_reader.ExportReader:
         """Go on to an export's bytes: nothing else can be asked afterwards, and the server has us as a user.
 
         A qemu-nbd without C(--persistent) ends when such a user has gone.
@@ -100,15 +108,17 @@ class NbdClient:
         with self._speaking(_named("opening", name)):
             export = self._info(nbd_protocol.OPT_GO, name)
         self._goodbye = nbd_commands.request(nbd_commands.CMD_DISC, 0)
-        return ExportReader(export, self._stream, self._speaking)
+        return nbd_reader.ExportReader(export, self._stream, self._speaking)
 
     # --- the conversation
 
-    def _shake_hands(self) -> None:
+    def _shake_hands(self, secure: t.Optional[t.Tuple[t.Any, t.Optional[str]]]) -> None:
         with self._speaking("a greeting"):
             flags = nbd_protocol.greeting(self._stream.receive(nbd_protocol.GREETING_SIZE))
             self._stream.send(nbd_protocol.client_flags(flags))
-        with self._speaking("an answer to its greeting"):
+        if secure:
+            self._start_tls(*secure)
+        with self._speaking("TLS" if secure else "an answer to its greeting"):
             try:
                 self._ask(nbd_protocol.OPT_STRUCTURED_REPLY, b"", 0)
                 self._structured = True
@@ -116,6 +126,16 @@ class NbdClient:
                 if exc.error == "tls_required":
                     raise
                 self._structured = False
+
+    def _start_tls(self, context: t.Any, hostname: t.Optional[str]) -> None:
+        """All that the server has said until now could be anyone's; nothing of it is used."""
+        with self._speaking("TLS"):
+            try:
+                self._ask(nbd_protocol.OPT_STARTTLS, b"", 0)
+            except _AnsweredNoError as exc:
+                way_out = "Switch TLS on there; or write nbd:// if anyone on the way may see and change what is sent."
+                raise self._nbd_error("it has no TLS", "tls_unsupported", way_out, error=exc.error) from exc
+            self.tls = self._stream.start_tls(context, hostname)
 
     def _info(self, option: int, name: str) -> nbd_protocol.Export:
         answers = self._ask(option, nbd_protocol.info_request(name), _MAX_INFOS)
@@ -147,6 +167,8 @@ class NbdClient:
         except errors.WireError as exc:
             raise self._wrong(about, exc) from exc
         except OSError as exc:
+            if about == "TLS":
+                raise self._no_tls(exc) from exc
             fact = "%s (%s)" % ("nobody is there" if about == "connecting" else about, exc.strerror or exc)
             raise self._nbd_error(fact, "place_unreachable", "Start the server, or correct the address.") from exc
 
@@ -156,6 +178,14 @@ class NbdClient:
             self._seconds,
         )
         return self._nbd_error(fact, "export_unresponsive", "Look at the server; or raise timeout.", about=about)
+
+    def _no_tls(self, exc: OSError) -> errors.NbdError:
+        """In the TLS handshake, or right behind it: a certificate of ours is refused by hanging up then (TLS 1.3)."""
+        from ansible_collections.platter.qemu.plugins.module_utils._tools import tls
+
+        fact = tls.describe(exc)
+        way_out = "Check the certificates or the key of both sides, and the name in the server's certificate."
+        return self._nbd_error(fact, "tls_failed", way_out)
 
     def _wrong(self, about: str, exc: errors.WireError) -> errors.NbdError:
         if "errno" in exc.facts:
@@ -179,60 +209,6 @@ class NbdClient:
         return errors.NbdError(self.address.server, fact, reason=reason, way_out=way_out, **evidence)
 
 
-class ExportReader:
-    """The bytes of an open export: a C(ByteSource). C(length) in bytes."""
-
-    def __init__(
-        self,
-        export: nbd_protocol.Export,
-        stream: nbd_stream.NbdStream,
-        speaking: t.Callable[[str], t.ContextManager[None]],
-    ) -> None:
-        self.export = export
-        self.length = export.size
-        self._stream = stream
-        self._speaking = speaking
-        self._handle = 0
-        self._grid = export.block_size.minimum if export.block_size else 1
-        self._most = min(_PIECE, export.block_size.maximum) if export.block_size else _PIECE
-
-    def read(self, offset: int, size: int) -> bytes:
-        """Exactly C(size) bytes, or fewer at the end of the export. The bytes of all reads share the client's limits."""
-        end = min(offset + size, self.length)
-        if not 0 <= offset < end:
-            return b""
-        start = offset // self._grid * self._grid
-        stop = min(-(-end // self._grid) * self._grid, self.length)
-        step = max(self._most // self._grid * self._grid, self._grid)
-        with self._speaking("reading bytes %d to %d" % (offset, end)):
-            data = b"".join(self._piece(at, min(step, stop - at)) for at in range(start, stop, step))
-        return data[offset - start : end - start]
-
-    def _piece(self, offset: int, size: int) -> bytes:
-        self._handle += 1
-        self._stream.send(nbd_commands.request(nbd_commands.CMD_READ, self._handle, offset, size))
-        magic = self._stream.receive(4)
-        if nbd_commands.is_structured(magic):
-            return self._structured(magic, offset, size)
-        rest = self._stream.receive(nbd_commands.SIMPLE_REPLY_SIZE - len(magic))
-        nbd_commands.check_simple_reply(magic + rest, self._handle)
-        return self._stream.receive(size)
-
-    def _structured(self, magic: bytes, offset: int, size: int) -> bytes:
-        data, filled = bytearray(size), 0
-        while True:
-            rest = self._stream.receive(nbd_commands.STRUCTURED_REPLY_SIZE - len(magic))
-            chunk = nbd_commands.structured_reply(magic + rest, self._handle, size)
-            filled += nbd_commands.place_chunk(chunk, self._stream.receive(chunk.length), offset, data)
-            nbd_protocol.require(filled <= size, "it sends more than was asked for")
-            if chunk.done:
-                break
-            magic = self._stream.receive(4)
-            nbd_protocol.require(nbd_commands.is_structured(magic), "it answers simply in the middle of its pieces")
-        nbd_protocol.require(filled == size, "it sends %d of %d bytes" % (filled, size))
-        return bytes(data)
-
-
 class _AnsweredNoError(Exception):
     """The server answered an option with an error of the protocol."""
 
@@ -244,3 +220,23 @@ class _AnsweredNoError(Exception):
 
 def _named(what: str, name: str) -> str:
     return '%s "%s"' % (what, words.printable(name))
+
+
+def _secure(address: nbd_uri.Address, credentials: t.Optional[Credentials]) -> t.Tuple[t.Any, t.Optional[str]]:
+    """(context, name that the server's certificate must have)."""
+    from ansible_collections.platter.qemu.plugins.module_utils._tools import tls
+
+    credentials = credentials or tls.Credentials(user=address.user)
+    if credentials.psk_file:
+        return tls.context(credentials), None
+    hostname = credentials.hostname or address.host
+    if not hostname:
+        raise errors.SpecError(
+            "TLS on the Unix socket",
+            address.socket,
+            "nothing says which name its certificate must have",
+            reason="bad_option",
+            way_out="Set tls_hostname.",
+            joined="",
+        )
+    return tls.context(credentials), hostname

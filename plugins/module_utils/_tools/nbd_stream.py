@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import struct
@@ -33,7 +34,11 @@ class NbdStream:
         self._budget = budget
 
     def close(self) -> None:
-        """End the connection without another word."""
+        """End the connection, of TLS properly, and do not wait."""
+        with contextlib.suppress(OSError, ValueError):
+            self._connection.settimeout(0)
+            if hasattr(self._connection, "unwrap"):
+                self._connection.unwrap()
         self._connection.close()
 
     def send(self, data: bytes) -> None:
@@ -55,14 +60,14 @@ class NbdStream:
             data += piece
         return bytes(data)
 
-    def start_tls(self, context: ssl.SSLContext, hostname: t.Optional[str]) -> None:
-        """From here on everything is encrypted. Nothing that came before is kept. Raises ssl.SSLError."""
+    def start_tls(self, context: ssl.SSLContext, hostname: t.Optional[str]) -> t.Tuple[str, str]:
+        """From here on everything is encrypted. Returns (version, cipher). Raises ssl.SSLError (an OSError)."""
         self._connection.settimeout(_left(self._deadline))
-        self._connection = context.wrap_socket(
-            self._connection, server_hostname=hostname, do_handshake_on_connect=False
-        )
-        self._connection.settimeout(_left(self._deadline))
-        self._connection.do_handshake()
+        secured = context.wrap_socket(self._connection, server_hostname=hostname, do_handshake_on_connect=False)
+        self._connection = secured
+        secured.settimeout(_left(self._deadline))
+        secured.do_handshake()
+        return str(secured.version()), str((secured.cipher() or ("",))[0])
 
 
 def connect(address: nbd_uri.Address, deadline: float) -> socket.socket:
