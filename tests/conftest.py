@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import Any, Iterator
 
+import pytest
 from hypothesis import settings
 from hypothesis.configuration import set_hypothesis_home_dir
 
@@ -31,3 +33,12 @@ set_hypothesis_home_dir(CHECKOUT / ".build" / "hypothesis")
 settings.register_profile("gate", deadline=None, derandomize=True, database=None)
 settings.register_profile("soak", deadline=None, max_examples=20_000, database=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "gate"))
+
+
+@pytest.fixture(scope="session")
+def guest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """With a guest agent and no disk. For tests of the xdist group C(guest), so that it boots once."""
+    from ansible_collections.platter.qemu.tests.lab.vm import running_guest  # the tree is known from here on
+
+    with running_guest(tmp_path_factory.mktemp("guest")) as booted:
+        yield booted
