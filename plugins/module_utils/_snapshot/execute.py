@@ -19,7 +19,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._core.errors import (
 )
 from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item, failed_at
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot import actions as act
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot import edit, refuse
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot import edit, merge, refuse
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot import layer_actions as layer_act
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.layers import LayerEditor
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qemu_img import QemuImg
@@ -44,6 +44,7 @@ class Executor:
         self._commands = commands
         self._layers = layers = LayerEditor(qemu_img, dress)
         editor = edit.Editor(qemu_img)
+        merger = merge.Merger(qemu_img)
         self._methods: t.Dict[t.Any, t.Callable[..., t.Dict[str, t.Any]]] = {
             act.TakeSnapshot: editor.take,
             act.DeleteSnapshot: editor.delete,
@@ -54,9 +55,9 @@ class Executor:
             layer_act.AddOverlay: layers.add,
             layer_act.RevertOverlay: layers.revert,
             layer_act.SwitchLink: layers.switch_link,
-            layer_act.CommitOverlay: layers.commit,
-            layer_act.StreamBase: layers.stream,
-            layer_act.RemoveLayer: layers.remove,
+            layer_act.CommitOverlay: merger.commit,
+            layer_act.StreamBase: merger.stream,
+            layer_act.RemoveLayer: merger.remove,
         }
         self._workers = workers or min(_MOST_WORKERS, 2 * (os.cpu_count() or 1))
 

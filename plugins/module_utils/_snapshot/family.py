@@ -78,6 +78,7 @@ def committed(layers: Layers, base: str, overlay: str, renamed: t.Optional[str])
         empty=low.empty and top.empty,
         point=top.point,
         merging=None,
+        stamp=None,
     )
     rest = {path: layer for path, layer in layers.items() if path not in (base, overlay)}
     for child in top.children:

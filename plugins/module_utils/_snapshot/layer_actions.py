@@ -223,11 +223,12 @@ class StreamBase(actions.SnapshotAction):
 
 @dataclass(frozen=True)
 class RemoveLayer(actions.SnapshotAction):
-    """Remove the file of a point that nothing is built on."""
+    """Remove the file of a point that nothing is built on. C(stamp): what it was when it was looked at, if known."""
 
     image: str
     point: Point
     why: str = ""
+    stamp: t.Optional[t.Tuple[int, int, int, int]] = None
 
     @property
     def writes(self) -> t.Tuple[str, ...]:  # type: ignore[override]

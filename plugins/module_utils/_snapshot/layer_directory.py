@@ -197,6 +197,7 @@ class LayerDirectory:
             merging=self.record(path).get("merging"),
             bitmaps=observe.bitmaps_of(header),
             snapshots=tuple(snapshot.name for snapshot in header.snapshots),
+            stamp=seen.facts.stamp,
         )
 
     def _is_empty(self, path: str, base: t.Optional[str]) -> bool:

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
 # PRIVATE to the collection: it can change at any time without notice.
-"""Changes the layers of an image that nobody has open: overlays put on, merged, and left.
+"""Changes the layers of an image that nobody has open: overlays put on, and left. C(merge) takes them out.
 
 Every step is ordered so that the disk is old or new at any moment, and that a next run can tell what a killed one left:
 see layer_records.
@@ -20,10 +20,9 @@ from ansible_collections.platter.qemu.plugins.module_utils._core.place import re
 from ansible_collections.platter.qemu.plugins.module_utils._inspect import image
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot import layer_actions, layer_records, state
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.spec import SnapshotSpec
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot.target import base_of
 from ansible_collections.platter.qemu.plugins.module_utils._tools import files, records
 from ansible_collections.platter.qemu.plugins.module_utils._tools.image_lock import image_lock
-from ansible_collections.platter.qemu.plugins.module_utils._tools.qemu_img import QemuImg, image_node
+from ansible_collections.platter.qemu.plugins.module_utils._tools.qemu_img import QemuImg
 
 Notes = t.Dict[str, t.Any]
 
@@ -49,7 +48,9 @@ class LayerEditor:
                     _publish_over(spec, build.path, action.overlay, reading.identity)
                 else:
                     self.publish(spec, build.path, action.overlay, reading)
-        files.fsync_path(os.path.dirname(action.overlay))
+            if spec.switch == "symlink":  # before the lock goes: a VM must not start from what is frozen now
+                switch_link(spec.image, action.overlay)
+            files.fsync_path(os.path.dirname(action.overlay))
         return {}
 
     def built(self, overlay: str, like: str, base: str, base_format: str, relative: bool = False) -> _Overlay:
@@ -60,7 +61,9 @@ class LayerEditor:
     def publish(spec: SnapshotSpec, built: str, overlay: str, reading: state.SnapshotReading) -> None:
         """Give a new overlay its name; an empty one of ours that was never used is replaced."""
         if overlay in reading.unused_overlays:
-            os.unlink(overlay)
+            with image_lock(overlay, readers=False):
+                _refuse_written(spec, overlay, reading)
+                os.unlink(overlay)
         if not files.publish_new(built, overlay):
             raise _taken(spec, overlay)
 
@@ -87,13 +90,14 @@ class LayerEditor:
         relative = spec.relative or _is_relative(action.active)
         with image_lock(action.active, readers=False), image_lock(base):
             self._still_there(spec, action.active, reading)
+            _refuse_written(spec, action.active, reading)
             layer_records.keep_leaf(reading.layers[action.active].base)
             with self.built(action.active, action.active, base, action.format, relative) as build:
                 if action.saved:
                     layer_records.note_point(action.active, action.saved.name, leaf=True)
                     self._give_second_name(spec, action.active, str(action.saved.path))
                 _publish_over(spec, build.path, action.active, reading.identity)
-        files.fsync_path(os.path.dirname(action.active))
+            files.fsync_path(os.path.dirname(action.active))
         return {}
 
     @staticmethod
@@ -101,56 +105,6 @@ class LayerEditor:
         """Lead the symbolic link to the active file, in one step."""
         if os.path.realpath(spec.image) != action.target:  # a merge, or a running VM, needed it earlier
             switch_link(spec.image, action.target)
-        return {}
-
-    # --- merges
-
-    def commit(self, spec: SnapshotSpec, action: layer_actions.CommitOverlay, reading: state.SnapshotReading) -> Notes:
-        """Copy the overlay down into the point's file, put what is above onto it, and let the overlay go."""
-        layer_records.begin_merge(action.base, action.overlay)
-        top = image_node("qcow2", {"driver": "file", "filename": action.overlay})
-        self._qemu_img.commit(top)
-        files.fsync_path(action.base)
-        if action.above:
-            layer_records.keep_leaf(action.overlay)
-        for above in action.above:
-            self._put_onto(above, action.base, action.base_format)
-        if action.renames:
-            os.rename(action.base, action.overlay)
-            records.remove_record(action.base)
-        else:
-            layer_records.note_merged(action.base)
-            if os.path.islink(spec.image) and os.path.realpath(spec.image) == action.overlay:
-                switch_link(spec.image, action.base)  # only now: see layer_records.merged_overlay
-            layer_records.remove_layer(action.overlay)
-        layer_records.end_merge(action.overlay if action.renames else action.base)
-        files.fsync_path(os.path.dirname(action.base))
-        return {}
-
-    def _put_onto(self, overlay: str, base: str, base_format: str) -> None:
-        """Only the name changes: the two bases hold the same now."""
-        node = image_node("qcow2", {"driver": "file", "filename": overlay})
-        self._qemu_img.unsafe_rebase(node, _as_before(overlay, base), base_format)
-        layer_records.remember_base(overlay, base)
-        files.fsync_path(overlay)
-
-    def stream(self, spec: SnapshotSpec, action: layer_actions.StreamBase, reading: state.SnapshotReading) -> Notes:
-        """Copy what the point's file holds up into the overlay; the file goes, or is no point any more."""
-        node = image_node("qcow2", {"driver": "file", "filename": action.overlay})
-        layer_records.begin_stream(action)
-        new_base = _as_before(action.overlay, action.new_base) if action.new_base else ""
-        self._qemu_img.rebase(node, new_base, action.new_base_format or "")
-        files.fsync_path(action.overlay)
-        layer_records.end_stream(action)
-        return {}
-
-    @staticmethod
-    def remove(spec: SnapshotSpec, action: layer_actions.RemoveLayer, reading: state.SnapshotReading) -> Notes:
-        """Remove a point's file that nothing is built on."""
-        path = str(action.point.path)
-        seen = image.look_at(path, None)
-        layer_records.keep_leaf(base_of(path, seen))
-        layer_records.remove_layer(path)
         return {}
 
 
@@ -209,7 +163,7 @@ def _is_relative(overlay: str) -> bool:
     return bool(header and header.backing_file and not os.path.isabs(header.backing_file))
 
 
-def _as_before(overlay: str, base: str) -> str:
+def as_before(overlay: str, base: str) -> str:
     """The name for a base of an overlay, relative if that of the base until now is."""
     return relative_name(base, os.path.dirname(overlay)) if _is_relative(overlay) else base
 
@@ -219,11 +173,22 @@ def _publish_over(spec: SnapshotSpec, built: str, path: str, identity: t.Tuple[i
         raise _taken(spec, path)
 
 
+def _refuse_written(spec: SnapshotSpec, path: str, reading: state.SnapshotReading) -> None:
+    """What was seen to be empty, or to be thrown away, must be that still."""
+    if files.file_facts(path).stamp != reading.layers[path].stamp:
+        raise changed_meanwhile(spec, "somebody has written to %s" % path)
+
+
 def _taken(spec: SnapshotSpec, path: str) -> errors.RefusedError:
+    return changed_meanwhile(spec, "something else has appeared at %s" % path)
+
+
+def changed_meanwhile(spec: SnapshotSpec, fact: str) -> errors.RefusedError:
+    """The refusal when something is not any more as it was observed."""
     return errors.RefusedError(
-        "a new layer",
+        "a change of its layers",
         spec.image,
-        "something else has appeared at %s meanwhile" % path,
+        "%s meanwhile" % fact,
         reason="changed_meanwhile",
         way_out="Run the task again.",
     )

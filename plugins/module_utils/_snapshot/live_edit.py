@@ -19,7 +19,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot import actions as act
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot import layer_actions as layer_act
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot import layer_records, layers, live_merge
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot import layer_records, layers, live_merge, merge
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.spec import SnapshotSpec
 from ansible_collections.platter.qemu.plugins.module_utils._tools import files, guest_agent, qmp_jobs
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qmp import Qmp
@@ -160,7 +160,7 @@ class LiveEditor:
     def _remove(self, spec: SnapshotSpec, action: layer_act.RemoveLayer, reading: t.Any) -> Notes:
         """What a killed run has streamed out of the point's file may not be on the disk yet."""
         self._merge.flush(reading.live.node)
-        return self._editor.remove(spec, action, reading)
+        return merge.Merger.remove(spec, action, reading)
 
     def _add_bitmap(self, spec: SnapshotSpec, action: act.AddBitmap, reading: t.Any) -> Notes:
         node = {"node": reading.live.node}

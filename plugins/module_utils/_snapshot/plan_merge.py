@@ -95,9 +95,10 @@ class _Removal:
         path = t.cast(str, point.path)
         children = self._layers[path].children
         if not children:
+            stamp = self._layers[path].stamp
             self._layers = family.removed(self._layers, path)
             self._points = tuple(each for each in self._points if each != point)
-            return layer_actions.RemoveLayer(self._spec.image, point, self._why)
+            return layer_actions.RemoveLayer(self._spec.image, point, self._why, stamp)
         child = self._layers[path].merging or family.child_towards(self._layers, path, self._active)
         if child is None or not family.is_ours(self._layers, child, self._active):
             raise self._has_overlays(path, children)

@@ -125,7 +125,7 @@ class Layer:
 
     C(base): the file it is built on, resolved. C(children): every image that is built on it, also of others.
     C(data): what the file itself holds, where somebody asked; C(empty): nothing, and its base has the same size.
-    C(point): the snapshot that it is, by our record.
+    C(point): the snapshot that it is, by our record. C(stamp): changes when somebody writes to it; None is not known.
     """
 
     path: str
@@ -140,6 +140,7 @@ class Layer:
     merging: t.Optional[str] = None
     bitmaps: t.Tuple[BitmapState, ...] = ()
     snapshots: t.Tuple[str, ...] = ()
+    stamp: t.Optional[t.Tuple[int, int, int, int]] = None
 
 
 @dataclass(frozen=True)

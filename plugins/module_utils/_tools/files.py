@@ -26,6 +26,10 @@ READ_BUDGET = 2 << 20
 _HEAD = 4096
 
 
+#: (device, inode, length, time of the last write): changes when a file is written to, or another takes its place
+Stamp = t.Tuple[int, int, int, int]
+
+
 class FileFacts(t.NamedTuple):
     """What lstat/stat say of a path. C(kind): absent, file, block, or the name of another file type."""
 
@@ -45,6 +49,11 @@ class FileFacts(t.NamedTuple):
     def identity(self) -> t.Tuple[int, int]:
         """(device, inode): the file itself, whatever its name."""
         return (self.dev, self.ino)
+
+    @property
+    def stamp(self) -> Stamp:
+        """What tells whether it was written to."""
+        return (self.dev, self.ino, self.length, self.mtime_ns)
 
 
 _KINDS = {

@@ -71,12 +71,13 @@ class Runner:
         limits: t.Optional[Limits] = None,
         timeout: t.Optional[float] = None,
         cwd: t.Optional[str] = None,
+        held: t.Sequence[int] = (),
     ) -> t.Tuple[int, str, str]:
         """Run C(argv) to its end; the whole process group is killed after C(timeout) seconds (then
-        ToolTimeoutError).
+        ToolTimeoutError). C(held): file descriptors that it inherits, for as long as it lives.
         """
         self.commands.append(list(argv))
-        started = self._start(limits.wrap(argv) if limits and shutil.which("prlimit") else list(argv), cwd)
+        started = self._start(limits.wrap(argv) if limits and shutil.which("prlimit") else list(argv), cwd, held)
         try:
             stdout, stderr = started.communicate(timeout=timeout)
         except subprocess.TimeoutExpired as exc:
@@ -87,7 +88,7 @@ class Runner:
             raise
         return started.returncode, _text(stdout), _text(stderr)
 
-    def _start(self, argv: t.Sequence[str], cwd: t.Optional[str]) -> subprocess.Popen[bytes]:
+    def _start(self, argv: t.Sequence[str], cwd: t.Optional[str], held: t.Sequence[int]) -> subprocess.Popen[bytes]:
         try:
             # AnsibleModule.run_command has no limit of time, and cannot hand down our lock
             return subprocess.Popen(  # pylint: disable=ansible-bad-function
@@ -97,7 +98,7 @@ class Runner:
                 stderr=subprocess.PIPE,
                 env=dict(os.environ, LC_ALL="C", LANG="C", MALLOC_ARENA_MAX="2"),
                 start_new_session=True,
-                pass_fds=self.keep_open,
+                pass_fds=[*self.keep_open, *held],
                 cwd=cwd,
             )
         except OSError as exc:

@@ -190,10 +190,12 @@ class QemuImg:
         """The json: name carries the format: the command has no C(-f), and would probe (QEMU 7.2)."""
         process.run(self._run_command, self._argv("snapshot", "-q", option, which, json_filename(image)))
 
-    def commit(self, image: Node, *, timeout: t.Optional[float] = None) -> None:
-        """Copy what the image holds down into its backing file, which grows if it is smaller; the image stays as it is."""
-        argv = self._argv("commit", "-q", "-d", json_filename(image))
-        process.run(self._run_command, argv, timeout=timeout)
+    def commit(self, image: Node, *, held: t.Sequence[int] = ()) -> None:
+        """Copy what the image holds down into its backing file, which grows if it is smaller; the image stays as it is.
+
+        C(held): file descriptors that it inherits, such as one with the image's lock.
+        """
+        process.run(self._run_command, self._argv("commit", "-q", "-d", json_filename(image)), held=held)
 
     def change_bitmap(self, image: Node, name: str, changes: t.Sequence[str]) -> None:
         """Change one persistent dirty bitmap; C(changes) are options of C(qemu-img bitmap), carried out in order."""

@@ -1,0 +1,119 @@
+# Copyright: the platter.qemu authors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# PRIVATE to the collection: it can change at any time without notice.
+"""Merges the layers of an image that nobody has open, and removes those that are left.
+
+A file that goes is locked against QEMU from before its last reading until it is gone, so that a VM that is started in
+between does not start, rather than lose what it writes. What is not QEMU asks no lock: that it has written is seen.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import typing as t
+
+from ansible_collections.platter.qemu.plugins.module_utils._core import errors
+from ansible_collections.platter.qemu.plugins.module_utils._inspect import image
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot import layer_actions, layer_records, layers, state
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot.spec import SnapshotSpec
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot.target import base_of
+from ansible_collections.platter.qemu.plugins.module_utils._tools import files, records
+from ansible_collections.platter.qemu.plugins.module_utils._tools.image_lock import image_lock
+from ansible_collections.platter.qemu.plugins.module_utils._tools.qemu_img import QemuImg, image_node
+
+Notes = t.Dict[str, t.Any]
+#: one for what opening an unclean overlay writes to it, one for a write of somebody else's
+_MOST_COPIES = 3
+
+
+class Merger:
+    """One method per action."""
+
+    def __init__(self, qemu_img: QemuImg) -> None:
+        self._qemu_img = qemu_img
+
+    def commit(self, spec: SnapshotSpec, action: layer_actions.CommitOverlay, reading: state.SnapshotReading) -> Notes:
+        """Copy the overlay down into the point's file, put what is above onto it, and let the overlay go."""
+        with image_lock(action.overlay, readers=False) as lock:
+            with image_lock(action.base, readers=False):
+                layer_records.begin_merge(action.base, action.overlay)
+            copied = self._copy_down(action, lock)
+            if action.above:
+                layer_records.keep_leaf(action.overlay)
+            for above in action.above:
+                self._put_onto(above, action.base, action.base_format)
+            _refuse_written(action.overlay, copied)
+            _let_go(spec, action)
+            files.fsync_path(os.path.dirname(action.base))
+        return {}
+
+    def _copy_down(self, action: layer_actions.CommitOverlay, lock: int) -> files.Stamp:
+        """Copy until nothing has been written meanwhile; what the overlay was then.
+
+        qemu-img takes no lock of its own on the overlay, as ours keeps it away too; it inherits ours.
+        """
+        top = image_node("qcow2", {"driver": "file", "filename": action.overlay, "locking": "off"})
+        for _round in range(_MOST_COPIES):
+            before = files.file_facts(action.overlay).stamp
+            self._qemu_img.commit(top, held=(lock,))
+            files.fsync_path(action.base)
+            if files.file_facts(action.overlay).stamp == before:
+                return before
+        raise _written(action.overlay)
+
+    def _put_onto(self, overlay: str, base: str, base_format: str) -> None:
+        """Only the name changes: the two bases hold the same now."""
+        node = image_node("qcow2", {"driver": "file", "filename": overlay})
+        self._qemu_img.unsafe_rebase(node, layers.as_before(overlay, base), base_format)
+        layer_records.remember_base(overlay, base)
+        files.fsync_path(overlay)
+
+    def stream(self, spec: SnapshotSpec, action: layer_actions.StreamBase, reading: state.SnapshotReading) -> Notes:
+        """Copy what the point's file holds up into the overlay; the file goes, or is no point any more."""
+        node = image_node("qcow2", {"driver": "file", "filename": action.overlay})
+        new_base = layers.as_before(action.overlay, action.new_base) if action.new_base else ""
+        with image_lock(action.base):
+            before = files.file_facts(action.base).stamp
+            with image_lock(action.overlay, readers=False):
+                layer_records.begin_stream(action)
+            self._qemu_img.rebase(node, new_base, action.new_base_format or "")
+            files.fsync_path(action.overlay)
+            _refuse_written(action.base, before)
+            layer_records.end_stream(action)
+        return {}
+
+    @staticmethod
+    def remove(spec: SnapshotSpec, action: layer_actions.RemoveLayer, reading: state.SnapshotReading) -> Notes:
+        """Remove a point's file that nothing is built on. One in a running QEMU is that QEMU's: it has no lock of ours."""
+        path = str(action.point.path)
+        with contextlib.nullcontext() if reading.live else image_lock(path, readers=False):
+            if action.stamp and files.file_facts(path).stamp != action.stamp:
+                raise layers.changed_meanwhile(spec, "somebody has written to %s" % path)
+            layer_records.keep_leaf(base_of(path, image.look_at(path, None)))
+            layer_records.remove_layer(path)
+        return {}
+
+
+def _let_go(spec: SnapshotSpec, action: layer_actions.CommitOverlay) -> None:
+    """The overlay, all of which is in its base now, goes."""
+    if action.renames:
+        os.rename(action.base, action.overlay)
+        records.remove_record(action.base)
+    else:
+        layer_records.note_merged(action.base)
+        if os.path.islink(spec.image) and os.path.realpath(spec.image) == action.overlay:
+            layers.switch_link(spec.image, action.base)  # only now: see layer_records.merged_overlay
+        layer_records.remove_layer(action.overlay)
+    layer_records.end_merge(action.overlay if action.renames else action.base)
+
+
+def _refuse_written(path: str, before: files.Stamp) -> None:
+    if files.file_facts(path).stamp != before:
+        raise _written(path)
+
+
+def _written(path: str) -> errors.FailedError:
+    return errors.FailedError("somebody writes to %s, which was to go" % path, reason="changed_meanwhile")

@@ -1,0 +1,138 @@
+"""What somebody writes while layers are merged, left or removed: it is kept, or the one who writes is refused."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot import layer_records
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot.engine import SnapshotEngine
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot.layers import LayerEditor
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot.read_spec import read_spec
+from ansible_collections.platter.qemu.plugins.module_utils._tools.process import Runner
+from ansible_collections.platter.qemu.plugins.module_utils._tools.qemu_img import QemuImg
+from ansible_collections.platter.qemu.tests.lab.guest import KIB, extents, qemu_io, shows
+from ansible_collections.platter.qemu.tests.lab.modules import call
+from ansible_collections.platter.qemu.tests.lab.snapshots import Disk, disk
+
+LATE = (0x88, 256 * KIB, 64 * KIB)
+#: ends as the real program did
+AFTER = '"$real" "$@"; ended=$?; case "$1" in {verb}) {what};; esac; exit $ended'
+WRITE = 'qemu-io -f qcow2 -c "write -P 0x88 256k 64k" {path} >> {log} 2>&1'
+
+
+QEMU_IMG = shutil.which("qemu-img")
+
+
+def _undressed(_like: str, _built: str) -> None:
+    """Owner, mode and label are no matter here."""
+
+
+def between(one: Disk, meanwhile: Any, **options: Any) -> Item:
+    """The item of a task during which C(meanwhile) is called once all is planned."""
+    engine = SnapshotEngine([read_spec(one.task(**options))], _undressed, qemu_img=QEMU_IMG)
+    with engine.hold():
+        items = engine.prepare(patient=False)
+        assert items[0].plan and not items[0].refusal, items[0].refusal
+        meanwhile()
+        engine.execute(items)
+    return items[0]
+
+
+def refused_between(one: Disk, path: Path, **options: Any) -> None:
+    item = between(one, lambda: qemu_io(path, "qcow2", f"write -q -P {LATE[0]} {LATE[1]} {LATE[2]}"), **options)
+    assert item.error and item.error.facts["reason"] == "changed_meanwhile", item.error
+    assert (item.done, path.exists()) == (0, True)
+    shows(path, "qcow2", (LATE,))
+
+
+@pytest.mark.parametrize("switch", ["none", "symlink", "rename"])
+def test_a_vm_does_not_start_from_an_overlay_that_has_been_merged(tmp_path: Path, switch: str, instead: Any) -> None:
+    one = disk(tmp_path, "external", switch)
+    one.take("s1")
+    one.write(3)
+    log = tmp_path / "log"
+    instead(AFTER.format(verb="commit", what=WRITE.format(path=one.active, log=log)))
+    seen = one.now()
+    assert call("image_snapshot", **one.task(name="s1", state="committed"))["changed"]
+    assert "Failed to get" in log.read_text()
+    one.points_now()
+    one.active = Path(one.result["snapshot"]["active"])
+    assert one.now() == seen
+
+
+@pytest.mark.parametrize("times", [1, 9])
+def test_what_a_program_writes_into_an_overlay_is_merged_too_or_the_overlay_stays(
+    tmp_path: Path, times: int, instead: Any
+) -> None:
+    """One that does not ask for QEMU's lock."""
+    one = disk(tmp_path, "external", "rename")
+    one.take("s1")
+    one.write(3)
+    at = next(extent["offset"] for extent in extents(one.active, "qcow2") if extent["depth"] == 0)
+    left = tmp_path / "left"
+    left.write_text("x" * times)
+    write = (
+        f"head -c 65536 /dev/zero | tr '\\0' 'D' | dd of={one.active} bs=1k seek={at // 1024} conv=notrunc 2>/dev/null"
+    )
+    again = f'if [ -s {left} ]; then {write}; cut -c2- {left} | tr -d "\\n" > {left}.new; mv {left}.new {left}; fi'
+    instead(AFTER.format(verb="commit", what=again))
+    result = call("image_snapshot", **one.task(name="s1", state="committed"))
+    if times > 1:
+        assert (result["reason"], result["changed"]) == ("changed_meanwhile", False), result
+        left.write_text("")
+        result = call("image_snapshot", **one.task(name="s1", state="committed"))
+    assert result["changed"] and not result.get("failed"), result
+    shows(one.image, "qcow2", ((ord("D"), 0, 64 * KIB),))
+    assert [path.name for path in one.image.parent.iterdir()] == [one.image.name]
+
+
+def test_a_vm_does_not_start_from_a_point_that_has_been_streamed(tmp_path: Path, instead: Any) -> None:
+    one = disk(tmp_path, "external", "rename")
+    one.take("s1")
+    one.write(3)
+    log = tmp_path / "log"
+    instead(AFTER.format(verb="rebase", what=WRITE.format(path=one.points()["s1"], log=log)))
+    assert call("image_snapshot", **one.task(name="s1", state="streamed"))["changed"]
+    assert 'Failed to get "write" lock' in log.read_text()
+
+
+def test_what_was_written_to_a_point_that_is_to_go_is_seen(tmp_path: Path) -> None:
+    one = disk(tmp_path, "external", "rename")
+    one.take("s1")
+    one.write(3)
+    one.beats(name="s1", state="reverted")
+    left = one.points()["s1.undone"]
+    assert left
+    refused_between(one, left, name="s1.undone", state="absent")
+
+
+@pytest.mark.parametrize("save", [True, False])
+def test_what_was_written_to_a_layer_that_is_to_be_left_is_seen(tmp_path: Path, save: bool) -> None:
+    """With C(save), one that was empty when it was looked at."""
+    one = disk(tmp_path, "external", "rename")
+    one.take("s1")
+    one.write(3)
+    one.take("s2")
+    refused_between(one, one.active, name="s1", state="reverted", save=save)
+
+
+def test_an_overlay_that_a_vm_was_started_from_after_all_is_not_replaced(tmp_path: Path) -> None:
+    """An empty one, from a run that a running VM had not followed."""
+    one = disk(tmp_path, "external")
+    one.take("s1")
+    layer_records.forget_point(str(one.image))
+    refused_between(one, one.active, name="s1")
+
+
+def test_the_link_leads_to_the_overlay_before_the_lock_on_the_file_of_then_goes(tmp_path: Path) -> None:
+    one = disk(tmp_path, "external", "symlink")
+    frozen = one.image.resolve()
+    engine = SnapshotEngine([read_spec(one.task(name="s1"))], _undressed, qemu_img=QEMU_IMG)
+    item = engine.prepare(patient=False)[0]
+    LayerEditor(QemuImg(Runner(), QEMU_IMG), _undressed).add(item.spec, item.plan[0], item.reading)
+    assert (str(frozen), str(one.image.resolve())) == (item.plan[0].active, item.plan[0].overlay)
