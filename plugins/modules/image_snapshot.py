@@ -128,7 +128,8 @@ options:
         type: str
       match: &match
         description:
-          - A shell pattern. O(state=pruned) counts and removes only snapshots whose names it fits.
+          - A shell pattern. O(state=pruned) counts and removes only snapshots whose names it fits. If it fits none of
+            those that there are, a warning names them.
         type: str
       retention: &retention
         description:
@@ -140,7 +141,7 @@ options:
         suboptions:
           keep_last:
             description:
-              - How many of the newest are kept.
+              - How many of the newest are kept, at least 1.
             type: int
           keep_hourly:
             description:

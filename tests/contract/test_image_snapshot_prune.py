@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.platter.qemu.plugins.module_utils._tools.records import read_record, write_record
+from ansible_collections.platter.qemu.tests.lab.modules import call
 from ansible_collections.platter.qemu.tests.lab.oracle import create, qemu_img
 from ansible_collections.platter.qemu.tests.lab.snapshots import Disk, disk
 
@@ -56,12 +57,12 @@ def size_of(data: bytearray, at: int) -> int:
     ("retention", "left"),
     [
         ({"keep_last": 2}, ["mine", "n2", "n3"]),
-        ({"keep_last": 0}, ["mine", "n3"]),
+        ({"keep_last": 1}, ["mine", "n3"]),
+        ({"keep_hourly": 0, "keep_daily": 1}, ["mine", "n3"]),
         ({"keep_daily": 3}, ["n1", "mine", "n2", "n3"]),
         ({"keep_last": 1, "keep_daily": 2}, ["mine", "n2", "n3"]),
         ({"max_age": "36h"}, ["mine", "n2", "n3"]),
         ({"keep_last": 3, "max_age": "1d"}, ["mine", "n3"]),
-        ({"max_depth": 3}, ["mine", "n2", "n3"]),
     ],
 )
 def test_what_no_rule_keeps_goes(one: Disk, retention: dict[str, Any], left: list[str]) -> None:
@@ -73,13 +74,43 @@ def test_what_no_rule_keeps_goes(one: Disk, retention: dict[str, Any], left: lis
     assert all("which no rule of the retention keeps" in action for action in result["actions"] if "Lead" not in action)
 
 
+def test_layers_are_limited_in_number(tmp_path: Path) -> None:
+    one = disk(tmp_path, "external", "rename")
+    for number, name in enumerate(("n0", "n1", "mine", "n2"), 2):
+        one.take(name)
+        one.write(number, number * 65536)
+    one.beats(state="pruned", match="n*", retention={"max_depth": 2})
+    one.sound("mine", "n2")
+
+
 def sorted_as_taken(names: list[str]) -> list[str]:
     return [name for name in ("n0", "n1", "mine", "n2", "n3") if name in names]
 
 
 def test_enough_is_enough(one: Disk) -> None:
     one.settled(state="pruned", match="n*", retention={"keep_last": 10})
-    one.settled(state="pruned", match="never*", retention={"keep_last": 0})
+
+
+def test_a_pattern_that_fits_nothing_is_told(one: Disk) -> None:
+    one.settled(state="pruned", match="never*", retention={"keep_last": 1})
+    for check in (True, False):
+        told = call("image_snapshot", check=check, **one.task(state="pruned", match="N*", retention={"keep_last": 1}))
+        assert f"No snapshot of {one.image} fits match=N*; there are: n0, n1, mine, n2, n3." in str(told["warnings"])
+
+
+def test_a_pattern_that_fits_is_not_warned_of(tmp_path: Path) -> None:
+    one = disk(tmp_path)
+    task = one.task(state="pruned", match="n*", retention={"keep_last": 1})
+    assert "warnings" not in call("image_snapshot", **task)
+    one.take("n1")
+    assert "warnings" not in call("image_snapshot", **task)
+    one.take("other")
+    assert "warnings" not in call("image_snapshot", **task)
+
+
+def test_the_newest_is_kept_whatever_is_asked(tmp_path: Path) -> None:
+    told = disk(tmp_path).refuses("bad_option", state="pruned", retention={"keep_last": 0})
+    assert "the newest snapshot never goes" in told["msg"] and "state=absent" in told["msg"]
 
 
 def test_a_clock_that_was_wrong_stops_it(one: Disk) -> None:

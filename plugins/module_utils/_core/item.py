@@ -65,7 +65,7 @@ def in_order(names: t.Sequence[str], needs: t.Mapping[str, t.AbstractSet[str]]) 
         level = [name for name in left if not (needs.get(name, frozenset()) & waiting)]
         if not level:
             raise errors.SpecError(
-                "this task",
+                "the entry",
                 left[0],
                 "the listed images need each other in a circle: %s" % ", ".join(left),
                 reason="backing_loop",

@@ -18,7 +18,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._image.spec import En
 def refuse_contradictions(spec: ImageSpec) -> None:
     """Raises SpecError for the first thing that cannot be meant."""
     for fact, way_out in _contradictions(spec):
-        raise errors.SpecError("this task", spec.path, fact, reason="bad_option", way_out=way_out)
+        raise errors.SpecError("the options", spec.path, fact, reason="bad_option", way_out=way_out)
 
 
 def _contradictions(spec: ImageSpec) -> t.Iterator[t.Tuple[str, str]]:
@@ -48,7 +48,7 @@ def _contradictions(spec: ImageSpec) -> t.Iterator[t.Tuple[str, str]]:
 def _keyslot_contradictions(encryption: EncryptionSpec) -> t.Iterator[t.Tuple[str, str]]:
     numbers = [slot.slot for slot in encryption.keyslots]
     if len(set(numbers)) != len(numbers) or not all(0 <= number <= 7 for number in numbers):
-        yield "key slots are numbered 0 to 7, each given once", "Correct encryption.keyslots."
+        yield "key slots are numbered 0 to 7, each given once", "Give each key slot a number of its own, from 0 to 7."
     if any(slot.active and slot.slot and not slot.new_secret_file for slot in encryption.keyslots):
         yield "a key slot that is to hold a key has no new secret", "Set new_secret or new_secret_file."
 
@@ -74,7 +74,7 @@ def _wrong_options(spec: ImageSpec) -> t.Iterator[t.Tuple[str, str]]:
         options.update(backing_file=spec.backing.path, backing_fmt=spec.backing.format)
     known = {name: value for name, value in options.items() if name in dict(spec.options) or _has(spec, name)}
     for problem in _managed_options(spec) + validate_options(str(spec.format), known):
-        yield "options: %s" % problem, "Correct options."
+        yield "options: %s" % problem, "Give only options that the format has, with values that it takes."
 
 
 def _wrong_data_file(spec: ImageSpec) -> t.Iterator[t.Tuple[str, str]]:
@@ -82,7 +82,10 @@ def _wrong_data_file(spec: ImageSpec) -> t.Iterator[t.Tuple[str, str]]:
     if data_file is None:
         return
     if not str(data_file).startswith("/") or data_file == spec.path:
-        yield "options.data_file is not an absolute path of another file", "Correct it."
+        yield (
+            "options.data_file is not an absolute path of another file",
+            "Write an absolute path, other than that of the image.",
+        )
     if spec.source:
         yield "both source and options.data_file are given", "Import the image without a data file."
 

@@ -201,7 +201,7 @@ def _refuse_duplicates(specs: t.Sequence[ImageSpec]) -> None:
             if identity in seen:
                 other = seen[identity]
                 raise errors.SpecError(
-                    "this task",
+                    "the entry",
                     spec.path,
                     "it is listed twice"
                     if other == spec.path

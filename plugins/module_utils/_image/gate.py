@@ -65,7 +65,7 @@ class Gate:
             raise self._refused(
                 "format_mismatch",
                 "it is declared %s, but its bytes also say %s" % (declared, ", ".join(others)),
-                "Correct source.format; or set source.trusted to true if this is meant.",
+                "Set source.format to what it is; or set source.trusted to true if this is meant.",
                 asked=declared,
                 found=list(detected),
             )

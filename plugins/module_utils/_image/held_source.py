@@ -62,7 +62,9 @@ def _watched(spec: ImageSpec, path: str, format_name: str) -> HeldSource:
 def _held(spec: ImageSpec, source: SourceSpec, still: StillFile, staging: files.BuildDirectory) -> HeldSource:
     refuse_strangers(spec, still)
     if still.facts.kind not in ("file", "block"):
-        raise source_refused(spec, "source_missing", "it is a %s" % still.facts.kind, "Correct source.path.")
+        raise source_refused(
+            spec, "source_missing", "it is a %s" % still.facts.kind, "Name a file or block device in source.path."
+        )
     path = still.path
     if _may_deceive(source, still):
         path = staging.spare("copy")

@@ -63,9 +63,10 @@ def _place(value: t.Any) -> place.Place:
         return place.parse_place(value)
     except ValueError as exc:
         raise errors.SpecError(
-            "this task",
+            "the place",
             str(value),
             str(exc),
+            joined="",
             reason="bad_option",
             way_out="Give absolute paths, URIs or blockdev dicts in paths.",
         ) from exc

@@ -71,7 +71,7 @@ def _plan_absent(spec: ImageSpec, state: ImageState, reading: ImageReading) -> P
             spec,
             "format_mismatch",
             "it is %s, not %s" % (state.format, spec.format),
-            "Correct format, or leave it out to remove whatever is there.",
+            "Set format to what it is, or leave it out to remove whatever is there.",
             {"found": state.format, "asked": spec.format},
         )
     refuse.refuse_split_backup(spec, reading)

@@ -158,7 +158,7 @@ def _plan_same_base(spec: ImageSpec, state: ImageState, asked: Backing) -> Plan:
             "format_mismatch",
             "it is an overlay of %s as %s, and read as %s it would show the guest other data"
             % (asked.path, current.format, asked.format),
-            "Correct backing.format.",
+            "Set backing.format to the format that is recorded.",
             {"asked": asked.format, "recorded": current.format},
         )
     plan: Plan = []

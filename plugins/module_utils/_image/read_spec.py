@@ -64,7 +64,7 @@ class _Reader:
         self._name = str(params.get("path"))
 
     def refuse(self, fact: str, way_out: str, reason: str = "bad_option") -> errors.SpecError:
-        return errors.SpecError("this task", self._name, fact, reason=reason, way_out=way_out)
+        return errors.SpecError("the options", self._name, fact, reason=reason, way_out=way_out)
 
     def _place(self, value: t.Any) -> Place:
         try:
@@ -101,7 +101,9 @@ class _Reader:
         try:
             size = round_up(parse_size(value), SECTOR)
         except ValueError as exc:
-            raise self.refuse("%s: %s" % (name, exc), "Correct %s." % name, "bad_size") from exc
+            raise self.refuse(
+                "%s: %s" % (name, exc), "Write bytes, or a number with a unit, such as 20G.", "bad_size"
+            ) from exc
         if size < SECTOR:
             raise self.refuse("%s is 0" % name, "An image has at least 512 bytes.", "bad_size")
         return size
@@ -121,7 +123,9 @@ class _Reader:
         try:
             return parse_size(value)
         except ValueError as exc:
-            raise self.refuse("options.%s: %s" % (name, exc), "Correct it.", "bad_size") from exc
+            raise self.refuse(
+                "options.%s: %s" % (name, exc), "Write bytes, or a number with a unit, such as 64K.", "bad_size"
+            ) from exc
 
     def backing(self) -> t.Optional[BackingSpec]:
         given = self._params.get("backing")

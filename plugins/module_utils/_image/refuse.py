@@ -103,7 +103,7 @@ def _other_format(spec: ImageSpec, reading: ImageReading) -> errors.RefusedError
         spec,
         "format_mismatch",
         "what is there is not %s%s" % (spec.format, looks),
-        "Correct format; or, to convert what is there, name its format in current_format and set allow_rewrite.",
+        "Set format to what it is; or, to convert it, name its format in current_format and set allow_rewrite.",
         {"asked": spec.format, "found": list(reading.detected)},
     )
 
@@ -182,7 +182,7 @@ def _refuse_undeclared_base(spec: ImageSpec, reading: ImageReading) -> None:
             "format_mismatch",
             "its backing file %s is declared %s, but its bytes say %s"
             % (base.path, backing.format, ", ".join(base.detected) or "no known format"),
-            "Correct backing.format.",
+            "Set backing.format to what it is.",
             {"backing_file": base.path, "asked": backing.format, "found": list(base.detected)},
         )
 

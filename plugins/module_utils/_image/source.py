@@ -129,7 +129,7 @@ def _unreadable(spec: ImageSpec, seen: Seen) -> errors.RefusedError:
         spec,
         "format_mismatch",
         "it is declared %s, but its bytes say %s" % (source.format, ", ".join(seen.detected) or "no known format"),
-        "Correct source.format.",
+        "Set source.format to what it is.",
         asked=source.format,
         found=list(seen.detected),
     )

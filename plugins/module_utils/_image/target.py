@@ -28,20 +28,22 @@ def refuse_unsafe_directory(spec: ImageSpec) -> None:
         if spec.state == "absent":
             return
         raise errors.RefusedError(
-            "this task",
+            "the path",
             path,
             "its directory does not exist",
             reason="directory_missing",
             way_out="Make the directory first (ansible.builtin.file). In check mode an earlier task has not made it.",
+            joined="",
         ) from None
     if mode & 0o002 and not mode & 0o1000:
         raise errors.RefusedError(
-            "this task",
+            "the path",
             path,
             "anyone can replace files in its directory (mode %04o)" % (mode & 0o7777),
             reason="unsafe_directory",
             way_out="Take write permission from others, or set the sticky bit.",
             evidence={"mode": "%04o" % (mode & 0o7777)},
+            joined="",
         )
 
 
@@ -51,12 +53,13 @@ def refuse_foreign_owner(spec: ImageSpec, seen: image.Seen) -> None:
         return
     if seen.facts.owner not in (0, os.geteuid()):
         raise errors.RefusedError(
-            "this task",
+            "the path",
             spec.path,
             "it belongs to user %d, who can replace it at any time in this directory" % seen.facts.owner,
             reason="unsafe_directory",
             way_out="Keep images in a directory of their own.",
             evidence={"owner": seen.facts.owner},
+            joined="",
         )
 
 
@@ -75,13 +78,14 @@ def refusal_of_owned_directory(spec: ImageSpec, plan: t.Sequence[t.Any]) -> t.Op
         return None
     mover = owned[0]
     return errors.RefusedError(
-        "this task",
+        "the path",
         spec.path,
         "%s is opened by its name, and %s belongs to user %d, who can give that name to another file meanwhile"
         % (what[0], mover.directory, mover.owner),
         reason="unsafe_directory",
         way_out="Run the task as that user (become_user), or keep the image in a directory of root's.",
         evidence={"directory": mover.directory, "owner": mover.owner},
+        joined="",
     )
 
 

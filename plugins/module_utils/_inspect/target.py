@@ -50,33 +50,36 @@ def _behind(name: str, path: str, what: str) -> str:
 
 def _leading_link(path: str, owner: int, what: str) -> errors.RefusedError:
     return errors.RefusedError(
-        "this task",
+        "the path",
         path,
         "a symbolic link of another user (%d) leads to %s that is not that user's" % (owner, what),
         reason="unsafe_directory",
         way_out="Write the path without that link.",
         evidence={"owner": owner},
+        joined="",
     )
 
 
 def _dangling_link(path: str, target: str) -> errors.RefusedError:
     return errors.RefusedError(
-        "this task",
+        "the path",
         path,
         "it is a symbolic link to %s, which does not exist" % target,
         reason="dangling_symlink",
         way_out="Remove the link, or name its target.",
         evidence={"target": target},
+        joined="",
     )
 
 
 def _planted_link(path: str, owner: int) -> errors.RefusedError:
     """Only links of root or of this user are followed: another user can lead them anywhere at any time."""
     return errors.RefusedError(
-        "this task",
+        "the path",
         path,
         "it is a symbolic link of another user (%d)" % owner,
         reason="unsafe_directory",
         way_out="Name the file that it leads to.",
         evidence={"owner": owner},
+        joined="",
     )

@@ -55,8 +55,8 @@ class FileAttributes:
                 raise ValueError("mode %s" % asked["mode"])
         except (ValueError, KeyError, OverflowError) as exc:
             fact = "owner, group or mode cannot be as asked: %s" % (exc.args[0] if exc.args else exc)
-            way_out = "Correct it, or make the user or group first."
-            raise errors.SpecError("this task", spec.path, fact, reason="bad_option", way_out=way_out) from exc
+            way_out = "Write another, or make the user or group first."
+            raise errors.SpecError("the options", spec.path, fact, reason="bad_option", way_out=way_out) from exc
         return tuple(sorted(asked.items()))
 
     def _octal(self, mode: t.Any, path: str) -> str:

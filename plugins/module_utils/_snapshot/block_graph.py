@@ -114,12 +114,13 @@ def _refuse_ended_stream(qmp: Qmp) -> None:
     ]
     if ended:
         raise errors.RefusedError(
-            "a look at the disks",
+            "looking at the disks",
             qmp.path,
             "its job %s has ended and waits to be dismissed, and QEMU may crash when it is asked for its disks"
             % ended[0],
             reason="job_not_dismissed",
             way_out="Dismiss it (QMP: job-dismiss).",
+            joined="behind",
             evidence={"jobs": ended},
         )
 

@@ -33,6 +33,7 @@ class Editor:
                 "another file has taken its place",
                 reason="changed_meanwhile",
                 way_out="Run the task again.",
+                joined="of",
             )
         format_name = reading.header.format if reading.header else spec.format
         return image_node(format_name, files.local_node(facts))

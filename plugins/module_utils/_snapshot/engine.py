@@ -14,8 +14,7 @@ import typing as t
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item, not_begun
 from ansible_collections.platter.qemu.plugins.module_utils._core.plan import predict
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot import observe, target
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot.plan import plan_snapshots
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot import observe, plan, target
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.spec import SnapshotSpec
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.state import SnapshotState
 from ansible_collections.platter.qemu.plugins.module_utils._tools import files, locks, process
@@ -98,7 +97,8 @@ class SnapshotEngine:
         try:
             item.before, item.reading = self._observer.observe(spec)
             item.after = item.before
-            item.plan = list(plan_snapshots(spec, item.before, item.reading))
+            item.plan = list(plan.plan_snapshots(spec, item.before, item.reading))
+            item.warnings += plan.warnings(spec, item.before)
             item.after = predict(item.before, item.plan)
             if item.reading.live is not None:
                 item.after = item.after.untold()
@@ -192,7 +192,7 @@ def _refuse_duplicates(items: t.Sequence[Item]) -> None:
         if first is not item:
             item.plan, item.after = [], item.before
             item.refusal = errors.SpecError(
-                "this task",
+                "the entry",
                 item.name,
                 "it is the same disk as %s, which is listed too" % first.name,
                 reason="duplicate_item",

@@ -63,7 +63,7 @@ def _add(
             spec,
             "bitmap_missing",
             "bitmap %s is to be merged from %s, which is not there" % (asked.name, ", ".join(missing)),
-            "Correct sources.",
+            "Name bitmaps that are there in its sources.",
             {"bitmaps": sorted(there)},
         )
     for name in asked.sources:

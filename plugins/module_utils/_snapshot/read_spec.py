@@ -57,7 +57,7 @@ class _Reader:
         self._params = params
 
     def refuse(self, fact: str, way_out: str, reason: str = "bad_option") -> errors.SpecError:
-        return errors.SpecError("this task", str(self._params.get("image")), fact, reason=reason, way_out=way_out)
+        return errors.SpecError("the options", str(self._params.get("image")), fact, reason=reason, way_out=way_out)
 
     def local(self, option: str) -> str:
         value = self._params.get(option)
@@ -84,7 +84,11 @@ class _Reader:
             given["max_age"] = self._seconds(given["max_age"])
         low = [name for name, value in given.items() if value < (1 if name == "max_depth" else 0)]
         if low:
-            raise self.refuse("retention.%s is too small" % low[0], "Correct it.")
+            raise self.refuse("retention.%s is too small" % low[0], "Write a larger number.")
+        counts = [value for name, value in given.items() if name.startswith("keep_")]
+        if given.get("keep_last") == 0 or (counts and not any(counts)):
+            fact = "its retention would keep none, but the newest snapshot never goes"
+            raise self.refuse(fact, "Set retention.keep_last to 1; or remove all by their names (state=absent).")
         return Retention(**given)
 
     def _seconds(self, text: str) -> float:
@@ -106,7 +110,9 @@ class _Reader:
         sources = tuple(entry.get("sources") or ())
         present = entry.get("state") != "absent"
         if name in sources or (sources and not present):
-            raise self.refuse("bitmap %s cannot be merged from that" % name, "Correct its sources.")
+            raise self.refuse(
+                "bitmap %s is to be merged from itself, or to be absent" % name, "Leave sources out, or name others."
+            )
         return BitmapSpec(name, present, entry.get("enabled"), self._granularity(entry), sources)
 
     def _granularity(self, entry: t.Mapping[str, t.Any]) -> t.Optional[int]:
@@ -116,7 +122,9 @@ class _Reader:
         try:
             size = parse_size(entry["granularity"])
         except ValueError as exc:
-            raise self.refuse("granularity: %s" % exc, "Correct it.", "bad_size") from exc
+            raise self.refuse(
+                "granularity: %s" % exc, "Write bytes, or a number with a unit (64K).", "bad_size"
+            ) from exc
         if size & (size - 1) or not 512 <= size <= 2 << 30:
             raise self.refuse("a granularity of %d bytes" % size, "Write a power of two from 512 to 2G.", "bad_size")
         return size
@@ -153,6 +161,11 @@ def _about_kind(spec: SnapshotSpec) -> Contradictions:
             elsewhere and not spec.external,
             "overlay, relative and switch are for external snapshots",
             "Set kind to external, or leave them out.",
+        ),
+        (
+            not spec.external and spec.retention and spec.retention.max_depth is not None,
+            "retention.max_depth counts layers, which internal snapshots do not have",
+            "Set retention.keep_last instead.",
         ),
     )
 

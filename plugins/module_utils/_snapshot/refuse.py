@@ -19,8 +19,24 @@ Evidence = t.Optional[t.Mapping[str, t.Any]]
 
 def refused(spec: SnapshotSpec, reason: str, fact: str, way_out: str, evidence: Evidence = None) -> errors.RefusedError:
     """A refusal of what C(spec) asks."""
-    asked = "state=%s" % spec.state + (" of snapshot %s" % spec.name if spec.name is not None else "")
-    return errors.RefusedError(asked, spec.image, fact, reason=reason, way_out=way_out, evidence=evidence)
+    what, joined = _asked(spec), "of"
+    return errors.RefusedError(what, spec.image, fact, reason=reason, way_out=way_out, evidence=evidence, joined=joined)
+
+
+_DOING = {
+    "present": "taking snapshot %s",
+    "absent": "removing snapshot %s",
+    "reverted": "going back to snapshot %s",
+    "committed": "merging snapshot %s (committed)",
+    "streamed": "merging snapshot %s (streamed)",
+}
+
+
+def _asked(spec: SnapshotSpec) -> str:
+    """What the task is about, in front of C(of IMAGE)."""
+    if spec.state == "pruned":
+        return "pruning the snapshots"
+    return "changing the bitmaps" if spec.name is None else _DOING[spec.state] % spec.name
 
 
 def refuse_bad_image(spec: SnapshotSpec, reading: SnapshotReading) -> None:
@@ -36,7 +52,7 @@ def refuse_bad_image(spec: SnapshotSpec, reading: SnapshotReading) -> None:
             "format_mismatch",
             "its bytes are not those of %s%s"
             % (spec.format, ", but of %s" % ", ".join(reading.detected) if reading.detected else ""),
-            "Correct format.",
+            "Set format to what it is.",
             {"asked": spec.format, "found": list(reading.detected)},
         )
     if header.corrupt:
@@ -70,12 +86,11 @@ def refuse_encrypted(spec: SnapshotSpec, reading: SnapshotReading) -> None:
 def refuse_missing_point(spec: SnapshotSpec, state: SnapshotState) -> None:
     """What is not there cannot be reverted to."""
     if state.point(spec.name) is None:
-        there = ", ".join(state.names) or "none"
         raise refused(
             spec,
             "snapshot_missing",
-            "there is no such snapshot (there are: %s)" % there,
-            "Correct name.",
+            "there is no such snapshot (there are: %s)" % (", ".join(state.names) or "none"),
+            "Set name to one of those that there are." if state.names else "Take a snapshot before you go back to it.",
             {"snapshots": state.names},
         )
 
@@ -115,6 +130,6 @@ def refuse_live_revert(spec: SnapshotSpec, reading: SnapshotReading) -> None:
             spec,
             "guest_running",
             "its VM runs, and the memory of the guest would not fit the disk of then",
-            "Stop the VM first; or use snapshots with memory.",
+            "Stop the VM first." + ("" if spec.external else " Or set memory to true, if the snapshot was taken so."),
             {"qmp_socket": spec.qmp_socket},
         )
