@@ -62,7 +62,7 @@ def test_a_server_that_stops_in_the_middle(tmp_path: Path) -> None:
         client.exports()
         os.kill(process.pid, signal.SIGSTOP)
         try:
-            with pytest.raises(NbdError, match='size of "disk"') as raised:
+            with pytest.raises(NbdError, match='the export "disk"') as raised:
                 client.info("disk")
             assert raised.value.reason == "export_unresponsive"
         finally:

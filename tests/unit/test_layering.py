@@ -45,6 +45,7 @@ ALLOWED = {
     "_inspect": {"_core", "_formats", "_tools", "_inspect"},
     "_image": {"_core", "_formats", "_tools", "_inspect", "_image"},
     "_snapshot": {"_core", "_formats", "_tools", "_inspect", "_snapshot"},
+    "_nbd": {"_core", "_formats", "_tools", "_inspect", "_nbd"},
     "_module": {"_core", "_formats", "_module"},
 }
 
@@ -69,7 +70,7 @@ def _imports(path: Path) -> t.Set[str]:
 
 def _is_pure(path: Path) -> bool:
     package = path.parent.name
-    return package in ("_core", "_formats") or (package in ("_image", "_snapshot") and path.stem in PURE_NAMES)
+    return package in ("_core", "_formats") or (package in ("_image", "_snapshot", "_nbd") and path.stem in PURE_NAMES)
 
 
 FILES = sorted(UTILS.glob("_*/*.py"))

@@ -82,7 +82,7 @@ class NbdClient:
 
     def info(self, name: str) -> nbd_protocol.Export:
         """One export; the server does not count us as its user. NbdError C(export_missing) when there is none."""
-        with self._speaking(_named("the size of", name)):
+        with self._speaking(_named("the export", name)):
             return self._info(nbd_protocol.OPT_INFO, name)
 
     def contexts(self, name: str) -> t.Tuple[str, ...]:
@@ -105,7 +105,7 @@ class NbdClient:
 
         A qemu-nbd without C(--persistent) ends when such a user has gone.
         """
-        with self._speaking(_named("opening", name)):
+        with self._speaking(_named("the export", name)):
             export = self._info(nbd_protocol.OPT_GO, name)
         self._goodbye = nbd_commands.request(nbd_commands.CMD_DISC, 0)
         return nbd_reader.ExportReader(export, self._stream, self._speaking)
@@ -173,7 +173,7 @@ class NbdClient:
             raise self._nbd_error(fact, "place_unreachable", "Start the server, or correct the address.") from exc
 
     def _unresponsive(self, about: str) -> errors.NbdError:
-        fact = "no answer (%s) within %g s; it may be stopped, or have another client and serve one at a time" % (
+        fact = "no answer (%s) within %.3g s; it may be stopped, or have another client and serve one at a time" % (
             about,
             self._seconds,
         )
@@ -197,7 +197,7 @@ class NbdClient:
     def _no(self, about: str, exc: _AnsweredNoError) -> errors.NbdError:
         said = words.printable(exc.text)
         if exc.error == "unknown":
-            fact = "it has no export of that name (%s%s)" % (about, said and ": " + said)
+            fact = "it does not have %s%s" % (about, said and " (%s)" % said)
             return self._nbd_error(fact, "export_missing", "Correct the name of the export.", said=said)
         if exc.error == "tls_required":
             way_out = "Write nbds:// and name the certificates or the key."

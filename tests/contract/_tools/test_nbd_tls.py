@@ -49,7 +49,7 @@ def get_in(address: Address, credentials: Credentials | None = None) -> str:
 
 def libnbd_gets_in(address: Address, parameter: str) -> bool:
     """The same question to nbdinfo."""
-    uri = f"{address}{'&' if address.socket else '?'}{parameter}"
+    uri = f"{address}?{parameter}"
     return subprocess.run(["nbdinfo", "--size", uri], capture_output=True, timeout=20).returncode == 0
 
 
