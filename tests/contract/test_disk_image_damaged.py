@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from ansible_collections.platter.qemu.tests.lab.beats import refused
 from ansible_collections.platter.qemu.tests.lab.modules import call
+from ansible_collections.platter.qemu.tests.lab.oracle import create
 
 MIB = 1 << 20
 
@@ -78,6 +80,21 @@ def test_a_data_file_goes_with_its_image(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "data"]
     call("disk_image", **task, state="absent")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["data", "other"])
+def test_a_rewrite_never_writes_to_a_data_file(tmp_path: Path, name: str) -> None:
+    """Neither to the image's own, which it reads, nor to another that is there."""
+    given = {"path": str(tmp_path / "a"), "format": "qcow2"}
+    assert call("disk_image", **given, size="1M", options={"data_file": str(tmp_path / "data")})["changed"]
+    (tmp_path / "other").write_bytes(b"precious" * 64)
+    options = {"data_file": str(tmp_path / name), "cluster_size": "32K"}
+    refused("exists_different", **given, options=options, allow_rewrite=True)
+
+
+def test_an_image_without_a_data_file_is_not_taken_for_one_with(tmp_path: Path) -> None:
+    path = create(tmp_path / "a", "qcow2", "1M")
+    refused("exists_different", path=str(path), format="qcow2", options={"data_file": str(tmp_path / "data")})
 
 
 def test_a_relative_data_file_is_refused(tmp_path: Path) -> None:

@@ -20,9 +20,15 @@ from ansible_collections.platter.qemu.plugins.module_utils._formats.options impo
     OPTIONS,
 )
 from ansible_collections.platter.qemu.tests.lab.beats import four_beats, refused, settled
-from ansible_collections.platter.qemu.tests.lab.guest import MIB, filename, guest_bytes, scribble, shows
+from ansible_collections.platter.qemu.tests.lab.guest import (
+    MIB,
+    filename,
+    guest_bytes,
+    scribble,
+    shows,
+)
 from ansible_collections.platter.qemu.tests.lab.modules import call
-from ansible_collections.platter.qemu.tests.lab.oracle import qemu_img, try_qemu_img
+from ansible_collections.platter.qemu.tests.lab.oracle import create, qemu_img, try_qemu_img
 
 SECRET = "ge,heim: 'ü'"
 #: where the key has 192 bits only xts will do, and cast5's block is too short for xts
@@ -216,14 +222,111 @@ def test_an_encrypted_image_grows(tmp_path: Path, secret: Path, made: dict[str, 
     shows(options["path"], options["format"], secret=secret)
 
 
-def test_the_wrong_secret_changes_nothing(tmp_path: Path, secret: Path, made: dict[str, Path]) -> None:
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> dict[Any, Path]:
+    """Images of 8 MiB with the patterns in their first half."""
+    directory = tmp_path_factory.mktemp("larger")
+    (directory / "secret").write_text(SECRET)
+    return {
+        given: _made(directory, lambda where, given=given: {**given(where), "size": "8M"}) for given in (luks, qcow2)
+    }
+
+
+def halved(given: Any, large: dict[Any, Path], tmp_path: Path, *written: tuple[int, int, int]) -> dict[str, Any]:
+    """The task that halves such an image, with what else is written."""
+    options = given(tmp_path)
+    shutil.copy(large[given], options["path"])
+    scribble(options["path"], options["format"], written, secret=large[given].parent / "secret")
+    return {**options, "size": "4M", "allow_shrink": True}
+
+
+@pytest.mark.parametrize("given", [luks, qcow2])
+def test_an_encrypted_image_shrinks_where_it_is_empty(
+    tmp_path: Path, secret: Path, large: dict[Any, Path], given: Any
+) -> None:
+    options = halved(given, large, tmp_path, (0, 6 * MIB, MIB))  # zeros that the guest has written are no data
+    refused("secret_missing", **{**options, "encryption": None})
+    four_beats(**options)
+    shows(options["path"], options["format"], secret=secret)
+    told = json.loads(qemu_img("info", "--output=json", "-f", options["format"], options["path"]))
+    assert told["virtual-size"] == 4 * MIB
+
+
+@pytest.mark.parametrize("at", [4 * MIB, 8 * MIB - 512])
+@pytest.mark.parametrize("given", [luks, qcow2])
+def test_data_in_an_encrypted_image_is_not_cut(
+    tmp_path: Path, secret: Path, large: dict[Any, Path], given: Any, at: int
+) -> None:
+    options = halved(given, large, tmp_path, (0x77, at, 512))
+    result = refused("shrink_cuts_data", **options)
+    assert at < result["evidence"]["data_end"] <= 8 * MIB
+    four_beats(**{**options, "discard_data": True})
+    shows(options["path"], options["format"], secret=secret)
+
+
+@pytest.mark.parametrize("given", [luks, qcow2])
+def test_a_file_system_in_an_encrypted_image_is_not_cut(
+    tmp_path: Path, secret: Path, large: dict[Any, Path], given: Any
+) -> None:
+    options = halved(given, large, tmp_path)
+    raw = create(tmp_path / "raw", "raw", "8M")
+    subprocess.run(["mkfs.ext4", "-q", "-F", raw, "6M"], check=True, capture_output=True)
+    key = "key-secret=sec0" if options["format"] == "luks" else "encrypt.key-secret=sec0"
+    target = f"driver={options['format']},{key},file.filename={options['path']}"
+    objects = ["--object", f"secret,id=sec0,file={secret}"]
+    qemu_img("convert", *objects, "-n", "-f", "raw", "--target-image-opts", raw, target)
+    result = refused("shrink_cuts_data", **options)
+    assert (result["evidence"]["data_end"], result["evidence"]["what"]) == (6 * MIB, "a partition or file system")
+
+
+WITH_SECRET: dict[str, dict[str, Any]] = {
+    "grow": {"size": "6M"},
+    "shrink": {"size": "2M", "allow_shrink": True},
+    "discard": {"size": "2M", "allow_shrink": True, "discard_data": True},
+    "rewrite": {"options": {"iter_time": 10, "cipher_mode": "cbc", "ivgen_alg": "plain64"}, "allow_rewrite": True},
+    "convert": {"format": "qcow2", "options": {}, "current_format": "luks", "allow_rewrite": True},
+    "keyslots": {"keyslots": [{"slot": 3, "new_secret": "neu"}]},
+}
+
+
+@pytest.mark.parametrize("edit", sorted(WITH_SECRET))
+def test_the_wrong_secret_is_found_before_anything_is_done(
+    tmp_path: Path, secret: Path, made: dict[str, Path], edit: str
+) -> None:
     options = luks(tmp_path)
     shutil.copy(made["luks"], options["path"])
-    result = call("disk_image", **{**options, "size": "6M", "encryption": {"secret": "falsch"}})
-    assert (result["failed"], result["changed"]) == (True, False)
+    before = Path(options["path"]).read_bytes()
+    change = dict(WITH_SECRET[edit])
+    encryption = {"secret": "falsch", **({"keyslots": change.pop("keyslots")} if "keyslots" in change else {})}
+    result = refused("wrong_secret", **{**options, **change, "encryption": encryption})
     assert "falsch" not in json.dumps(result)
+    assert Path(options["path"]).read_bytes() == before
+
+
+def test_the_wrong_secret_of_an_encrypted_qcow2_is_found_before_it_is_repaired(
+    tmp_path: Path, made: dict[str, Path]
+) -> None:
+    options = qcow2(tmp_path, repair="all")
+    shutil.copy(made["qcow2"], options["path"])
     settled(**options)
-    assert opens(options["path"], "luks", secret)
+    refused("wrong_secret", **{**options, "encryption": {"secret": "falsch"}})
+    refused("wrong_secret", **{**qcow2(tmp_path), "size": "6M", "encryption": {"secret": "falsch"}})
+
+
+@pytest.mark.parametrize("asked", [{"encrypt_format": "luks", "encrypt_iter_time": 10}, {}], ids=["options", "secret"])
+def test_an_image_that_is_not_encrypted_is_not_taken_for_one(
+    tmp_path: Path, secret: Path, asked: dict[str, Any]
+) -> None:
+    options = qcow2(tmp_path, options=asked)
+    scribble(create(Path(options["path"]), "qcow2", "4M"), "qcow2")
+    result = refused("exists_different", **options)
+    assert result["evidence"]["differences"] == ["encrypt_format unset instead of luks"]
+    four_beats(**{**options, "allow_rewrite": True, "options": {"encrypt_iter_time": 10, **asked}})
+    shows(options["path"], "qcow2", secret=secret)
+
+
+def test_what_cannot_be_encrypted_is_refused(tmp_path: Path) -> None:
+    refused("bad_option", path=str(tmp_path / "disk"), format="raw", size="1M", encryption={"secret": SECRET})
 
 
 @pytest.mark.parametrize("to", ["raw", "qcow2", "luks"])

@@ -119,7 +119,7 @@ def create_arguments(spec: ImageSpec, format_name: str, options: state.Pairs) ->
     if spec.encryption and format_name == "luks":
         arguments.append("key-secret=sec0")
     elif spec.encryption:
-        arguments += ["encrypt.key-secret=sec0"] + ([] if spec.option("encrypt_format") else ["encrypt.format=luks"])
+        arguments.append("encrypt.key-secret=sec0")
     return arguments
 
 

@@ -38,14 +38,16 @@ def _contradictions(spec: ImageSpec) -> t.Iterator[t.Tuple[str, str]]:
     if spec.backing:
         yield from _backing_contradictions(spec)
     if spec.encryption:
-        yield from _keyslot_contradictions(spec.encryption)
+        yield from _encryption_contradictions(spec.format, spec.encryption)
     if spec.repair and spec.repair not in features.repair:
         yield "QEMU has no repair for the format %s" % spec.format, "Leave repair out."
     if spec.compressed and not features.compression:
         yield "the format %s holds no compressed data" % spec.format, "Leave compressed out."
 
 
-def _keyslot_contradictions(encryption: EncryptionSpec) -> t.Iterator[t.Tuple[str, str]]:
+def _encryption_contradictions(format_name: str, encryption: EncryptionSpec) -> t.Iterator[t.Tuple[str, str]]:
+    if "luks" not in FEATURES[format_name].encryption:
+        yield "the format %s is not encrypted" % format_name, "Use luks or qcow2, or leave encryption out."
     numbers = [slot.slot for slot in encryption.keyslots]
     if len(set(numbers)) != len(numbers) or not all(0 <= number <= 7 for number in numbers):
         yield "key slots are numbered 0 to 7, each given once", "Give each key slot a number of its own, from 0 to 7."

@@ -12,12 +12,14 @@ import os
 import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
+from ansible_collections.platter.qemu.plugins.module_utils._core.header import Header
 from ansible_collections.platter.qemu.plugins.module_utils._formats import features
 from ansible_collections.platter.qemu.plugins.module_utils._image import (
     actions,
     difference,
     leftovers,
     publish,
+    secret,
     space,
     state,
 )
@@ -176,7 +178,8 @@ class Converter:
         self, spec: ImageSpec, action: actions.RewriteImage, reading: state.ImageReading, old_size: int
     ) -> t.Dict[str, t.Any]:
         """Carry out C(action): the new file shows the guest the same, which is compared before it takes the name."""
-        old = file_node(spec, action.old_format, spec.path)
+        file = {"driver": "file", "filename": spec.path}
+        old, _secrets = secret.opened_node(spec, t.cast(Header, reading.header), file)
         self.require_space(spec, self._space_needed(spec, old, action.format))
         with image_lock(spec.path), files.BuildDirectory(spec.path, another_name=bool(reading.members)) as build:
             node = self._resized_view(action.virtual_size, old, old_size, build) or old

@@ -9,25 +9,47 @@ from __future__ import annotations
 
 import typing as t
 
+from ansible_collections.platter.qemu.plugins.module_utils._core.header import Header
+from ansible_collections.platter.qemu.plugins.module_utils._image import secret
 from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec
 from ansible_collections.platter.qemu.plugins.module_utils._inspect import image, signatures
-from ansible_collections.platter.qemu.plugins.module_utils._tools import files, qemu_io
-from ansible_collections.platter.qemu.plugins.module_utils._tools.qemu_img import QemuImg, image_node
+from ansible_collections.platter.qemu.plugins.module_utils._tools import files, process, qemu_io, sparse
+from ansible_collections.platter.qemu.plugins.module_utils._tools.qemu_img import QemuImg
 
 
 def find_data_end(
-    qemu_img: QemuImg, run_command: t.Any, spec: ImageSpec, seen: image.Seen, size: int
+    qemu_img: QemuImg, run_command: process.RunCommand, spec: ImageSpec, seen: image.Seen, size: int
 ) -> t.Optional[t.Tuple[int, str]]:
     """(byte, what) of the last thing found: a partition or file system by its own account, else data beyond C(size)."""
-    header = t.cast(t.Any, seen.header)
-    node = image_node(header.format, files.local_node(seen.facts))
-    view = qemu_io.GuestView(run_command, node, header.virtual_size)
+    header = t.cast(Header, seen.header)
+    node, secrets = secret.opened_node(spec, header, files.local_node(seen.facts))
+    view = qemu_io.GuestView(run_command, node, header.virtual_size, secrets)
     known = signatures.end_of_data(view)
     if known is not None and known > size:
         return known, "a partition or file system"
-    # what is allocated may still be zeros: a block of VHDX has 8 MiB or more
-    for extent in reversed(qemu_img.map(node, start=size)):
-        start, length = int(extent["start"]), int(extent["length"])
-        if extent.get("data") and not extent.get("zero") and not view.is_zero(start, length):
-            return start + length, "data"
+    written = (
+        _written_luks(seen, header, size) if header.format == "luks" else _allocated(qemu_img, node, size, secrets)
+    )
+    for start, end in reversed(written):
+        if not view.is_zero(start, end - start):
+            return end, "data"
     return None
+
+
+def _allocated(qemu_img: QemuImg, node: t.Any, size: int, secrets: t.Any) -> t.List[t.Tuple[int, int]]:
+    """(start, end) of what may hold data beyond C(size). It may still be zeros: a block of VHDX has 8 MiB or more."""
+    return [
+        (int(extent["start"]), int(extent["start"]) + int(extent["length"]))
+        for extent in qemu_img.map(node, start=size, secrets=secrets)
+        if extent.get("data") and not extent.get("zero")
+    ]
+
+
+def _written_luks(seen: image.Seen, header: Header, size: int) -> t.List[t.Tuple[int, int]]:
+    """The same of a LUKS image, which shows its guest noise where it was never written: where the file has zeros.
+
+    What is written is encrypted, zeros too, and so is never all zeros in the file.
+    """
+    payload = int(t.cast(t.Any, header.format_specific)["data"]["payload-offset"])
+    found = sparse.nonzero_ranges(seen.facts.path, payload + size)
+    return [(start - payload, min(end - payload, header.virtual_size)) for start, end in found]

@@ -19,7 +19,7 @@ def observed_options(spec: ImageSpec, reading: ImageReading) -> Pairs:
 
     What neither QEMU nor a record can tell is left alone: an image made by hand is adopted, not remade.
     """
-    header = dict(reading.header.options) if reading.header else {}
+    header = _told(reading)
     remembered = dict(reading.record.get("options") or {})
     values = []
     for name, asked in spec.options:
@@ -27,9 +27,19 @@ def observed_options(spec: ImageSpec, reading: ImageReading) -> Pairs:
     return tuple(values)
 
 
+#: what a header would say: without it the image is not encrypted, and holds its data itself
+_SAID_IF_SO = ("encrypt_format", "data_file")
+
+
+def _told(reading: ImageReading) -> t.Dict[str, t.Any]:
+    if reading.header is None:
+        return {}
+    return {**dict.fromkeys(_SAID_IF_SO), **reading.header.options}
+
+
 def unprovable_options(spec: ImageSpec, reading: ImageReading) -> t.List[str]:
     """Asked options that nothing can confirm."""
-    header = reading.header.options if reading.header else {}
+    header = _told(reading)
     remembered = reading.record.get("options") or {}
     return [name for name, _asked in spec.options if name not in header and name not in remembered]
 

@@ -99,12 +99,11 @@ class ImageEngine:
         self._needs = needs
         return items, waited
 
-    @staticmethod
-    def _guard(items: t.Sequence[Item], patient: bool) -> bool:
+    def _guard(self, items: t.Sequence[Item], patient: bool) -> bool:
         # imported here, as what acts is further below: a run with nothing to do, the usual one, does not pay for it
         from ansible_collections.platter.qemu.plugins.module_utils._image.guard import guard
 
-        return guard([item for item in items if not item.refusal], patient)
+        return guard([item for item in items if not item.refusal], patient, self._runner)
 
     def _observed(self, spec: ImageSpec) -> Item:
         item = Item(spec.path, spec, before=ImageState(spec.path), after=ImageState(spec.path))

@@ -11,10 +11,11 @@ import os
 import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors, words
-from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item
-from ansible_collections.platter.qemu.plugins.module_utils._image import actions, refuse, space, target
+from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item, not_begun
+from ansible_collections.platter.qemu.plugins.module_utils._image import actions, refuse, secret, space, target
 from ansible_collections.platter.qemu.plugins.module_utils._inspect import dependents, holders, named_files, waiting
 from ansible_collections.platter.qemu.plugins.module_utils._inspect.members import extent_paths
+from ansible_collections.platter.qemu.plugins.module_utils._tools import process
 
 Holders = t.Mapping[str, t.List[holders.Holder]]
 
@@ -25,7 +26,7 @@ def writes_existing(item: Item) -> bool:
     return there and any(action.writes_content for action in item.plan)
 
 
-def guard(items: t.Sequence[Item], patient: bool) -> bool:
+def guard(items: t.Sequence[Item], patient: bool, run_command: process.RunCommand) -> bool:
     """Turn plans that would touch what is in use, or is a base of others, into refusals (or skips).
 
     True when it has waited: then everything has to be looked at anew.
@@ -37,6 +38,7 @@ def guard(items: t.Sequence[Item], patient: bool) -> bool:
     waited = _guard_holders(local, patient)
     while _guard_bases(local, overlays):  # what is refused or skipped keeps its base
         pass
+    _guard_secrets(local, run_command)
     _guard_sources(items)
     space.guard_space(items)
     return waited
@@ -105,6 +107,24 @@ def _in_use(item: Item, text: str, evidence: t.Mapping[str, t.Any]) -> errors.Re
         "Stop what uses it, or set on_in_use to wait or skip.",
         evidence,
     )
+
+
+# --- whether it opens
+
+
+def _guard_secrets(items: t.Sequence[Item], run_command: process.RunCommand) -> None:
+    for item in items:
+        opened = any(action.opens_image and action.writes_content for action in item.plan)
+        if not opened or item.refusal or item.reading.header is None:
+            continue
+        try:
+            secret.refuse_closed(run_command, item.spec, item.reading.header, _file_node(item))
+        except errors.EngineError as exc:
+            item.refusal = not_begun(exc)
+
+
+def _file_node(item: Item) -> t.Dict[str, t.Any]:
+    return {"driver": "host_device" if item.reading.kind == "block" else "file", "filename": item.spec.path}
 
 
 # --- who writes to what is read

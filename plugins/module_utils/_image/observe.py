@@ -24,7 +24,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._inspect.members impo
     squatters,
 )
 from ansible_collections.platter.qemu.plugins.module_utils._tools import files, process
-from ansible_collections.platter.qemu.plugins.module_utils._tools.qemu_img import QemuImg, image_node
+from ansible_collections.platter.qemu.plugins.module_utils._tools.qemu_img import QemuImg
 
 if t.TYPE_CHECKING:
     from ansible_collections.platter.qemu.plugins.module_utils._inspect.points import Points
@@ -235,18 +235,24 @@ class Observer:
     def _check(self, spec: ImageSpec, seen: image.Seen) -> t.Dict[str, t.Any]:
         if seen.header is None:
             return {}
-        secret = "sec0" if spec.encryption else None
-        return self._qemu_img.check(
-            image_node(seen.header.format, files.local_node(seen.facts), secret), secrets=spec.secrets
-        )
+        from ansible_collections.platter.qemu.plugins.module_utils._image import secret
+
+        file = files.local_node(seen.facts)
+        secret.refuse_closed(self._run_command, spec, seen.header, file)
+        node, secrets = secret.opened_node(spec, seen.header, file)
+        return self._qemu_img.check(node, secrets=secrets)
 
     def _data_end(self, spec: ImageSpec, seen: image.Seen) -> t.Optional[t.Tuple[int, str]]:
         """Only looked for when the task may cut: the last byte that holds something."""
         size = spec.effective_size
         if size is None or seen.header is None or size >= seen.header.virtual_size or not spec.allow_shrink:
             return None
+        if spec.discard_data:  # whatever it is, the task agrees
+            return None
+        from ansible_collections.platter.qemu.plugins.module_utils._image import secret
         from ansible_collections.platter.qemu.plugins.module_utils._image.data_end import find_data_end
 
+        secret.refuse_closed(self._run_command, spec, seen.header, files.local_node(seen.facts))
         return find_data_end(self._qemu_img, self._run_command, spec, seen, size)
 
 

@@ -90,6 +90,7 @@ def _rewrite(
     spec: ImageSpec, state: ImageState, reading: ImageReading, differences: t.Tuple[str, ...]
 ) -> actions.RewriteImage:
     refuse.refuse_losing_rewrite(spec, reading)
+    refuse.refuse_rewritten_data_file(spec, differences)
     refuse.refuse_split_backup(spec, reading)
     size = t.cast(int, state.virtual_size)
     if _needs_resize(spec, state):

@@ -111,6 +111,8 @@ class _Reader:
     def options(self) -> Options:
         given = {k: v for k, v in (self._params.get("options") or {}).items() if v is not None}
         format_name = self._params.get("format")
+        if format_name == "qcow2" and self._params.get("encryption"):
+            given.setdefault("encrypt_format", "luks")
         if given and not format_name:
             raise self.refuse("options are given without a format", "Set format.")
         for name, value in given.items():

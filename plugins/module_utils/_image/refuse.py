@@ -217,6 +217,19 @@ def refuse_losing_rewrite(spec: ImageSpec, reading: ImageReading) -> None:
         )
 
 
+def refuse_rewritten_data_file(spec: ImageSpec, differences: t.Sequence[str]) -> None:
+    """QEMU would empty the data file, which may be the very one that it reads."""
+    if spec.option("data_file"):
+        raise refused(
+            spec,
+            "exists_different",
+            "it differs in what cannot be changed in place (%s), and an image with a data file is not rewritten"
+            % "; ".join(differences),
+            "Describe the image as it is, or make a new one under another name.",
+            {"differences": list(differences)},
+        )
+
+
 def refuse_split_backup(spec: ImageSpec, reading: ImageReading) -> None:
     """The descriptor alone would be no backup, and its extents have one name each."""
     files = list(reading.members) + ([reading.header.data_file] if reading.header and reading.header.data_file else [])

@@ -91,7 +91,7 @@ def file_facts(path: str, *, follow: bool = True) -> FileFacts:
 
 
 def _device_length(path: str) -> int:
-    descriptor = _open_quietly(path)
+    descriptor = open_quietly(path)
     try:
         return os.lseek(descriptor, 0, os.SEEK_END)
     finally:
@@ -107,7 +107,7 @@ class FileReader:
     """A ByteSource over a regular file or block device: read-only, leaves no access time, within a budget."""
 
     def __init__(self, path: str, budget: int = READ_BUDGET, *, follow: bool = True) -> None:
-        self._descriptor = _open_quietly(path, 0 if follow else os.O_NOFOLLOW)
+        self._descriptor = open_quietly(path, 0 if follow else os.O_NOFOLLOW)
         self._budget = budget
         self.path = path
         self.length = os.lseek(self._descriptor, 0, os.SEEK_END)
@@ -142,7 +142,8 @@ class FileReader:
             raise errors.EngineError("%s cannot be read: %s" % (self.path, exc.strerror), path=self.path) from exc
 
 
-def _open_quietly(path: str, more: int = 0) -> int:
+def open_quietly(path: str, more: int = 0) -> int:
+    """For reading, without waiting, and without leaving an access time where that is allowed."""
     flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY | more
     try:
         return os.open(path, flags | os.O_NOATIME)

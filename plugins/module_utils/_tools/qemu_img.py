@@ -35,6 +35,12 @@ def json_filename(node: Node) -> str:
     return "json:" + json.dumps(node, sort_keys=True)
 
 
+def secret_objects(secrets: t.Iterable[t.Tuple[str, str]]) -> t.List[str]:
+    """Options of QEMU's tools for secrets (id, path of a file that holds it)."""
+    objects = [json.dumps({"qom-type": "secret", "id": name, "file": path}) for name, path in secrets]
+    return [argument for each in objects for argument in ("--object", each)]
+
+
 class QemuImg:
     """Secrets are pairs (id, path of a file that holds it): a secret never stands in an argument."""
 
@@ -48,10 +54,7 @@ class QemuImg:
                 "qemu-img is not installed on this host. Install it (Debian: qemu-utils, Fedora: qemu-img).",
                 reason="tool_missing",
             )
-        argv = [self._binary, verb]
-        for name, path in secrets:
-            argv += ["--object", json.dumps({"qom-type": "secret", "id": name, "file": path})]
-        return argv + list(rest)
+        return [self._binary, verb, *secret_objects(secrets), *rest]
 
     def create(
         self,
@@ -159,10 +162,12 @@ class QemuImg:
         _rc, stdout = process.run(self._run_command, argv, limits=process.INSPECTION, timeout=60)
         return _parsed(argv, stdout)
 
-    def map(self, image: Node, *, start: int = 0) -> t.List[t.Dict[str, t.Any]]:
+    def map(
+        self, image: Node, *, start: int = 0, secrets: t.Iterable[t.Tuple[str, str]] = ()
+    ) -> t.List[t.Dict[str, t.Any]]:
         """Extents (start, length, zero, data, depth, ...) from byte C(start) on."""
         rest = ["--force-share", "--output=json", "--start-offset=%d" % start]
-        argv = self._argv("map", *rest, json_filename(image))
+        argv = self._argv("map", *rest, json_filename(image), secrets=secrets)
         _rc, stdout = process.run(self._run_command, argv, limits=process.INSPECTION)
         return t.cast("t.List[t.Dict[str, t.Any]]", _loads(argv, stdout))
 

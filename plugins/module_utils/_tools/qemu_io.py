@@ -13,6 +13,7 @@ import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._tools import process
+from ansible_collections.platter.qemu.plugins.module_utils._tools.qemu_img import secret_objects
 
 #: C(read -v) prints: offset, colon, 16 bytes in hex, two spaces, the same as text
 _LINE = re.compile(r"^[0-9a-f]+:  ((?:[0-9a-f]{2} ?)+)", re.MULTILINE)
@@ -31,13 +32,21 @@ class GuestView:
     """A ByteSource over the guest's view of an image in any format."""
 
     def __init__(
-        self, run_command: process.RunCommand, node: t.Mapping[str, t.Any], length: int, binary: str = "qemu-io"
+        self,
+        run_command: process.RunCommand,
+        node: t.Mapping[str, t.Any],
+        length: int,
+        secrets: t.Iterable[t.Tuple[str, str]] = (),
     ) -> None:
         self._run_command = run_command
         self._filename = "json:" + json.dumps(node, sort_keys=True)
-        self._binary = binary
+        self._argv = ["qemu-io", *secret_objects(secrets), "-r", "-U", "-c"]
         self._budget = _BUDGET
         self.length = length
+
+    def open(self) -> None:
+        """Only see whether it can be opened; ToolError when it cannot."""
+        process.run(self._run_command, [*self._argv, "quit", self._filename], limits=process.INSPECTION, timeout=60)
 
     def read(self, offset: int, size: int) -> bytes:
         """C(size) bytes at C(offset), fewer at the end."""
@@ -55,12 +64,12 @@ class GuestView:
         return all(self._reads_zero(at, min(_STEP, offset + size - at)) for at in range(offset, offset + size, _STEP))
 
     def _reads_zero(self, offset: int, size: int) -> bool:
-        argv = [self._binary, "-r", "-U", "-c", "read -q -P 0 %d %d" % (offset, size), self._filename]
+        argv = [*self._argv, "read -q -P 0 %d %d" % (offset, size), self._filename]
         _rc, stdout = process.run(self._run_command, argv, ok=(0, 1))
         return "Pattern verification failed" not in stdout and not _rc
 
     def _sectors(self, offset: int, size: int) -> bytes:
-        argv = [self._binary, "-r", "-U", "-c", "read -v %d %d" % (offset, size), self._filename]
+        argv = [*self._argv, "read -v %d %d" % (offset, size), self._filename]
         _rc, stdout = process.run(self._run_command, argv, limits=process.INSPECTION, timeout=60)
         data = bytes.fromhex("".join(_LINE.findall(stdout)).replace(" ", ""))
         if len(data) != size:

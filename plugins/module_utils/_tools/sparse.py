@@ -13,6 +13,8 @@ import hashlib
 import os
 import typing as t
 
+from ansible_collections.platter.qemu.plugins.module_utils._tools import files
+
 BLOCK = 1 << 16
 CHUNK = 1 << 19  # fits the processor's cache: measured 1.5 times as fast as 1 MiB
 _ZEROS = bytes(BLOCK)
@@ -62,6 +64,25 @@ def write_sparse(fd: int, data: bytes, at: int) -> int:
 def _is_zero(block: memoryview) -> bool:
     # A memoryview compares one element after the other, bytes with one memcmp().
     return block[0] == 0 and bytes(block) == (_ZEROS if len(block) == BLOCK else _ZEROS[: len(block)])
+
+
+def nonzero_ranges(path: str, start: int) -> list[tuple[int, int]]:
+    """(start, end) of the stretches of the file beyond C(start) that hold anything but zeros, by steps of CHUNK."""
+    found: list[tuple[int, int]] = []
+    fd = files.open_quietly(path)
+    try:
+        for first, end in data_ranges(fd, os.lseek(fd, 0, os.SEEK_END)):
+            for at in range(max(first, start), end, CHUNK):
+                data = os.pread(fd, min(CHUNK, end - at), at)
+                if data.count(0) == len(data):
+                    continue
+                end_of_step = at + len(data)
+                if found and found[-1][1] == at:
+                    at = found.pop()[0]
+                found.append((at, end_of_step))
+    finally:
+        os.close(fd)
+    return found
 
 
 def digest_of(path: str, algorithm: str) -> str:
