@@ -305,6 +305,19 @@ def test_all_disks_are_taken_at_one_moment_or_none(vm: Machine, task: Task, imag
     assert (vm.active(0), vm.active(1)) == (str(images / "a.s1.qcow2"), str(images / "b.s1.qcow2"))
 
 
+def test_a_vm_is_looked_at_once_for_all_its_disks(vm: Machine, task: Task) -> None:
+    one = looks(call("image_snapshot", **external(task), name="s1"))
+    more = looks(call("image_snapshot", **both(task, kind="external", name="s2")))
+    assert one == more == 2, "before and after"
+    assert looks(call("image_snapshot", **both(task, kind="external", name="s2"))) == 1
+
+
+def looks(result: dict[str, Any]) -> int:
+    """How often QEMU was asked for its nodes."""
+    assert not result.get("failed"), result["msg"]
+    return [command[2] for command in result["commands"] if command[0] == "qmp"].count("query-named-block-nodes")
+
+
 def test_disks_of_stopped_and_running_vms_in_one_task(vm: Machine, task: Task, images: Path) -> None:
     create(images / "c.qcow2", "qcow2", "64M")
     several = {"snapshots": [{"image": str(images / name), "format": "qcow2"} for name in ("a.qcow2", "c.qcow2")]}

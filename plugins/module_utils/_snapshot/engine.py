@@ -44,7 +44,7 @@ class SnapshotEngine:
         self._dress = dress
         self._runner = process.Runner()
         self._tool = QemuImg(self._runner, qemu_img)
-        self._observer = observe.Observer(self._tool, self._find_live)
+        self._observer = observe.Observer(self._tool, self._runner.commands)
         self._workers = workers
         self._fail_fast = fail_fast
         self._lock_timeout = lock_timeout
@@ -65,13 +65,6 @@ class SnapshotEngine:
         self._held = _Hold(self._specs, self._runner, self._lock_timeout)
         return self._held
 
-    def _find_live(self, spec: SnapshotSpec, paths: t.Sequence[str]) -> t.Any:
-        if not spec.qmp_socket:
-            return None
-        from ansible_collections.platter.qemu.plugins.module_utils._snapshot.live import find_live
-
-        return find_live(spec, paths, self._runner.commands)
-
     def prepare(self, patient: bool) -> t.List[Item]:
         """Every image observed and planned, in the order of the task; refusals are in the items."""
         for left in range(_ROUNDS, -1, -1):
@@ -81,6 +74,7 @@ class SnapshotEngine:
         return items
 
     def _prepared(self, patient: bool) -> t.Tuple[t.List[Item], bool]:
+        self._observer.look_anew()
         items = [self._planned(spec) for spec in self._specs]
         _refuse_duplicates(items)
         waited = self._guard(items, patient) if any(item.plan for item in items) else False

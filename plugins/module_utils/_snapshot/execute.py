@@ -64,6 +64,7 @@ class Executor:
     def run(self, items: t.Sequence[Item]) -> None:
         """Carry out the plans of items, which do not need each other."""
         offline = [item for item in items if item.reading.live is None]
+        self._observer.look_anew()
         self._run_live([item for item in items if item.reading.live is not None])
         if len(offline) < 2 or self._workers == 1:
             for item in offline:
@@ -84,6 +85,7 @@ class Executor:
         for socket in dict.fromkeys(item.reading.live.socket for item in items):
             group = [item for item in items if item.reading.live.socket == socket]
             errors = live.run(socket, group)
+            self._observer.look_anew()
             for number, item in enumerate(group):
                 self._attempt(item, partial(self._end, item, errors.get(number)))
 

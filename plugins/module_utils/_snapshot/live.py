@@ -17,39 +17,66 @@ from ansible_collections.platter.qemu.plugins.module_utils._snapshot.spec import
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qmp import Qmp
 
 
-def find_live(spec: SnapshotSpec, paths: t.Sequence[str], commands: t.List[t.List[str]]) -> t.Optional[state.Live]:
-    """The QEMU behind the task's socket, if it has one of the files C(paths) open; None when nobody is behind it.
+class _Vm(t.NamedTuple):
+    """One look at a QEMU: its nodes, the processes behind its socket, and which files these have open."""
 
-    C(commands) gets what was said to it. Raises RefusedError (unsafe_qmp_socket, managed_by_libvirt), QmpConnectError.
+    graph: block_graph.BlockGraph
+    pids: t.FrozenSet[int]
+    files: t.Set[t.Optional[block_use.Identity]]
+
+
+class RunningVms:
+    """The QEMUs behind a task's sockets as they are at one moment: each is looked at once, for all of the task's disks.
+
+    C(commands) gets what was said to them.
     """
-    if not spec.qmp_socket or not os.path.exists(spec.qmp_socket):
-        return None
-    try:
-        qmp = Qmp.connect(spec.qmp_socket)
-    except errors.QmpConnectError as exc:
-        if exc.facts.get("reason") == "qmp_unreachable":
-            return None  # a socket left by a QEMU that has ended; who else has the image open is found out elsewhere
-        raise
-    with qmp:
-        live = _in_graph(spec, paths, qmp)
-        commands += qmp.commands
-    return live
+
+    def __init__(self, commands: t.List[t.List[str]]) -> None:
+        self._commands = commands
+        self._seen: t.Dict[str, t.Optional[_Vm]] = {}
+
+    def find(self, spec: SnapshotSpec, paths: t.Sequence[str]) -> t.Optional[state.Live]:
+        """The QEMU behind the task's socket, if it has one of the files C(paths) open; None when nobody is behind it.
+
+        Raises RefusedError (unsafe_qmp_socket, managed_by_libvirt, ...), QmpConnectError.
+        """
+        socket = str(spec.qmp_socket)
+        if socket not in self._seen:
+            self._seen[socket] = self._look(socket)
+        vm = self._seen[socket]
+        return None if vm is None else _on_a_disk(spec, paths, vm)
+
+    def _look(self, socket: str) -> t.Optional[_Vm]:
+        if not os.path.exists(socket):
+            return None
+        try:
+            qmp = Qmp.connect(socket)
+        except errors.QmpConnectError as exc:
+            if exc.facts.get("reason") == "qmp_unreachable":
+                return (
+                    None  # a socket left by a QEMU that has ended; who else has the image open is found out elsewhere
+                )
+            raise
+        with qmp:
+            pids = qmp.peer_pids()
+            vm = _Vm(block_graph.BlockGraph(qmp), pids, open_files(pids))
+            self._commands += qmp.commands
+        return vm
 
 
-def _in_graph(spec: SnapshotSpec, paths: t.Sequence[str], qmp: Qmp) -> t.Optional[state.Live]:
-    graph = block_graph.BlockGraph(qmp)
+def _on_a_disk(spec: SnapshotSpec, paths: t.Sequence[str], vm: _Vm) -> t.Optional[state.Live]:
+    graph = vm.graph
     by_identity = {block_use.identity_of(path): path for path in reversed(paths)}
     disks = graph.disks_on([which for which in by_identity if which is not None])
     if not disks:
         return None
-    pids = qmp.peer_pids()
-    _refuse_libvirt(spec, pids)
+    _refuse_libvirt(spec, vm.pids)
     active = _only_known(spec, graph, disks, by_identity)
-    _refuse_moved_names(spec, graph, disks[0], pids)
+    _refuse_moved_names(spec, vm, disks[0])
     nodes = {target.there(str(graph.file_of(name))): name for name in reversed(graph.chain(disks[0]))}
     return state.Live(
         socket=str(spec.qmp_socket),
-        pids=pids,
+        pids=vm.pids,
         active=active,
         node=disks[0],
         nodes={os.path.realpath(path): name for path, name in nodes.items()},
@@ -58,12 +85,12 @@ def _in_graph(spec: SnapshotSpec, paths: t.Sequence[str], qmp: Qmp) -> t.Optiona
     )
 
 
-def _refuse_moved_names(spec: SnapshotSpec, graph: block_graph.BlockGraph, disk: str, pids: t.Iterable[int]) -> None:
+def _refuse_moved_names(spec: SnapshotSpec, vm: _Vm, disk: str) -> None:
     """QEMU opens a file again by its name when a layer becomes read-only or is merged into.
 
     If the name leads elsewhere by then, it goes on with the wrong file, and says nothing (seen on QEMU 7.2).
     """
-    files = [target.there(str(graph.file_of(node))) for node in graph.chain(disk)]
+    files = [target.there(str(vm.graph.file_of(node))) for node in vm.graph.chain(disk)]
     links = [path for path in files if os.path.islink(path)]
     if links and spec.external and spec.switch == "symlink":
         raise refuse.refused(
@@ -73,8 +100,7 @@ def _refuse_moved_names(spec: SnapshotSpec, graph: block_graph.BlockGraph, disk:
             "Start the VM with the file that the link leads to (readlink -f), or set switch to none.",
             {"links": links},
         )
-    opened = open_files(pids)
-    moved = [path for path in files if opened and block_use.identity_of(path) not in opened]
+    moved = [path for path in files if vm.files and block_use.identity_of(path) not in vm.files]
     moved += [
         path for path in links if [block_use.identity_of(each) for each in files].count(block_use.identity_of(path)) > 1
     ]

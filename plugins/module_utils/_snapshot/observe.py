@@ -26,11 +26,26 @@ Observed = t.Tuple[state.SnapshotState, state.SnapshotReading]
 
 
 class Observer:
-    """Observes one image after another. C(find_live(spec, paths)): the QEMU that has one of the files open, or None."""
+    """Observes one image after another. C(commands) gets what was said to running QEMUs."""
 
-    def __init__(self, qemu_img: QemuImg, find_live: t.Callable[..., t.Any]) -> None:
+    def __init__(self, qemu_img: QemuImg, commands: t.List[t.List[str]]) -> None:
         self._qemu_img = qemu_img
-        self._find_live = find_live
+        self._commands = commands
+        self._vms: t.Any = None
+
+    def look_anew(self) -> None:
+        """Before images are observed together: each running QEMU is then looked at once more, for all of them."""
+        self._vms = None
+
+    def _find_live(self, spec: SnapshotSpec, paths: t.Sequence[str]) -> t.Any:
+        """The running QEMU that has one of the files open, or None."""
+        if not spec.qmp_socket:
+            return None
+        if self._vms is None:
+            from ansible_collections.platter.qemu.plugins.module_utils._snapshot.live import RunningVms
+
+            self._vms = RunningVms(self._commands)
+        return self._vms.find(spec, paths)
 
     def observe(self, spec: SnapshotSpec) -> Observed:
         """The state and the reading of C(spec)'s image. Raises RefusedError where nothing sound can be said."""
