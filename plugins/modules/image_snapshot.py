@@ -96,7 +96,8 @@ options:
         description:
           - Keep the memory of the running VM in the image too, so that it can be reverted while it runs. The VM is
             paused while that is written.
-          - For O(kind=internal) with O(qmp_socket).
+          - For O(kind=internal) with O(qmp_socket). One task lists every disk that the VM can write to, as the memory fits
+            all of them at that moment or none.
           - Reverting a running VM with its memory always changes something, as it is never the same twice.
         type: bool
       overlay: &overlay
@@ -125,6 +126,7 @@ options:
       save_as: &save_as
         description:
           - The name of that snapshot; otherwise O(name) with C(.undone) behind it, and a number if that is taken.
+          - It stays until it is removed like any other; O(state=pruned) takes it if O(match) fits it.
         type: str
       match: &match
         description:
@@ -304,6 +306,7 @@ seealso:
     link: https://www.qemu.org/docs/master/interop/live-block-operations.html
 notes:
   - An encrypted image is changed only while its VM runs, and gets internal snapshots only.
+  - An external snapshot hides the internal ones that the image has by then; they stay in the lower file.
   - Overlays are looked for in the directory of the image and in O(overlay_directories). An overlay elsewhere, or on
     another host, is not seen.
   - Which files are external snapshots is remembered in their attribute C(user.platter.qemu), or beside them where the
@@ -330,6 +333,25 @@ EXAMPLES = r"""
     qmp_socket: /run/vm/web1.qmp
     agent_socket: /run/vm/web1.qga
     quiesce: try
+    snapshots:
+      - {image: /srv/images/web1.qcow2, format: qcow2}
+      - {image: /srv/images/web1-data.qcow2, format: qcow2}
+
+- name: A running VM with its memory, which has to have all its disks in one task
+  platter.qemu.image_snapshot:
+    name: warm
+    memory: true
+    qmp_socket: /run/vm/web1.qmp
+    snapshots:
+      - {image: /srv/images/web1.qcow2, format: qcow2}
+      - {image: /srv/images/web1-data.qcow2, format: qcow2}
+
+- name: The running VM goes on from there
+  platter.qemu.image_snapshot:
+    name: warm
+    memory: true
+    state: reverted
+    qmp_socket: /run/vm/web1.qmp
     snapshots:
       - {image: /srv/images/web1.qcow2, format: qcow2}
       - {image: /srv/images/web1-data.qcow2, format: qcow2}
