@@ -17,14 +17,14 @@ author:
 description:
   - Asks an NBD server which exports it has, and what each of them is, with or without TLS. It works with C(qemu-nbd),
     C(qemu-storage-daemon), C(nbdkit) and every other server that speaks fixed newstyle NBD.
-  - Needs no program on the host, only Python.
+  - Needs no program on the host, only Python; but for pre-shared keys a Python before 3.13 needs C(qemu-nbd).
   - Everything is over at O(timeout). A server that is stopped, cut off, or sends one byte now and then fails the task
     with C(reason=export_unresponsive); it does not hang. Whatever a server sends, it cannot make the answer larger than
     10000 exports.
   - Questions do not make us a user of the export, so that a C(qemu-nbd) without C(--persistent) goes on; but
     O(identity) does.
 requirements:
-  - Python 3.13 or later for O(tls_psk_file)
+  - Python 3.13 or later, or C(qemu-nbd), for O(tls_psk_file)
 options:
   uri:
     description:
@@ -63,6 +63,9 @@ options:
     description:
       - A file on the managed host with pre-shared keys, instead of certificates. Each line is C(user:key), the key in
         hexadecimal, as C(psktool) writes it. Others must not be able to read it.
+      - Python speaks this kind of TLS since 3.13. Before, C(qemu-nbd --list) is asked instead. It tells neither
+        RV(exports[].canonical_name) nor RV(tls.version) and RV(tls.cipher), and O(identity) is refused with
+        C(reason=psk_unsupported).
     type: path
   tls_username:
     description:
@@ -160,8 +163,8 @@ tls:
   type: dict
   contains:
     used: {description: Whether it was., type: bool, returned: always}
-    version: {description: 'Of TLS; null without it.', type: str, returned: always, sample: TLSv1.3}
-    cipher: {description: 'The cipher suite; null without TLS.', type: str, returned: always}
+    version: {description: 'Of TLS; null without it, or where qemu-nbd was asked.', type: str, returned: always}
+    cipher: {description: 'The cipher suite; null where the version is.', type: str, returned: always}
     authentication:
       description: V(x509) or V(psk); null without TLS.
       type: str
@@ -260,7 +263,7 @@ ARGUMENT_SPEC = {
 
 def make_reader(module: AnsibleModule) -> info.NbdInfoReader:
     """The reader for the server of this task."""
-    return info.NbdInfoReader(info_spec.InfoSpec.from_params(module.params))
+    return info.NbdInfoReader(info_spec.InfoSpec.from_params(module.params), module.get_bin_path("qemu-nbd"))
 
 
 def main() -> None:

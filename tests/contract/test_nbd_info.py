@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import socket
+import ssl
 import struct
 import subprocess
 import time
@@ -33,7 +34,7 @@ from ansible_collections.platter.qemu.tests.lab.nbd import (
 )
 from ansible_collections.platter.qemu.tests.lab.nbd_peer import SERVER, Peer, peer
 from ansible_collections.platter.qemu.tests.lab.oracle import create, qemu_img
-from ansible_collections.platter.qemu.tests.lab.tls import KEY, USER, Certificates, certificates, psk_file
+from ansible_collections.platter.qemu.tests.lab.tls import KEY, OTHER_KEY, USER, Certificates, certificates, psk_file
 
 WAYS = ("plain", "x509", pytest.param("psk", marks=pytest.mark.skipif(not can_use_psk(), reason="Python is too old")))
 
@@ -122,6 +123,60 @@ def _virtual_size(address: Address, made: Certificates, psk: Path | None) -> int
         objects = ["--object", f"tls-creds-{kind},id=tls,endpoint=client"]
     name = "json:" + json.dumps({"driver": "raw", "file": node})
     return int(json.loads(qemu_img("info", "--output=json", *objects, name))["virtual-size"])
+
+
+# --- pre-shared keys on a Python that has none
+
+
+@pytest.fixture
+def old_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ssl, "HAS_PSK", False, raising=False)
+
+
+@pytest.mark.parametrize("where", [unix, lambda _path, **more: tcp(**more)], ids=["unix", "tcp"])
+@pytest.mark.parametrize("server", SERVERS)
+def test_qemu_nbd_is_asked_instead(
+    tmp_path: Path,
+    image: Path,
+    server: str,
+    where: Callable[..., Address],
+    old_python: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    address, psk = where(tmp_path, tls=True), psk_file(tmp_path / "a, psk")
+    name = "" if server == "nbdkit" else "disk"  # its plugin serves any name, and lists the default one
+    with serving(server, Served(image), address, *secured(server, psk=psk_file(tmp_path / "psk"))):
+        options = {"uri": str(replace(address, export=name)), "tls_psk_file": str(psk), "timeout": 20}
+        result = beats(image.parent, **options)
+        wrong = failed("tls_failed", **{**options, "tls_psk_file": str(psk_file(tmp_path / "wrong", OTHER_KEY))})
+        if can_use_psk_at_all():
+            monkeypatch.setattr(ssl, "HAS_PSK", True)
+            ours = call("nbd_info", **options)
+            assert [{**each, "canonical_name": ""} for each in ours["exports"]] == result["exports"]
+    assert result["tls"] == {"used": True, "version": None, "cipher": None, "authentication": "psk"}
+    assert KEY not in json.dumps([result, wrong])
+
+
+def can_use_psk_at_all() -> bool:
+    return hasattr(ssl.SSLContext, "set_psk_client_callback")
+
+
+def test_what_qemu_nbd_says_has_the_same_reasons(tmp_path: Path, image: Path, old_python: None) -> None:
+    address, psk = unix(tmp_path, tls=True), psk_file(tmp_path / "psk")
+    options = {"uri": str(address), "tls_psk_file": str(psk)}
+    failed("place_unreachable", **options)
+    failed("tls_files", **options, tls_username="bob")
+    failed("psk_unsupported", **options, identity=True)
+    with serving("qemu-nbd", Served(image), unix(tmp_path)):
+        failed("tls_unsupported", **options)
+    with serving("qemu-nbd", Served(image), address, *secured("qemu-nbd", psk=psk)) as process:
+        other = str(replace(address, export="other"))
+        assert failed("export_missing", uri=other, tls_psk_file=str(psk))["evidence"]["exports"] == ["disk"]
+        os.kill(process.pid, signal.SIGSTOP)
+        try:
+            failed("export_unresponsive", **options, timeout=0.5)
+        finally:
+            os.kill(process.pid, signal.SIGCONT)
 
 
 # --- what there is

@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 import typing as t
 
-from ansible_collections.platter.qemu.plugins.module_utils._core import errors, nbd_protocol, words
+from ansible_collections.platter.qemu.plugins.module_utils._core import errors, nbd_protocol, nbd_uri, words
 from ansible_collections.platter.qemu.plugins.module_utils._nbd import info_facts, info_spec
 from ansible_collections.platter.qemu.plugins.module_utils._tools import nbd_client
 
@@ -23,16 +23,19 @@ _SHOWN = 20
 
 
 class NbdInfoReader:
-    """Answers an C(InfoSpec)."""
+    """Answers an C(InfoSpec). C(qemu_nbd): the program's path, for pre-shared keys where Python has none."""
 
-    def __init__(self, spec: info_spec.InfoSpec) -> None:
+    def __init__(self, spec: info_spec.InfoSpec, qemu_nbd: t.Optional[str] = None) -> None:
         self._spec = spec
         self._address = spec.address
         self._credentials = _credentials(spec) if spec.address.tls else None
+        self._qemu_nbd = qemu_nbd
         self._deadline = time.monotonic() + spec.seconds
 
     def read(self) -> info_facts.Facts:
         """The result of the module."""
+        if self._needs_qemu():
+            return self._by_qemu()
         with self._conversation() as client:
             listed, found = self._exports(client)
             kind = self._credentials.kind if self._credentials else ""
@@ -43,6 +46,30 @@ class NbdInfoReader:
                 if "size" in facts:
                     facts["identity"] = self._identity(name)
         return {"server": self._address.server, "listed": listed, "tls": tls, "exports": list(found.values())}
+
+    def _needs_qemu(self) -> bool:
+        """TLS with pre-shared keys, on a Python before 3.13, and nothing that only our own client can do."""
+        if not self._spec.psk_file or not self._qemu_nbd or self._spec.identity:
+            return False
+        from ansible_collections.platter.qemu.plugins.module_utils._tools import tls
+
+        return not tls.can_use_psk()
+
+    def _by_qemu(self) -> info_facts.Facts:
+        from ansible_collections.platter.qemu.plugins.module_utils._tools import process, qemu_nbd_list
+
+        credentials = t.cast("Credentials", self._credentials)
+        found = qemu_nbd_list.exports(process.Runner(), self._address, credentials, self._spec.seconds)
+        name = self._address.export
+        meant = [(export, contexts) for export, contexts in found if not name or export.name == name]
+        if name and not meant:
+            raise _missing(self._address, [words.printable(export.name) for export, _contexts in found[:_SHOWN]])
+        return {
+            "server": self._address.server,
+            "listed": not name,
+            "tls": dict(info_facts.tls_facts(None, ""), used=True, authentication=credentials.kind),
+            "exports": [info_facts.export_facts(self._address, *each) for each in meant],
+        }
 
     def _conversation(self) -> nbd_client.NbdClient:
         left = max(self._deadline - time.monotonic(), 0.001)
@@ -86,6 +113,12 @@ class NbdInfoReader:
 
         with self._conversation() as client:
             return identity.identity_of(client.open(name))
+
+
+def _missing(address: nbd_uri.Address, names: t.List[str]) -> errors.NbdError:
+    fact = 'it does not have the export "%s"' % words.printable(address.export)
+    way_out = "Correct the name of the export."
+    return errors.NbdError(address.server, fact, reason="export_missing", way_out=way_out, exports=names)
 
 
 def _names(client: nbd_client.NbdClient) -> t.List[str]:

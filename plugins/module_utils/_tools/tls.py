@@ -123,9 +123,9 @@ def _use_psk(made: ssl.SSLContext, credentials: Credentials) -> None:
         raise errors.SpecError(
             "TLS with the pre-shared keys in",
             credentials.psk_file,
-            "Python has it since 3.13",
+            "Python has it since 3.13, and qemu-nbd, which could be asked instead, is missing or cannot do this",
             reason="psk_unsupported",
-            way_out="Use certificates, or a newer Python on this host.",
+            way_out="Use certificates, or a newer Python on this host; or install qemu-nbd, and leave identity out.",
             joined="",
         )
     identity = psk_identity(credentials)
