@@ -79,12 +79,13 @@ def refused(reason: str, *, watch: Iterable[object] = (), **options: Any) -> dic
 
 def known(result: dict[str, Any], unpredictable: Iterable[str]) -> Any:
     """The facts and the diff, without what cannot be predicted."""
-    shown = {key: result[key] for key in ("diff", "image", "images", "snapshot", "snapshots") if key in result}
+    nouns = ("diff", "image", "images", "snapshot", "snapshots", "export", "exports")
+    shown = {key: result[key] for key in nouns if key in result}
     return _without(shown, set(unpredictable) | _NOT_FACTS)
 
 
 #: keys that tell how and when the work was done, not what came of it
-_NOT_FACTS = {"method", "backup_file", "removed_leftovers", "date", "date_sec", "vm_state_size"}
+_NOT_FACTS = {"method", "backup_file", "removed_leftovers", "date", "date_sec", "vm_state_size", "pid", "clients"}
 
 
 def _without(value: Any, keys: set[str]) -> Any:
@@ -104,11 +105,13 @@ def only_reads(result: dict[str, Any]) -> None:
 
 def _module(options: dict[str, Any]) -> str:
     """The module that these are the options of."""
+    if {"exports", "socket", "read_only"} & set(options) or set(options) <= {"name", "state", "allow_disconnect"}:
+        return "nbd_export"
     return "image_snapshot" if "image" in options or "snapshots" in options else "disk_image"
 
 
 def _places(options: dict[str, Any]) -> list[str]:
-    entries = options.get("images") or options.get("snapshots") or [options]
+    entries = options.get("images") or options.get("snapshots") or options.get("exports") or [options]
     named = [entry.get("path") or entry.get("image") for entry in entries]
     paths = [str(path) for path in named if path]
     directories = (os.path.dirname(os.path.realpath(path)) for path in paths)

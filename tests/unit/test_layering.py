@@ -14,6 +14,7 @@ PREFIX = "ansible_collections.platter.qemu.plugins.module_utils."
 
 #: the parts of a resource that decide; those that act (engine, build, ...) are everything else
 PURE_NAMES = (
+    "definition",
     "family",
     "retention",
     "layer_actions",
@@ -45,6 +46,7 @@ ALLOWED = {
     "_inspect": {"_core", "_formats", "_tools", "_inspect"},
     "_image": {"_core", "_formats", "_tools", "_inspect", "_image"},
     "_snapshot": {"_core", "_formats", "_tools", "_inspect", "_snapshot"},
+    "_export": {"_core", "_formats", "_tools", "_inspect", "_export"},
     "_nbd": {"_core", "_formats", "_tools", "_inspect", "_nbd"},
     "_module": {"_core", "_formats", "_module"},
 }
@@ -70,7 +72,9 @@ def _imports(path: Path) -> t.Set[str]:
 
 def _is_pure(path: Path) -> bool:
     package = path.parent.name
-    return package in ("_core", "_formats") or (package in ("_image", "_snapshot", "_nbd") and path.stem in PURE_NAMES)
+    return package in ("_core", "_formats") or (
+        package in ("_image", "_snapshot", "_export", "_nbd") and path.stem in PURE_NAMES
+    )
 
 
 FILES = sorted(UTILS.glob("_*/*.py"))

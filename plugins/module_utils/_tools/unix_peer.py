@@ -140,7 +140,7 @@ def peer_pids(connection: socket.socket, path: str) -> t.FrozenSet[int]:
     for pid in (int(name) for name in os.listdir("/proc") if name.isdigit()):
         if pid == os.getpid():
             continue
-        held = {named[number] for number in _sockets_of(pid) if number in named}
+        held = {named[number] for number in sockets_of(pid) if number in named}
         if held and (pid == listener or any(_identity(_seen_by(pid, name)) == identity for name in held)):
             pids.add(pid)
     return frozenset(pids or ({listener} if listener else ()))
@@ -153,7 +153,8 @@ def _sockets_named(base: str) -> t.Dict[str, str]:
     return {each[6]: each[7] for each in columns if len(each) == _COLUMNS and os.path.basename(each[7]) == base}
 
 
-def _sockets_of(pid: int) -> t.Iterator[str]:
+def sockets_of(pid: int) -> t.Iterator[str]:
+    """The numbers of the sockets that a process has open; none of one that has ended, or is another user's."""
     directory = "/proc/%d/fd/" % pid
     try:
         numbers = os.listdir(directory)

@@ -1,0 +1,97 @@
+# Copyright: the platter.qemu authors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# PRIVATE to the collection: it can change at any time without notice.
+"""The steps that a plan for an export is made of."""
+
+from __future__ import annotations
+
+import typing as t
+from dataclasses import dataclass, replace
+
+from ansible_collections.platter.qemu.plugins.module_utils._core.plan import Action
+from ansible_collections.platter.qemu.plugins.module_utils._core.words import counted
+from ansible_collections.platter.qemu.plugins.module_utils._export.state import Client, Definition, ExportState
+
+
+@dataclass(frozen=True)
+class StopServer(Action[ExportState]):
+    """End the server and its supervisor. C(clients): who is cut off; C(may_lose): what that costs them."""
+
+    name: str
+    clients: t.Tuple[Client, ...] = ()
+    may_lose: str = ""
+
+    def apply(self, state: ExportState) -> ExportState:
+        return replace(state, argv=None, reachable=False, supervised=False)
+
+    def __str__(self) -> str:
+        text = "Stop the server of export %s" % self.name
+        if not self.clients:
+            return text + "."
+        cut = ", ".join(str(client) for client in self.clients[:5])
+        return "%s, cutting off %s: %s; %s." % (text, counted(len(self.clients), "client"), cut, self.may_lose)
+
+
+@dataclass(frozen=True)
+class DeclareExport(Action[ExportState]):
+    """Write down what is served, for the supervisor and for later runs."""
+
+    name: str
+    definition: Definition
+
+    def apply(self, state: ExportState) -> ExportState:
+        return replace(state, definition=self.definition)
+
+    def __str__(self) -> str:
+        options = self.definition.options
+        how = "read-only" if options["read_only"] else "read-write"
+        return "Declare export %s: %s (%s), %s, on %s." % (
+            self.name,
+            options["image"],
+            options["format"],
+            how,
+            options["socket"],
+        )
+
+
+@dataclass(frozen=True)
+class StartServer(Action[ExportState]):
+    """Start the server under its supervisor, and wait until it answers."""
+
+    name: str
+    definition: Definition
+
+    def apply(self, state: ExportState) -> ExportState:
+        return replace(state, argv=self.definition.argv, reachable=True, supervised=True)
+
+    def __str__(self) -> str:
+        options = self.definition.options
+        return "Start %s for export %s, supervised by %s." % (options["server"], self.name, options["supervisor"])
+
+
+@dataclass(frozen=True)
+class SuperviseServer(Action[ExportState]):
+    """Give a server that has lost its supervisor another one; its clients notice nothing."""
+
+    name: str
+
+    def apply(self, state: ExportState) -> ExportState:
+        return replace(state, supervised=True)
+
+    def __str__(self) -> str:
+        return "Supervise the running server of export %s again." % self.name
+
+
+@dataclass(frozen=True)
+class RemoveDefinition(Action[ExportState]):
+    """Nothing of the export stays on the host."""
+
+    name: str
+
+    def apply(self, state: ExportState) -> ExportState:
+        return replace(state, definition=None)
+
+    def __str__(self) -> str:
+        return "Remove the definition of export %s." % self.name

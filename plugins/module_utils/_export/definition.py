@@ -1,0 +1,99 @@
+# Copyright: the platter.qemu authors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# PRIVATE to the collection: it can change at any time without notice.
+"""The definition of an export: its server's command line, and how both are written down. Pure."""
+
+from __future__ import annotations
+
+import json
+import typing as t
+from urllib.parse import quote
+
+from ansible_collections.platter.qemu.plugins.module_utils._export.spec import ExportSpec
+from ansible_collections.platter.qemu.plugins.module_utils._export.state import Definition
+
+#: options that are shown when they are not what they would be without being given
+_MORE = ("snapshot", "offset", "size", "bitmaps", "allocation_depth", "discard", "cache", "shared", "description")
+_UNSET = ExportSpec("", "")
+
+
+class Ground(t.NamedTuple):
+    """What a definition is made from beside the task. C(target): the file behind the image's name; C(device): it is a
+    block device; C(program): the server's absolute path.
+    """
+
+    target: str
+    device: bool
+    program: str
+
+
+def define(spec: ExportSpec, ground: Ground) -> Definition:
+    """The definition of an export that is served by a process with a supervisor of ours."""
+    argv, options = qemu_nbd_command(spec, ground), shown_options(spec)
+    text = json.dumps({"argv": argv, "options": options}, indent=1) + "\n"
+    return Definition(tuple(argv), options, text)
+
+
+def parse(text: str) -> t.Optional[Definition]:
+    """What a file says; None where it was not written by us."""
+    try:
+        written = json.loads(text)
+        return Definition(tuple(str(word) for word in written["argv"]), dict(written["options"]), text)
+    except (ValueError, LookupError, TypeError):
+        return None
+
+
+def shown_options(spec: ExportSpec) -> t.Dict[str, t.Any]:
+    """The options of an export as results show them."""
+    shown: t.Dict[str, t.Any] = {
+        "image": spec.image,
+        "format": spec.format,
+        "read_only": spec.read_only,
+        "server": "qemu_nbd",
+        "supervisor": "process",
+        "socket": spec.socket,
+        "uri": "nbd+unix:///%s?socket=%s" % (quote(spec.name, safe=""), quote(spec.socket)),
+    }
+    for name in _MORE:
+        value = getattr(spec, name)
+        if value != getattr(_UNSET, name):
+            shown[name] = list(value) if isinstance(value, tuple) else value
+    return shown
+
+
+def qemu_nbd_command(spec: ExportSpec, ground: Ground) -> t.List[str]:
+    """C(qemu-nbd) in the foreground: it must not leave with its first client, and is told the format of the image."""
+    words = [
+        ground.program,
+        "--persistent",
+        "--shared=%d" % spec.shared,
+        "--socket=" + spec.socket,
+        "--export-name=" + spec.name,
+        "--cache=" + spec.cache,
+    ]
+    if spec.read_only:
+        words.append("--read-only")
+    if spec.snapshot is not None:
+        words.append("--load-snapshot=snapshot.name=" + spec.snapshot.replace(",", ",,"))
+    words += ["--bitmap=" + name for name in spec.bitmaps]
+    if spec.allocation_depth:
+        words.append("--allocation-depth")
+    if spec.discard:
+        words.append("--discard=unmap")
+    if spec.description is not None:
+        words.append("--description=" + spec.description)
+    return [*words, "json:" + json.dumps(image_node(spec, ground), sort_keys=True)]
+
+
+def image_node(spec: ExportSpec, ground: Ground) -> t.Dict[str, t.Any]:
+    """The blockdev tree of what is served: the image in its format, and the window of it if only a part is asked."""
+    protocol = {"driver": "host_device" if ground.device else "file", "filename": ground.target}
+    node: t.Dict[str, t.Any] = {"driver": spec.format, "file": protocol}
+    if spec.windowed:
+        window = {"driver": "raw", "offset": spec.offset}
+        window.update({"size": spec.size} if spec.size is not None else {})
+        # a raw image needs no second node for its window
+        return dict(window, file=protocol if spec.format == "raw" else node)
+    return node

@@ -1,0 +1,131 @@
+# Copyright: the platter.qemu authors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# PRIVATE to the collection: it can change at any time without notice.
+"""The export engine: the NBD exports of one task observed, planned, guarded and carried out together."""
+
+from __future__ import annotations
+
+import os
+import typing as t
+
+from ansible_collections.platter.qemu.plugins.module_utils._core import errors
+from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item, not_begun
+from ansible_collections.platter.qemu.plugins.module_utils._core.plan import predict
+from ansible_collections.platter.qemu.plugins.module_utils._export import definition, observe, places, refuse
+from ansible_collections.platter.qemu.plugins.module_utils._export.plan import plan_export
+from ansible_collections.platter.qemu.plugins.module_utils._export.spec import ExportSpec
+from ansible_collections.platter.qemu.plugins.module_utils._export.state import Definition, ExportReading, ExportState
+from ansible_collections.platter.qemu.plugins.module_utils._tools import locks
+
+_TOOL = "Install it: qemu-utils (Debian, Ubuntu), qemu-img (Fedora, RHEL)."
+
+
+class ExportEngine:
+    """What C(_module/run.py) drives. C(programs): the servers that are installed, by name, and where they are."""
+
+    noun = "export"
+    nouns = "exports"
+
+    def __init__(
+        self,
+        specs: t.Sequence[ExportSpec],
+        programs: t.Mapping[str, t.Optional[str]],
+        *,
+        workers: int = 0,
+        lock_timeout: float = 30.0,
+    ) -> None:
+        self._specs = list(specs)
+        self._programs = programs
+        self._workers = workers
+        self._lock_timeout = lock_timeout
+        #: every command that was run, as argument lists
+        self.commands: t.List[t.List[str]] = []
+
+    @staticmethod
+    def facts(state: ExportState) -> t.Dict[str, t.Any]:
+        """A state as results and diffs show it."""
+        return state.to_facts()
+
+    def hold(self) -> t.ContextManager[t.Any]:
+        """Our locks on every export and image of the task."""
+        exclusive = {places.export_directory(spec.name) for spec in self._specs}
+        shared: t.Set[str] = set()
+        for spec in self._specs:
+            if spec.image is not None:
+                (shared if spec.read_only else exclusive).update((spec.image, os.path.realpath(spec.image)))
+        return locks.ImageLocks(sorted(exclusive), sorted(shared - exclusive), self._lock_timeout)
+
+    def prepare(self, patient: bool) -> t.List[Item]:
+        """Every export observed and planned, in the order of the task; refusals are in the items."""
+        now = observe.ground()
+        items = [self._planned(spec, now) for spec in self._specs]
+        _refuse_duplicates(items)
+        if any(item.plan for item in items):
+            # imported here, as what acts is below: a run with nothing to do, the usual one, does not pay for it
+            from ansible_collections.platter.qemu.plugins.module_utils._export.guard import guard
+
+            guard([item for item in items if not item.refusal])
+        for item in items:
+            if item.refusal:
+                item.plan, item.after = [], item.before
+            elif not item.plan:
+                item.notes["readings"] = _readings(item.reading)
+        return items
+
+    def _planned(self, spec: ExportSpec, now: observe.Ground) -> Item:
+        nothing = ExportState(spec.name)
+        item = Item(spec.name, spec, before=nothing, after=nothing)
+        try:
+            item.before, item.reading = observe.observe(spec, now)
+            item.after = item.before
+            item.plan = list(plan_export(spec, item.before, item.reading, self._wanted(spec, item.reading)))
+            item.after = predict(item.before, item.plan)
+        except errors.EngineError as exc:
+            item.refusal = not_begun(exc)
+        return item
+
+    def _wanted(self, spec: ExportSpec, reading: ExportReading) -> t.Optional[Definition]:
+        if spec.state != "present":
+            return None
+        program = self._programs["qemu-nbd"]
+        if program is None:
+            raise refuse.refused(spec, "tool_missing", "qemu-nbd is not installed", _TOOL)
+        return definition.define(spec, definition.Ground(reading.target, reading.kind == "block", program))
+
+    def execute(self, items: t.List[Item]) -> None:
+        """Carry out the plans."""
+        todo = [item for item in items if item.plan and not item.refusal]
+        if todo:
+            from ansible_collections.platter.qemu.plugins.module_utils._export.execute import Executor
+
+            Executor(self.commands, workers=self._workers).run(todo)
+            for item in todo:
+                item.notes["readings"] = _readings(item.reading)
+
+
+def _readings(reading: ExportReading) -> t.Dict[str, t.Any]:
+    """What is told beside the state: it is not compared, and check mode does not know it."""
+    if not reading.pids:
+        return {}
+    facts: t.Dict[str, t.Any] = {"pid": reading.pids[0], "clients": [client.to_facts() for client in reading.clients]}
+    return facts if reading.answered is None else dict(facts, virtual_size=reading.answered)
+
+
+def _refuse_duplicates(items: t.Sequence[Item]) -> None:
+    """Two entries of one name or one socket would be planned without knowing of each other."""
+    names: t.Set[str] = set()
+    sockets: t.Dict[str, str] = {}
+    for item in items:
+        name, path = item.spec.name, item.spec.socket
+        twice = "it is listed twice" if name in names else ""
+        names.add(name)
+        if item.spec.state == "present" and sockets.setdefault(path, name) != name:
+            twice = "its socket %s is that of export %s too" % (path, sockets[path])
+        if twice:
+            item.plan, item.after = [], item.before
+            item.refusal = refuse.refused(item.spec, "duplicate_item", twice, "List each export and socket once.")
+
+
+__all__ = ["ExportEngine"]

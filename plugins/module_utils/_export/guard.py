@@ -1,0 +1,88 @@
+# Copyright: the platter.qemu authors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# PRIVATE to the collection: it can change at any time without notice.
+"""Looks, before a server is started, at who uses its image and who builds on it. Read-only."""
+
+from __future__ import annotations
+
+import os
+import typing as t
+
+from ansible_collections.platter.qemu.plugins.module_utils._core import errors
+from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item
+from ansible_collections.platter.qemu.plugins.module_utils._export import actions, refuse
+from ansible_collections.platter.qemu.plugins.module_utils._inspect import dependents, holders, named_files
+
+
+def guard(items: t.Sequence[Item]) -> None:
+    """Turn plans that would start a server on an image in use into refusals."""
+    starting = [item for item in items if any(isinstance(action, actions.StartServer) for action in item.plan)]
+    if not starting:
+        return
+    _guard_each_other(items, starting)
+    found = holders.find_holders(sorted({item.reading.target for item in starting}))
+    stopping = {pid for item in items for pid in _stopped_by(item)}
+    for item in starting:
+        using = [each for each in found[item.reading.target] if _disturbs(item, each, stopping)]
+        if using and not item.refusal:
+            item.refusal = _in_use(item, using)
+    _guard_bases([item for item in starting if not item.spec.read_only and not item.refusal])
+
+
+def _stopped_by(item: Item) -> t.Iterable[int]:
+    """The processes that will have gone when servers are started."""
+    stops = any(isinstance(action, actions.StopServer) for action in item.plan)
+    return (*item.reading.pids, *item.reading.supervisors) if stops and not item.refusal else ()
+
+
+def _disturbs(item: Item, holder: holders.Holder, stopping: t.AbstractSet[int]) -> bool:
+    """Readers do not disturb a reader. QEMU's lock alone, with no process that has it, is somebody out of sight."""
+    if holder.pid in stopping or (holder.kind == "qemu_lock" and stopping):
+        return False
+    return not item.spec.read_only or holder.writes is not False
+
+
+def _guard_each_other(items: t.Sequence[Item], starting: t.Sequence[Item]) -> None:
+    """Two exports of one image, one of which is written to, would not know of each other's writes."""
+    users: t.Dict[str, t.List[Item]] = {}
+    for item in items:
+        if item.spec.state == "present" and not item.refusal:
+            users.setdefault(item.reading.target, []).append(item)
+    for item in starting:
+        others = [each for each in users.get(item.reading.target, ()) if each is not item]
+        clash = next((each for each in others if not (each.spec.read_only and item.spec.read_only)), None)
+        if clash:
+            fact = "%s is exported read-write, and there is export %s of it too" % (item.spec.image, clash.name)
+            item.refusal = refuse.refused(item.spec, "image_in_use", fact, "Export it once, or read-only.")
+
+
+def _in_use(item: Item, using: t.Sequence[holders.Holder]) -> errors.EngineError:
+    text = ", ".join(str(holder) for holder in using[:5])
+    return refuse.refused(
+        item.spec,
+        "image_in_use",
+        "%s is in use by %s" % (item.spec.image, text),
+        "Stop what uses it." if item.spec.read_only else "Stop what uses it, or set read_only: true.",
+        {"in_use_by": [holder.to_facts() for holder in using]},
+    )
+
+
+def _guard_bases(items: t.Sequence[Item]) -> None:
+    """What is written into a base would damage what is built on it."""
+    paths = sorted({item.reading.target for item in items})
+    directories = {os.path.dirname(path) for path in paths}
+    directories.update(name for item in items for name in item.spec.overlay_directories)
+    found = dependents.find_dependents(paths, sorted(directories), named_files.recorded_base) if paths else {}
+    for item in items:
+        overlays = found[item.reading.target]
+        if overlays:
+            named = ", ".join(overlays[:5])
+            item.refusal = refuse.refused(
+                item.spec,
+                "has_overlays",
+                "%d other images have %s as their backing file: %s" % (len(overlays), item.spec.image, named),
+                "Export an overlay instead, or set read_only: true.",
+                {"overlays": overlays},
+            )

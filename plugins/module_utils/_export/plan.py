@@ -1,0 +1,52 @@
+# Copyright: the platter.qemu authors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# PRIVATE to the collection: it can change at any time without notice.
+"""From what is so to what is asked of one export. Pure; what must not be done is refused here."""
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible_collections.platter.qemu.plugins.module_utils._core.plan import Action
+from ansible_collections.platter.qemu.plugins.module_utils._export import actions, refuse
+from ansible_collections.platter.qemu.plugins.module_utils._export.spec import ExportSpec
+from ansible_collections.platter.qemu.plugins.module_utils._export.state import Definition, ExportReading, ExportState
+
+Plan = t.List[Action[ExportState]]
+
+
+def plan_export(spec: ExportSpec, state: ExportState, reading: ExportReading, wanted: t.Optional[Definition]) -> Plan:
+    """The steps to what C(spec) asks. C(wanted): its definition; None where it is stopped or absent."""
+    if wanted is not None:
+        return _plan_present(spec, state, reading, wanted)
+    plan: Plan = [_stop(spec, state, reading)] if state.running or reading.supervisors else []
+    if spec.state == "absent" and state.definition is not None:
+        plan.append(actions.RemoveDefinition(spec.name))
+    return plan
+
+
+def _plan_present(spec: ExportSpec, state: ExportState, reading: ExportReading, wanted: Definition) -> Plan:
+    refuse.refuse_bad_image(spec, reading)
+    same_server = state.argv == wanted.argv and state.reachable
+    if same_server and reading.silent:
+        raise refuse.unresponsive(spec)
+    plan: Plan = []
+    if not same_server:
+        refuse.refuse_bad_place(spec, reading)
+        if state.running or reading.supervisors:
+            plan.append(_stop(spec, state, reading))
+    if state.definition != wanted:
+        plan.append(actions.DeclareExport(spec.name, wanted))
+    if not same_server:
+        plan.append(actions.StartServer(spec.name, wanted))
+    elif not state.supervised:
+        plan.append(actions.SuperviseServer(spec.name))
+    return plan
+
+
+def _stop(spec: ExportSpec, state: ExportState, reading: ExportReading) -> actions.StopServer:
+    if reading.clients and not spec.allow_disconnect:
+        raise refuse.busy(spec, state, reading)
+    return actions.StopServer(spec.name, reading.clients, refuse.may_lose(state) if reading.clients else "")

@@ -1,0 +1,121 @@
+# Copyright: the platter.qemu authors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# PRIVATE to the collection: it can change at any time without notice.
+"""Turns the options of one export into what is asked of it, and refuses contradictions. Pure."""
+
+from __future__ import annotations
+
+import re
+import typing as t
+
+from ansible_collections.platter.qemu.plugins.module_utils._core import errors
+from ansible_collections.platter.qemu.plugins.module_utils._core.place import local_place
+from ansible_collections.platter.qemu.plugins.module_utils._core.size import parse_size
+from ansible_collections.platter.qemu.plugins.module_utils._export.spec import ExportSpec
+
+#: a part of file names and of a unit's name, and what a client can write in a URI without thinking
+_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}\Z")
+#: sun_path (unix(7)), without the zero at its end
+_LONGEST_SOCKET = 107
+_SECTOR = 512
+
+
+def read_spec(params: t.Mapping[str, t.Any], directory: str) -> ExportSpec:
+    """The spec of one item's options. C(directory): where sockets lie that the task does not name. Raises SpecError."""
+    reader = _Reader(params)
+    name, state = reader.name(), params.get("state") or "present"
+    timeout = params.get("stop_timeout")
+    shared: t.Dict[str, t.Any] = {
+        "name": name,
+        "socket": reader.path("socket") if params.get("socket") else "%s/%s.sock" % (directory, name),
+        "state": state,
+        "allow_disconnect": bool(params.get("allow_disconnect")),
+        "stop_timeout": 60.0 if timeout is None else float(timeout),
+    }
+    if state != "present":
+        return ExportSpec(**shared)
+    spec = ExportSpec(
+        image=reader.path("image"),
+        format=reader.format(),
+        read_only=params.get("read_only") is not False,
+        snapshot=params.get("snapshot"),
+        offset=reader.bytes("offset") or 0,
+        size=reader.bytes("size"),
+        bitmaps=tuple(params.get("bitmaps") or ()),
+        allocation_depth=bool(params.get("allocation_depth")),
+        discard=bool(params.get("discard")),
+        cache=params.get("cache") or "writeback",
+        shared=16 if params.get("shared") is None else int(params["shared"]),
+        description=params.get("description"),
+        overlay_directories=tuple(params.get("overlay_directories") or ()),
+        **shared,
+    )
+    for is_so, fact, way_out in _contradictions(spec):
+        if is_so:
+            raise reader.refuse(fact, way_out)
+    return spec
+
+
+class _Reader:
+    """Turns options into values; every refusal names the export."""
+
+    def __init__(self, params: t.Mapping[str, t.Any]) -> None:
+        self._params = params
+
+    def refuse(self, fact: str, way_out: str, reason: str = "bad_option") -> errors.SpecError:
+        return errors.SpecError(
+            "export", str(self._params.get("name")), fact, reason=reason, way_out=way_out, joined=""
+        )
+
+    def name(self) -> str:
+        name = self._params.get("name")
+        if not name:
+            raise self.refuse("no name is given", "Set name, or list exports with a name each.")
+        if not _NAME.match(name):
+            fact = "%r is no good name for an export" % name
+            raise self.refuse(fact, "Write 1 to 63 letters, digits, dots, underscores and minus signs.", "bad_name")
+        return str(name)
+
+    def path(self, option: str) -> str:
+        if not self._params.get(option):
+            raise self.refuse("no %s is given" % option, "Set %s." % option)
+        try:
+            return str(local_place(str(self._params[option])).path)
+        except ValueError as exc:
+            raise self.refuse("%s: %s" % (option, exc), "Write an absolute path of this host.", "bad_path") from exc
+
+    def format(self) -> str:
+        if not self._params.get("format"):
+            raise self.refuse("no format is given, and none is guessed", "Set format.")
+        return str(self._params["format"])
+
+    def bytes(self, option: str) -> t.Optional[int]:
+        if self._params.get(option) is None:
+            return None
+        try:
+            size = 0 if str(self._params[option]) == "0" else parse_size(self._params[option])
+        except ValueError as exc:
+            raise self.refuse("%s: %s" % (option, exc), "Correct it.", "bad_size") from exc
+        if size % _SECTOR:
+            raise self.refuse("%s is %d bytes" % (option, size), "Write a multiple of 512 bytes.", "bad_size")
+        return size
+
+
+def _contradictions(spec: ExportSpec) -> t.Iterator[t.Tuple[t.Any, str, str]]:
+    qcow2 = spec.format == "qcow2"
+    yield spec.snapshot is not None and not qcow2, "only qcow2 images have snapshots to serve", "Leave snapshot out."
+    yield spec.snapshot is not None and not spec.read_only, "a snapshot is not written to", "Set read_only: true."
+    yield spec.snapshot == "", "the name of the snapshot is empty", "Correct snapshot."
+    yield spec.bitmaps and not qcow2, "only qcow2 images have bitmaps", "Leave bitmaps out."
+    yield spec.bitmaps and spec.windowed, "bitmaps are those of the whole image", "Leave offset and size out."
+    yield len(set(spec.bitmaps)) < len(spec.bitmaps), "a bitmap is listed twice", "List each bitmap once."
+    yield spec.discard and spec.read_only, "nothing is discarded in a read-only export", "Leave discard out."
+    yield spec.shared < 1, "shared is %d" % spec.shared, "Serve one client or more."
+    yield spec.size == 0, "the size is 0", "Leave size out, or correct it."
+    yield spec.stop_timeout < 1, "stop_timeout is less than a second", "Give the server time to write."
+    too_long = len(spec.socket.encode("utf-8", "surrogateescape")) > _LONGEST_SOCKET
+    yield too_long, "the name of the socket has more than %d bytes" % _LONGEST_SOCKET, "Set socket to a shorter path."
+    text = spec.description or ""
+    yield text and not text.isprintable(), "the description has control characters", "Correct description."

@@ -1,0 +1,142 @@
+# Copyright: the platter.qemu authors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# PRIVATE to the collection: it can change at any time without notice.
+"""The refusals that a plan for an export can come to, each with its evidence and one way out. Pure."""
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible_collections.platter.qemu.plugins.module_utils._core import errors
+from ansible_collections.platter.qemu.plugins.module_utils._core.words import counted
+from ansible_collections.platter.qemu.plugins.module_utils._export.spec import ExportSpec
+from ansible_collections.platter.qemu.plugins.module_utils._export.state import ExportReading, ExportState
+
+Evidence = t.Optional[t.Mapping[str, t.Any]]
+
+
+def refused(spec: ExportSpec, reason: str, fact: str, way_out: str, evidence: Evidence = None) -> errors.RefusedError:
+    """A refusal of what C(spec) asks."""
+    return errors.RefusedError(
+        "state=%s of export" % spec.state,
+        spec.name,
+        fact,
+        reason=reason,
+        way_out=way_out,
+        evidence=evidence,
+        joined="",
+    )
+
+
+def busy(spec: ExportSpec, state: ExportState, reading: ExportReading) -> errors.RefusedError:
+    """Clients are connected, and the server would end."""
+    named = ", ".join(str(client) for client in reading.clients[:5])
+    verb = "uses" if len(reading.clients) == 1 else "use"
+    fact = "%s %s it and would be cut off: %s; %s"
+    return refused(
+        spec,
+        "export_busy",
+        fact % (counted(len(reading.clients), "client"), verb, named, may_lose(state)),
+        "Disconnect them first, or set allow_disconnect: true.",
+        {"clients": [client.to_facts() for client in reading.clients]},
+    )
+
+
+def may_lose(state: ExportState) -> str:
+    """What the end of the server costs its clients. It is asked to end, and writes out what it holds before it does."""
+    if state.definition is not None and state.definition.options.get("read_only"):
+        return "what they are reading fails, and nothing can be lost"
+    return "writes that were not acknowledged yet may be lost, acknowledged ones are written out first"
+
+
+def unresponsive(spec: ExportSpec) -> errors.RefusedError:
+    """A server that takes connections and says nothing."""
+    return refused(
+        spec,
+        "export_unresponsive",
+        "its server runs, but does not answer on %s" % spec.socket,
+        "Look at the server (is it stopped, or does its disk hang?); end it with state: absent, or let it go on.",
+    )
+
+
+def refuse_bad_place(spec: ExportSpec, reading: ExportReading) -> None:
+    """The socket must be ours to make."""
+    if reading.foreign_listener:
+        raise refused(
+            spec,
+            "socket_in_use",
+            "another program listens on %s" % spec.socket,
+            "Stop it, or set socket to another path.",
+            {"socket": spec.socket},
+        )
+    if reading.socket_problem:
+        reason, fact, way_out = reading.socket_problem
+        raise refused(spec, reason, fact, way_out, {"socket": spec.socket})
+
+
+def refuse_bad_image(spec: ExportSpec, reading: ExportReading) -> None:
+    """The image must be there, be what it is declared to be, be whole, and have what is to be served of it."""
+    if reading.kind == "absent":
+        raise refused(
+            spec,
+            "image_missing",
+            "its image %s does not exist" % spec.image,
+            "Make it first (disk_image), or correct image.",
+        )
+    if reading.kind not in ("file", "block"):
+        raise refused(spec, "not_a_file", "%s is a %s" % (spec.image, reading.kind), "Name an image.")
+    if reading.header is None:
+        looks = ", but of %s" % ", ".join(reading.detected) if reading.detected else ""
+        raise refused(
+            spec,
+            "format_mismatch",
+            "the bytes of %s are not those of %s%s" % (spec.image, spec.format, looks),
+            "Correct format.",
+            {"asked": spec.format, "found": list(reading.detected)},
+        )
+    _refuse_unsound(spec, reading)
+    _refuse_missing_parts(spec, reading)
+
+
+def _refuse_unsound(spec: ExportSpec, reading: ExportReading) -> None:
+    header = reading.header
+    if header is None:
+        return
+    if header.corrupt:
+        raise refused(
+            spec, "image_corrupt", "its image is marked corrupt", "Repair it first (disk_image, repair: all)."
+        )
+    if header.unknown_features:
+        named = ", ".join(header.unknown_features)
+        fact = "its image uses features that are not known here: %s" % named
+        raise refused(spec, "unknown_features", fact, "Use a newer version.")
+    if reading.kind == "file" and reading.length < header.least_length:
+        fact = "%s is shorter (%d bytes) than its header says" % (spec.image, reading.length)
+        raise refused(spec, "image_damaged", fact, "Restore it from a copy.")
+    if header.encrypted:
+        fact = "its image is encrypted, and this module gives no secret to a server"
+        raise refused(spec, "image_encrypted", fact, "Let its VM open it with the secret.")
+    if reading.chain_problem:
+        reason, sentence = reading.chain_problem
+        raise refused(spec, reason, sentence, "Mend the backing chain first.", {"chain": sentence})
+
+
+def _refuse_missing_parts(spec: ExportSpec, reading: ExportReading) -> None:
+    header = reading.header
+    if header is None:
+        return
+    points = [point.name for point in header.snapshots]
+    if spec.snapshot is not None and points.count(spec.snapshot) != 1:
+        fact = "%s has no snapshot, or more than one, of the name %s" % (spec.image, spec.snapshot)
+        raise refused(spec, "snapshot_missing", fact, "Correct snapshot.", {"snapshots": points})
+    bitmaps = {bitmap.name: bitmap for bitmap in header.bitmaps}
+    missing = [name for name in spec.bitmaps if name not in bitmaps]
+    if missing:
+        fact = "%s has no bitmap %s" % (spec.image, ", ".join(missing))
+        raise refused(spec, "bitmap_missing", fact, "Correct bitmaps.", {"bitmaps": sorted(bitmaps)})
+    end = spec.offset + (spec.size or 1)
+    if end > header.virtual_size:
+        fact = "offset and size reach to byte %d of %s, which has %d" % (end, spec.image, header.virtual_size)
+        raise refused(spec, "bad_size", fact, "Correct them.", {"virtual_size": header.virtual_size})

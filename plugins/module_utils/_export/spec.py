@@ -1,0 +1,45 @@
+# Copyright: the platter.qemu authors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# PRIVATE to the collection: it can change at any time without notice.
+"""What a task asks of one NBD export."""
+
+from __future__ import annotations
+
+import typing as t
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class ExportSpec:
+    """One export. C(name): its export name and its identity on this host. C(socket): an absolute path.
+
+    C(image) and C(format) are None only where C(state) is stopped or absent. C(offset), C(size): the window of the
+    image that is served, in bytes; C(size) None: to its end. C(shared): how many clients are served at a time.
+    C(stop_timeout): seconds that a server gets to write out what it holds.
+    """
+
+    name: str
+    socket: str
+    image: t.Optional[str] = None
+    format: t.Optional[str] = None
+    state: str = "present"
+    read_only: bool = True
+    snapshot: t.Optional[str] = None
+    offset: int = 0
+    size: t.Optional[int] = None
+    bitmaps: t.Tuple[str, ...] = ()
+    allocation_depth: bool = False
+    discard: bool = False
+    cache: str = "writeback"
+    shared: int = 16
+    description: t.Optional[str] = None
+    allow_disconnect: bool = False
+    overlay_directories: t.Tuple[str, ...] = ()
+    stop_timeout: float = 60.0
+
+    @property
+    def windowed(self) -> bool:
+        """Whether only a part of the image is served."""
+        return bool(self.offset) or self.size is not None

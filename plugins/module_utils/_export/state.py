@@ -1,0 +1,105 @@
+# Copyright: the platter.qemu authors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# PRIVATE to the collection: it can change at any time without notice.
+"""What is so: what is declared of an export on the host, and what runs (ExportState); and what was read beside it to
+decide (ExportReading).
+"""
+
+from __future__ import annotations
+
+import typing as t
+from dataclasses import dataclass
+
+from ansible_collections.platter.qemu.plugins.module_utils._core.header import Header
+
+
+@dataclass(frozen=True)
+class Definition:
+    """What the file on the host says of an export. C(argv): the server's command line. C(options): as the task's, and
+    as results show them. C(text): the whole file.
+    """
+
+    argv: t.Tuple[str, ...]
+    options: t.Mapping[str, t.Any]
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class ExportState:
+    """The managed part. C(argv): the command line of the server that runs; None: none does.
+
+    C(reachable): somebody listens where the definition says. C(supervised): a server that fails is started again.
+    """
+
+    name: str
+    definition: t.Optional[Definition] = None
+    argv: t.Optional[t.Tuple[str, ...]] = None
+    reachable: bool = False
+    supervised: bool = False
+
+    @property
+    def running(self) -> bool:
+        """Whether a server process is there, whatever it serves."""
+        return self.argv is not None
+
+    @property
+    def current(self) -> bool:
+        """Whether what runs is what is declared."""
+        return self.definition is not None and self.argv == self.definition.argv
+
+    def to_facts(self) -> t.Dict[str, t.Any]:
+        """The state as results and diffs show it."""
+        state = "absent" if self.definition is None else "stopped"
+        facts: t.Dict[str, t.Any] = {"name": self.name, "state": "present" if self.running else state}
+        if self.definition is not None:
+            facts.update(self.definition.options)
+        if self.running:
+            wrong = {
+                "outdated": not self.current,
+                "unreachable": not self.reachable,
+                "unsupervised": not self.supervised,
+            }
+            facts.update({key: True for key, is_so in wrong.items() if is_so})
+        return facts
+
+
+class Client(t.NamedTuple):
+    """Who has a connection to an export. C(pid) None: a process that cannot be seen from here."""
+
+    pid: t.Optional[int]
+    comm: str
+
+    def to_facts(self) -> t.Dict[str, t.Any]:
+        """As results show it."""
+        return {"pid": self.pid, "comm": self.comm}
+
+    def __str__(self) -> str:
+        return "process %d (%s)" % (self.pid, self.comm) if self.pid else "a process that is not seen from here"
+
+
+@dataclass(frozen=True)
+class ExportReading:
+    """Facts that decide but are not managed.
+
+    C(pids): the processes that serve it; C(supervisors): those that watch over them. C(clients): who is connected.
+    C(answered): the size of the export as its server says it; None where it was not asked. C(silent): it was asked, and
+    did not answer. C(foreign_listener): somebody else listens at the socket that the task names.
+    The rest is about the image: C(target) is the file behind its name.
+    """
+
+    pids: t.Tuple[int, ...] = ()
+    supervisors: t.Tuple[int, ...] = ()
+    clients: t.Tuple[Client, ...] = ()
+    answered: t.Optional[int] = None
+    silent: bool = False
+    foreign_listener: bool = False
+    #: (reason, fact, way out)
+    socket_problem: t.Optional[t.Tuple[str, str, str]] = None
+    target: str = ""
+    kind: str = "absent"
+    header: t.Optional[Header] = None
+    length: int = 0
+    detected: t.Tuple[str, ...] = ()
+    chain_problem: t.Optional[t.Tuple[str, str]] = None

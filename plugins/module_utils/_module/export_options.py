@@ -1,0 +1,72 @@
+# Copyright: the platter.qemu authors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# PRIVATE to the collection: it can change at any time without notice.
+"""The options of one NBD export: the same at the top of C(nbd_export) and in its list C(exports)."""
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible_collections.platter.qemu.plugins.module_utils._formats import registry
+
+ArgumentSpec = t.Dict[str, t.Dict[str, t.Any]]
+
+#: what an unset option of the module means; an entry of the list that leaves it unset takes the module's value
+DEFAULTS: t.Mapping[str, t.Any] = {
+    "state": "present",
+    "read_only": True,
+    "allocation_depth": False,
+    "discard": False,
+    "cache": "writeback",
+    "shared": 16,
+    "allow_disconnect": False,
+    "stop_timeout": 60,
+}
+
+
+def export_options() -> ArgumentSpec:
+    """The options of one export, without defaults."""
+    return {
+        "name": {"type": "str"},
+        "image": {"type": "path", "aliases": ["path"]},
+        "format": {"type": "str", "choices": list(registry.FORMAT_NAMES)},
+        "state": {"type": "str", "choices": ["present", "stopped", "absent"]},
+        "socket": {"type": "path"},
+        "read_only": {"type": "bool"},
+        "snapshot": {"type": "str"},
+        "offset": {"type": "str"},
+        "size": {"type": "str"},
+        "bitmaps": {"type": "list", "elements": "str"},
+        "allocation_depth": {"type": "bool"},
+        "discard": {"type": "bool"},
+        "cache": {"type": "str", "choices": ["writeback", "writethrough", "none", "directsync"]},
+        "shared": {"type": "int"},
+        "description": {"type": "str"},
+        "allow_disconnect": {"type": "bool"},
+        "overlay_directories": {"type": "list", "elements": "path"},
+        "stop_timeout": {"type": "int"},
+    }
+
+
+def argument_spec() -> ArgumentSpec:
+    """The argument spec of C(nbd_export)."""
+    top = export_options()
+    for name, value in DEFAULTS.items():
+        top[name]["default"] = value
+    return {
+        **top,
+        "exports": {"type": "list", "elements": "dict", "options": export_options()},
+        "workers": {"type": "int", "default": 0},
+        "fail_fast": {"type": "bool", "default": True},
+        "lock_timeout": {"type": "int", "default": 30},
+    }
+
+
+def items(params: t.Mapping[str, t.Any]) -> t.List[t.Dict[str, t.Any]]:
+    """The options of each export of a task: of the one it names, or of each in its list, filled up from the task."""
+    shared = {name: params.get(name) for name in export_options() if name != "name"}
+    if params.get("exports") is None:
+        return [dict(shared, name=params.get("name"))]
+    return [dict(shared, **{k: v for k, v in entry.items() if v is not None}) for entry in params["exports"]]

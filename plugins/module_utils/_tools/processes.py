@@ -1,0 +1,84 @@
+# Copyright: the platter.qemu authors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# PRIVATE to the collection: it can change at any time without notice.
+"""The processes of this host, by their command lines, and how they are ended for certain."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+import typing as t
+
+_POLL_SECONDS = 0.02
+#: seconds between two requests to end
+_ASK_AGAIN = 1.0
+
+
+def own_processes() -> t.Dict[int, t.Tuple[str, ...]]:
+    """The command line of every process of this user, by its number. Another user can call a program as he likes."""
+    found = {}
+    for pid in (int(name) for name in os.listdir("/proc") if name.isdigit()):
+        try:
+            if os.stat("/proc/%d" % pid).st_uid == os.geteuid():
+                words = command_line(pid)
+                if words:
+                    found[pid] = words
+        except OSError:  # ended meanwhile
+            continue
+    return found
+
+
+def command_line(pid: int) -> t.Tuple[str, ...]:
+    """Of one process; empty for one that has ended and was not waited for. Raises OSError when there is none."""
+    with open("/proc/%d/cmdline" % pid, "rb") as stream:
+        words = stream.read().split(b"\0")
+    return tuple(os.fsdecode(word) for word in words[:-1])
+
+
+def parent_of(pid: int) -> int:
+    """The number of its parent; 0 when it has ended."""
+    try:
+        with open("/proc/%d/stat" % pid, "rb") as stream:
+            return int(stream.read().rpartition(b")")[2].split()[1])
+    except OSError:
+        return 0
+
+
+def name_of(pid: int) -> str:
+    """The kernel's short name of a process (C(comm)); C(?) when it has ended."""
+    try:
+        with open("/proc/%d/comm" % pid, "rb") as stream:
+            return os.fsdecode(stream.read()).strip()
+    except OSError:
+        return "?"
+
+
+def end_all(find: t.Callable[[], t.Iterable[int]], seconds: float, *, kill_after: bool = False) -> bool:
+    """Ask what C(find) finds to end (SIGTERM), again and again, until it finds nothing; whether that came in time.
+
+    With C(kill_after) what is left then is killed (SIGKILL), for processes that can lose nothing by it.
+    """
+    deadline = time.monotonic() + seconds
+    asked: t.Dict[int, float] = {}
+    while True:
+        left = list(find())
+        if not left:
+            return True
+        late = time.monotonic() >= deadline
+        if late and (not kill_after or time.monotonic() >= deadline + seconds):
+            return False
+        for pid in left:
+            if late or time.monotonic() - asked.get(pid, 0.0) >= _ASK_AGAIN:
+                asked[pid] = time.monotonic()
+                _send(pid, signal.SIGKILL if late else signal.SIGTERM)
+        time.sleep(_POLL_SECONDS)
+
+
+def _send(pid: int, number: int) -> None:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        pass

@@ -1,0 +1,355 @@
+#!/usr/bin/python
+# Copyright: the platter.qemu authors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""nbd_export: images served over NBD, as state."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+---
+module: nbd_export
+short_description: Serve QEMU disk images over NBD
+version_added: 0.1.0
+author:
+  - The platter.qemu authors (@platter)
+description:
+  - Makes "this image is served under this name" a state of the host, for one export or many. C(qemu-nbd) serves it, at
+    a Unix socket that only its owner can connect to, and goes on when the play is over.
+  - A server that fails or is killed is started again. It is ended with the time that it needs to write out what it
+    holds, and never while a client is connected, unless the task says so.
+  - What is so is read from the host each time - from the definition of the export, the processes and the socket.
+  - A refusal begins with C(refused:) and carries RV(reason) and RV(evidence).
+requirements:
+  - QEMU 5.2 or later (C(qemu-nbd))
+  - Linux 3.15 or later
+options:
+  exports:
+    description:
+      - Many exports in one task, instead of O(name). Each entry takes the same options; what an entry leaves unset is
+        taken from the task.
+      - All are planned first; if one is refused, none is changed (see O(fail_fast)). Servers that have to end do so
+        before the first one is started.
+    type: list
+    elements: dict
+    suboptions:
+      name: &name
+        description:
+          - The name of the export, for its clients and on this host.
+          - 1 to 63 letters, digits, dots, underscores and minus signs; the first is a letter or a digit.
+        type: str
+      image: &image
+        description:
+          - The image that is served, an absolute path of a file or block device. Needed for O(state=present).
+        type: path
+        aliases: [path]
+      format: &format
+        description:
+          - The format of the image, which is never guessed. Needed for O(state=present).
+          - Clients see the disk that the image holds. With V(raw) they see the file as it is, whatever is in it.
+        type: str
+        choices: [raw, qcow, qcow2, qed, vdi, vmdk, vhdx, vpc, parallels, luks]
+      state: &state
+        description:
+          - V(present) - it is served.
+          - V(stopped) - it is not, and what was declared of it stays on the host until that is started anew. Only
+            O(name) is needed.
+          - V(absent) - it is not, and nothing of it stays. Only O(name) is needed.
+        type: str
+        choices: [present, stopped, absent]
+      socket: &socket
+        description:
+          - The Unix socket of the server, in a directory that exists and that others cannot write to. Its mode is 0600.
+          - Without it, C(/run/platter/NAME.sock); for others than root, C(platter/NAME.sock) in the directory
+            C($XDG_RUNTIME_DIR).
+        type: path
+      read_only: &read_only
+        description:
+          - Whether clients can only read.
+          - An image that something else has open for writing is not exported at all, one that something else has open
+            only read-only, and one that other images are built on only read-only.
+        type: bool
+      snapshot: &snapshot
+        description:
+          - Serve this internal snapshot of a qcow2 image instead of what it holds now.
+        type: str
+      offset: &offset
+        description:
+          - Where in the disk the export begins, a multiple of 512 bytes, for example V(1M).
+        type: str
+      size: &size
+        description:
+          - How much of the disk is served, a multiple of 512 bytes. Without it, all up to its end.
+        type: str
+      bitmaps: &bitmaps
+        description:
+          - Dirty bitmaps of a qcow2 image that clients can read, as metadata contexts C(qemu:dirty-bitmap:NAME).
+        type: list
+        elements: str
+      allocation_depth: &allocation_depth
+        description:
+          - Whether clients can ask which layer of its backing chain holds what, by the metadata context
+            C(qemu:allocation-depth).
+        type: bool
+      discard: &discard
+        description:
+          - Whether what clients discard is given back to the host's file system.
+        type: bool
+      cache: &cache
+        description:
+          - How writes go to the host. V(writeback) and V(none) write what a client flushes; V(writethrough) and
+            V(directsync) each write before it is acknowledged, so that even a server that is killed loses none.
+          - V(none) and V(directsync) pass by the host's memory.
+        type: str
+        choices: [writeback, writethrough, none, directsync]
+      shared: &shared
+        description:
+          - How many connections are served at a time. One more waits until another ends. A client that is made for it
+            opens several.
+        type: int
+      description: &description
+        description:
+          - Told to clients that list the exports.
+        type: str
+      allow_disconnect: &allow_disconnect
+        description:
+          - Whether the server may end, or be started anew with other options, while clients are connected. Without it
+            that is refused (C(export_busy)), naming them.
+        type: bool
+      overlay_directories: &overlay_directories
+        description:
+          - Further directories in which images may lie that are built on this one. Its own directory is always looked
+            through before it is exported read-write.
+        type: list
+        elements: path
+      stop_timeout: &stop_timeout
+        description:
+          - Seconds that a server gets to write out what it holds and to end. Then one that is read-only is killed, and
+            with any other the task fails.
+        type: int
+  name: *name
+  image: *image
+  format: *format
+  state:
+    <<: *state
+    default: present
+  socket: *socket
+  read_only:
+    <<: *read_only
+    default: true
+  snapshot: *snapshot
+  offset: *offset
+  size: *size
+  bitmaps: *bitmaps
+  allocation_depth:
+    <<: *allocation_depth
+    default: false
+  discard:
+    <<: *discard
+    default: false
+  cache:
+    <<: *cache
+    default: writeback
+  shared:
+    <<: *shared
+    default: 16
+  description: *description
+  allow_disconnect:
+    <<: *allow_disconnect
+    default: false
+  overlay_directories: *overlay_directories
+  stop_timeout:
+    <<: *stop_timeout
+    default: 60
+  workers:
+    description:
+      - How many exports are worked on at a time; V(0) lets the module choose.
+    type: int
+    default: 0
+  fail_fast:
+    description:
+      - With V(true), one refusal stops the task, and nothing is begun.
+      - With V(false), the other exports are carried out all the same, and the task fails at its end.
+    type: bool
+    default: true
+  lock_timeout:
+    description:
+      - Seconds to wait for another run of this collection that works on the same export or image.
+    type: int
+    default: 30
+attributes:
+  check_mode:
+    support: full
+    description: Nothing on the host is changed, and what would be done is predicted.
+  diff_mode:
+    support: full
+    description: Shows each export before and after.
+  idempotent:
+    support: full
+    description: The second run changes nothing, and clients notice nothing of it.
+  platform:
+    support: full
+    platforms: linux
+    description: The managed host runs Linux.
+seealso:
+  - module: platter.qemu.disk_image
+  - module: platter.qemu.image_snapshot
+  - name: qemu-nbd
+    description: The server.
+    link: https://www.qemu.org/docs/master/tools/qemu-nbd.html
+notes:
+  - Exports do not come back by themselves when the host is started anew; run the task again then.
+  - Overlays are looked for in the directory of the image and in O(overlay_directories), not elsewhere and not on other
+    hosts.
+"""
+
+EXAMPLES = r"""
+- name: The disk of web1, for backups of it
+  platter.qemu.nbd_export:
+    name: web1
+    image: /srv/images/web1.qcow2
+    format: qcow2
+
+- name: A disk that a VM on this host writes to
+  platter.qemu.nbd_export:
+    name: db1
+    image: /srv/images/db1.qcow2
+    format: qcow2
+    read_only: false
+    shared: 1
+
+- name: Several in one task
+  platter.qemu.nbd_export:
+    format: qcow2
+    exports:
+      - {name: web1, image: /srv/images/web1.qcow2}
+      - {name: web1-monday, image: /srv/images/web1.qcow2, snapshot: monday}
+      - {name: web1-data, image: /srv/images/web1-data.qcow2, bitmaps: [daily]}
+
+- name: Not served any more, even if somebody is connected
+  platter.qemu.nbd_export:
+    name: web1
+    state: absent
+    allow_disconnect: true
+"""
+
+RETURN = r"""
+export:
+  description: The export as it is now (in check mode, as it would be).
+  returned: with O(name)
+  type: dict
+  contains:
+    name: {description: Its name., type: str, returned: always}
+    state: {description: 'V(present), V(stopped) or V(absent).', type: str, returned: always}
+    image: {description: The image., type: str, returned: unless it is absent}
+    format: {description: The format of the image., type: str, returned: unless it is absent}
+    read_only: {description: Whether clients can only read., type: bool, returned: unless it is absent}
+    server: {description: The program that serves it., type: str, returned: unless it is absent}
+    supervisor:
+      description: What starts the server again when it fails. V(process) is a small program of this collection's.
+      type: str
+      returned: unless it is absent
+    socket: {description: The Unix socket., type: str, returned: unless it is absent}
+    uri: {description: How clients on this host name it., type: str, returned: unless it is absent}
+    outdated:
+      description: The server serves something else than what is declared.
+      type: bool
+      returned: when it is so
+    unreachable:
+      description: The server runs, but its socket is not there.
+      type: bool
+      returned: when it is so
+    unsupervised:
+      description: The server runs, but nothing would start it again.
+      type: bool
+      returned: when it is so
+    pid: {description: The server., type: int, returned: 'when it runs, not for a change in check mode'}
+    virtual_size:
+      description: Bytes that clients see.
+      type: int
+      returned: 'with O(state=present), when the server has a place left to be asked'
+    clients:
+      description: Who is connected, by process number and name.
+      type: list
+      elements: dict
+      returned: with RV(export.pid)
+  sample:
+    name: web1
+    state: present
+    image: /srv/images/web1.qcow2
+    format: qcow2
+    read_only: true
+    server: qemu_nbd
+    supervisor: process
+    socket: /run/platter/web1.sock
+    uri: nbd+unix:///web1?socket=/run/platter/web1.sock
+    pid: 4711
+    virtual_size: 21474836480
+    clients: []
+exports:
+  description: >-
+    One entry for each of O(exports), in their order, with the keys RV(export), RV(actions), RV(diff), C(changed) and,
+    where it applies, C(failed), C(msg), RV(reason) and RV(evidence).
+  returned: with O(exports)
+  type: list
+  elements: dict
+actions:
+  description: What was done (in check mode, would be done), as sentences.
+  returned: always
+  type: list
+  elements: str
+  sample:
+    - 'Declare export web1: /srv/images/web1.qcow2 (qcow2), read-only, on /run/platter/web1.sock.'
+    - 'Start qemu_nbd for export web1, supervised by process.'
+commands:
+  description: Every command that was run, as a list of arguments.
+  returned: always
+  type: list
+  elements: list
+diff:
+  description: The facts of each export before and after.
+  returned: always
+  type: raw
+reason:
+  description: A stable code for why a task was refused or failed; docs/reasons lists them.
+  returned: when refused, and with some failures
+  type: str
+  sample: export_busy
+evidence:
+  description: The facts behind RV(reason).
+  returned: with RV(reason)
+  type: dict
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.platter.qemu.plugins.module_utils._export import engine, places
+from ansible_collections.platter.qemu.plugins.module_utils._export.read_spec import read_spec
+from ansible_collections.platter.qemu.plugins.module_utils._module import export_options, run
+
+
+def make_engine(module: AnsibleModule) -> run.Engine:
+    """The parts put together."""
+    directory = places.socket_directory()
+    return engine.ExportEngine(
+        [read_spec(params, directory) for params in export_options.items(module.params)],
+        {"qemu-nbd": module.get_bin_path("qemu-nbd")},
+        workers=module.params["workers"],
+        lock_timeout=module.params["lock_timeout"],
+    )
+
+
+def main() -> None:
+    """Entry point."""
+    module = AnsibleModule(
+        argument_spec=export_options.argument_spec(),
+        mutually_exclusive=[("name", "exports")],
+        required_one_of=[("name", "exports")],
+        supports_check_mode=True,
+    )
+    run.run_module(module, make_engine)
+
+
+if __name__ == "__main__":
+    main()

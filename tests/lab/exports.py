@@ -1,0 +1,141 @@
+"""Exports that the module made, as others see them: clients, processes, and whether anything is left."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import uuid
+from pathlib import Path
+from typing import Any, Iterator
+
+from ansible_collections.platter.qemu.plugins.module_utils._export import places
+from ansible_collections.platter.qemu.tests.lab.modules import call
+from ansible_collections.platter.qemu.tests.lab.programs import wait_until
+
+PROMPT = b"qemu-io> "
+
+
+def new_name() -> str:
+    """Of an export that no other test has."""
+    return "test-" + uuid.uuid4().hex[:12]
+
+
+@contextlib.contextmanager
+def cleaned(*names: str) -> Iterator[None]:
+    """Exports of these names end with the block, whatever happens in it."""
+    try:
+        yield
+    finally:
+        for name in names:
+            for pid in processes_of(name):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
+            result = call("nbd_export", name=name, state="absent", allow_disconnect=True, stop_timeout=20)
+            assert not result.get("failed"), result["msg"]
+
+
+SERVERS = ("qemu-nbd", "nbdkit", "qemu-storage-daemon")
+
+
+def processes_of(name: str) -> list[int]:
+    """Every process with the name of the export in its command line that is a supervisor or a server."""
+    found = []
+    for pid in (entry for entry in os.listdir("/proc") if entry.isdigit()):
+        with contextlib.suppress(OSError):
+            words = Path("/proc", pid, "cmdline").read_bytes().decode(errors="replace").split("\0")
+            ours = "supervise.py" in " ".join(words[:5]) or os.path.basename(words[0]) in SERVERS
+            if ours and any(name in word for word in words):
+                found.append(int(pid))
+    return found
+
+
+def server_of(name: str) -> int:
+    """The process that serves it."""
+    servers = [p for p in processes_of(name) if "supervise.py" not in Path(f"/proc/{p}/cmdline").read_text()]
+    assert len(servers) == 1, servers
+    return servers[0]
+
+
+def supervisor_of(name: str) -> int:
+    """The process that watches over its server."""
+    return next(p for p in processes_of(name) if "supervise.py" in Path(f"/proc/{p}/cmdline").read_text())
+
+
+def leftovers(name: str) -> list[str]:
+    """What is there of an export: processes, and files in the directories of the module."""
+    top = Path(places.socket_directory())
+    files = [path for directory in (top, top / "nbd") if directory.is_dir() for path in directory.iterdir()]
+    return [f"process {pid}" for pid in processes_of(name)] + [str(p) for p in files if p.name.startswith(name)]
+
+
+def uri(name: str) -> str:
+    """How a client names the export on this host."""
+    return f"nbd+unix:///{name}?socket={places.socket_directory()}/{name}.sock"
+
+
+def nbdinfo(name: str) -> dict[str, Any]:
+    """The export as libnbd sees it."""
+    told = subprocess.run(["nbdinfo", "--json", uri(name)], stdout=subprocess.PIPE, check=True, timeout=20)
+    return dict(json.loads(told.stdout)["exports"][0])
+
+
+def io(name: str, *commands: str, writes: bool = False) -> None:
+    """qemu-io's commands on the export; they must succeed."""
+    words = [word for command in commands for word in ("-c", command)]
+    argv = ["qemu-io", "-f", "raw", *([] if writes else ["-r"]), *words, uri(name)]
+    done = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=30, check=False)
+    assert done.returncode == 0 and "failed" not in done.stdout, done.stdout
+
+
+@contextlib.contextmanager
+def client(name: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A qemu-io that is connected while the block runs, and reads its commands from us."""
+    argv = ["qemu-io", "-f", "raw", *(["-r"] if nbdinfo(name)["is_read_only"] else []), uri(name)]
+    process = subprocess.Popen(argv, bufsize=0, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    try:
+        tell(process, "read 0 512")
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def tell(process: subprocess.Popen[bytes], *commands: str) -> None:
+    """Have a qemu-io carry out commands. It takes one at a time, and prompts when it is done."""
+    assert process.stdin and process.stdout
+    for command in commands:
+        process.stdin.write(command.encode() + b"\n")
+        process.stdin.flush()
+        said = b""
+        while not said.replace(PROMPT, b"").strip() and command != "flush" or not said.endswith(PROMPT):
+            piece = os.read(process.stdout.fileno(), 4096)
+            assert piece, said
+            said += piece
+        assert b"failed" not in said and b"error" not in said, said
+
+
+def connects(path: object) -> bool:
+    """Whether anybody listens at a Unix socket."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        try:
+            connection.connect(str(path))
+        except OSError:
+            return False
+        return True
+
+
+def kill_server(name: str) -> int:
+    """End the server as a crash would; the number of the one that was started in its place."""
+    before = server_of(name)
+    os.kill(before, signal.SIGKILL)
+
+    def another() -> bool:
+        servers = [p for p in processes_of(name) if p not in (before, supervisor_of(name))]
+        return bool(servers) and connects(f"{places.socket_directory()}/{name}.sock")
+
+    wait_until(another, "the supervisor starts it again")
+    return server_of(name)
