@@ -111,7 +111,7 @@ def tell(process: subprocess.Popen[bytes], *commands: str) -> None:
         process.stdin.write(command.encode() + b"\n")
         process.stdin.flush()
         said = b""
-        while not said.replace(PROMPT, b"").strip() and command != "flush" or not said.endswith(PROMPT):
+        while (not said.replace(PROMPT, b"").strip() and command != "flush") or not said.endswith(PROMPT):
             piece = os.read(process.stdout.fileno(), 4096)
             assert piece, said
             said += piece

@@ -1,0 +1,58 @@
+"""Command lines of servers, and the file that declares an export."""
+
+from __future__ import annotations
+
+import json
+import typing as t
+from dataclasses import replace
+
+import pytest
+
+from ansible_collections.platter.qemu.plugins.module_utils._export import definition
+from ansible_collections.platter.qemu.plugins.module_utils._export.spec import ExportSpec
+
+SPEC = ExportSpec("web1", "/s", "/i/a,b:c.qcow2", "qcow2")
+GROUND = definition.Ground("/i/a,b:c.qcow2", False, "/usr/bin/qemu-nbd")
+
+
+def node(spec: ExportSpec, ground: definition.Ground = GROUND) -> t.Any:
+    """What qemu-nbd is told to open."""
+    word = definition.qemu_nbd_command(spec, ground)[-1]
+    assert word.startswith("json:")
+    return json.loads(word[len("json:") :])
+
+
+def test_the_format_is_named_and_a_name_is_never_read_as_options() -> None:
+    assert node(SPEC) == {"driver": "qcow2", "file": {"driver": "file", "filename": "/i/a,b:c.qcow2"}}
+
+
+def test_a_window_lies_on_the_disk_and_not_on_the_file() -> None:
+    window = node(replace(SPEC, offset=512, size=1024))
+    assert (window["driver"], window["offset"], window["size"]) == ("raw", 512, 1024)
+    assert window["file"] == node(SPEC)
+    assert node(replace(SPEC, format="raw", offset=512))["file"]["driver"] == "file"
+
+
+def test_a_block_device_is_opened_as_one() -> None:
+    assert node(SPEC, GROUND._replace(device=True))["file"]["driver"] == "host_device"
+
+
+def test_it_does_not_leave_with_its_first_client_and_writes_only_when_told_to() -> None:
+    words = definition.qemu_nbd_command(SPEC, GROUND)
+    assert {"--persistent", "--read-only", "--shared=16"} <= set(words)
+    assert "--read-only" not in definition.qemu_nbd_command(replace(SPEC, read_only=False), GROUND)
+
+
+def test_the_name_of_a_snapshot_stays_one_word() -> None:
+    words = definition.qemu_nbd_command(replace(SPEC, snapshot="a,b=c"), GROUND)
+    assert "--load-snapshot=snapshot.name=a,,b=c" in words
+
+
+def test_what_is_written_down_is_read_back() -> None:
+    written = definition.define(replace(SPEC, bitmaps=("x", "y"), description="a \u00e9 'b'"), GROUND)
+    assert definition.parse(written.text) == written
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"argv": 1, "options": {}}', "x"])
+def test_what_is_no_definition_is_none(text: str) -> None:
+    assert definition.parse(text) is None
