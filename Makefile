@@ -43,7 +43,7 @@ molecule: ## step: the roles, in every scenario of extensions/molecule
 bench: ## measure against what one would use instead; writes .build/bench.json
 	@$(TOOLS)/run_in_venv.py python tests/bench/run.py
 
-matrix: ## contract tests against other QEMUs, fetched from Debian into .build/qemu (SUITES="trixie sid")
+matrix: ## contract tests and live kills against other QEMUs, fetched from Debian into .build/qemu (SUITES="trixie sid")
 	@$(TOOLS)/run_matrix.py $(SUITES)
 
 soak: ## the tests that take minutes to hours: many kills, many examples

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import typing as t
 from pathlib import Path
 
@@ -61,20 +62,30 @@ class World:
         holds(active, *_WRITTEN, (4, 3))
 
 
-def _undisturbed(step: Step, zygote: Zygote, place: Path) -> tuple[list[kills.Point], set[str]]:
-    """Every step that the module takes, and what there is afterwards."""
-    world = World(step, place / "undisturbed")
-    with machine(world.disk.socket, world.disk.first) as vm:
-        world.made(vm)
-        points = kills.points_of(zygote, world.task, place / "undisturbed.log", _CALLS)
-    return points, names(world.disk.images)
+Undisturbed = t.Callable[[Step], tuple[list[kills.Point], set[str]]]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(zygote: Zygote, tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
+    """Every step that the module takes for a task, and which files there are afterwards."""
+
+    @functools.lru_cache(None)
+    def run(step_name: str) -> tuple[list[kills.Point], set[str]]:
+        place = tmp_path_factory.mktemp("undisturbed")
+        world = World(next(step for step in STEPS if step.name == step_name), place)
+        with machine(world.disk.socket, world.disk.first) as vm:
+            world.made(vm)
+            points = kills.points_of(zygote, world.task, place / "log", _CALLS)
+        return points, names(world.disk.images)
+
+    return lambda step: run(step.name)
 
 
 @pytest.mark.parametrize("step", STEPS, ids=lambda step: step.name)
 def test_killed_between_two_steps_of_a_task_on_a_running_vm(
-    step: Step, zygote: Zygote, place: Path, count: Count
+    step: Step, zygote: Zygote, place: Path, count: Count, undisturbed: Undisturbed
 ) -> None:
-    points, expected = _undisturbed(step, zygote, place)
+    points, expected = undisturbed(step)
     chosen = share(points, 6, "live " + step.name)
     for number, point in enumerate(chosen):
         world = World(step, place / str(number))
@@ -87,6 +98,51 @@ def test_killed_between_two_steps_of_a_task_on_a_running_vm(
             except AssertionError as exc:
                 raise AssertionError(f"{step.name} killed at {point}: {exc}") from exc
     count("kills of tasks on a running VM", len(chosen))
+
+
+def _crash(vm: Machine) -> None:
+    vm.process.kill()
+    vm.process.wait()
+
+
+#: each task with each way in which a VM ends
+_ENDINGS = [(step, end) for step in (*TAKES, *MERGES) for end in (Machine.end, _crash)]
+
+
+@pytest.mark.parametrize(
+    ("step", "end"), share(_ENDINGS, 8, "endings"), ids=lambda part: getattr(part, "name", "") or part.__name__
+)
+def test_a_vm_that_ends_after_the_module_was_killed(
+    step: Step, end: t.Callable[[Machine], None], zygote: Zygote, place: Path, count: Count, undisturbed: Undisturbed
+) -> None:
+    """What its guest wrote is in the file that it had as its disk; the next run ends the task, or says that it cannot."""
+    points, expected = undisturbed(step)
+    chosen = share(points, 1, f"ended {end.__name__} {step.name}")
+    for number, point in enumerate(chosen):
+        world = World(step, place / str(number))
+        with machine(world.disk.socket, world.disk.first) as vm:
+            world.made(vm)
+            kills.killed_at(zygote, world.task, place / "log", point)
+            active = vm.active()
+            end(vm)
+        try:
+            _ends_or_refuses(world, active, expected)
+        except AssertionError as exc:
+            raise AssertionError(f"{step.name} killed at {point}, then {end.__name__}: {exc}") from exc
+    count("ends of a VM after its task was killed", len(chosen))
+
+
+def _ends_or_refuses(world: World, active: str, expected: set[str]) -> None:
+    left = Path(active + ".leaving~")
+    holds(left if left.exists() else active, *_WRITTEN)
+    again = call("image_snapshot", **world.task)
+    if again.get("reason") == "merge_unfinished":
+        assert not again["changed"] and Path(again["evidence"]["overlay"]).exists(), again
+        return
+    assert not again.get("failed"), again["msg"]
+    settled(**world.task)
+    assert names(world.disk.images) == expected
+    holds(again["snapshot"]["active"], *_WRITTEN)
 
 
 def test_a_vm_that_ends_while_it_leaves_a_layer(zygote: Zygote, place: Path) -> None:

@@ -16,20 +16,21 @@ from venvs import ensure_test_venv
 
 # What depends on QEMU: its options, headers, messages, protocol. Not what depends on this machine's devices and servers.
 TESTS = (
-    "test_disk_image_[a-co-s]*.py",
-    "test_created_sizes.py",
-    "test_feature_matrix.py",
-    "test_headers_against_qemu.py",
-    "test_option_rules.py",
-    "test_image_snapshot_*.py",
-    "test_live_snapshot_*.py",
-    "_tools/test_qmp.py",
-    "_tools/test_image_lock.py",
+    "contract/test_disk_image_[a-co-s]*.py",
+    "contract/test_created_sizes.py",
+    "contract/test_feature_matrix.py",
+    "contract/test_headers_against_qemu.py",
+    "contract/test_option_rules.py",
+    "contract/test_image_snapshot_*.py",
+    "contract/test_live_snapshot_*.py",
+    "contract/_tools/test_qmp.py",
+    "contract/_tools/test_image_lock.py",
+    "faults/test_live_*kills.py",
 )
 
 
 def _tests() -> list[str]:
-    directory = ROOT / "tests" / "contract"
+    directory = ROOT / "tests"
     found = {str(path.relative_to(ROOT)) for pattern in TESTS for path in directory.glob(pattern)}
     return sorted(found)
 
