@@ -199,7 +199,7 @@ images:
     reason:
       description:
         - A stable code for RV(images[].error) - V(not_a_file), V(unreadable), V(header_unreadable), V(bad_size),
-          V(format_mismatch), V(format_ambiguous), V(member_missing) or V(tool_missing).
+          V(image_damaged), V(format_mismatch), V(format_ambiguous), V(vmdk_extent), V(member_missing) or V(tool_missing).
       type: str
       returned: when there is a problem
     detected:
@@ -246,7 +246,7 @@ images:
         problem:
           description:
             - Null, or the C(reason) and C(message) why the chain ends here - V(backing_loop), V(base_missing),
-              V(chain_too_long), V(backing_not_regular), V(header_unreadable), V(backing_protocol).
+              V(chain_too_long), V(backing_not_regular), V(image_damaged), V(header_unreadable), V(backing_protocol).
           type: dict
           returned: always
     data_file: {description: The external data file of a qcow2 image., type: str, returned: when it could be read}

@@ -6,6 +6,7 @@ import hashlib
 import os
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -62,6 +63,51 @@ def test_other_truncated_sources_are_refused_too(tmp_path: Path, content: Path, 
     result = call("disk_image", path=str(tmp_path / "new"), format="qcow2", source=source)
     assert result["reason"] in ("source_damaged", "format_mismatch")
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("kept", [1000, 66_000, 150_000, 196_640])
+def test_a_qcow2_image_without_its_tables_is_damaged(tmp_path: Path, content: Path, kept: int) -> None:
+    """QEMU opens it, reads zeros, and marks it corrupt as soon as it is to grow. 196640: only its L2 table is lost."""
+    damaged = tmp_path / "a"
+    subprocess.run(["qemu-img", "convert", "-O", "qcow2", content, damaged], check=True)
+    subprocess.run(["qemu-img", "resize", "-q", damaged, "2G"], check=True)
+    whole = told(damaged)
+    os.truncate(damaged, kept)
+    for task in ({}, {"size": "3G"}, {"repair": "all"}, {"mode": "0600"}):
+        refused("image_damaged", path=str(damaged), format="qcow2", **task)
+    overlay = {"path": str(tmp_path / "top"), "format": "qcow2"}
+    refused("image_damaged", **overlay, backing={"path": str(damaged), "format": "qcow2"})
+    refused("image_damaged", image=str(damaged), format="qcow2", kind="internal", name="one")
+    refused("source_damaged", **overlay, source={"path": str(damaged), "format": "qcow2"})
+    assert ("error" in whole, told(damaged)["reason"]) == (False, "image_damaged")
+    assert call("disk_image", path=str(damaged), state="absent")["changed"]
+
+
+@pytest.mark.parametrize(
+    ("format", "kept"), [("qcow", 100), ("qed", 70_000), ("vdi", 600), ("vhdx", 4 * MIB - 512), ("parallels", 80)]
+)
+def test_other_formats_without_their_tables_are_damaged(tmp_path: Path, format: str, kept: int) -> None:
+    damaged = create(tmp_path / "a", format, "2G")
+    assert "error" not in told(damaged)
+    os.truncate(damaged, kept)
+    assert told(damaged)["reason"] == "image_damaged"
+    refused("image_damaged", path=str(damaged), format=format)
+
+
+def test_a_corrupt_mark_that_qemu_sets_is_told(tmp_path: Path) -> None:
+    """What nobody counts is given away once more: QEMU sees it when the L1 table would lie on the first one."""
+    image = create(tmp_path / "a", "qcow2", "1G")
+    with image.open("r+b") as stream:
+        stream.seek(2 * 65536)
+        stream.write(bytes(65536))
+    result = call("disk_image", path=str(image), format="qcow2", size="8T")
+    assert result["failed"] and result["msg"].endswith("and is now marked corrupt."), result["msg"]
+    assert told(image)["corrupt"] is True
+
+
+def told(path: Path) -> dict[str, Any]:
+    (facts,) = call("disk_image_info", paths=[str(path)])["images"]
+    return dict(facts)
 
 
 def test_a_data_file_never_takes_over_what_is_there(tmp_path: Path) -> None:

@@ -75,7 +75,8 @@ class Header(t.NamedTuple):
     backing_file: t.Optional[str] = None
     backing_format: t.Optional[str] = None
     data_file: t.Optional[str] = None
-    #: bytes that the file must have at least for its data to be there, where QEMU does not notice that they are missing
+    #: bytes that the file must have at least: its tables, and its data as far as the header says where that ends. QEMU
+    #: reads as zeros what is missing, and writes where it should be
     least_length: int = 0
     encrypted: bool = False
     compressed: bool = False
@@ -91,3 +92,9 @@ class Header(t.NamedTuple):
     unknown_features: t.Tuple[str, ...] = ()
     #: C(format-specific) as in C(qemu-img info --output=json), or None where qemu-img prints none
     format_specific: t.Optional[t.Mapping[str, t.Any]] = None
+
+    def shortage(self, length: int) -> str:
+        """What a file of C(length) bytes lacks of this image, as a phrase; empty when nothing is known to be missing."""
+        if length >= self.least_length:
+            return ""
+        return "the file has %d bytes, and by its header and tables it needs %d" % (length, self.least_length)

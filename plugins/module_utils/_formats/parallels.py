@@ -32,6 +32,7 @@ def read(source: header.ByteSource) -> header.Header:
         format="parallels",
         virtual_size=sectors * reading.SECTOR,
         cluster_size=track * reading.SECTOR,
+        least_length=_HEADER.size + 4 * entries,
         dirty=in_use == _IN_USE,
         options={"cluster_size": track * reading.SECTOR},
     )

@@ -20,7 +20,7 @@ _CRYPT_METHODS = {0: None, 1: "aes"}
 
 def read(source: header.ByteSource) -> header.Header:
     fields = _HEADER.unpack(reading.exactly(source, 0, _HEADER.size, "the qcow header"))
-    magic, version, backing_at, backing_size, _mtime, size, cluster_bits, l2_bits, _pad, crypt, _l1 = fields
+    magic, version, backing_at, backing_size, _mtime, size, cluster_bits, l2_bits, _pad, crypt, l1_at = fields
     reading.require(magic == b"QFI\xfb" and version == 1, "no qcow version 1 magic")
     reading.require_size(1 < size < 1 << 63, size)
     reading.require(9 <= cluster_bits <= 16, f"qcow cluster_bits {cluster_bits} is not 9 to 16")
@@ -33,6 +33,7 @@ def read(source: header.ByteSource) -> header.Header:
         format="qcow",
         virtual_size=reading.whole_sectors(size),
         cluster_size=1 << cluster_bits,
+        least_length=l1_at + 8 * -(-size // (1 << cluster_bits + l2_bits)),
         backing_file=backing_file,
         encrypted=encrypt is not None,
         options={"encrypt_format": encrypt} if encrypt else {},

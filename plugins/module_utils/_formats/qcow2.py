@@ -29,6 +29,8 @@ _EXT_CRYPTO, _EXT_BITMAPS, _EXT_DATA_FILE = 0x0537BE77, 0x23852875, 0x44415441
 #: QEMU writes at most six; each one that is read is small.
 EXTENSIONS_LIMIT = 64
 EXTENSION_SIZE_LIMIT = 32 * 1024
+#: with more entries it is not looked where they lead to: 4 TiB in clusters of 64 KiB
+L1_ENTRIES_LIMIT = 8192
 _FEATURE_NAME_SIZE = 48
 _NAMES_TOO_LONG = 1024
 
@@ -46,6 +48,8 @@ class _Fixed(t.NamedTuple):
     size: int
     crypt_method: int
     l1_size: int
+    l1_offset: int
+    refcount_table_offset: int
     refcount_table_clusters: int
     snapshot_count: int
     snapshots_offset: int
@@ -75,6 +79,7 @@ def read(source: header.ByteSource) -> header.Header:
         backing_file=backing_file,
         backing_format=_backing_format(extensions),
         data_file=data_file,
+        least_length=_least_length(source, fixed),
         encrypted=encrypt is not None,
         dirty=bool(fixed.incompatible & DIRTY),
         corrupt=bool(fixed.incompatible & CORRUPT),
@@ -92,9 +97,7 @@ def _read_fixed(source: header.ByteSource) -> _Fixed:
     magic, version, *rest = _FIXED.unpack(data)
     reading.require(magic == MAGIC, "no qcow2 magic")
     reading.require(version in (2, 3), f"qcow2 version {version} is not 2 or 3")
-    offset, length, bits, size, crypt, l1_size, _l1, _refcounts, clusters, snapshots, snapshots_at = rest
-    fields = (version, offset, length, bits, size, crypt, l1_size, clusters, snapshots, snapshots_at)
-    fixed = _Fixed(*fields) if version == 2 else _Fixed(*fields, *_read_version_3(source))
+    fixed = _Fixed(version, *rest) if version == 2 else _Fixed(version, *rest, *_read_version_3(source))
     _check_fixed(fixed)
     return fixed
 
@@ -126,6 +129,16 @@ def _l1_entries(fixed: _Fixed) -> int:
     entry_bits = 4 if fixed.incompatible & EXTENDED_L2 else 3
     covered = fixed.cluster_bits + fixed.cluster_bits - entry_bits
     return (fixed.size + (1 << covered) - 1) >> covered
+
+
+def _least_length(source: header.ByteSource, fixed: _Fixed) -> int:
+    """Where the last of the tables ends. That of the snapshots is read whole, and so is there."""
+    l1_end = fixed.l1_offset + 8 * fixed.l1_size
+    refcounts_end = fixed.refcount_table_offset + fixed.refcount_table_clusters * fixed.cluster_size
+    if l1_end > source.length or fixed.l1_size > L1_ENTRIES_LIMIT:
+        return max(l1_end, refcounts_end)
+    last = qcow2_tables.last_l2_table(source, fixed.l1_offset, fixed.l1_size)
+    return max(l1_end, refcounts_end, last + fixed.cluster_size if last else 0)
 
 
 def _check_compression(fixed: _Fixed) -> None:

@@ -16,12 +16,10 @@ import struct
 import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import header
-from ansible_collections.platter.qemu.plugins.module_utils._formats import reading
+from ansible_collections.platter.qemu.plugins.module_utils._formats import qcow2_tables, reading
 
 _HEADER = struct.Struct(">4sIQIIQIIQQIIQ")
 _SNAPSHOT = struct.Struct(">QIHHIIQII")
-#: bits 9-55 of an entry are the offset of a second-level table; bit 63 only says whether it may be written in place
-_OFFSET = 0x00FF_FFFF_FFFF_FE00
 #: entries read of one table at most (32 MiB is what QEMU itself allows, block/qcow2.h: QCOW_MAX_L1_SIZE)
 _MOST_ENTRIES = 4 << 20
 
@@ -64,7 +62,7 @@ def _table(source: header.ByteSource, offset: int, count: int) -> t.Tuple[int, .
     """The offsets of a first-level table, without the empty ones at its end."""
     reading.require(count <= _MOST_ENTRIES, "a first-level table of %d entries" % count)
     data = reading.exactly(source, offset, 8 * count, "a first-level table") if count else b""
-    entries = [entry & _OFFSET for entry in struct.unpack(">%dQ" % count, data)]
+    entries = [entry & qcow2_tables.L2_OFFSET for entry in struct.unpack(">%dQ" % count, data)]
     while entries and not entries[-1]:
         entries.pop()
     return tuple(entries)

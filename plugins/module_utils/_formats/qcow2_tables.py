@@ -23,6 +23,14 @@ _SNAPSHOT_EXTRA_LIMIT = 1024
 _BITMAP_NAME_LIMIT = 1023
 _NO_ICOUNT = 2**64 - 1
 _IN_USE, _AUTO = 1, 2
+#: bits 9-55 of an L1 entry are the offset of its L2 table; bit 63 only says whether that may be written in place
+L2_OFFSET = 0x00FF_FFFF_FFFF_FE00
+
+
+def last_l2_table(source: header.ByteSource, l1_offset: int, l1_size: int) -> int:
+    """The highest offset that the L1 table leads to, 0 for none. QEMU writes a whole L2 table before that entry."""
+    entries = struct.unpack(">%dQ" % l1_size, reading.exactly(source, l1_offset, 8 * l1_size, "the L1 table"))
+    return max((entry & L2_OFFSET for entry in entries), default=0)
 
 
 def read_snapshots(

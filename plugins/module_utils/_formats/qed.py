@@ -21,7 +21,9 @@ _NAME_LIMIT = 1023
 
 def read(source: header.ByteSource) -> header.Header:
     fields = _HEADER.unpack(reading.exactly(source, 0, _HEADER.size, "the qed header"))
-    magic, cluster_size, table_size, clusters, features, _compatible, _autoclear, _l1, size, name_at, name_size = fields
+    magic, cluster_size, table_size, clusters, features, _compatible, _autoclear, l1_at, size, name_at, name_size = (
+        fields
+    )
     reading.require(magic == b"QED\0", "no qed magic")
     _check_sizes(cluster_size, table_size, size)
     backing_file = None
@@ -34,6 +36,7 @@ def read(source: header.ByteSource) -> header.Header:
         format="qed",
         virtual_size=size,
         cluster_size=cluster_size,
+        least_length=l1_at + table_size * cluster_size,
         backing_file=backing_file,
         backing_format="raw" if backing_file is not None and features & _BACKING_IS_RAW else None,
         dirty=bool(features & _NEED_CHECK),

@@ -39,7 +39,7 @@ def read(source: header.ByteSource) -> header.Header:
         format="vdi",
         virtual_size=size,
         cluster_size=block_size,
-        least_length=data_at + allocated * block_size,
+        least_length=max(map_at + 4 * blocks, data_at + allocated * block_size),
         options={"static": kind == _STATIC},
         references=tuple(header.Reference("parent", str(uuid.UUID(bytes_le=i))) for i in (link, parent) if any(i)),
     )

@@ -57,13 +57,14 @@ def read(source: header.ByteSource) -> header.Header:
     log_size, log_used = _current_header(source)
     regions, unknown_regions = _regions(source)
     reading.require(_BAT in regions and _METADATA in regions, "the vhdx has no block table or no metadata")
-    base = regions[_METADATA]
+    base = regions[_METADATA][0]
     items, unknown_items = _items(source, base)
     parameters = _parameters(source, base, items)
     return header.Header(
         format="vhdx",
         virtual_size=reading.whole_sectors(parameters.size),
         cluster_size=parameters.block_size,
+        least_length=max(offset + length for offset, length in regions.values()),
         dirty=log_used,
         options={
             "subformat": "fixed" if parameters.bits & _FIXED else "dynamic",
@@ -91,20 +92,20 @@ def _current_header(source: header.ByteSource) -> tuple[int, bool]:
     return newest[1], newest[2]
 
 
-def _regions(source: header.ByteSource) -> tuple[dict[str, int], tuple[str, ...]]:
-    """Offsets of the known regions, and the unknown ones that the image says are required."""
+def _regions(source: header.ByteSource) -> tuple[dict[str, tuple[int, int]], tuple[str, ...]]:
+    """(offset, length) of the known regions, and the unknown ones that the image says are required."""
     signature, _checksum, count, _pad = _REGION_TABLE.unpack(
         reading.exactly(source, _REGIONS_AT, 16, "the vhdx region table")
     )
     reading.require(signature == b"regi" and count <= ENTRIES_LIMIT, "a malformed vhdx region table")
     table = reading.exactly(source, _REGIONS_AT + 16, count * _REGION.size, "the vhdx region table")
-    known: dict[str, int] = {}
+    known: dict[str, tuple[int, int]] = {}
     unknown = []
-    for guid, offset, _length, bits in _REGION.iter_unpack(table):
+    for guid, offset, length, bits in _REGION.iter_unpack(table):
         name = _guid(guid)
         reading.require(name not in known, f"the vhdx region {name} is there twice")
         if name in (_BAT, _METADATA):
-            known[name] = offset
+            known[name] = (offset, length)
         elif bits & _REGION_REQUIRED:
             unknown.append(f"region {name}")
     return known, tuple(unknown)

@@ -50,12 +50,13 @@ class _Footer:
 def read(source: header.ByteSource) -> header.Header:
     footer = _read_footer(source)
     reading.require_size(footer.virtual_size <= _LARGEST, footer.virtual_size)
-    block_size, references = (0, ()) if footer.at_end else _read_dynamic(source, footer)
+    block_size, least, references = (0, 0, ()) if footer.at_end else _read_dynamic(source, footer)
     fixed = footer.at_end or footer.kind == _FIXED_TYPE
     return header.Header(
         format="vpc",
         virtual_size=footer.virtual_size,
         cluster_size=None if fixed else block_size,
+        least_length=least,
         options={"subformat": "fixed" if fixed else "dynamic", "force_size": footer.application in _BY_SIZE},
         references=references or _unnamed_parent(footer),
     )
@@ -83,16 +84,16 @@ def _checksum(data: bytes) -> int:
     return ~(sum(data) - sum(data[64:68])) & 0xFFFFFFFF
 
 
-def _read_dynamic(source: header.ByteSource, footer: _Footer) -> tuple[int, tuple[header.Reference, ...]]:
-    """(block size, parents) of the header of a growing image."""
+def _read_dynamic(source: header.ByteSource, footer: _Footer) -> tuple[int, int, tuple[header.Reference, ...]]:
+    """(block size, where the block table ends, parents) of the header of a growing image."""
     data = reading.exactly(source, footer.dynamic_at, 2 * SECTOR, "the VHD dynamic disk header")
-    magic, _next, _table, _version, entries, block_size, _sum, _uuid, _time, _pad, name = _DYNAMIC.unpack_from(data)
+    magic, _next, table_at, _version, entries, block_size, _sum, _uuid, _time, _pad, name = _DYNAMIC.unpack_from(data)
     reading.require(magic == b"cxsparse", "no VHD dynamic disk header")
     reading.require(reading.is_power_of_two(block_size) and block_size >= SECTOR, f"a VHD block size of {block_size}")
     reading.require(
         entries * block_size >= footer.virtual_size, "the VHD block table is too small for the virtual size"
     )
-    return block_size, _parents(source, data, name)
+    return block_size, table_at + 4 * entries, _parents(source, data, name)
 
 
 def _parents(source: header.ByteSource, data: bytes, name: bytes) -> tuple[header.Reference, ...]:

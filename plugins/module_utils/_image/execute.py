@@ -163,4 +163,5 @@ def _state_now(item: Item) -> str:
     seen = image.look_at(item.name, item.spec.format)
     if seen.header is None:
         return "no image at %s." % item.name
-    return "%s is %s of %d bytes." % (item.name, seen.header.format, seen.header.virtual_size)
+    marked = ", and is now marked corrupt" if seen.header.corrupt else ""
+    return "%s is %s of %d bytes%s." % (item.name, seen.header.format, seen.header.virtual_size, marked)

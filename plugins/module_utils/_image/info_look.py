@@ -107,6 +107,8 @@ class Looker:
 def _chain_header(view: info_facts.View) -> Header:
     if view.header is None:
         raise errors.HeaderError(view.problem.message if view.problem else "it is no image", path=view.path)
+    if view.problem and view.problem.reason == "image_damaged":
+        raise errors.HeaderError("%s is damaged: %s" % (view.path, view.problem.message), reason="image_damaged")
     return view.header
 
 
@@ -125,8 +127,10 @@ def _no_file(path: str, kind: str) -> info_facts.View:
 def _judged(seen: image.Seen, expected: str | None) -> tuple[Header | None, info_facts.Problem | None]:
     """The header, and what is wrong. What looks like nothing is raw, though nobody has said so."""
     header = seen.header
+    if header is not None and expected not in (None, header.format):
+        return header, _mismatch(expected, header.format)
     if header is not None:
-        return header, None if expected in (None, header.format) else _mismatch(expected, header.format)
+        return header, info_facts.Problem("image_damaged", seen.shortage) if seen.shortage else None
     if seen.problem:
         return None, info_facts.Problem(seen.reason or "header_unreadable", seen.problem)
     if expected:

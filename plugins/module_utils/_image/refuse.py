@@ -109,11 +109,11 @@ def _other_format(spec: ImageSpec, reading: ImageReading) -> errors.RefusedError
 
 
 def _refuse_damaged(spec: ImageSpec, reading: ImageReading, header: Header) -> None:
-    if header.least_length > reading.length and reading.kind == "file":
+    if header.shortage(reading.length) and reading.kind == "file":
         raise refused(
             spec,
             "image_damaged",
-            "the file has %d bytes, and by its header it needs %d" % (reading.length, header.least_length),
+            header.shortage(reading.length),
             "Restore it from a copy.",
             {"length": reading.length, "needed": header.least_length},
         )

@@ -104,7 +104,7 @@ def inspect_source(spec: ImageSpec, path: str) -> t.Any:
     elif seen.header.backing_file:
         _refuse_broken_chain(spec, path)
     _refuse_missing_members(spec, path, seen)
-    if seen.header.least_length > seen.facts.length:
+    if seen.shortage:
         raise _cut_off(spec, path, seen.facts.length, seen.header.least_length)
     return seen.header
 

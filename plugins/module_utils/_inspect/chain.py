@@ -25,7 +25,8 @@ ReadHeader = t.Callable[[str, t.Optional[str]], Header]
 class ChainProblem:
     """Why a chain cannot be followed to its end; the caller decides whether that is a refusal."""
 
-    #: backing_loop, base_missing, chain_too_long, backing_not_regular; image_missing and header_unreadable of any link
+    #: backing_loop, base_missing, chain_too_long, backing_not_regular; image_missing, image_damaged (cut off),
+    #: bad_size and header_unreadable of any link
     reason: str
     path: str
     fact: str
@@ -143,7 +144,7 @@ class _Walk:
         try:
             header = self.read_header(path, format)
         except errors.HeaderError as exc:
-            return self._end(path, format, "header_unreadable", exc.message)
+            return self._end(path, format, str(exc.facts.get("reason") or "header_unreadable"), exc.message)
         except OSError as exc:
             return self._end(path, format, "header_unreadable", f"{path} cannot be read: {exc.strerror}")
         return Link(path, header.format, header)

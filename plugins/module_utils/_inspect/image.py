@@ -29,6 +29,11 @@ class Seen(t.NamedTuple):
     problem: str = ""
     reason: str = ""
 
+    @property
+    def shortage(self) -> str:
+        """What the file lacks of its image (C(Header.shortage)). Of a block device its end is not known to be lost."""
+        return self.header.shortage(self.facts.length) if self.header and self.facts.kind == "file" else ""
+
 
 def look_at(path: str, declared: t.Optional[str] = None, *, follow: bool = True) -> Seen:
     """Read what is at C(path), opened read-only, shared, and only if it is a regular file or block device.
@@ -70,9 +75,12 @@ def _read(
     if format_name is None:
         return Seen(facts, detected, record, None)
     try:
-        return Seen(facts, detected, record, registry.read_header(format_name, reader))
+        header = registry.read_header(format_name, reader)
     except errors.HeaderError as exc:
         return Seen(facts, detected, record, None, exc.message, str(exc.facts.get("reason", "")))
+    if header.least_length > facts.length:  # a running QEMU may have made it longer, and its tables with it
+        facts = facts._replace(length=reader.length_now())
+    return Seen(facts, detected, record, header)
 
 
 def fingerprint(facts: files.FileFacts) -> t.Optional[t.Dict[str, int]]:
@@ -92,4 +100,6 @@ def chain_header(path: str, format_name: t.Optional[str]) -> Header:
     seen = look_at(path, format_name)
     if seen.header is None:
         raise errors.HeaderError("%s is not a readable %s image" % (path, format_name or "disk"), path=path)
+    if seen.shortage:
+        raise errors.HeaderError("%s is damaged: %s" % (path, seen.shortage), path=path, reason="image_damaged")
     return seen.header

@@ -68,6 +68,7 @@ class Observer:
             kind=seen.facts.kind,
             nlink=seen.facts.nlink,
             detected=seen.detected,
+            shortage=seen.shortage,
             chain_problem=chain.chain_problem(path, seen.header, image.chain_header),
             now=time.time(),
             live=live,

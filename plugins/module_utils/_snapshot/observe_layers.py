@@ -115,6 +115,7 @@ def _reading(
         kind=top.facts.kind,
         nlink=top.facts.nlink,
         detected=seen.detected,
+        shortage=top.shortage,
         chain_problem=chain.chain_problem(active or path, top.header, image.chain_header),
         now=time.time(),
         layers=layers,

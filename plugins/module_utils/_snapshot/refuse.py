@@ -55,6 +55,8 @@ def refuse_bad_image(spec: SnapshotSpec, reading: SnapshotReading) -> None:
             "Set format to what it is.",
             {"asked": spec.format, "found": list(reading.detected)},
         )
+    if reading.shortage:
+        raise refused(spec, "image_damaged", reading.shortage, "Restore it from a copy.")
     if header.corrupt:
         raise refused(spec, "image_corrupt", "it is marked corrupt", "Repair it first (disk_image, repair: all).")
     if header.unknown_features:

@@ -183,4 +183,6 @@ class SnapshotReading:
     taken_names: t.FrozenSet[str] = frozenset()
     missing_directory: bool = False
     unused_overlays: t.FrozenSet[str] = frozenset()
+    #: what the file lacks of the image (Header.shortage)
+    shortage: str = ""
     live: t.Optional[Live] = None

@@ -110,7 +110,7 @@ class FileReader:
         self._descriptor = open_quietly(path, 0 if follow else os.O_NOFOLLOW)
         self._budget = budget
         self.path = path
-        self.length = os.lseek(self._descriptor, 0, os.SEEK_END)
+        self.length = self.length_now()
         self._head = os.pread(self._descriptor, _HEAD, 0)
 
     def __enter__(self) -> FileReader:
@@ -124,6 +124,10 @@ class FileReader:
         """(device, inode) of the open file."""
         seen = os.fstat(self._descriptor)
         return (seen.st_dev, seen.st_ino)
+
+    def length_now(self) -> int:
+        """The length in bytes, which may be another than C(length) where somebody writes."""
+        return os.lseek(self._descriptor, 0, os.SEEK_END)
 
     def read(self, offset: int, size: int) -> bytes:
         """C(size) bytes at C(offset), fewer at the end. HeaderError when the image sends the reader too far about."""
