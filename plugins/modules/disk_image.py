@@ -359,6 +359,8 @@ options:
           url:
             description:
               - An C(http://) or C(https://) URL that is fetched by the module. An interrupted transfer is resumed.
+              - Check mode fetches nothing, but asks the server for it (a C(HEAD) request), so that a wrong URL and a file
+                that is larger than the free space are refused there too.
             type: str
           format:
             description:

@@ -11,6 +11,7 @@ import pytest
 
 from ansible_collections.platter.qemu.tests.lab.beats import four_beats, refused, settled
 from ansible_collections.platter.qemu.tests.lab.guest import MIB, facts, scribble, shows
+from ansible_collections.platter.qemu.tests.lab.http_server import Resource, serving
 from ansible_collections.platter.qemu.tests.lab.loops import HAVE_LOOPS, attached, mounted
 from ansible_collections.platter.qemu.tests.lab.modules import call
 from ansible_collections.platter.qemu.tests.lab.oracle import create, qemu_img
@@ -195,3 +196,12 @@ def test_options_of_an_image_on_a_device_are_found_again(device: str) -> None:
     given = task(device, size="4M", options={"cluster_size": "128K", "preallocation": "metadata"})
     four_beats(**given)
     assert call("disk_image", **given)["unprovable_options"] == ["preallocation"]
+
+
+def test_an_image_on_a_device_needs_no_server_any_more(device: str, source: Path) -> None:
+    given = task(device)
+    with serving() as site:
+        site.resources["/disk"] = Resource(source.read_bytes())
+        given["source"] = {"url": site.url("/disk"), "format": "qcow2"}
+        assert call("disk_image", **given)["changed"]
+    settled(device, **given)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 import hashlib
+import os
 from pathlib import Path
 from typing import Any, Iterator
 
@@ -13,6 +14,7 @@ import pytest
 from ansible_collections.platter.qemu.tests.lab.beats import four_beats, refused, settled
 from ansible_collections.platter.qemu.tests.lab.guest import MIB, scribble, shows
 from ansible_collections.platter.qemu.tests.lab.http_server import Resource, Site, certificate, serving
+from ansible_collections.platter.qemu.tests.lab.loops import mounted
 from ansible_collections.platter.qemu.tests.lab.modules import call
 from ansible_collections.platter.qemu.tests.lab.oracle import create
 
@@ -102,6 +104,70 @@ def test_what_is_missing_on_the_server_fails_without_a_change(tmp_path: Path, si
     assert "404" in result["msg"]
 
 
+def test_a_server_without_head_is_asked_otherwise(tmp_path: Path, site: Site) -> None:
+    site.resources["/disk.qcow2"].head = False
+    four_beats(**task(tmp_path, site), unpredictable=UNKNOWN)
+    shows(tmp_path / "image.qcow2", "qcow2")
+
+
+def test_a_busy_server_is_asked_again(tmp_path: Path, site: Site) -> None:
+    site.resources["/disk.qcow2"].statuses = [503] * 4  # a HEAD and a GET, twice
+    assert call("disk_image", check=True, **task(tmp_path, site))["changed"]
+    assert site.methods() == ["HEAD", "GET"] * 2 + ["HEAD"]
+
+
+def test_check_mode_does_not_say_that_it_has_verified(tmp_path: Path, site: Site, content: bytes) -> None:
+    given = task(tmp_path, site, checksum="sha256:" + "0" * 64)
+    checked = call("disk_image", check=True, **given)
+    assert checked["changed"] and checked["actions"][0].endswith(" as qcow2, only if its sha256 is as given.")
+    assert "verified" not in str(checked)
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 32 MiB, of which 16 MiB are kept free."""
+    directory = tmp_path / "small"
+    directory.mkdir()
+    with mounted("tmpfs", directory, "-t", "tmpfs", "-o", "size=32m"):
+        yield directory
+
+
+LARGE = os.urandom(20 * MIB)
+
+
+@pytest.mark.parametrize(
+    ("name", "source"), [("/l.qcow2", {}), ("/l.raw.xz", {"format": "raw"}), ("/l", {"compression": "gzip"})]
+)
+def test_what_has_no_room_is_not_fetched(small: Path, site: Site, name: str, source: dict[str, Any]) -> None:
+    site.resources[name] = Resource(LARGE)
+    result = refused("would_exceed_space", **task(small, site, name, **source))
+    assert result["evidence"]["needed_bytes"] == len(LARGE)
+    assert site.methods() == ["HEAD", "HEAD"]
+
+
+def test_downloads_of_one_task_share_the_room(small: Path, site: Site) -> None:
+    site.resources["/disk.qcow2"] = Resource(LARGE[: 9 * MIB])
+    entries = [dict(task(small, site), path=str(small / name)) for name in ("one", "two")]
+    result = call("disk_image", check=True, images=entries)
+    assert [entry.get("reason") for entry in result["images"]] == [None, "would_exceed_space"]
+
+
+def test_zeros_of_a_raw_download_take_no_room(small: Path, site: Site) -> None:
+    site.resources["/disk.raw"] = Resource(bytes(40 * MIB) + b"end" * 1000)
+    four_beats(**task(small, site, "/disk.raw", format="raw"), unpredictable=UNKNOWN)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_disk_that_fills_up_meanwhile_is_told(small: Path, site: Site, packed: bool) -> None:
+    """What a server does not say beforehand, and what comes out of a packed file."""
+    content = gzip.compress(b"0123456789abcdef" * (2 * MIB), 1) if packed else LARGE * 2
+    site.resources["/disk"] = Resource(content, length=False)
+    result = call("disk_image", **task(small, site, "/disk", format="raw"))
+    assert (result["failed"], result["changed"], result["reason"]) == (True, False, "would_exceed_space")
+    assert site.url("/disk") in result["msg"] and "Make room" in result["msg"]
+    assert ".platter-tmp" not in result["msg"] and list(small.iterdir()) == []
+
+
 def test_a_packed_download_is_unpacked(tmp_path: Path, site: Site, content: bytes) -> None:
     site.resources["/disk.qcow2.gz"] = Resource(gzip.compress(content))
     four_beats(**task(tmp_path, site, "/disk.qcow2.gz"), unpredictable=UNKNOWN)
@@ -139,6 +205,10 @@ def test_user_and_password_are_sent_and_never_shown(tmp_path: Path, site: Site) 
     assert result["failed"]
     result = four_beats(**task(tmp_path, site, username="me", password="ge:heim"), unpredictable=UNKNOWN)
     assert "ge:heim" not in str(result) and basic not in str(result)
+    given = task(tmp_path, site)
+    given["source"]["url"] = given["source"]["url"].replace("//", "//me:ge%3Aheim@")
+    result = four_beats(**{**given, "path": str(tmp_path / "other")}, unpredictable=UNKNOWN)
+    assert "heim" not in str(result)
 
 
 def test_headers_are_sent(tmp_path: Path, site: Site) -> None:

@@ -101,14 +101,22 @@ def site(tmp_path: Path) -> Iterator[Site]:
         yield site
 
 
-def imported(tmp_path: Path, url: str, **more: Any) -> dict[str, Any]:
-    """The result of an import that must leave nothing."""
+def imported(tmp_path: Path, url: str, *, foreseen: bool = True, **more: Any) -> dict[str, Any]:
+    """The result of an import that leaves nothing. C(foreseen): check mode says the same, before anything is fetched."""
     source = {"url": url, "format": "qcow2", **more}
-    result = call("disk_image", path=str(tmp_path / "image"), format="qcow2", source=source)
-    assert (result["failed"], result["changed"]) == (True, False)
-    assert result["msg"].startswith("refused: ")
+    results = [
+        call("disk_image", check=check, path=str(tmp_path / "image"), format="qcow2", source=source)
+        for check in ((True, False) if foreseen else (False,))
+    ]
+    for result in results:
+        assert (result["failed"], result["changed"], result["actions"]) == (True, False, [])
+        assert result["msg"].startswith("refused: ") and ("failed_action" in result) is not foreseen
+        assert [result[key] for key in _TOLD] == [results[0][key] for key in _TOLD]
     assert not (tmp_path / "image").exists()
-    return result
+    return results[-1]
+
+
+_TOLD = ("msg", "reason", "evidence")
 
 
 @pytest.mark.parametrize("url", ["ftp://127.0.0.1/x", "file:///etc/passwd", "/etc/passwd", "disk.qcow2"])
@@ -125,7 +133,7 @@ def test_a_url_without_a_host_is_not_fetched(tmp_path: Path) -> None:
     [(404, "Correct the URL."), (403, "username, password or headers"), (410, "Correct the URL.")],
 )
 def test_what_the_server_will_not_give_is_told(tmp_path: Path, site: Site, status: int, way_out: str) -> None:
-    site.resources["/gone"] = Resource(statuses=[status])
+    site.resources["/gone"] = Resource(statuses=[status] * 4)  # a HEAD and a GET, twice
     url = site.url("/gone").replace("http://", "http://me:hidden@") + "?signature=hidden"
     result = imported(tmp_path, url)
     assert (result["reason"], result["evidence"]) == ("http_error", {"url": site.url("/gone"), "status": status})
@@ -187,11 +195,11 @@ def test_a_checksum_must_be_one(tmp_path: Path, site: Site) -> None:
 
 def test_a_damaged_archive_is_refused(tmp_path: Path, site: Site) -> None:
     site.resources["/disk.xz"] = Resource(b"\xfd7zXZ\0" + b"nothing of the kind")
-    assert imported(tmp_path, site.url("/disk.xz"))["reason"] == "decompression_failed"
+    assert imported(tmp_path, site.url("/disk.xz"), foreseen=False)["reason"] == "decompression_failed"
 
 
 def test_what_is_not_packed_is_not_unpacked(tmp_path: Path, site: Site) -> None:
-    assert imported(tmp_path, site.url("/disk"), compression="xz")["reason"] in (
+    assert imported(tmp_path, site.url("/disk"), compression="xz", foreseen=False)["reason"] in (
         "not_compressed",
         "decompression_failed",
     )

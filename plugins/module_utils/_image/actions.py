@@ -86,7 +86,7 @@ class ImportImage(_Making):
 
     def __str__(self) -> str:
         size = "" if self.virtual_size is None else ", %s" % human(self.virtual_size)
-        size += ", %s verified" % self.digest.split(":")[0] if self.digest else ""
+        size += ", only if its %s is as given" % self.digest.split(":")[0] if self.digest else ""
         why = ", replacing the image there: %s" % self.replaces if self.replaces else ""
         return "Import %s (%s) to %s as %s%s%s." % (
             self.source.text,

@@ -12,6 +12,7 @@ import typing as t
 from urllib.parse import urlsplit
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors, words
+from ansible_collections.platter.qemu.plugins.module_utils._core.renaming import renaming
 from ansible_collections.platter.qemu.plugins.module_utils._formats import features
 from ansible_collections.platter.qemu.plugins.module_utils._image import actions, convert, refuse, space, state
 from ansible_collections.platter.qemu.plugins.module_utils._image.held_source import HeldSource, held_source
@@ -132,7 +133,8 @@ def _unpacked(spec: ImageSpec, source: SourceSpec, path: str, staging: files.Bui
         return path
     unpacked = staging.spare("unpacked")
     limit = None if source.trusted else spec.max_virtual_size or (1 << 40)
-    decompress.decompress(path, unpacked, compression, limit_bytes=limit, free_bytes_reserve=space.SPACE_RESERVE)
+    with renaming(path, source.text):
+        decompress.decompress(path, unpacked, compression, limit_bytes=limit, free_bytes_reserve=space.SPACE_RESERVE)
     if path.startswith(staging.directory + "/"):
         os.unlink(path)
     return unpacked
@@ -158,15 +160,24 @@ def refuse_damaged(qemu_img: QemuImg, spec: ImageSpec, source: SourceSpec, path:
 
 
 def read_remote(spec: ImageSpec, remembered: t.Optional[Record]) -> state.SourceReading:
-    """Whether the source behind a URL has changed, by its digest or else by what its server says (a HEAD request)."""
+    """Whether the source behind a URL has changed, by its digest or else by what its server says.
+
+    C(remembered) is what is known of the source of what is there, None when there is nothing. What is going to be
+    fetched is asked for (a HEAD request): a server that will not give it is found before anything is done.
+    """
     source = t.cast(SourceSpec, spec.source)
     digest = expected_digest(spec)
-    if not remembered:
+    if remembered is not None and not remembered:
         return state.SourceReading(digest=digest)
-    if digest and remembered.get("digest"):
-        return state.SourceReading(digest=digest, changed=digest != remembered["digest"], why="its checksum is another")
+    known_digest = (remembered or {}).get("digest")
+    if digest and digest == known_digest:
+        return state.SourceReading(digest=digest, changed=False)
     seen = download.head(t.cast(str, source.url), **_http(source))
+    if remembered is None:
+        return state.SourceReading(digest=digest, length=seen.size)
+    if digest and known_digest:
+        return state.SourceReading(digest=digest, changed=True, why="its checksum is another", length=seen.size)
     now = {"etag": seen.etag, "last_modified": seen.last_modified}
     known = [key for key in now if now[key] and remembered.get(key)]
     changed = any(now[key] != remembered[key] for key in known)
-    return state.SourceReading(changed=changed, why="the server says that it has changed")
+    return state.SourceReading(changed=changed, why="the server says that it has changed", length=seen.size)

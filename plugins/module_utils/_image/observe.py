@@ -11,7 +11,7 @@ import os
 import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
-from ansible_collections.platter.qemu.plugins.module_utils._core.header import SplitExtent
+from ansible_collections.platter.qemu.plugins.module_utils._core.header import Header, SplitExtent
 from ansible_collections.platter.qemu.plugins.module_utils._image import difference, state
 from ansible_collections.platter.qemu.plugins.module_utils._image.data_file import data_file_is_taken
 from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec
@@ -123,14 +123,14 @@ class Observer:
             ),
             current_base_fingerprint=image.fingerprint(current) if current else None,
             points=points.names if points else (),
-            source=self._source(spec, seen),
+            source=self._source(spec, seen, signature),
             data_end=None if problem else self._data_end(spec, seen),
             desired_attributes=self._attributes.desired(spec, members),
         )
 
     def _state(self, spec: ImageSpec, seen: image.Seen, reading: state.ImageReading) -> state.ImageState:
         header = seen.header
-        if seen.facts.kind == "absent" or self._is_blank(spec, reading):
+        if seen.facts.kind == "absent" or _is_blank(spec, reading.kind, header, reading.signature):
             return state.ImageState(spec.path)
         if header is None:
             return state.ImageState(spec.path, format=seen.detected[0] if seen.detected else "unknown")
@@ -149,7 +149,7 @@ class Observer:
             attributes=self._attributes.current([spec.path, *reading.members], reading.desired_attributes),
         )
 
-    def _source(self, spec: ImageSpec, seen: image.Seen) -> t.Optional[state.SourceReading]:
+    def _source(self, spec: ImageSpec, seen: image.Seen, signature: t.Optional[str]) -> t.Optional[state.SourceReading]:
         if not spec.source or spec.state != "present":
             return None
         place = spec.source.place
@@ -157,7 +157,8 @@ class Observer:
             return state.SourceReading()
         from ansible_collections.platter.qemu.plugins.module_utils._image.source import read_source
 
-        return read_source(spec, seen, self._qemu_img)
+        blank = seen.facts.kind == "absent" or _is_blank(spec, seen.facts.kind, seen.header, signature)
+        return read_source(spec, seen, occupied=not blank)
 
     @staticmethod
     def _squatters(spec: ImageSpec, seen: image.Seen) -> t.Tuple[str, ...]:
@@ -165,13 +166,6 @@ class Observer:
         if data_file and seen.facts.kind == "absent" and data_file_is_taken(data_file, spec.path):
             return (data_file,)
         return squatters(spec.path, seen.header) if is_split(spec.option("subformat")) else ()
-
-    @staticmethod
-    def _is_blank(spec: ImageSpec, reading: state.ImageReading) -> bool:
-        """A device without any content is as good as absent, except that a raw image is just its device."""
-        if reading.kind != "block" or reading.signature:
-            return False
-        return spec.source is not None if spec.format == "raw" else reading.header is None
 
     @staticmethod
     def _points(spec: ImageSpec, seen: image.Seen) -> t.Optional[Points]:
@@ -254,6 +248,13 @@ class Observer:
 
         secret.refuse_closed(self._run_command, spec, seen.header, files.local_node(seen.facts))
         return find_data_end(self._qemu_img, self._run_command, spec, seen, size)
+
+
+def _is_blank(spec: ImageSpec, kind: str, header: t.Optional[Header], signature: t.Optional[str]) -> bool:
+    """A device without any content is as good as absent, except that a raw image is just its device."""
+    if kind != "block" or signature:
+        return False
+    return spec.source is not None if spec.format == "raw" else header is None
 
 
 def _extent_of(spec: ImageSpec, seen: image.Seen) -> t.Optional[SplitExtent]:

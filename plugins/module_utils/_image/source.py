@@ -17,7 +17,6 @@ from ansible_collections.platter.qemu.plugins.module_utils._image.spec import Im
 from ansible_collections.platter.qemu.plugins.module_utils._inspect import descriptor
 from ansible_collections.platter.qemu.plugins.module_utils._inspect.image import Seen, chain_header, look_at
 from ansible_collections.platter.qemu.plugins.module_utils._tools import files, records, still
-from ansible_collections.platter.qemu.plugins.module_utils._tools.qemu_img import QemuImg
 
 #: how far disk labels and a CD's descriptor reach into a file, in bytes
 _LABELS = 33 << 10
@@ -30,8 +29,11 @@ def source_refused(spec: ImageSpec, reason: str, fact: str, way_out: str, **evid
     return errors.RefusedError(asked, spec.path, fact, reason=reason, way_out=way_out, evidence=evidence, joined="to")
 
 
-def read_source(spec: ImageSpec, image: Seen, qemu_img: QemuImg) -> state.SourceReading:
-    """What can be told before the import. Reads nothing when the image is there and is not to follow its source."""
+def read_source(spec: ImageSpec, image: Seen, occupied: bool) -> state.SourceReading:
+    """What can be told before the import. Reads nothing when the image is there and is not to follow its source.
+
+    C(occupied): there is something at the image's place, so that nothing is imported unless the source has changed.
+    """
     source = t.cast(SourceSpec, spec.source)
     there = image.facts.kind == "file"
     if there and source.policy == "if_absent":
@@ -40,7 +42,7 @@ def read_source(spec: ImageSpec, image: Seen, qemu_img: QemuImg) -> state.Source
     if source.url:
         from ansible_collections.platter.qemu.plugins.module_utils._image.fetch import read_remote
 
-        return read_remote(spec, remembered if there else None)
+        return read_remote(spec, remembered if occupied else None)
     if source.place is None or source.place.path is None:
         return state.SourceReading(changed=False)
     return _read_local(spec, source.place.path, remembered if there else None)

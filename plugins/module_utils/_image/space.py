@@ -21,10 +21,10 @@ SPACE_RESERVE = 16 << 20
 
 
 def guard_space(items: t.Sequence[Item]) -> None:
-    """Refuse new images that take all their bytes at once, where those of a file system do not fit in together."""
+    """Refuse new images that certainly take their bytes, where those of a file system do not fit in together."""
     left: t.Dict[int, int] = {}
     for item in items:
-        needed = _taken_at_once(item)
+        needed = _taken_at_once(item) or _downloaded(item)
         directory = os.path.dirname(item.spec.path) if needed else ""
         if not needed or item.refusal or not os.path.isdir(directory):
             continue
@@ -41,6 +41,20 @@ def _taken_at_once(item: Item) -> int:
     if not isinstance(action, actions.CreateImage) or item.spec.place is not None or item.reading.kind == "block":
         return 0
     return (action.virtual_size or 0) if dict(action.options).get("preallocation") in ("falloc", "full") else 0
+
+
+#: their unused parts are zeros in the file, which a download leaves out
+_HOLLOW = ("raw", "vpc")
+_PACKED = (".gz", ".bz2", ".xz", ".zst")
+
+
+def _downloaded(item: Item) -> int:
+    """The bytes that a download certainly takes beside the image: those of a file that is packed, or dense by itself."""
+    action = item.plan[0] if item.plan else None
+    if not isinstance(action, actions.ImportImage) or item.spec.place is not None or not action.source.url:
+        return 0
+    packed = action.source.compression not in ("auto", "none") or action.source.text.lower().endswith(_PACKED)
+    return (item.reading.source.length or 0) if packed or action.source.format not in _HOLLOW else 0
 
 
 def no_space(spec: ImageSpec, needed: int, have: int) -> errors.RefusedError:

@@ -59,8 +59,12 @@ class SourceSpec:
 
     @property
     def text(self) -> str:
-        """How sentences name it."""
-        return self.url.split("?")[0] if self.url else str(self.place)
+        """How sentences name it: without the user, password and signature that a URL may have."""
+        if not self.url:
+            return str(self.place)
+        scheme, slashes, rest = self.url.split("?")[0].partition("://")
+        host, slash, path = rest.partition("/")
+        return scheme + slashes + host.rpartition("@")[2] + slash + path
 
 
 @dataclass(frozen=True)

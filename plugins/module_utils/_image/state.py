@@ -92,6 +92,8 @@ class SourceReading:
     digest: t.Optional[str] = None
     changed: t.Optional[bool] = None
     why: str = ""
+    #: bytes that the server of a URL says it would send
+    length: t.Optional[int] = None
 
 
 @dataclass(frozen=True)

@@ -130,20 +130,7 @@ class _Job:
 
     def run(self) -> str | None:
         """Fetch all that is missing, with new connections as needed: the final URL, or None when not modified."""
-        tries = 0
-        while True:
-            before = self.partial.length
-            try:
-                return self._connect()
-            except TRANSPORT_ERRORS as exc:
-                if tries == len(_PAUSES) or _hopeless(exc):
-                    raise unreachable(self.url, exc) from exc
-            except errors.RefusedError as exc:
-                if tries == len(_PAUSES) or exc.facts["evidence"].get("status") not in _BUSY:
-                    raise
-            tries = 0 if self.partial.length - before >= _PROGRESS else tries
-            time.sleep(_PAUSES[tries])
-            tries += 1
+        return _patiently(self.url, self._connect, lambda: self.partial.length)
 
     def _connect(self) -> str | None:
         response, final = open_url(self.url, self.access, {**self._conditions(), **self.partial.range_headers()})
@@ -192,26 +179,53 @@ class _Job:
             raise refused(self.url, fact, "download_too_large", "Use another file.", limit=self.limit)
 
 
+_Answer = t.TypeVar("_Answer")
+
+
+def _patiently(url: str, connect: t.Callable[[], _Answer], brought: t.Callable[[], int] = lambda: 0) -> _Answer:
+    """What C(connect) returns; a broken connection and a busy server are tried again. C(brought): bytes so far."""
+    tries = 0
+    while True:
+        before = brought()
+        try:
+            return connect()
+        except TRANSPORT_ERRORS as exc:
+            if tries == len(_PAUSES) or _hopeless(exc):
+                raise unreachable(url, exc) from exc
+        except errors.RefusedError as exc:
+            if tries == len(_PAUSES) or exc.facts["evidence"].get("status") not in _BUSY:
+                raise
+        tries = 0 if brought() - before >= _PROGRESS else tries
+        time.sleep(_PAUSES[tries])
+        tries += 1
+
+
 def _hopeless(exc: BaseException) -> bool:
-    """Whether it will be the same the next time: a bad certificate, a bad URL."""
+    """Whether it will be the same the next time: a bad certificate, no TLS at all, a bad URL."""
     cause = exc.reason if isinstance(exc, urllib.error.URLError) else exc
+    if isinstance(cause, ssl.SSLError) and cause.reason == "WRONG_VERSION_NUMBER":
+        return True
     return isinstance(cause, (ssl.SSLCertVerificationError, http.client.InvalidURL))
 
 
 def head(url: str, **access: t.Any) -> HeadReport:
-    """Size and validators of a file, by HEAD, or by asking for its first byte where HEAD is not served."""
+    """Size and validators of a file, by HEAD; or by asking for its first byte, whatever a HEAD was answered.
+
+    Many a server does not know HEAD, and a signed URL is signed for GET only: what counts is what GET is answered.
+    """
     how = Access(**access)
-    try:
+
+    def ask() -> HeadReport:
         response, final = open_url(url, how, method="HEAD")
         with response:
             if response.status == 200:
                 return _head_report(final, length_of(response), response)
         response, final = open_url(url, how, {"Range": "bytes=0-0"})
         with response:
-            check_status(url, response, (200, 206))
+            check_status(url, response, (200, 206, 416))  # 416: the file is empty
             return _head_report(final, _whole_length(response), response)
-    except TRANSPORT_ERRORS as exc:
-        raise unreachable(url, exc) from exc
+
+    return _patiently(url, ask)
 
 
 def _head_report(final: str, size: int | None, response: http.client.HTTPResponse) -> HeadReport:

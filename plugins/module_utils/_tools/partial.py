@@ -9,12 +9,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
 import typing as t
 
-from ansible_collections.platter.qemu.plugins.module_utils._core import errors
+from ansible_collections.platter.qemu.plugins.module_utils._core import errors, size
 from ansible_collections.platter.qemu.plugins.module_utils._tools import http_access, sparse
 
 
@@ -25,6 +26,7 @@ class Partial:
         self._dest, self._path, self._note = dest_path, dest_path + ".part", dest_path + ".part.json"
         #: the URL itself may hold a secret
         self._source = hashlib.sha256(url.encode("utf-8", "surrogateescape")).hexdigest()
+        self._url = url
         self._algorithm, self._resume = algorithm, resume
         self._hasher = _new_hash(algorithm)
         self._fd = -1
@@ -38,7 +40,7 @@ class Partial:
         try:
             self._fd = os.open(self._path, flags, 0o600)
         except OSError as exc:
-            raise errors.EngineError(f"{self._path} cannot be written: {exc.strerror}", path=self._path) from exc
+            raise self._unwritable(exc) from exc
         known = self._known_version() if self._resume else None
         if known:
             self._adopt(known)
@@ -85,9 +87,12 @@ class Partial:
 
     def _write_note(self) -> None:
         known = {"etag": self.validator.etag, "last_modified": self.validator.last_modified}
-        note = os.open(self._note, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with open(note, "w", encoding="utf-8") as file:
-            json.dump({"source": self._source, "boot": _boot(), **known}, file)
+        try:
+            note = os.open(self._note, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            with open(note, "w", encoding="utf-8") as file:
+                json.dump({"source": self._source, "boot": _boot(), **known}, file)
+        except OSError as exc:
+            raise self._unwritable(exc) from exc
 
     def range_headers(self) -> dict[str, str]:
         """What asks for the rest, and for everything when the file has changed meanwhile."""
@@ -103,11 +108,19 @@ class Partial:
         """The next bytes."""
         try:
             sparse.write_sparse(self._fd, data, self.length)
-        except OSError as exc:  # no space: the part would keep others from theirs
-            self.discard()
-            raise errors.EngineError(f"{self._path} cannot be written: {exc.strerror}", path=self._path) from exc
+        except OSError as exc:
+            raise self._unwritable(exc) from exc
         self._hasher.update(data)
         self.length += len(data)
+
+    def _unwritable(self, exc: OSError) -> errors.EngineError:
+        """Where there is no space, the part would keep others from theirs."""
+        self.discard()
+        if exc.errno not in (errno.ENOSPC, errno.EDQUOT):
+            return errors.EngineError(f"what is downloaded cannot be written here: {exc.strerror}")
+        fact = f"there was no room for more of it than {size.human(self.length)} ({exc.strerror})"
+        way_out = "Make room, or put the image elsewhere."
+        return http_access.refused(self._url, fact, "would_exceed_space", way_out, received_bytes=self.length)
 
     def hexdigest(self) -> str:
         """The hash of all bytes so far."""
