@@ -412,6 +412,17 @@ options:
               - Seconds without any answer after which the server is given up.
             type: int
             default: 30
+          secret:
+            description:
+              - The secret that opens an encrypted source (V(luks), which has to be O(source.trusted), or V(qcow2) with
+                C(encrypt_format=luks)). It reaches QEMU as a private file only. A source that is not encrypted does not
+                need it.
+              - The new image is not encrypted by it. O(encryption) says whether that is encrypted, and by which secret.
+            type: str
+          secret_file:
+            description:
+              - The same, in a file on the managed host that only its owner can read (mode 0600).
+            type: path
       source_policy: &source_policy
         description:
           - V(if_absent) - an image that is there is not imported again.

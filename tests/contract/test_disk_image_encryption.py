@@ -4,6 +4,7 @@ QEMU measures the machine for seconds whenever it makes a key.
 
 from __future__ import annotations
 
+import gzip
 import json
 import shutil
 import subprocess
@@ -342,3 +343,78 @@ def test_an_import_is_encrypted(tmp_path: Path, secret: Path, to: str) -> None:
     assert (b"Klartext" in stored) == (to == "raw")
     key = None if to == "raw" else secret
     assert guest_bytes(given["path"], to, key) == source.read_bytes()
+
+
+def imported(tmp_path: Path, made: dict[str, Path], format: str, **source: Any) -> dict[str, Any]:
+    """The task that imports the encrypted image of that format into a plain one."""
+    copy = shutil.copy(made[format], tmp_path / ("source." + format))
+    given = {"path": str(copy), "format": format, "trusted": format == "luks", **source}
+    return {"path": str(tmp_path / "image.qcow2"), "format": "qcow2", "source": given}
+
+
+@pytest.mark.parametrize("format", ["luks", "qcow2"])
+def test_an_encrypted_source_is_imported_decrypted(
+    tmp_path: Path, secret: Path, made: dict[str, Path], format: str
+) -> None:
+    given = imported(tmp_path, made, format, secret=SECRET)
+    result = four_beats(**given)
+    shows(given["path"], "qcow2")
+    assert SECRET not in json.dumps(result, ensure_ascii=False)
+    again = imported(tmp_path, made, format, secret_file=str(secret))
+    four_beats(**{**again, "path": str(tmp_path / "image.raw"), "format": "raw", "size": "6M"})
+    shows(tmp_path / "image.raw", "raw")
+
+
+@pytest.mark.parametrize(("format", "to"), [("luks", qcow2), ("qcow2", luks), ("qcow2", qcow2)])
+def test_an_encrypted_source_is_encrypted_anew(
+    tmp_path: Path, secret: Path, made: dict[str, Path], format: str, to: Any
+) -> None:
+    other = tmp_path / "other"
+    other.write_text("neu")
+    other.chmod(0o600)
+    given = to(tmp_path, size=None, encryption={"secret": "neu"})
+    given["source"] = imported(tmp_path, made, format, secret_file=str(secret))["source"]
+    four_beats(**given)
+    shows(given["path"], given["format"], secret=other)
+    assert not opens(given["path"], given["format"], secret)
+    four_beats(**{**given, "path": given["path"] + ".larger", "size": "6M"})
+    shows(given["path"] + ".larger", given["format"], secret=other)
+
+
+@pytest.mark.parametrize("format", ["luks", "qcow2"])
+def test_an_encrypted_source_needs_its_secret(tmp_path: Path, made: dict[str, Path], format: str) -> None:
+    result = refused("secret_missing", **imported(tmp_path, made, format))
+    assert "Set source.secret or source.secret_file." in result["msg"]
+    refused("wrong_secret", **imported(tmp_path, made, format, secret="falsch"))
+    refused("secret_missing", **imported(tmp_path, made, format, secret_file=str(tmp_path / "none")))
+
+
+def test_the_wrong_secret_of_a_packed_source_is_told(tmp_path: Path, made: dict[str, Path]) -> None:
+    given = imported(tmp_path, made, "qcow2", secret="falsch")
+    packed = Path(given["source"]["path"] + ".gz")
+    packed.write_bytes(gzip.compress(made["qcow2"].read_bytes()))
+    given["source"]["path"] = str(packed)
+    result = call("disk_image", **given)
+    assert (result["reason"], result["changed"]) == ("wrong_secret", False)
+    given["source"]["secret"] = SECRET
+    four_beats(**given, unpredictable=("virtual_size",))
+    shows(given["path"], "qcow2")
+
+
+def test_a_secret_of_what_is_never_encrypted_is_refused(tmp_path: Path, made: dict[str, Path]) -> None:
+    given = imported(tmp_path, made, "qcow2", secret=SECRET)
+    refused("bad_option", **{**given, "source": {**given["source"], "format": "vdi"}})
+    refused("bad_option", **{**given, "path": f"nbd+unix:///?socket={tmp_path}/none"})
+
+
+def test_a_source_with_the_old_encryption_is_refused(tmp_path: Path, secret: Path) -> None:
+    objects = ["--object", f"secret,id=s,file={secret}"]
+    source = tmp_path / "old.qcow2"
+    made = try_qemu_img(
+        "create", *objects, "-f", "qcow2", "-o", "encrypt.format=aes,encrypt.key-secret=s", source, "1M"
+    )
+    if made.returncode:
+        pytest.skip(f"this QEMU cannot: {made.stderr.strip()}")
+    given = {"path": str(source), "format": "qcow2", "secret": SECRET}
+    result = refused("format_not_allowed", path=str(tmp_path / "image"), format="qcow2", source=given)
+    assert "old AES" in result["msg"]

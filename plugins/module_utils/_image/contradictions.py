@@ -31,6 +31,7 @@ def _contradictions(spec: ImageSpec) -> t.Iterator[t.Tuple[str, str]]:
     if not features.create:
         yield "QEMU cannot make %s images" % spec.format, "Choose another format."
     yield from _wrong_data_file(spec)
+    yield from _wrong_secret(spec)
     if spec.options or spec.backing:
         yield from _wrong_options(spec)
     if spec.place:
@@ -92,6 +93,11 @@ def _wrong_data_file(spec: ImageSpec) -> t.Iterator[t.Tuple[str, str]]:
         yield "both source and options.data_file are given", "Import the image without a data file."
 
 
+def _wrong_secret(spec: ImageSpec) -> t.Iterator[t.Tuple[str, str]]:
+    if spec.source and spec.source.secret_file and "luks" not in FEATURES[spec.source.format].encryption:
+        yield "a %s source is not encrypted" % spec.source.format, "Leave source.secret out."
+
+
 #: what needs a file, a second name or another file
 _FILES_ONLY = ("backing", "encryption", "repair", "backup", "compressed", "flatten", "current_format", "allow_rewrite")
 _FILE_OPTIONS = ("data_file", "data_file_raw", "nocow", "extent_size_hint", "preallocation")
@@ -100,6 +106,9 @@ _FILE_OPTIONS = ("data_file", "data_file_raw", "nocow", "extent_size_hint", "pre
 def _wrong_for_a_place(spec: ImageSpec) -> t.Iterator[t.Tuple[str, str]]:
     if spec.format not in ("raw", "qcow2"):
         yield "the format %s is not made in an NBD export" % spec.format, "Use raw or qcow2."
+    if spec.source and spec.source.secret_file:
+        way_out = "Import it into a file of this host first, and that file to the export."
+        yield "an encrypted source is not written to an NBD export", way_out
     for name in (name for name in _FILES_ONLY if getattr(spec, name)):
         yield "%s is not possible in an NBD export" % name, "Leave %s out." % name
     for name in (name for name in _FILE_OPTIONS if spec.option(name) is not None):

@@ -85,7 +85,7 @@ class Converter:
     def _import_to_device(
         self, spec: ImageSpec, action: actions.ImportImage, reading: state.ImageReading, node: t.Mapping[str, t.Any]
     ) -> t.Dict[str, t.Any]:
-        needed = self._space_needed(spec, node, action.format)
+        needed = self._space_needed(spec.import_secrets, node, action.format)
         if needed > reading.length:
             raise space.no_space(spec, needed, reading.length)
         self._qemu_img.convert(
@@ -95,7 +95,7 @@ class Converter:
             options=create_arguments(spec, action.format, action.options),
             existing=action.format == "raw",
             direct=True,
-            secrets=spec.secrets,
+            secrets=spec.import_secrets,
         )
         files.fsync_path(spec.path)
         return {"method": "convert"}
@@ -111,7 +111,7 @@ class Converter:
         if source and self._copy_suffices(spec, action, source):
             self.require_space(spec, files.file_facts(source).allocated)
             return str(copy.copy_file(source, build.path).method)
-        self.require_space(spec, self._space_needed(spec, node, action.format))
+        self.require_space(spec, self._space_needed(spec.import_secrets, node, action.format))
         if not features.FEATURES[action.format].grow and source:
             header = image.look_at(source, action.source.format).header
             node = self._resized_view(action.virtual_size, node, header.virtual_size if header else 0, build) or node
@@ -128,10 +128,10 @@ class Converter:
             return False
         return all(header.options.get(name) == value for name, value in action.options)
 
-    def _space_needed(self, spec: ImageSpec, node: t.Mapping[str, t.Any], format_name: str) -> int:
+    def _space_needed(self, secrets: t.List[t.Tuple[str, str]], node: t.Mapping[str, t.Any], format_name: str) -> int:
         """Bytes that the image may come to need: measured where QEMU can, else as if it were qcow2."""
         target = format_name if format_name in ("qcow2", "raw") else "qcow2"
-        return int(self._qemu_img.measure(node, target, secrets=spec.secrets)["required"])
+        return int(self._qemu_img.measure(node, target, secrets)["required"])
 
     @staticmethod
     def require_space(spec: ImageSpec, needed: int) -> None:
@@ -160,7 +160,7 @@ class Converter:
             parallel=compressed,
             direct=files.direct_io_works(os.path.dirname(path)),
             backing=(action.backing.path, str(action.backing.format)) if action.backing else None,
-            secrets=spec.secrets,
+            secrets=spec.import_secrets if isinstance(action, actions.ImportImage) else spec.secrets,
         )
         open_with_qemu(self._qemu_img, spec, action.format, path)
 
@@ -180,7 +180,7 @@ class Converter:
         """Carry out C(action): the new file shows the guest the same, which is compared before it takes the name."""
         file = {"driver": "file", "filename": spec.path}
         old, _secrets = secret.opened_node(spec, t.cast(Header, reading.header), file)
-        self.require_space(spec, self._space_needed(spec, old, action.format))
+        self.require_space(spec, self._space_needed(spec.secrets, old, action.format))
         with image_lock(spec.path), files.BuildDirectory(spec.path, another_name=bool(reading.members)) as build:
             node = self._resized_view(action.virtual_size, old, old_size, build) or old
             options = action.options + difference.kept_options(action.options, action.format, reading)

@@ -14,9 +14,13 @@ from urllib.parse import urlsplit
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors, words
 from ansible_collections.platter.qemu.plugins.module_utils._core.renaming import renaming
 from ansible_collections.platter.qemu.plugins.module_utils._formats import features
-from ansible_collections.platter.qemu.plugins.module_utils._image import actions, convert, refuse, space, state
+from ansible_collections.platter.qemu.plugins.module_utils._image import actions, convert, refuse, secret, space, state
 from ansible_collections.platter.qemu.plugins.module_utils._image.held_source import HeldSource, held_source
-from ansible_collections.platter.qemu.plugins.module_utils._image.source import inspect_source, source_refused
+from ansible_collections.platter.qemu.plugins.module_utils._image.source import (
+    closed_source,
+    inspect_source,
+    source_refused,
+)
 from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec, SourceSpec
 from ansible_collections.platter.qemu.plugins.module_utils._tools import decompress, download, files, sparse
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qemu_img import QemuImg, image_node
@@ -34,15 +38,16 @@ def import_image(
     """Carry out an import; nothing but the final step is seen at the image's place."""
     place = action.source.place
     if place is not None and place.path is None and (action.source.format == "raw" or action.source.trusted):
-        return converter.import_node(spec, action, reading, image_node(action.source.format, place.node()), {})
+        node = image_node(action.source.format, place.node(), "sec1" if action.source.secret_file else None)
+        return converter.import_node(spec, action, reading, node, {})
     with files.BuildDirectory(spec.path) as staging, held_source(spec, action.source, staging) as held:
         path, record = _staged(qemu_img, spec, action.source, staging, held)
         path = _unpacked(spec, action.source, path, staging)
         header = inspect_source(spec, path)
-        refuse_damaged(qemu_img, spec, action.source, path)
+        node, opened_by = secret.source_node(spec, header, files.local_node(files.file_facts(path)))
+        refuse_damaged(qemu_img, spec, node, opened_by)
         if spec.effective_size is not None and t.cast(int, spec.size) < header.virtual_size:
             refuse.refuse_shrink(spec, header.virtual_size, (header.virtual_size, "its source"), "its source")
-        node = image_node(action.source.format, files.local_node(files.file_facts(path)))
         return converter.import_node(spec, action, reading, node, record, path, held.refuse_disturbed)
 
 
@@ -140,15 +145,17 @@ def _unpacked(spec: ImageSpec, source: SourceSpec, path: str, staging: files.Bui
     return unpacked
 
 
-def refuse_damaged(qemu_img: QemuImg, spec: ImageSpec, source: SourceSpec, path: str) -> None:
+def refuse_damaged(
+    qemu_img: QemuImg, spec: ImageSpec, node: t.Mapping[str, t.Any], secrets: t.Sequence[t.Tuple[str, str]] = ()
+) -> None:
     """QEMU 7.2 converts a truncated qcow2 image to zeros without a word; only check tells."""
-    node = image_node(source.format, files.local_node(files.file_facts(path)))
     try:
-        report = qemu_img.check(node) if features.FEATURES[source.format].check else qemu_img.measure(node, "raw")
+        if features.FEATURES[node["driver"]].check:
+            report = qemu_img.check(node, secrets=secrets)
+        else:
+            report = qemu_img.measure(node, "raw", secrets)
     except errors.ToolError as exc:
-        raise source_refused(
-            spec, "source_damaged", "qemu-img cannot read it: %s" % exc.stderr.strip(), "Get the source again."
-        ) from exc
+        raise closed_source(spec, exc) from exc
     damage = {key: report[key] for key in ("corruptions", "check-errors") if report.get(key)}
     if damage:
         found = " and ".join(

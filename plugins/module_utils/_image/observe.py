@@ -158,7 +158,7 @@ class Observer:
         from ansible_collections.platter.qemu.plugins.module_utils._image.source import read_source
 
         blank = seen.facts.kind == "absent" or _is_blank(spec, seen.facts.kind, seen.header, signature)
-        return read_source(spec, seen, occupied=not blank)
+        return read_source(self._run_command, spec, seen, occupied=not blank)
 
     @staticmethod
     def _squatters(spec: ImageSpec, seen: image.Seen) -> t.Tuple[str, ...]:

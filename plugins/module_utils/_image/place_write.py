@@ -48,7 +48,7 @@ class PlaceWriter:
         _size, node = place_observe.source_node(spec, self._qemu_img)
         place = action.source.place
         if place and place.path:
-            refuse_damaged(self._qemu_img, spec, action.source, place.path)
+            refuse_damaged(self._qemu_img, spec, node)
         if action.format != "raw":
             place_observe.refuse_too_little_room(
                 spec, int(self._qemu_img.measure(node, "qcow2")["required"]), reading.length

@@ -160,6 +160,7 @@ class _Reader:
             trusted=bool(given.get("trusted")),
             policy=self._params.get("source_policy") or "if_absent",
             http=self._http(given),
+            secret_file=given.get("secret_file"),
         )
 
     def _url(self, url: t.Optional[str]) -> t.Optional[str]:

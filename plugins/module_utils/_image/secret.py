@@ -33,6 +33,17 @@ def opened_node(spec: ImageSpec, header: Header, file: Node) -> t.Tuple[t.Dict[s
     return image_node(header.format, file, "sec0" if encrypted else None), spec.secrets if encrypted else []
 
 
+def source_node(spec: ImageSpec, header: Header, file: Node) -> t.Tuple[t.Dict[str, t.Any], t.List[t.Tuple[str, str]]]:
+    """As C(opened_node), of the source of an import."""
+    encrypted = has_luks(header)
+    return image_node(header.format, file, "sec1" if encrypted else None), spec.import_secrets if encrypted else []
+
+
+def is_wrong(exc: errors.ToolError) -> bool:
+    """Whether QEMU says that the secret opens nothing."""
+    return _WRONG in exc.stderr
+
+
 def refuse_closed(run_command: process.RunCommand, spec: ImageSpec, header: Header, file: Node) -> None:
     """An image that is to be read or changed must open: no secret, and a wrong one, are refused."""
     if not has_luks(header):
@@ -45,7 +56,7 @@ def refuse_closed(run_command: process.RunCommand, spec: ImageSpec, header: Head
     try:
         qemu_io.GuestView(run_command, node, header.virtual_size, secrets).open()
     except errors.ToolError as exc:
-        if _WRONG not in exc.stderr:
+        if not is_wrong(exc):
             raise
         raise refuse.refused(
             spec, "wrong_secret", "the secret opens none of its key slots", "Correct encryption.secret."

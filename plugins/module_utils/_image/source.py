@@ -11,12 +11,13 @@ import os
 import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
+from ansible_collections.platter.qemu.plugins.module_utils._core.header import Header
 from ansible_collections.platter.qemu.plugins.module_utils._formats import registry
 from ansible_collections.platter.qemu.plugins.module_utils._image import gate, state
 from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec, SourceSpec
 from ansible_collections.platter.qemu.plugins.module_utils._inspect import descriptor
 from ansible_collections.platter.qemu.plugins.module_utils._inspect.image import Seen, chain_header, look_at
-from ansible_collections.platter.qemu.plugins.module_utils._tools import files, records, still
+from ansible_collections.platter.qemu.plugins.module_utils._tools import files, process, records, still
 
 #: how far disk labels and a CD's descriptor reach into a file, in bytes
 _LABELS = 33 << 10
@@ -29,7 +30,7 @@ def source_refused(spec: ImageSpec, reason: str, fact: str, way_out: str, **evid
     return errors.RefusedError(asked, spec.path, fact, reason=reason, way_out=way_out, evidence=evidence, joined="to")
 
 
-def read_source(spec: ImageSpec, image: Seen, occupied: bool) -> state.SourceReading:
+def read_source(run_command: process.RunCommand, spec: ImageSpec, image: Seen, occupied: bool) -> state.SourceReading:
     """What can be told before the import. Reads nothing when the image is there and is not to follow its source.
 
     C(occupied): there is something at the image's place, so that nothing is imported unless the source has changed.
@@ -45,10 +46,12 @@ def read_source(spec: ImageSpec, image: Seen, occupied: bool) -> state.SourceRea
         return read_remote(spec, remembered if occupied else None)
     if source.place is None or source.place.path is None:
         return state.SourceReading(changed=False)
-    return _read_local(spec, source.place.path, remembered if there else None)
+    return _read_local(run_command, spec, source.place.path, remembered if there else None)
 
 
-def _read_local(spec: ImageSpec, path: str, remembered: t.Optional[t.Dict[str, t.Any]]) -> state.SourceReading:
+def _read_local(
+    run_command: process.RunCommand, spec: ImageSpec, path: str, remembered: t.Optional[t.Dict[str, t.Any]]
+) -> state.SourceReading:
     source = t.cast(SourceSpec, spec.source)
     facts = files.file_facts(path)
     if facts.kind in ("file", "block") and not source.trusted:
@@ -66,7 +69,39 @@ def _read_local(spec: ImageSpec, path: str, remembered: t.Optional[t.Dict[str, t
     if compression_of(source, path):
         return state.SourceReading(digest=digest, changed=changed, why=why)
     header = inspect_source(spec, path)
+    if source.secret_file:
+        _refuse_closed(run_command, spec, path, header)
     return state.SourceReading(header.virtual_size, digest, changed, why)
+
+
+def _refuse_closed(run_command: process.RunCommand, spec: ImageSpec, path: str, header: Header) -> None:
+    """The wrong secret is found before anything is done.
+
+    QEMU does not open by this what others can write to at the same time: that is done where it is held (fetch.py).
+    """
+    from ansible_collections.platter.qemu.plugins.module_utils._image import secret
+    from ansible_collections.platter.qemu.plugins.module_utils._tools import qemu_io
+
+    with still.StillFile(path) as found:
+        if found.others_write and not found.leased and not t.cast(SourceSpec, spec.source).trusted:
+            return
+        node, secrets = secret.source_node(spec, header, files.local_node(files.file_facts(path)))
+        try:
+            qemu_io.GuestView(run_command, node, header.virtual_size, secrets).open()
+        except errors.ToolError as exc:
+            raise closed_source(spec, exc) from exc
+
+
+def closed_source(spec: ImageSpec, exc: errors.ToolError) -> errors.RefusedError:
+    """The refusal of a source that QEMU cannot open: by a wrong secret, or for what it is."""
+    from ansible_collections.platter.qemu.plugins.module_utils._image import secret
+
+    if secret.is_wrong(exc):
+        fact, way_out = "the secret opens none of its key slots", "Correct source.secret."
+        return source_refused(spec, "wrong_secret", fact, way_out)
+    return source_refused(
+        spec, "source_damaged", "qemu-img cannot read it: %s" % exc.stderr.strip(), "Get the source again."
+    )
 
 
 def refuse_strangers(spec: ImageSpec, found: still.StillFile) -> None:
@@ -108,7 +143,22 @@ def inspect_source(spec: ImageSpec, path: str) -> t.Any:
     _refuse_missing_members(spec, path, seen)
     if seen.shortage:
         raise _cut_off(spec, path, seen.facts.length, seen.header.least_length)
+    if seen.header.encrypted:
+        _refuse_without_secret(spec, seen.header)
     return seen.header
+
+
+def _refuse_without_secret(spec: ImageSpec, header: Header) -> None:
+    from ansible_collections.platter.qemu.plugins.module_utils._image import secret
+
+    if not secret.has_luks(header):
+        fact = "it is encrypted by the old AES of qcow and qcow2, which is not read here"
+        raise source_refused(spec, "format_not_allowed", fact, "Decrypt it with qemu-img convert first.")
+    if not t.cast(SourceSpec, spec.source).secret_file:
+        way_out = "Set source.secret or source.secret_file."
+        if spec.place:
+            way_out = "Import it into a file of this host first, and that file to the export."
+        raise source_refused(spec, "secret_missing", "it is encrypted, and no secret for it is given", way_out)
 
 
 def _cut_off(spec: ImageSpec, path: str, length: int, needed: int) -> errors.RefusedError:

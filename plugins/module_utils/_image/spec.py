@@ -56,6 +56,8 @@ class SourceSpec:
     trusted: bool = False
     policy: str = "if_absent"
     http: HttpSpec = HttpSpec()
+    #: a file (0600) with the secret that opens it
+    secret_file: t.Optional[str] = None
 
     @property
     def text(self) -> str:
@@ -137,6 +139,12 @@ class ImageSpec:
         if not self.encryption or not self.encryption.secret_file:
             return []
         return [("sec0", self.encryption.secret_file)]
+
+    @property
+    def import_secrets(self) -> t.List[t.Tuple[str, str]]:
+        """Those of an import: the source's secret is C(sec1)."""
+        of_source = self.source.secret_file if self.source else None
+        return self.secrets + ([("sec1", of_source)] if of_source else [])
 
     def option(self, name: str) -> t.Any:
         """A create option's asked value, or None."""

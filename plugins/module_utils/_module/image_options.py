@@ -97,6 +97,8 @@ def _source() -> ArgumentSpec:
         "validate_certs": {"type": "bool", "default": True},
         "ca_path": {"type": "path"},
         "timeout": {"type": "int", "default": 30},
+        "secret": {"type": "str", "no_log": True},
+        "secret_file": {"type": "path", "no_log": False},
     }
 
 

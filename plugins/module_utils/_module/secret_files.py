@@ -20,6 +20,8 @@ if t.TYPE_CHECKING:
 
 def with_secret_files(module: AnsibleModule, params: t.Dict[str, t.Any]) -> t.Dict[str, t.Any]:
     """C(params) of one image with every secret given as text replaced by the path of a file that holds it."""
+    if params.get("source"):
+        params = dict(params, source=_replaced(module, params, params["source"], "secret"))
     encryption = params.get("encryption")
     if not encryption:
         return params
