@@ -132,6 +132,25 @@ def test_a_vm_that_ends_after_the_module_was_killed(
     count("ends of a VM after its task was killed", len(chosen))
 
 
+@pytest.mark.parametrize("name", ["stream-active", "stream-middle", "commit-middle"])
+def test_a_vm_that_crashes_when_all_is_copied(name: str, zygote: Zygote, place: Path) -> None:
+    """QEMU writes which base a layer has before it writes the tables of what it has copied into the layer."""
+    step = next(each for each in MERGES if each.name == name)
+    seen = World(step, place / "seen")
+    with machine(seen.disk.socket, seen.disk.first) as vm:
+        seen.made(vm)
+        kills.points_of(zygote, seen.task, place / "log", ("sendto",))
+    point = kills.after(place / "log", f"block-{name.partition('-')[0]}")
+    world = World(step, place / "world")
+    with machine(world.disk.socket, world.disk.first) as vm:
+        world.made(vm)
+        assert kills.killed_at(zygote, world.task, place / "killed", point)
+        wait_until(lambda: all(each["status"] == "pending" for each in vm.qmp("query-jobs")), "all is copied")
+        active = vm.active()
+        _crash(vm)
+    _ends_or_refuses(world, active, names(seen.disk.images))
+
+
 def _ends_or_refuses(world: World, active: str, expected: set[str]) -> None:
     left = Path(active + ".leaving~")
     holds(left if left.exists() else active, *_WRITTEN)

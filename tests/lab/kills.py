@@ -22,6 +22,12 @@ def points_of(zygote: Zygote, task: Mapping[str, Any], log: Path, names: Iterabl
     return [(name, at) for name in sorted(most) for at in range(1, most[name] + 1)]
 
 
+def after(log: Path, words: str) -> Point:
+    """The next message after the one with these words, in the log of C(points_of)."""
+    sent = [each.text for each in strace.calls_of(log) if each.name == "sendto"]
+    return "sendto", 2 + next(at for at, text in enumerate(sent) if words in text)
+
+
 def killed_at(zygote: Zygote, task: Mapping[str, Any], log: Path, point: Point) -> bool:
     """Whether it was: how often a module hears of a job is not the same each time, so it may end well before."""
     name, at = point

@@ -47,10 +47,10 @@ class LiveMerge:
         if action.overlay == live.active:
             return self._commit_active(spec, action, live, job)
         layer_records.begin_merge(action.base, action.overlay)
-        if not self._adopted(job, spec) and action.overlay in live.nodes:
+        if not self._adopted(job, live.nodes[action.base], spec) and action.overlay in live.nodes:
             arguments = {"device": live.node, "top_node": live.nodes[action.overlay], "backing_file": action.base}
             qmp_jobs.start_job(self._qmp, "block-commit", job, base_node=live.nodes[action.base], **arguments)
-            self._finish(job, spec)
+            self._succeeded(self._end(job, live.nodes[action.base], spec))
         files.fsync_path(action.base)
         for above in action.above:
             layer_records.remember_base(above, action.base)
@@ -91,7 +91,7 @@ class LiveMerge:
 
     def finish(self, spec: SnapshotSpec, action: layer_actions.FinishMerge, reading: t.Any) -> Notes:
         """QEMU has left the overlay: the image's name leads to the base now, and the overlay goes."""
-        self._adopted(job_id("commit", action.base), spec)
+        self._adopted(job_id("commit", action.base), None, spec)
         self._forget_nodes(action.overlay)
         layer_records.note_merged(action.base)
         if os.path.islink(spec.image) and spec.switch == "symlink":
@@ -107,10 +107,9 @@ class LiveMerge:
         job = job_id("stream", action.overlay)
         layer_records.begin_stream(action)
         if qmp_jobs.find_job(self._qmp, job) is None:
-            self._qmp.execute(
-                "block-stream", {"job-id": job, "device": live.nodes[action.overlay], **_onto(action, live)}
-            )
-        qmp_jobs.finish_job(self._qmp, job, time.monotonic() + spec.job_timeout)
+            arguments = {"job-id": job, "device": live.nodes[action.overlay], "auto-finalize": False}
+            self._qmp.execute("block-stream", {**arguments, **_onto(action, live)})
+        self._end(job, live.nodes[action.overlay], spec)
         self._refuse_half_done(live.nodes[action.overlay], action, job)
         self.flush(live.nodes[action.overlay])
         files.fsync_path(action.overlay)
@@ -139,15 +138,23 @@ class LiveMerge:
 
     # --- jobs
 
-    def _adopted(self, job: str, spec: SnapshotSpec) -> bool:
+    def _adopted(self, job: str, node: t.Optional[str], spec: SnapshotSpec) -> bool:
         """Finish a job that an earlier run has started and did not see the end of; one that failed is started anew."""
         found = qmp_jobs.find_job(self._qmp, job)
         if found is None:
             return False
-        return not qmp_jobs.finish_job(self._qmp, job, time.monotonic() + spec.job_timeout).failed
+        return not self._end(job, node, spec).failed
 
-    def _finish(self, job: str, spec: SnapshotSpec) -> None:
-        self._succeeded(qmp_jobs.finish_job(self._qmp, job, time.monotonic() + spec.job_timeout))
+    def _end(self, job: str, node: t.Optional[str], spec: SnapshotSpec) -> qmp_jobs.Job:
+        """Bring a job to its end. C(node): what it has written to; None where the job itself writes that out.
+
+        QEMU names another base in a header without having written the tables of what it has copied: if it crashed then,
+        the disk would be old data. So they are written out while the job waits to be told to go on.
+        """
+        deadline = time.monotonic() + spec.job_timeout
+        if node and qmp_jobs.wait_job(self._qmp, job, ("pending",), deadline).status == "pending":
+            self.flush(node)
+        return qmp_jobs.finish_job(self._qmp, job, deadline)
 
     def _succeeded(self, job: qmp_jobs.Job) -> None:
         if job.failed:
