@@ -639,6 +639,14 @@ options:
       - Seconds to wait for another run of this collection that works on the same image.
     type: int
     default: 30
+  tool_timeout:
+    description:
+      - Seconds after which a program that only inspects an image (C(qemu-img check), C(map), C(measure)) is ended; and one that
+        copies or compares (C(convert), C(compare)), when it has done nothing at all for that long, as with a server that
+        does not answer any more. How long a copy takes is not limited.
+      - Raise it for a C(check) of many TiB on slow disks.
+    type: int
+    default: 600
 attributes:
   check_mode:
     support: full
@@ -854,6 +862,7 @@ def make_engine(module: AnsibleModule) -> engine.ImageEngine:
         workers=module.params["workers"],
         fail_fast=module.params["fail_fast"],
         lock_timeout=module.params["lock_timeout"],
+        tool_timeout=module.params["tool_timeout"],
     )
 
 

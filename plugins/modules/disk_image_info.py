@@ -104,6 +104,11 @@ options:
     description: How many images qemu-img is asked about at a time; V(0) is one for each processor.
     type: int
     default: 0
+  tool_timeout:
+    description:
+      - Seconds after which C(qemu-img check), C(map) and C(measure) are ended; the answer is then C(unavailable).
+    type: int
+    default: 600
 attributes:
   check_mode:
     support: full
@@ -429,6 +434,7 @@ ARGUMENT_SPEC = {
     "map": {"type": "bool", "default": False},
     "features": {"type": "bool", "default": False},
     "workers": {"type": "int", "default": 0},
+    "tool_timeout": {"type": "int", "default": 600},
 }
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 from typing import Any, Iterator
@@ -15,7 +17,7 @@ from ansible_collections.platter.qemu.tests.lab.guest import MIB, facts, scribbl
 from ansible_collections.platter.qemu.tests.lab.loops import HAVE_LOOPS, attached, mounted
 from ansible_collections.platter.qemu.tests.lab.modules import call
 from ansible_collections.platter.qemu.tests.lab.oracle import create
-from ansible_collections.platter.qemu.tests.lab.programs import exported
+from ansible_collections.platter.qemu.tests.lab.programs import answers_nbd, exported, running, wait_until
 
 needs_loops = pytest.mark.skipif(not HAVE_LOOPS, reason="needs root and loop devices")
 #: what an NBD server shows is not read before the import
@@ -44,6 +46,29 @@ def test_an_nbd_export_is_imported(tmp_path: Path, disk: Path, form: int) -> Non
         source = {"path": unix(tmp_path / "s")[form], "format": "raw"}
         four_beats(path=str(path), format="qcow2", source=source, unpredictable=UNKNOWN)
     shows(path, "qcow2")
+
+
+@pytest.mark.parametrize("silent", ["connect", "read"])
+def test_a_server_that_falls_silent_does_not_hold_the_task(tmp_path: Path, silent: str) -> None:
+    """It does not answer at all; or all but the last reads, as a hostile one can."""
+    (tmp_path / "out").mkdir()
+    task = {"path": str(tmp_path / "out" / "image.qcow2"), "format": "qcow2", "tool_timeout": 1}
+    source = {"path": unix(tmp_path / "s")[0], "format": "raw"}
+    with contextlib.ExitStack() as servers:
+        if silent == "connect":
+            server = servers.enter_context(
+                exported(create(tmp_path / "disk", "raw", "4M"), "raw", tmp_path / "s", "-e", "8")
+            )
+            server.send_signal(signal.SIGSTOP)
+            servers.callback(server.send_signal, signal.SIGCONT)
+        else:
+            argv = ["nbdkit", "-f", "-U", tmp_path / "s", "eval", "get_size=echo 4194304", "pread=sleep 60; exit 1"]
+            servers.enter_context(running(*argv, "can_extents=exit 3"))
+            wait_until(lambda: answers_nbd(str(tmp_path / "s")), "nbdkit answers")
+        result = call("disk_image", **task, source=source)
+    assert (result["failed"], result["changed"], result["reason"]) == (True, False, "tool_timeout"), result
+    assert ("convert" if silent == "read" else "measure") in result["msg"]
+    assert not list((tmp_path / "out").iterdir())
 
 
 def test_a_named_export_is_imported(tmp_path: Path, disk: Path) -> None:

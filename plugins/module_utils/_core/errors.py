@@ -79,7 +79,11 @@ class ImageLockedError(ToolError):
 
 
 class ToolTimeoutError(ToolError):
-    """The program was killed at its limit of time."""
+    """The program was killed at its limit of time; C(why): what it had not done by then."""
+
+    def __init__(self, cmd: t.Sequence[str], why: str) -> None:
+        super().__init__(cmd, -9, "", "", "%s was ended: %s" % (" ".join(cmd[:2]), why))
+        self.facts["reason"] = "tool_timeout"
 
 
 class ToolOutputError(EngineError):

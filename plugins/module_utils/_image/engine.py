@@ -38,10 +38,11 @@ class ImageEngine:
         workers: int = 0,
         fail_fast: bool = True,
         lock_timeout: float = 30.0,
+        tool_timeout: float = process.PATIENCE,
     ) -> None:
         _refuse_duplicates(specs)
         self._specs = list(specs)
-        self._runner = process.Runner()
+        self._runner = process.Runner(patience=tool_timeout)
         self._lock_timeout = lock_timeout
         self._fail_fast = fail_fast
         tool = QemuImg(self._runner, qemu_img)

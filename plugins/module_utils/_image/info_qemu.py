@@ -39,7 +39,7 @@ class QemuAnswers:
         self._spec = spec
         self._binary = binary
         self._looker = looker
-        self._runner = process.Runner()
+        self._runner = process.Runner(patience=spec.tool_timeout)
         self._tool = qemu_img.QemuImg(self._runner, binary)
 
     @property

@@ -32,6 +32,7 @@ class InfoSpec:
     map: bool = False
     features: bool = False
     workers: int = 0
+    tool_timeout: float = 600.0
 
     @classmethod
     def from_params(cls, params: t.Mapping[str, t.Any]) -> InfoSpec:
@@ -47,6 +48,7 @@ class InfoSpec:
             overlay_directories=tuple(params.get("overlay_directories") or ()),
             measure=params.get("measure"),
             workers=int(params.get("workers") or 0),
+            tool_timeout=float(params.get("tool_timeout") or 600),
             **flags,
         )
 

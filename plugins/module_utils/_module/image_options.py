@@ -135,6 +135,7 @@ def argument_spec() -> ArgumentSpec:
         "workers": {"type": "int", "default": 0},
         "fail_fast": {"type": "bool", "default": True},
         "lock_timeout": {"type": "int", "default": 30},
+        "tool_timeout": {"type": "int", "default": 600},
     }
 
 

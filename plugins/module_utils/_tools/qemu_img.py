@@ -105,7 +105,8 @@ class QemuImg:
         rest += ["-B", backing[0], "-F", backing[1]] if backing else []
         for option in options:
             rest += ["-o", option]
-        process.run(self._run_command, self._argv("convert", *rest, json_filename(source), path, secrets=secrets))
+        argv = self._argv("convert", *rest, json_filename(source), path, secrets=secrets)
+        process.run(self._run_command, argv, idle=True)
 
     def resize(
         self,
@@ -209,7 +210,7 @@ class QemuImg:
     def compare(self, first: Node, second: Node, secrets: t.Iterable[t.Tuple[str, str]] = ()) -> bool:
         """Whether two images show the guest the same bytes (a longer tail of zeros counts as equal, as in qemu-img)."""
         argv = self._argv("compare", "-q", json_filename(first), json_filename(second), secrets=secrets)
-        rc, _stdout = process.run(self._run_command, argv, ok=(0, 1))
+        rc, _stdout = process.run(self._run_command, argv, ok=(0, 1), idle=True)
         return rc == 0
 
 

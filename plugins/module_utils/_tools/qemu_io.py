@@ -65,7 +65,7 @@ class GuestView:
 
     def _reads_zero(self, offset: int, size: int) -> bool:
         argv = [*self._argv, "read -q -P 0 %d %d" % (offset, size), self._filename]
-        _rc, stdout = process.run(self._run_command, argv, ok=(0, 1))
+        _rc, stdout = process.run(self._run_command, argv, ok=(0, 1), idle=True)
         return "Pattern verification failed" not in stdout and not _rc
 
     def _sectors(self, offset: int, size: int) -> bytes:

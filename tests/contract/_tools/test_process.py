@@ -1,0 +1,51 @@
+"""Programs that hang are ended, those that work are not."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.platter.qemu.plugins.module_utils._core import errors
+from ansible_collections.platter.qemu.plugins.module_utils._tools import process
+
+#: longer than the patience of these tests, with and without a processor
+BUSY = "import time; end = time.monotonic() + 3\nwhile time.monotonic() < end: pass\nprint('done')"
+NAPPING = "import time\nfor _ in range(30): time.sleep(0.1)\nprint('done')"
+
+
+def ended(argv: list[str], **how: object) -> errors.ToolTimeoutError:
+    started = time.monotonic()
+    with pytest.raises(errors.ToolTimeoutError) as caught:
+        process.Runner(patience=0.5)(argv, **how)
+    assert time.monotonic() - started < 15
+    assert caught.value.facts["reason"] == "tool_timeout"
+    return caught.value
+
+
+def test_what_inspects_has_its_time() -> None:
+    assert "it has not come to its end for 0.5 s" in ended(["sleep", "60"], limits=process.INSPECTION).message
+
+
+def test_what_copies_may_not_do_nothing() -> None:
+    assert ended(["sleep", "60"], idle=True).message.endswith("sleep 60 was ended: it has done nothing for 0.5 s")
+
+
+def test_what_it_has_started_is_ended_too(tmp_path: Path) -> None:
+    ended(["sh", "-c", f"sleep 60 & echo $! > {tmp_path}/pid; wait"], idle=True)
+    pid = int((tmp_path / "pid").read_text())
+    status = Path(f"/proc/{pid}/status")
+    assert not status.exists() or "State:\tZ" in status.read_text()
+
+
+@pytest.mark.parametrize("program", [BUSY, NAPPING], ids=["busy", "napping"])
+def test_what_does_anything_goes_on(program: str) -> None:
+    rc, stdout, _stderr = process.Runner(patience=2)(["python3", "-c", program], idle=True)
+    assert (rc, stdout) == (0, "done\n")
+
+
+def test_output_of_a_patient_run_is_whole() -> None:
+    program = "import time, sys\nfor n in range(30): print('x' * 100000, flush=True); time.sleep(0.1)"
+    _rc, stdout, _stderr = process.Runner(patience=2)(["python3", "-c", program], idle=True)
+    assert len(stdout) == 30 * 100001
