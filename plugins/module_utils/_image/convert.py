@@ -30,7 +30,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._image.build import (
 )
 from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec
 from ansible_collections.platter.qemu.plugins.module_utils._inspect import image
-from ansible_collections.platter.qemu.plugins.module_utils._tools import copy, files
+from ansible_collections.platter.qemu.plugins.module_utils._tools import copy, file_system, files
 from ansible_collections.platter.qemu.plugins.module_utils._tools.image_lock import image_lock
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qemu_img import QemuImg, image_node
 
@@ -136,7 +136,7 @@ class Converter:
     @staticmethod
     def require_space(spec: ImageSpec, needed: int) -> None:
         """Refuse what may need more bytes than there are where the image is to be."""
-        have = files.free_bytes(os.path.dirname(spec.path))
+        have = file_system.free_bytes(os.path.dirname(spec.path))
         if needed + space.SPACE_RESERVE > have:
             raise space.no_space(spec, needed, have)
 
@@ -158,7 +158,7 @@ class Converter:
             options=create_arguments(spec, action.format, options),
             compressed=compressed or dict(options).get("subformat") == "streamOptimized",
             parallel=compressed,
-            direct=files.direct_io_works(os.path.dirname(path)),
+            direct=file_system.direct_io_works(os.path.dirname(path)),
             backing=(action.backing.path, str(action.backing.format)) if action.backing else None,
             secrets=spec.import_secrets if isinstance(action, actions.ImportImage) else spec.secrets,
         )

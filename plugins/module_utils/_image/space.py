@@ -14,7 +14,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._core import errors, 
 from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item
 from ansible_collections.platter.qemu.plugins.module_utils._image import actions
 from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec
-from ansible_collections.platter.qemu.plugins.module_utils._tools import files
+from ansible_collections.platter.qemu.plugins.module_utils._tools import file_system
 
 #: bytes left free on a file system, so that a prediction that is a little short does not fill it
 SPACE_RESERVE = 16 << 20
@@ -29,7 +29,7 @@ def guard_space(items: t.Sequence[Item]) -> None:
         if not needed or item.refusal or not os.path.isdir(directory):
             continue
         which = os.stat(directory).st_dev
-        have = left.setdefault(which, files.free_bytes(directory))
+        have = left.setdefault(which, file_system.free_bytes(directory))
         if needed + SPACE_RESERVE > have:
             item.refusal = no_space(item.spec, needed, have)
         else:

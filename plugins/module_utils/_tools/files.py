@@ -294,19 +294,3 @@ def publish_over(built: str, path: str, expected: t.Tuple[int, int]) -> bool:
         return False
     os.rename(built, path)
     return True
-
-
-def direct_io_works(directory: str) -> bool:
-    """Whether files in C(directory) can be opened with O_DIRECT (not on every file system; QEMU fails where not)."""
-    try:
-        descriptor = os.open(directory, os.O_TMPFILE | os.O_RDWR | os.O_DIRECT | os.O_CLOEXEC, 0o600)
-    except OSError:
-        return False
-    os.close(descriptor)
-    return True
-
-
-def free_bytes(directory: str) -> int:
-    """Bytes that this user can still write in the file system of C(directory)."""
-    facts = os.statvfs(directory)
-    return facts.f_bavail * facts.f_frsize

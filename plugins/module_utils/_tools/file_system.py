@@ -1,0 +1,26 @@
+# Copyright: the platter.qemu authors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# PRIVATE to the collection: it can change at any time without notice.
+"""What the file system of a directory can do, and what room it has."""
+
+from __future__ import annotations
+
+import os
+
+
+def direct_io_works(directory: str) -> bool:
+    """Whether files in C(directory) can be opened with O_DIRECT (not on every file system; QEMU fails where not)."""
+    try:
+        descriptor = os.open(directory, os.O_TMPFILE | os.O_RDWR | os.O_DIRECT | os.O_CLOEXEC, 0o600)
+    except OSError:
+        return False
+    os.close(descriptor)
+    return True
+
+
+def free_bytes(directory: str) -> int:
+    """Bytes that this user can still write in the file system of C(directory)."""
+    facts = os.statvfs(directory)
+    return facts.f_bavail * facts.f_frsize if facts.f_blocks else 1 << 62  # a size of 0: it does not say
