@@ -112,7 +112,9 @@ options:
 attributes:
   check_mode:
     support: full
-    description: Nothing is ever changed, not even access times of images whose owner or C(root) asks.
+    description: >-
+      Nothing is ever changed, not even access times of images whose owner or C(root) asks. What O(check), O(map) and
+      O(measure) read keeps them where C(root) asks and may mount file systems, which many containers do not allow.
   diff_mode:
     support: none
     description: There is no change to show.

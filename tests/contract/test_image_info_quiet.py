@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -11,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from ansible_collections.platter.qemu.tests.lab.guest import scribble
 from ansible_collections.platter.qemu.tests.lab.headers import every_format, qcow2
 from ansible_collections.platter.qemu.tests.lab.hostile import PROTOCOLS, VICTIM, hostile_images
 from ansible_collections.platter.qemu.tests.lab.info import facts
-from ansible_collections.platter.qemu.tests.lab.loops import HAVE_LOOPS, attached
+from ansible_collections.platter.qemu.tests.lab.loops import HAVE_LOOPS, attached, mounted
 from ansible_collections.platter.qemu.tests.lab.oracle import create, require_qemu
 from ansible_collections.platter.qemu.tests.lab.strace import MUTATING, Call, calls_of, tracing
 from ansible_collections.platter.qemu.tests.lab.zygote import Zygote
@@ -101,6 +103,28 @@ def test_headers_are_read_without_locks_and_without_access_times(pool: Path, ask
     assert {path.name: path.stat().st_atime for path in pool.iterdir()} == {
         path.name: 1_000_000_000 for path in pool.iterdir()
     }
+
+
+@pytest.mark.skipif(not HAVE_LOOPS, reason="needs root")
+def test_what_qemu_reads_for_root_keeps_its_access_time(tmp_path: Path, zygote: Zygote) -> None:
+    """On a file system that notes each access; the base lies on another, mounted below."""
+    below = tmp_path / "mnt" / "below"
+    with contextlib.ExitStack() as mounts:
+        for directory in (tmp_path / "mnt", below):
+            directory.mkdir()
+            mounts.enter_context(mounted("tmpfs", directory, "-t", "tmpfs", "-o", "strictatime,size=64m"))
+        base = create(below / "base", "qcow2", "1M")
+        image = create(tmp_path / "mnt" / "image", "qcow2", "", "", "-b", base, "-F", "qcow2")
+        for path in (base, image):
+            scribble(path, "qcow2", ((0x11, 0, 65536),))
+        for path in (base, image):
+            os.utime(path, (1_000_000_000, path.stat().st_mtime))
+        asked = {"paths": [str(image), str(base)], "check": True, "map": True, "measure": "raw"}
+        result = zygote.run("disk_image_info", asked)
+        assert all("unavailable" not in each[name] for each in result["images"] for name in ("check", "map", "measure"))
+        assert {path.stat().st_atime for path in (base, image)} == {1_000_000_000}
+        image.read_bytes()
+        assert image.stat().st_atime > 1_000_000_000
 
 
 def opened(calls: list[Call]) -> set[str]:

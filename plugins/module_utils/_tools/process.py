@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import shutil
 import signal
@@ -80,15 +81,17 @@ class Runner:
         idle: bool = False,
         cwd: t.Optional[str] = None,
         held: t.Sequence[int] = (),
+        quiet: t.Sequence[str] = (),
     ) -> t.Tuple[int, str, str]:
         """Run C(argv) to its end; the whole process group is killed after C(timeout) seconds (then
         ToolTimeoutError). C(limits) without C(timeout) gives it our patience, C(idle) as long as it does anything.
-        C(held): file descriptors that it inherits, for as long as it lives.
+        C(held): file descriptors that it inherits, for as long as it lives. C(quiet): directories whose files keep
+        their access times while it reads them, if root runs it and may mount.
         """
         if limits:
             timeout = min(timeout or self._patience, self._patience)
         self.commands.append(list(argv))
-        started = self._start(limits.wrap(argv) if limits and shutil.which("prlimit") else list(argv), cwd, held)
+        started = self._start(_wrapped(argv, limits, quiet), cwd, held)
         try:
             stdout, stderr = self._while_busy(started) if idle else started.communicate(timeout=timeout)
         except subprocess.TimeoutExpired as exc:
@@ -145,6 +148,24 @@ def streamed(argv: t.Sequence[str], chunk: int, source: t.BinaryIO) -> t.Iterato
                 process.kill()
     if process.returncode != 0:
         raise errors.ToolError(argv, process.returncode, "", said)
+
+
+def _wrapped(argv: t.Sequence[str], limits: t.Optional[Limits], quiet: t.Sequence[str]) -> t.List[str]:
+    if quiet and os.geteuid() == 0 and _may_mount():
+        from ansible_collections.platter.qemu.plugins.module_utils._tools.quiet import quietly
+
+        argv = quietly(argv, quiet)
+    return limits.wrap(argv) if limits and shutil.which("prlimit") else list(argv)
+
+
+@functools.lru_cache(maxsize=None)
+def _may_mount() -> bool:
+    """Not in many containers."""
+    tried = ["unshare", "--mount", "--", "mount", "-n", "-o", "rbind", "--", "/proc", "/proc"]
+    try:
+        return subprocess.run(tried, capture_output=True, check=False).returncode == 0  # pylint: disable=ansible-bad-function
+    except OSError:
+        return False
 
 
 def _dying_with_parent(argv: t.Sequence[str]) -> t.List[str]:

@@ -14,6 +14,7 @@ import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._tools import process
+from ansible_collections.platter.qemu.plugins.module_utils._tools.quiet import directories_of
 
 Node = t.Mapping[str, t.Any]
 
@@ -154,13 +155,14 @@ class QemuImg:
         rest = ["--output=json"] + (["-r", repair] if repair else [])
         limits = None if repair else process.INSPECTION
         argv = self._argv("check", *rest, json_filename(image), secrets=secrets)
-        _rc, stdout = process.run(self._run_command, argv, ok=(0, 2, 3), limits=limits)
+        quiet = [] if repair else directories_of(image)
+        _rc, stdout = process.run(self._run_command, argv, ok=(0, 2, 3), limits=limits, quiet=quiet)
         return _parsed(argv, stdout)
 
     def info(self, image: Node, secrets: t.Iterable[t.Tuple[str, str]] = ()) -> t.Dict[str, t.Any]:
         """The facts as qemu-img's JSON, also of an image in use (C(--force-share): never for a verdict on content)."""
         argv = self._argv("info", "--force-share", "--output=json", json_filename(image), secrets=secrets)
-        _rc, stdout = process.run(self._run_command, argv, limits=process.INSPECTION, timeout=60)
+        _rc, stdout = self._inspected(argv, image, timeout=60)
         return _parsed(argv, stdout)
 
     def map(
@@ -169,7 +171,7 @@ class QemuImg:
         """Extents (start, length, zero, data, depth, ...) from byte C(start) on."""
         rest = ["--force-share", "--output=json", "--start-offset=%d" % start]
         argv = self._argv("map", *rest, json_filename(image), secrets=secrets)
-        _rc, stdout = process.run(self._run_command, argv, limits=process.INSPECTION)
+        _rc, stdout = self._inspected(argv, image)
         return t.cast("t.List[t.Dict[str, t.Any]]", _loads(argv, stdout))
 
     def measure(self, image: Node, format_name: str, secrets: t.Iterable[t.Tuple[str, str]] = ()) -> t.Dict[str, t.Any]:
@@ -177,8 +179,11 @@ class QemuImg:
         argv = self._argv(
             "measure", "--force-share", "--output=json", "-O", format_name, json_filename(image), secrets=secrets
         )
-        _rc, stdout = process.run(self._run_command, argv, limits=process.INSPECTION)
+        _rc, stdout = self._inspected(argv, image)
         return _parsed(argv, stdout)
+
+    def _inspected(self, argv: t.List[str], image: Node, **how: t.Any) -> t.Tuple[int, str]:
+        return process.run(self._run_command, argv, limits=process.INSPECTION, quiet=directories_of(image), **how)
 
     def take_snapshot(self, image: Node, name: str) -> None:
         """Keep what the image holds now as an internal snapshot."""

@@ -14,6 +14,7 @@ import typing as t
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._tools import process
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qemu_img import secret_objects
+from ansible_collections.platter.qemu.plugins.module_utils._tools.quiet import directories_of
 
 #: C(read -v) prints: offset, colon, 16 bytes in hex, two spaces, the same as text
 _LINE = re.compile(r"^[0-9a-f]+:  ((?:[0-9a-f]{2} ?)+)", re.MULTILINE)
@@ -40,13 +41,18 @@ class GuestView:
     ) -> None:
         self._run_command = run_command
         self._filename = "json:" + json.dumps(node, sort_keys=True)
+        self._quiet = directories_of(node)
         self._argv = ["qemu-io", *secret_objects(secrets), "-r", "-U", "-c"]
         self._budget = _BUDGET
         self.length = length
 
     def open(self) -> None:
         """Only see whether it can be opened; ToolError when it cannot."""
-        process.run(self._run_command, [*self._argv, "quit", self._filename], limits=process.INSPECTION, timeout=60)
+        self._inspected([*self._argv, "quit", self._filename])
+
+    def _inspected(self, argv: t.List[str]) -> str:
+        limits = process.INSPECTION
+        return process.run(self._run_command, argv, limits=limits, timeout=60, quiet=self._quiet)[1]
 
     def read(self, offset: int, size: int) -> bytes:
         """C(size) bytes at C(offset), fewer at the end."""
@@ -65,12 +71,12 @@ class GuestView:
 
     def _reads_zero(self, offset: int, size: int) -> bool:
         argv = [*self._argv, "read -q -P 0 %d %d" % (offset, size), self._filename]
-        _rc, stdout = process.run(self._run_command, argv, ok=(0, 1), idle=True)
+        _rc, stdout = process.run(self._run_command, argv, ok=(0, 1), idle=True, quiet=self._quiet)
         return "Pattern verification failed" not in stdout and not _rc
 
     def _sectors(self, offset: int, size: int) -> bytes:
         argv = [*self._argv, "read -v %d %d" % (offset, size), self._filename]
-        _rc, stdout = process.run(self._run_command, argv, limits=process.INSPECTION, timeout=60)
+        stdout = self._inspected(argv)
         data = bytes.fromhex("".join(_LINE.findall(stdout)).replace(" ", ""))
         if len(data) != size:
             raise errors.ToolOutputError(
