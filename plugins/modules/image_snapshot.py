@@ -128,6 +128,12 @@ options:
           - The name of that snapshot; otherwise O(name) with C(.undone) behind it, and a number if that is taken.
           - It stays until it is removed like any other; O(state=pruned) takes it if O(match) fits it.
         type: str
+      allow_altered: &allow_altered
+        description:
+          - Go on although somebody has written to the file of a snapshot since it was taken, which is refused otherwise
+            (RV(reason=snapshot_altered)). What it holds now is the snapshot from then on.
+          - With O(state=present) too, which otherwise warns. For O(kind=external).
+        type: bool
       match: &match
         description:
           - A shell pattern. O(state=pruned) counts and removes only snapshots whose names it fits. If it fits none of
@@ -251,6 +257,9 @@ options:
     <<: *save
     default: true
   save_as: *save_as
+  allow_altered:
+    <<: *allow_altered
+    default: false
   match:
     <<: *match
     default: '*'
@@ -427,6 +436,10 @@ snapshot:
           returned: with O(kind=external)
         merging:
           description: Its merge was begun and not ended, so that it holds neither then nor now.
+          type: bool
+          returned: when it is so
+        altered:
+          description: Somebody has written to its file since it was taken, see O(allow_altered).
           type: bool
           returned: when it is so
     same_as:

@@ -10,6 +10,7 @@ from typing import Any, Iterator
 
 import pytest
 
+from ansible_collections.platter.qemu.plugins.module_utils._tools import records
 from ansible_collections.platter.qemu.tests.lab.beats import four_beats, refused, settled
 from ansible_collections.platter.qemu.tests.lab.live import holds, names, sound
 from ansible_collections.platter.qemu.tests.lab.machine import Machine, machine
@@ -245,6 +246,25 @@ def test_pruning_merges_what_goes_under_a_running_vm(vm: Machine, task: Task, im
     result = four_beats(**external(task), **rules)
     assert [point["name"] for point in result["snapshot"]["snapshots"]] == ["nightly-3", "nightly-4"]
     assert all(vm.shows(number, number) for number in (1, 2, 3, 4))
+
+
+def test_what_a_running_vm_writes_to_files_of_snapshots_in_merges_is_no_matter(
+    vm: Machine, task: Task, images: Path
+) -> None:
+    """They are not taken for altered by others, and would be told if they were."""
+    for number in (1, 2, 3, 4):
+        vm.write(number, number)
+        four_beats(**external(task), name=f"s{number}")
+    four_beats(**external({**task, "image": vm.active()}), name="s2", state="streamed")
+    four_beats(**external(task), name="s1", state="committed")
+    four_beats(**external(task), name="s5")
+    active = vm.active()
+    vm.end()
+    told = call("image_snapshot", **external({**task, "image": active}), name="s5")["snapshot"]["snapshots"]
+    assert [(each["name"], each.get("altered")) for each in told] == [("s3", None), ("s4", None), ("s5", None)]
+    assert all("mtime_ns" in records.read_record(each["path"])["snapshot"] for each in told)
+    four_beats(**external({**task, "image": active}), name="s3", state="reverted")
+    holds(active, (1, 1), (2, 2), (3, 3), (0, 4))
 
 
 def test_a_name_is_not_moved_under_a_running_vm(vm: Machine, task: Task) -> None:

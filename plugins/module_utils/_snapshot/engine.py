@@ -14,7 +14,7 @@ import typing as t
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item, not_begun
 from ansible_collections.platter.qemu.plugins.module_utils._core.plan import predict
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot import observe, plan, target
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot import observe, plan, target, warn
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.spec import SnapshotSpec
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.state import SnapshotState
 from ansible_collections.platter.qemu.plugins.module_utils._tools import files, locks, process
@@ -91,8 +91,8 @@ class SnapshotEngine:
         try:
             item.before, item.reading = self._observer.observe(spec)
             item.after = item.before
+            item.warnings += warn.warnings(spec, item.before)
             item.plan = list(plan.plan_snapshots(spec, item.before, item.reading))
-            item.warnings += plan.warnings(spec, item.before)
             item.after = predict(item.before, item.plan)
             if item.reading.live is not None:
                 item.after = item.after.untold()

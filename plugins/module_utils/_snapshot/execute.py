@@ -58,6 +58,7 @@ class Executor:
             layer_act.CommitOverlay: merger.commit,
             layer_act.StreamBase: merger.stream,
             layer_act.RemoveLayer: merger.remove,
+            layer_act.AcceptPoint: merger.accept,
         }
         self._workers = workers or min(_MOST_WORKERS, 2 * (os.cpu_count() or 1))
 

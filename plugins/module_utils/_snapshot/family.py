@@ -79,6 +79,7 @@ def committed(layers: Layers, base: str, overlay: str, renamed: t.Optional[str])
         point=top.point,
         merging=None,
         stamp=None,
+        frozen=None,
     )
     rest = {path: layer for path, layer in layers.items() if path not in (base, overlay)}
     for child in top.children:
@@ -105,6 +106,7 @@ def streamed(layers: Layers, base: str, overlay: str, keeps: bool) -> t.Dict[str
         base_format=low.base_format,
         data=low.data.plus(top.data),
         empty=low.empty and top.empty,
+        stamp=None,
     )
     rest = {path: layer for path, layer in layers.items() if path != base}
     rest[overlay] = merged

@@ -93,6 +93,8 @@ def _touched(item: Item) -> t.Set[str]:
         paths.update(action.writes)
         if isinstance(action, layer_actions.AddOverlay):  # what is frozen must not be written to by anybody
             paths.add(action.active)
+        if isinstance(action, layer_actions.AcceptPoint):
+            paths.add(str(action.point.path))
     return paths
 
 

@@ -239,3 +239,19 @@ class RemoveLayer(actions.SnapshotAction):
 
     def __str__(self) -> str:
         return "Remove snapshot %s of %s (%s)%s." % (self.point.name, self.image, self.point.path, self.why)
+
+
+@dataclass(frozen=True)
+class AcceptPoint(actions.SnapshotAction):
+    """Take what a point's file holds now as the point, though others have written to it."""
+
+    image: str
+    point: Point
+
+    def apply(self, state: SnapshotState) -> SnapshotState:
+        accepted = (replace(each, altered=False) if each.name == self.point.name else each for each in state.points)
+        return replace(state, points=tuple(accepted))
+
+    def __str__(self) -> str:
+        words = (self.point.path, self.point.name, self.image)
+        return "Take what %s holds now as snapshot %s of %s, though others have written to it." % words

@@ -198,6 +198,7 @@ class LayerDirectory:
             bitmaps=observe.bitmaps_of(header),
             snapshots=tuple(snapshot.name for snapshot in header.snapshots),
             stamp=seen.facts.stamp,
+            frozen=(record["size"], record["mtime_ns"]) if {"size", "mtime_ns"} <= record.keys() else None,
         )
 
     def _is_empty(self, path: str, base: t.Optional[str]) -> bool:

@@ -4,7 +4,8 @@
 #
 # PRIVATE to the collection: it can change at any time without notice.
 """What a file is in the family of an image stands in its own record (C(snapshot)): C(made) for an overlay of ours;
-C(name) and C(date) for a point, with C(leaf) when it was left rather than built on; C(merging), the overlay that is being
+C(name) and C(date) for a point, with C(size) and C(mtime_ns) of its file, by which it is told whether somebody has written
+to it, and with C(leaf) when it was left rather than built on; C(merging), the overlay that is being
 copied into it, with C(heir), the point that it will be after that, and C(merged) once all is in it; C(streaming), the
 point that is copied up into it.
 
@@ -13,6 +14,7 @@ Written before a step begins and after it has ended, so that a next run can tell
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 import typing as t
@@ -31,12 +33,15 @@ def remove_layer(path: str) -> None:
     files.fsync_path(os.path.dirname(path))
 
 
-def note_point(path: str, name: str, *, leaf: bool = False, overlay: t.Optional[str] = None) -> None:
+def note_point(
+    path: str, name: str, *, leaf: bool = False, overlay: t.Optional[str] = None, settled: bool = True
+) -> None:
     """Remember that the file is a point from now on; it counts only once something is built on it, or it is left.
 
     C(overlay): what is about to be built on it, where that lies in another directory and would not be found there.
+    C(settled): nobody writes to it any more; otherwise C(settle_point) is to follow.
     """
-    snapshot = dict(_made(path), name=name, date=time.time())
+    snapshot = dict(_made(path), name=name, date=time.time(), **(_frozen(path) if settled else {}))
     if overlay and os.path.dirname(overlay) != os.path.dirname(path):
         snapshot["directory"] = os.path.dirname(overlay)
     _remember(path, dict(snapshot, leaf=True) if leaf else snapshot)
@@ -51,6 +56,36 @@ def _made(path: str) -> t.Dict[str, t.Any]:
 def forget_point(path: str) -> None:
     """The file is no point any more."""
     _remember(path, _made(path))
+
+
+def _frozen(path: str) -> t.Dict[str, int]:
+    """What a point's file is and is to stay. Nothing for a block device, whose times say nothing."""
+    seen = fingerprint(files.file_facts(path)) or {}
+    return {key: seen[key] for key in _FROZEN if key in seen}
+
+
+_FROZEN = ("size", "mtime_ns")
+
+
+def settle_point(path: str) -> None:
+    """From now on a point's file is to stay as it is now. Nothing is done for other files."""
+    snapshot = records.read_record(path).get("snapshot") or {}
+    if snapshot.get("name"):
+        _remember(path, dict(snapshot, **_frozen(path)))
+
+
+@contextlib.contextmanager
+def rewritten(path: str) -> t.Iterator[None]:
+    """While we write to a point's file what changes nothing that it holds. One that others have written to stays so."""
+    snapshot = records.read_record(path).get("snapshot") or {}
+    ours = all(snapshot.get(key) == value for key, value in _frozen(path).items())
+    if ours and snapshot.get("name"):
+        _remember(path, {key: value for key, value in snapshot.items() if key not in _FROZEN})
+    try:
+        yield
+    finally:
+        if ours:
+            settle_point(path)
 
 
 def keep_leaf(path: t.Optional[str]) -> None:
@@ -78,6 +113,7 @@ def note_merged(path: str) -> None:
 def end_merge(path: str) -> None:
     """The merge has ended: the file is what its overlay was, the active one or a point."""
     _remember(path, after_merge(records.read_record(path).get("snapshot") or {}))
+    settle_point(path)
 
 
 def merged_overlay(image: str, path: str) -> t.Optional[str]:

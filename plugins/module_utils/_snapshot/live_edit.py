@@ -34,17 +34,18 @@ class LiveEditor:
     def __init__(self, qmp: Qmp, editor: layers.LayerEditor) -> None:
         self._qmp = qmp
         self._editor = editor
-        self._merge = merge = live_merge.LiveMerge(qmp)
+        self._merge = live_merge.LiveMerge(qmp)
         self._methods: t.Dict[t.Any, t.Callable[..., Notes]] = {
             act.DeleteSnapshot: self._delete,
             act.AddBitmap: self._add_bitmap,
             act.RemoveBitmap: self._remove_bitmap,
             act.SwitchBitmap: self._switch_bitmap,
             layer_act.SwitchLink: editor.switch_link,
-            layer_act.CommitOverlay: merge.commit,
-            layer_act.FinishMerge: merge.finish,
-            layer_act.StreamBase: merge.stream,
+            layer_act.CommitOverlay: self._merge.commit,
+            layer_act.FinishMerge: self._merge.finish,
+            layer_act.StreamBase: self._merge.stream,
             layer_act.RemoveLayer: self._remove,
+            layer_act.AcceptPoint: merge.Merger.accept,
         }
 
     def carry_out(self, item: Item, action: t.Any) -> Notes:
@@ -60,6 +61,8 @@ class LiveEditor:
             quiet = self._quietly(items, steps, undo)
         for item in items:
             if isinstance(item.plan[0], layer_act.AddOverlay):
+                layer_records.settle_point(item.plan[0].active)
+                layer_records.remember_base(item.plan[0].overlay, item.plan[0].active)
                 files.fsync_path(item.plan[0].active)
                 files.fsync_path(os.path.dirname(item.plan[0].overlay))
             else:
@@ -84,10 +87,11 @@ class LiveEditor:
     def _place_overlay(self, item: Item, action: layer_act.AddOverlay, undo: contextlib.ExitStack) -> None:
         """An empty overlay shows what is below it: until QEMU has switched, starting from either file is right."""
         spec = item.spec
-        layer_records.note_point(action.active, action.point.name, overlay=action.overlay)
+        layer_records.note_point(action.active, action.point.name, overlay=action.overlay, settled=False)
         undo.callback(layer_records.forget_point, action.active)
         with self._editor.built(action.overlay, action.active, action.active, action.format, action.relative) as build:
             self._editor.publish(spec, build.path, action.overlay, item.reading)
+        layer_records.remember_base(action.overlay, None)  # the guest writes to it until QEMU has switched
         undo.callback(layer_records.remove_layer, action.overlay)
         if spec.switch == "symlink":
             undo.callback(layers.switch_link, spec.image, action.active)

@@ -47,10 +47,10 @@ class LiveMerge:
         if action.overlay == live.active:
             return self._commit_active(spec, action, live, job)
         layer_records.begin_merge(action.base, action.overlay)
-        if not self._adopted(job, live.nodes[action.base], spec) and action.overlay in live.nodes:
-            arguments = {"device": live.node, "top_node": live.nodes[action.overlay], "backing_file": action.base}
-            qmp_jobs.start_job(self._qmp, "block-commit", job, base_node=live.nodes[action.base], **arguments)
-            self._succeeded(self._end(job, live.nodes[action.base], spec))
+        with contextlib.ExitStack() as rewritten:
+            for above in action.above:
+                rewritten.enter_context(layer_records.rewritten(above))
+            self._commit_middle(spec, action, live, job)
         files.fsync_path(action.base)
         for above in action.above:
             layer_records.remember_base(above, action.base)
@@ -58,6 +58,14 @@ class LiveMerge:
         layer_records.remove_layer(action.overlay)
         layer_records.end_merge(action.base)
         return {}
+
+    def _commit_middle(
+        self, spec: SnapshotSpec, action: layer_actions.CommitOverlay, live: state.Live, job: str
+    ) -> None:
+        if not self._adopted(job, live.nodes[action.base], spec) and action.overlay in live.nodes:
+            arguments = {"device": live.node, "top_node": live.nodes[action.overlay], "backing_file": action.base}
+            qmp_jobs.start_job(self._qmp, "block-commit", job, base_node=live.nodes[action.base], **arguments)
+            self._succeeded(self._end(job, live.nodes[action.base], spec))
 
     def _commit_active(
         self, spec: SnapshotSpec, action: layer_actions.CommitOverlay, live: state.Live, job: str
@@ -106,16 +114,21 @@ class LiveMerge:
         live = _live(reading)
         job = job_id("stream", action.overlay)
         layer_records.begin_stream(action)
-        if qmp_jobs.find_job(self._qmp, job) is None:
-            arguments = {"job-id": job, "device": live.nodes[action.overlay], "auto-finalize": False}
-            self._qmp.execute("block-stream", {**arguments, **_onto(action, live)})
-        self._end(job, live.nodes[action.overlay], spec)
-        self._refuse_half_done(live.nodes[action.overlay], action, job)
-        self.flush(live.nodes[action.overlay])
-        files.fsync_path(action.overlay)
+        with layer_records.rewritten(action.overlay):
+            self._stream(spec, action, live, job)
         self._forget_nodes(action.base)
         layer_records.end_stream(action)
         return {}
+
+    def _stream(self, spec: SnapshotSpec, action: layer_actions.StreamBase, live: state.Live, job: str) -> None:
+        node = live.nodes[action.overlay]
+        if qmp_jobs.find_job(self._qmp, job) is None:
+            arguments = {"job-id": job, "device": node, "auto-finalize": False}
+            self._qmp.execute("block-stream", {**arguments, **_onto(action, live)})
+        self._end(job, node, spec)
+        self._refuse_half_done(node, action, job)
+        self.flush(node)
+        files.fsync_path(action.overlay)
 
     def _refuse_half_done(self, node: str, action: layer_actions.StreamBase, job: str) -> None:
         """A stream dismisses itself, as one that waits for it is a danger (see BlockGraph): its work tells of it."""

@@ -67,9 +67,10 @@ class Merger:
     def _put_onto(self, overlay: str, base: str, base_format: str) -> None:
         """Only the name changes: the two bases hold the same now."""
         node = image_node("qcow2", {"driver": "file", "filename": overlay})
-        self._qemu_img.unsafe_rebase(node, layers.as_before(overlay, base), base_format)
-        layer_records.remember_base(overlay, base)
-        files.fsync_path(overlay)
+        with layer_records.rewritten(overlay):
+            self._qemu_img.unsafe_rebase(node, layers.as_before(overlay, base), base_format)
+            layer_records.remember_base(overlay, base)
+            files.fsync_path(overlay)
 
     def stream(self, spec: SnapshotSpec, action: layer_actions.StreamBase, reading: state.SnapshotReading) -> Notes:
         """Copy what the point's file holds up into the overlay; the file goes, or is no point any more."""
@@ -79,10 +80,19 @@ class Merger:
             before = files.file_facts(action.base).stamp
             with image_lock(action.overlay, readers=False):
                 layer_records.begin_stream(action)
-            self._qemu_img.rebase(node, new_base, action.new_base_format or "")
-            files.fsync_path(action.overlay)
+            with layer_records.rewritten(action.overlay):
+                self._qemu_img.rebase(node, new_base, action.new_base_format or "")
+                files.fsync_path(action.overlay)
             _refuse_written(action.base, before)
             layer_records.end_stream(action)
+        return {}
+
+    @staticmethod
+    def accept(spec: SnapshotSpec, action: layer_actions.AcceptPoint, reading: state.SnapshotReading) -> Notes:
+        """What a point's file holds now is the point."""
+        path = str(action.point.path)
+        with image_lock(path):
+            layer_records.settle_point(path)
         return {}
 
     @staticmethod

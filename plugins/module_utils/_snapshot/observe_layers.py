@@ -94,6 +94,7 @@ def _point(layers: t.Mapping[str, Layer], path: str, directory: layer_directory.
         virtual_size=layer.virtual_size,
         path=path,
         merging=layer.merging is not None,
+        altered=layer.altered,
         date=moment.seconds(directory.record(path).get("date")),
     )
 

@@ -19,8 +19,6 @@ from ansible_collections.platter.qemu.plugins.module_utils._snapshot.spec import
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.state import Point, SnapshotReading, SnapshotState
 
 Plan = t.List[actions.SnapshotAction]
-#: names in a sentence
-_MOST_NAMED = 10
 
 
 def plan_snapshots(spec: SnapshotSpec, state: SnapshotState, reading: SnapshotReading) -> Plan:
@@ -42,15 +40,6 @@ def _plan(spec: SnapshotSpec, state: SnapshotState, reading: SnapshotReading) ->
     elif spec.name is not None:
         plan = plan_internal(spec, state, reading)
     return finished + plan + plan_bitmaps(spec, predict(state, plan), reading)
-
-
-def warnings(spec: SnapshotSpec, state: SnapshotState) -> t.List[str]:
-    """Sentences for the user: that a pattern fits nothing of what there is, as a wrong one does."""
-    if spec.state != "pruned" or not state.points or any(retention.fits(name, spec.match) for name in state.names):
-        return []
-    more = ", and %d more" % (len(state.points) - _MOST_NAMED) if len(state.points) > _MOST_NAMED else ""
-    named = ", ".join(state.names[:_MOST_NAMED]) + more
-    return ["No snapshot of %s fits match=%s; there are: %s." % (spec.image, spec.match, named)]
 
 
 def _plan_pruned(spec: SnapshotSpec, state: SnapshotState, reading: SnapshotReading) -> Plan:

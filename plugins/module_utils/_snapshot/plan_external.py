@@ -59,7 +59,7 @@ def beside(path: str, name: str, ending: t.Optional[str] = None) -> str:
 def _plan_present(spec: SnapshotSpec, state: SnapshotState, reading: SnapshotReading, there: t.Optional[Point]) -> Plan:
     if there:
         _refuse_unfinished(spec, there)
-        return []
+        return [layer_actions.AcceptPoint(spec.image, there)] if there.altered and spec.allow_altered else []
     _refuse_wrong_switch(spec, state, reading)
     frozen, overlay = _new_names(spec, state, reading)
     layer = reading.layers[state.active]
@@ -163,8 +163,14 @@ def _plan_revert(spec: SnapshotSpec, state: SnapshotState, reading: SnapshotRead
     refuse.refuse_missing_point(spec, state)
     point = t.cast(Point, state.point(spec.name))
     _refuse_unfinished(spec, point)
+    below = family.down_from(reading.layers, t.cast(str, point.path))
+    for path in below:
+        refuse.refuse_altered(spec, reading.layers[path])
+    plan: Plan = [
+        layer_actions.AcceptPoint(spec.image, each) for each in state.points if each.altered and each.path in below
+    ]
     if state.content is not None and state.content == point.content:
-        return []
+        return plan
     refuse.refuse_live_revert(spec, reading)
     active = reading.layers[state.active]
     if active.children:
@@ -177,11 +183,10 @@ def _plan_revert(spec: SnapshotSpec, state: SnapshotState, reading: SnapshotRead
         )
     holds = not active.empty or active.bitmaps or active.snapshots
     saved = _saved(spec, state, reading) if spec.save and holds else None
-    below = family.down_from(reading.layers, t.cast(str, point.path))
     lowest = max((number for number, path in enumerate(below) if reading.layers[path].point), default=0)
     layers = (*reversed(below[: lowest + 1]), state.active)
     format_name = reading.layers[t.cast(str, point.path)].format
-    return [layer_actions.RevertOverlay(spec.image, point, format_name, state.active, layers, saved)]
+    return [*plan, layer_actions.RevertOverlay(spec.image, point, format_name, state.active, layers, saved)]
 
 
 def _saved(spec: SnapshotSpec, state: SnapshotState, reading: SnapshotReading) -> Point:

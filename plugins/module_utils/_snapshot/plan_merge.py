@@ -94,6 +94,7 @@ class _Removal:
         point = next(each for each in self._points if each.name == name)
         path = t.cast(str, point.path)
         children = self._layers[path].children
+        refuse.refuse_altered(self._spec, self._layers[path])
         if not children:
             stamp = self._layers[path].stamp
             self._layers = family.removed(self._layers, path)
@@ -102,6 +103,7 @@ class _Removal:
         child = self._layers[path].merging or family.child_towards(self._layers, path, self._active)
         if child is None or not family.is_ours(self._layers, child, self._active):
             raise self._has_overlays(path, children)
+        refuse.refuse_altered(self._spec, self._layers[child])
         if self._commits(point, path, child):
             return self._commit(point, path, child)
         return self._stream(point, path, child)
@@ -112,7 +114,8 @@ class _Removal:
         for point in self._points:
             if point.name != gone.name:
                 path = moved.get(t.cast(str, point.path), t.cast(str, point.path))
-                found.append(replace(point, path=path, content=family.content_of(self._layers, path)))
+                content = family.content_of(self._layers, path)
+                found.append(replace(point, path=path, content=content, altered=self._layers[path].altered))
         return tuple(found)
 
     def _commits(self, point: Point, path: str, child: str) -> bool:

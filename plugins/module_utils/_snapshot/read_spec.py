@@ -22,7 +22,7 @@ _LONGEST_BITMAP_NAME = 1023
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _AGE = re.compile(r"^([0-9]+)([smhdw]?)\Z")
 _PLAIN = ("state", "kind", "switch", "quiesce", "match", "on_in_use")
-_FLAGS = ("memory", "relative")
+_FLAGS = ("memory", "relative", "allow_altered")
 
 
 def read_spec(params: t.Mapping[str, t.Any]) -> SnapshotSpec:
@@ -144,7 +144,7 @@ Contradictions = t.Sequence[t.Tuple[t.Any, str, str]]
 
 
 def _about_kind(spec: SnapshotSpec) -> Contradictions:
-    elsewhere = spec.overlay or spec.relative or spec.switch != "none"
+    elsewhere = spec.overlay or spec.relative or spec.switch != "none" or spec.allow_altered
     return (
         (
             not spec.external and spec.format != "qcow2",
@@ -159,7 +159,7 @@ def _about_kind(spec: SnapshotSpec) -> Contradictions:
         ),
         (
             elsewhere and not spec.external,
-            "overlay, relative and switch are for external snapshots",
+            "overlay, relative, switch and allow_altered are for external snapshots",
             "Set kind to external, or leave them out.",
         ),
         (

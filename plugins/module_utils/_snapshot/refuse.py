@@ -12,7 +12,7 @@ import typing as t
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot import retention
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.spec import SnapshotSpec
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot.state import SnapshotReading, SnapshotState
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot.state import Layer, SnapshotReading, SnapshotState
 
 Evidence = t.Optional[t.Mapping[str, t.Any]]
 
@@ -123,6 +123,26 @@ def refuse_skewed_clock(spec: SnapshotSpec, dated: t.Sequence[retention.Dated], 
             "Set the clock of this host, or remove those snapshots by name.",
             {"snapshots": late, "now": now},
         )
+
+
+def refuse_altered(spec: SnapshotSpec, layer: Layer) -> None:
+    """A point is what the disk was then: what others have written to its file since is something else."""
+    if not layer.altered or spec.allow_altered:
+        return
+    now = t.cast(t.Tuple[int, int, int, int], layer.stamp)[2:]
+    names = ("size", "mtime_ns")
+    raise refused(
+        spec,
+        "snapshot_altered",
+        "somebody has written to %s since it became snapshot %s" % (layer.path, layer.point),
+        "Restore that file from a backup with its times; or set allow_altered to take what it holds now.",
+        {
+            "path": layer.path,
+            "snapshot": layer.point,
+            "then": dict(zip(names, t.cast(t.Tuple[t.Any, t.Any], layer.frozen))),
+            "now": dict(zip(names, now)),
+        },
+    )
 
 
 def refuse_live_revert(spec: SnapshotSpec, reading: SnapshotReading) -> None:

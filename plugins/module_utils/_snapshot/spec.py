@@ -56,6 +56,7 @@ class SnapshotSpec:
     switch: str = "none"
     save: bool = True
     save_as: t.Optional[str] = None
+    allow_altered: bool = False
     match: str = "*"
     retention: t.Optional[Retention] = None
     bitmaps: t.Tuple[BitmapSpec, ...] = ()

@@ -23,6 +23,7 @@ class Point:
     C(content) tells what it holds: two that are equal hold the same bytes for certain; None cannot be told.
     C(virtual_size) in bytes. C(path): the file that is the point, of an external one; else C(id) is its number in the
     image. C(merging): a merge of this point was begun and not ended, so that its file holds no point any more.
+    C(altered): others have written to its file since it was taken.
     C(date): when it was taken, seconds since 1970; None when that is not known, as of one that is to be taken.
     C(vm_state_size): bytes of a VM's memory in it; None, of one that is to be taken with it. Neither is managed, and
     so neither is compared.
@@ -34,6 +35,7 @@ class Point:
     virtual_size: int = 0
     path: t.Optional[str] = None
     merging: bool = False
+    altered: bool = False
     date: t.Optional[float] = field(default=None, compare=False)
     vm_state_size: t.Optional[int] = field(default=0, compare=False)
 
@@ -43,6 +45,8 @@ class Point:
         facts.update({"path": self.path} if self.path else {"id": self.id, "vm_state_size": self.vm_state_size})
         if self.merging:
             facts["merging"] = True
+        if self.altered:
+            facts["altered"] = True
         return dict(facts, virtual_size=self.virtual_size, **moment.dated(self.date))
 
 
@@ -125,7 +129,8 @@ class Layer:
 
     C(base): the file it is built on, resolved. C(children): every image that is built on it, also of others.
     C(data): what the file itself holds, where somebody asked; C(empty): nothing, and its base has the same size.
-    C(point): the snapshot that it is, by our record. C(stamp): changes when somebody writes to it; None is not known.
+    C(point): the snapshot that it is, by our record. C(stamp): (device, inode, size, time of the last write),
+    None when not known; C(frozen): the last two of these when the file became a point, by our record.
     """
 
     path: str
@@ -141,6 +146,12 @@ class Layer:
     bitmaps: t.Tuple[BitmapState, ...] = ()
     snapshots: t.Tuple[str, ...] = ()
     stamp: t.Optional[t.Tuple[int, int, int, int]] = None
+    frozen: t.Optional[t.Tuple[t.Any, t.Any]] = None
+
+    @property
+    def altered(self) -> bool:
+        """Whether others have written to it since it became a point."""
+        return None not in (self.frozen, self.stamp) and self.merging is None and self.frozen != self.stamp[2:]
 
 
 @dataclass(frozen=True)
