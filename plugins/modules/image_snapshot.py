@@ -117,6 +117,8 @@ options:
           - V(symlink) - O(image) is a symbolic link, and leads to the overlay from then on.
           - V(rename) - the overlay takes the name of the image, and the file of now gets another one. For VMs that do
             not run.
+          - Unset, it is what the task said by which the layer of now was made; V(none) if there was none. V(none) after
+            another one has to be meant, and needs O(overlay).
         type: str
         choices: [none, symlink, rename]
       save: &save
@@ -250,9 +252,7 @@ options:
   relative:
     <<: *relative
     default: false
-  switch:
-    <<: *switch
-    default: none
+  switch: *switch
   save:
     <<: *save
     default: true

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Iterator
 
 import pytest
 
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot import layer_records
+from ansible_collections.platter.qemu.plugins.module_utils._tools import records
 from ansible_collections.platter.qemu.tests.lab.beats import refused
 from ansible_collections.platter.qemu.tests.lab.guest import KIB, MIB, qemu_io, shows
 from ansible_collections.platter.qemu.tests.lab.modules import call
@@ -121,3 +124,98 @@ def test_what_an_empty_layer_holds_beside_its_data_is_kept(tmp_path: Path, image
     shows(image, "qcow2", (ONE,))
     assert subprocess.run(["qemu-img", "check", "-q", "-f", "qcow2", str(kept)], check=False).returncode == 0
     qemu_img("check", "-q", "-f", "qcow2", image)
+
+
+# --- records that the owner of an image has written
+
+
+def forge(path: Path, **keys: Any) -> None:
+    record = records.read_record(str(path))
+    record["snapshot"] = {**record.get("snapshot", {}), **keys}
+    os.setxattr(path, "user.platter.qemu", json.dumps(record).encode())
+
+
+def test_a_record_takes_no_snapshot_of_another_disk(tmp_path: Path, image: Path) -> None:
+    """C(streaming): what a killed run would have left to be removed."""
+    other = create(tmp_path / "b.qcow2", "qcow2", "1M")
+    changed(image=str(other), name="b1", switch="rename")
+    write(other, TWO)
+    changed(image=str(other), name="b1", state="reverted", save_as="left")
+    left = tmp_path / "b.left.qcow2"
+    before = left.read_bytes()
+    changed(image=str(image), name="s1", switch="rename")
+    forge(image, streaming=str(left))
+    result = call("image_snapshot", image=str(image), format="qcow2", kind="external", name="left", state="absent")
+    assert (result["changed"], result.get("failed")) == (False, None), result
+    assert [each["name"] for each in result["snapshot"]["snapshots"]] == ["s1"]
+    assert left.read_bytes() == before
+
+
+@contextlib.contextmanager
+def noting() -> Iterator[list[str]]:
+    """What this process opens meanwhile, files and directories."""
+    found: list[str] = []
+    todo = [found]
+
+    def note(event: str, arguments: tuple[Any, ...]) -> None:
+        if todo and event in ("open", "os.scandir", "os.listdir"):
+            found.append(str(arguments[0]))
+
+    sys.addaudithook(note)  # which cannot be taken away again
+    try:
+        yield found
+    finally:
+        todo.clear()
+
+
+@pytest.mark.parametrize("named", ["nothing", "foreign.qcow2"])
+def test_a_record_opens_no_directory_to_us(tmp_path: Path, image: Path, named: str) -> None:
+    """C(overlay): where an overlay of ours is said to lie; C(directory) was its name once."""
+    secret = tmp_path / "secret"
+    secret.mkdir()
+    (secret / "other").write_bytes(b"theirs")
+    create(secret / "foreign.qcow2", "qcow2", "1M")
+    changed(image=str(image), name="s1", switch="rename")
+    for path in (image, tmp_path / "a.s1.qcow2"):
+        forge(path, overlay=str(secret / named), directory=str(secret))
+    with noting() as opened:
+        call("image_snapshot", image=str(image), format="qcow2", kind="external", name="s1")
+    seen = {path for path in opened if path.startswith(str(secret))}
+    assert seen <= {str(secret / "foreign.qcow2")}, seen
+    assert str(image) in opened
+
+
+FORGED: list[dict[str, Any]] = [
+    {"heir": "x", "heir_leaf": True, "heir_date": "soon"},
+    {"heir": 5, "heir_leaf": "yes", "heir_date": -1e300, "merged": True},
+    {"name": 7, "date": "never", "made": "once", "size": "large", "mtime_ns": True, "switch": "sideways"},
+    {"name": "s1", "leaf": True, "merged": "no"},
+]
+
+
+@pytest.mark.parametrize("forged", FORGED, ids=lambda forged: str(next(iter(forged.values()))))
+def test_whatever_a_record_says_nothing_of_others_goes(tmp_path: Path, image: Path, forged: dict[str, Any]) -> None:
+    victim = create(tmp_path / "victim.qcow2", "qcow2", "1M")
+    write(victim, TWO)
+    before = victim.read_bytes()
+    changed(image=str(image), name="s1", switch="rename")
+    for path in (image, tmp_path / "a.s1.qcow2"):
+        forge(path, merging=str(victim), streaming=str(victim), overlay=str(victim), **forged)
+    kept = {path: (path.read_bytes(), path.stat().st_ino) for path in (image, tmp_path / "a.s1.qcow2")}
+    given = {"image": str(image), "format": "qcow2", "kind": "external"}
+    for name in ("x", "5", "7", "victim"):
+        if not name.isdigit():
+            for state in ("absent", "committed", "streamed"):
+                call("image_snapshot", **given, name=name, state=state)
+    call("image_snapshot", **given, state="pruned", retention={"keep_last": 1})
+    assert victim.read_bytes() == before
+    for path, (content, inode) in kept.items():
+        if path.exists() and path.stat().st_ino == inode and path != image:
+            assert path.read_bytes() == content
+    shows(image, "qcow2", (ONE,))
+
+
+def test_a_name_does_not_make_a_merge_of_a_running_vm(tmp_path: Path, image: Path) -> None:
+    changed(image=str(image), name="s1")
+    create(tmp_path / "x.qcow2.leaving~", "qcow2", "", "", "-b", image, "-F", "qcow2")
+    changed(image=str(tmp_path / "a.s1.qcow2"), name="s2")

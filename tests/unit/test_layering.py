@@ -22,6 +22,7 @@ PURE_NAMES = (
     "plan_external",
     "plan_internal",
     "plan_merge",
+    "plan_switch",
     "warn",
     "spec",
     "read_spec",

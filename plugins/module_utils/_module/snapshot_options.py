@@ -20,7 +20,6 @@ DEFAULTS: t.Mapping[str, t.Any] = {
     "quiesce": "no",
     "memory": False,
     "relative": False,
-    "switch": "none",
     "save": True,
     "allow_altered": False,
     "match": "*",

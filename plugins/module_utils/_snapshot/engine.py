@@ -14,7 +14,7 @@ import typing as t
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item, not_begun
 from ansible_collections.platter.qemu.plugins.module_utils._core.plan import predict
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot import observe, plan, target, warn
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot import observe, plan, plan_switch, target, warn
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.spec import SnapshotSpec
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.state import SnapshotState
 from ansible_collections.platter.qemu.plugins.module_utils._tools import files, locks, process
@@ -90,8 +90,9 @@ class SnapshotEngine:
         item = Item(spec.image, spec, before=nothing, after=nothing)
         try:
             item.before, item.reading = self._observer.observe(spec)
+            item.spec = spec = plan_switch.with_switch(spec, item.reading)
             item.after = item.before
-            item.warnings += warn.warnings(spec, item.before)
+            item.warnings += warn.warnings(spec, item.before, item.reading)
             item.plan = list(plan.plan_snapshots(spec, item.before, item.reading))
             item.after = predict(item.before, item.plan)
             if item.reading.live is not None:

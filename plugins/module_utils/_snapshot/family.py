@@ -17,13 +17,18 @@ Layers = t.Mapping[str, state.Layer]
 LEAVING = ".leaving~"
 
 
+def shows_base(layers: Layers, path: str) -> bool:
+    """Whether a layer is an empty overlay on another one of the family."""
+    return layers[path].empty and layers[path].base in layers
+
+
 def content_of(layers: Layers, path: str) -> str:
     """What tells the content of a layer: the file that holds the uppermost data of it, and its size.
 
     An empty overlay shows what its base holds.
     """
     layer = layers[path]
-    if layer.empty and layer.base in layers:
+    if shows_base(layers, path):
         return content_of(layers, t.cast(str, layer.base))
     return "%s:%d" % (path, layer.virtual_size)
 

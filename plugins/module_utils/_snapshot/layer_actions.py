@@ -223,12 +223,16 @@ class StreamBase(actions.SnapshotAction):
 
 @dataclass(frozen=True)
 class RemoveLayer(actions.SnapshotAction):
-    """Remove the file of a point that nothing is built on. C(stamp): what it was when it was looked at, if known."""
+    """Remove the file of a point that nothing is built on. C(stamp): what it was when it was looked at, if known.
+
+    C(beside): what goes with it beside its data, in words.
+    """
 
     image: str
     point: Point
     why: str = ""
     stamp: t.Optional[t.Tuple[int, int, int, int]] = None
+    beside: str = ""
 
     @property
     def writes(self) -> t.Tuple[str, ...]:  # type: ignore[override]
@@ -238,7 +242,14 @@ class RemoveLayer(actions.SnapshotAction):
         return replace(state, points=actions.without(state, self.point.name))
 
     def __str__(self) -> str:
-        return "Remove snapshot %s of %s (%s)%s." % (self.point.name, self.image, self.point.path, self.why)
+        beside = ", and with it its %s" % self.beside if self.beside else ""
+        return "Remove snapshot %s of %s (%s)%s%s." % (
+            self.point.name,
+            self.image,
+            self.point.path,
+            self.why,
+            beside,
+        )
 
 
 @dataclass(frozen=True)

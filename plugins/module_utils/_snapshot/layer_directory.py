@@ -26,6 +26,9 @@ from ansible_collections.platter.qemu.plugins.module_utils._snapshot.spec import
 from ansible_collections.platter.qemu.plugins.module_utils._tools import files
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qemu_img import QemuImg
 
+#: a chain is not followed further
+_MOST_STEPS = 200
+
 
 class LayerDirectory:
     """All images of the directories, looked at once, and who is built on whom."""
@@ -63,12 +66,32 @@ class LayerDirectory:
 
     def _directories_of_layers(self) -> t.Iterator[str]:
         """Layers may lie in other directories than the image that the task names, below it or above."""
-        for path, seen in self.seen.items():
-            record = seen.record.get("snapshot")
+        for path, seen in list(self.seen.items()):
+            record = layer_records.snapshot_in(seen.record)
             if record:
                 yield os.path.dirname(path)
-            if record and record.get("directory"):
-                yield str(record["directory"])
+            if self._is_on_ours(str(record.get("overlay") or "")):
+                yield os.path.dirname(record["overlay"])
+
+    def _is_on_ours(self, path: str) -> bool:
+        """Whether an overlay of ours is there, on what has been seen: a record alone opens no directory to us."""
+        for _step in range(_MOST_STEPS if path else 0):
+            seen = self.seen.get(path) or self._overlay_at(path)
+            base = target.base_of(path, seen) if seen else None
+            if base is None:
+                return False
+            if self._known_name(base) in self.seen:
+                return True
+            path = base
+        return False
+
+    @staticmethod
+    def _overlay_at(path: str) -> t.Optional[image.Seen]:
+        try:
+            seen = image.look_at(path, "qcow2", follow=False)
+        except (errors.EngineError, OSError):
+            return None
+        return seen if "made" in layer_records.snapshot_in(seen.record) else None
 
     def _look(self, path: str, declared: t.Optional[str]) -> None:
         """A second name of a file that was seen is no other image: a run may have been killed between two names."""
@@ -93,7 +116,7 @@ class LayerDirectory:
 
     def record(self, path: str) -> t.Mapping[str, t.Any]:
         """What is remembered of a file as a layer of ours; empty for others. A merge that has ended hands on."""
-        record = dict(self.seen[path].record.get("snapshot") or {})
+        record = layer_records.snapshot_in(self.seen[path].record)
         merging = str(record.get("merging") or "")
         record["merging"] = next((each for each in (merging, merging + LEAVING) if self.bases.get(each) == path), None)
         if merging and not record["merging"]:
@@ -110,6 +133,22 @@ class LayerDirectory:
         frozen = bool(self.children.get(path)) or bool(record.get("leaf")) or merging
         return path != active and bool(record.get("name")) and frozen
 
+    def is_made(self, path: str) -> bool:
+        """Whether the file is an overlay that was made for a snapshot: not a clone, which is a disk of its own."""
+        return "made" in self.record(path)
+
+    def ours_above(self, paths: t.Iterable[str]) -> t.List[str]:
+        """These files, and the overlays of ours on them; no clones, and nothing that is built on those."""
+        found = list(paths)
+        for each in found:
+            found += [child for child in self.children.get(each, ()) if self.is_made(child) and child not in found]
+        return found
+
+    def switch(self, path: str) -> t.Optional[str]:
+        """How the VM comes to the disk in this file, as the task said that made it."""
+        found = layer_records.snapshot_in(self.seen[path].record).get("switch")
+        return str(found) if found in ("none", "symlink", "rename") else None
+
     def above(self, path: str) -> t.List[str]:
         """The file and all that is built on it."""
         found = [path]
@@ -121,7 +160,7 @@ class LayerDirectory:
         """The layer that the disk is in now: C(path), or where the layers lead that were made on it."""
         if not (self.record(path).get("name") and self.children.get(path)):
             return path
-        tops = [each for each in self.above(path) if self.record(each) and not self.is_point(each)]
+        tops = [each for each in self.ours_above([path])[1:] if not self.is_point(each)]
         if len(tops) != 1:
             raise refuse.refused(
                 self._spec,
@@ -140,7 +179,7 @@ class LayerDirectory:
     def settled_below(self, path: str) -> str:
         """The file below C(path) that a QEMU may still have open: one that it is leaving, or was not switched to yet."""
         base = self.bases.get(path)
-        while base in self.seen and self.record(path) and not self.children.get(path):
+        while base in self.seen and self.is_made(path) and not self.children.get(path):
             if not path.endswith(LEAVING) and not self._is_empty(path, base):
                 break
             path = base
@@ -149,7 +188,7 @@ class LayerDirectory:
 
     def unused_overlays(self, active: str) -> t.Set[str]:
         """Empty overlays of ours on the active layer: made for a running VM that was then not switched to them."""
-        made = [child for child in self.children.get(active, ()) if self.record(child) and not self.is_point(child)]
+        made = [child for child in self.children.get(active, ()) if self.is_made(child) and not self.is_point(child)]
         return {child for child in made if self._is_empty(child, active)}
 
     def family(
@@ -160,10 +199,10 @@ class LayerDirectory:
         C(qemu_img): None where nobody asks how much they hold. C(written): those that a running QEMU writes to.
         """
         chain = [active]
-        while self.bases.get(chain[-1]) in self.seen:
+        while self.is_made(chain[-1]) and self.bases.get(chain[-1]) in self.seen:
             chain.append(t.cast(str, self.bases[chain[-1]]))
         points = [path for path in chain if path != active and self.is_point(path)]
-        members = self.above(points[-1] if points else active)
+        members = self.ours_above(reversed(chain[: chain.index(points[-1]) + 1] if points else [active]))
         members += [left for left in map(self._left_by_stream, members) if left and left not in members]
         layers = {path: self._layer(path, active) for path in members}
         if qemu_img is None:
@@ -177,9 +216,17 @@ class LayerDirectory:
         return [active, *merged_into]
 
     def _left_by_stream(self, path: str) -> t.Optional[str]:
-        """The point that a killed run had streamed into this layer, and not removed yet."""
+        """The point that a killed run had streamed into this layer, and not removed yet: both files must say so."""
         left = self.record(path).get("streaming")
-        return left if left in self.seen and self.bases.get(path) != left and not self.children.get(left) else None
+        if left not in self.seen or self.bases.get(path) == left or self.children.get(left):
+            return None
+        return left if self.record(left).get("into") == path else None
+
+    def names(self, path: str) -> t.List[str]:
+        """The points of the disk that the file is a layer of."""
+        layers = self.family(path, None)
+        own = [self.record(path)["name"]] if self.is_point(path) else []
+        return own + [layer.point for layer in layers.values() if layer.point]
 
     def _layer(self, path: str, active: str) -> state.Layer:
         seen, base = self.seen[path], self.bases[path]

@@ -4,10 +4,11 @@
 #
 # PRIVATE to the collection: it can change at any time without notice.
 """What a file is in the family of an image stands in its own record (C(snapshot)): C(made) for an overlay of ours;
+C(switch) for how the VM comes to it;
 C(name) and C(date) for a point, with C(size) and C(mtime_ns) of its file, by which it is told whether somebody has written
 to it, and with C(leaf) when it was left rather than built on; C(merging), the overlay that is being
 copied into it, with C(heir), the point that it will be after that, and C(merged) once all is in it; C(streaming), the
-point that is copied up into it.
+point that is copied up into it, which has C(into) for that; C(overlay), one on it that lies in another directory.
 
 Written before a step begins and after it has ended, so that a next run can tell what a killed one left.
 """
@@ -23,6 +24,24 @@ from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._inspect.image import fingerprint, look_at
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot import layer_actions, target
 from ansible_collections.platter.qemu.plugins.module_utils._tools import files, records
+
+_NUMBER = (int, float)
+_KINDS: t.Mapping[str, t.Any] = {
+    **dict.fromkeys(("name", "merging", "heir", "streaming", "into", "overlay", "switch"), str),
+    **dict.fromkeys(("made", "date", "heir_date", "size", "mtime_ns"), _NUMBER),
+    **dict.fromkeys(("leaf", "heir_leaf", "merged"), bool),
+}
+
+
+def snapshot_in(record: t.Mapping[str, t.Any]) -> t.Dict[str, t.Any]:
+    """What a file's record says of it as a layer. The owner of the file can write there: only what is as we write it."""
+    found = record.get("snapshot") or {}
+    return {key: value for key, value in found.items() if isinstance(value, _KINDS.get(key, ()))}
+
+
+def is_layer(record: t.Mapping[str, t.Any]) -> bool:
+    """Whether the file is an overlay of ours or has been a point."""
+    return bool({"made", "name"} & snapshot_in(record).keys())
 
 
 def remove_layer(path: str) -> None:
@@ -43,14 +62,17 @@ def note_point(
     """
     snapshot = dict(_made(path), name=name, date=time.time(), **(_frozen(path) if settled else {}))
     if overlay and os.path.dirname(overlay) != os.path.dirname(path):
-        snapshot["directory"] = os.path.dirname(overlay)
+        snapshot["overlay"] = overlay
     _remember(path, dict(snapshot, leaf=True) if leaf else snapshot)
 
 
 def _made(path: str) -> t.Dict[str, t.Any]:
-    """Whether it is an overlay of ours does not change with what it holds."""
-    snapshot = records.read_record(path).get("snapshot") or {}
-    return {name: snapshot[name] for name in ("made",) if name in snapshot}
+    """Whether it is an overlay of ours, and how the VM comes to it, does not change with what it holds."""
+    snapshot = snapshot_in(records.read_record(path))
+    return {key: snapshot[key] for key in _LASTING if key in snapshot}
+
+
+_LASTING = ("made", "switch")
 
 
 def forget_point(path: str) -> None:
@@ -69,7 +91,7 @@ _FROZEN = ("size", "mtime_ns")
 
 def settle_point(path: str) -> None:
     """From now on a point's file is to stay as it is now. Nothing is done for other files."""
-    snapshot = records.read_record(path).get("snapshot") or {}
+    snapshot = snapshot_in(records.read_record(path))
     if snapshot.get("name"):
         _remember(path, dict(snapshot, **_frozen(path)))
 
@@ -77,7 +99,7 @@ def settle_point(path: str) -> None:
 @contextlib.contextmanager
 def rewritten(path: str) -> t.Iterator[None]:
     """While we write to a point's file what changes nothing that it holds. One that others have written to stays so."""
-    snapshot = records.read_record(path).get("snapshot") or {}
+    snapshot = snapshot_in(records.read_record(path))
     ours = all(snapshot.get(key) == value for key, value in _frozen(path).items())
     if ours and snapshot.get("name"):
         _remember(path, {key: value for key, value in snapshot.items() if key not in _FROZEN})
@@ -90,16 +112,18 @@ def rewritten(path: str) -> t.Iterator[None]:
 
 def keep_leaf(path: t.Optional[str]) -> None:
     """A point stays one when the last layer on it is about to go. Nothing is done for other files."""
-    snapshot = (records.read_record(path).get("snapshot") or {}) if path else {}
+    snapshot = snapshot_in(records.read_record(path)) if path else {}
     if path and snapshot.get("name") and not snapshot.get("leaf"):
         _remember(path, dict(snapshot, leaf=True))
 
 
 def begin_merge(path: str, overlay: str) -> None:
     """Remember, on stable storage, that the file holds neither then nor now until the merge has ended."""
-    heir = records.read_record(overlay).get("snapshot") or {}
-    snapshot = dict(records.read_record(path).get("snapshot") or {}, merging=overlay)
+    heir = snapshot_in(records.read_record(overlay))
+    snapshot = dict(snapshot_in(records.read_record(path)), merging=overlay)
     snapshot.pop("merged", None)
+    if heir.get("switch"):
+        snapshot["switch"] = heir["switch"]
     if heir.get("name"):
         snapshot.update(heir=heir["name"], heir_date=heir.get("date"), heir_leaf=bool(heir.get("leaf")))
     _remember(path, snapshot)
@@ -107,12 +131,12 @@ def begin_merge(path: str, overlay: str) -> None:
 
 def note_merged(path: str) -> None:
     """Remember, on stable storage, that all of the overlay is in the file: nobody may copy it again."""
-    _remember(path, dict(records.read_record(path).get("snapshot") or {}, merged=True))
+    _remember(path, dict(snapshot_in(records.read_record(path)), merged=True))
 
 
 def end_merge(path: str) -> None:
     """The merge has ended: the file is what its overlay was, the active one or a point."""
-    _remember(path, after_merge(records.read_record(path).get("snapshot") or {}))
+    _remember(path, after_merge(snapshot_in(records.read_record(path))))
     settle_point(path)
 
 
@@ -125,7 +149,7 @@ def merged_overlay(image: str, path: str) -> t.Optional[str]:
     """
     if not os.path.islink(image) or os.path.realpath(image) != path:
         return None
-    snapshot = records.read_record(path).get("snapshot") or {}
+    snapshot = snapshot_in(records.read_record(path))
     merging = str(snapshot.get("merging") or "")
     return merging if snapshot.get("merged") and _is_overlay_of_ours(merging, path) else None
 
@@ -135,7 +159,7 @@ def _is_overlay_of_ours(overlay: str, base: str) -> bool:
         seen = look_at(overlay, "qcow2", follow=False)
     except (errors.EngineError, OSError):
         return False
-    return "made" in (seen.record.get("snapshot") or {}) and target.base_of(overlay, seen) == base
+    return "made" in snapshot_in(seen.record) and target.base_of(overlay, seen) == base
 
 
 def end_left_merge(image: str) -> t.List[str]:
@@ -151,7 +175,7 @@ def end_left_merge(image: str) -> t.List[str]:
 
 def after_merge(snapshot: t.Mapping[str, t.Any]) -> t.Dict[str, t.Any]:
     """What is to be remembered of a file instead of C(snapshot) once the merge that this tells of has ended."""
-    made = {"made": snapshot["made"]} if "made" in snapshot else {}
+    made = {key: snapshot[key] for key in _LASTING if key in snapshot}
     if not snapshot.get("heir"):
         return made
     leaf = {"leaf": True} if snapshot.get("heir_leaf") else {}
@@ -161,10 +185,9 @@ def after_merge(snapshot: t.Mapping[str, t.Any]) -> t.Dict[str, t.Any]:
 def begin_stream(action: layer_actions.StreamBase) -> None:
     """Remember that the overlay leaves its base, which a next run would not find again if this one is killed."""
     if not action.keeps:
-        _remember(action.base, dict(records.read_record(action.base).get("snapshot") or {}, leaf=True))
-        _remember(
-            action.overlay, dict(records.read_record(action.overlay).get("snapshot") or {}, streaming=action.base)
-        )
+        left = dict(snapshot_in(records.read_record(action.base)), leaf=True, into=action.overlay)
+        _remember(action.base, left)
+        _remember(action.overlay, dict(snapshot_in(records.read_record(action.overlay)), streaming=action.base))
 
 
 def end_stream(action: layer_actions.StreamBase) -> None:
@@ -174,7 +197,7 @@ def end_stream(action: layer_actions.StreamBase) -> None:
         forget_point(action.base)
         return
     remove_layer(action.base)
-    snapshot = dict(records.read_record(action.overlay).get("snapshot") or {})
+    snapshot = dict(snapshot_in(records.read_record(action.overlay)))
     snapshot.pop("streaming", None)
     _remember(action.overlay, snapshot)
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import time
 import typing as t
+from dataclasses import replace
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._core.place import relative_name
@@ -42,7 +43,7 @@ class LayerEditor:
         with image_lock(action.active, readers=False):
             self._still_there(spec, action.active, reading)
             layer_records.note_point(action.active, action.point.name, overlay=action.overlay)
-            with self.built(action.overlay, action.active, base, action.format, action.relative) as build:
+            with self.built(spec, action.overlay, action.active, base, action.format) as build:
                 if action.renames:
                     self._give_second_name(spec, action.active, base)
                     _publish_over(spec, build.path, action.overlay, reading.identity)
@@ -53,9 +54,9 @@ class LayerEditor:
             files.fsync_path(os.path.dirname(action.overlay))
         return {}
 
-    def built(self, overlay: str, like: str, base: str, base_format: str, relative: bool = False) -> _Overlay:
+    def built(self, spec: SnapshotSpec, overlay: str, like: str, base: str, base_format: str) -> _Overlay:
         """A context with a finished overlay on C(base), in a private directory beside its place."""
-        return _Overlay(self._qemu_img, self._dress, overlay, like, base, base_format, relative)
+        return _Overlay(self._qemu_img, self._dress, spec, overlay, like, base, base_format)
 
     @staticmethod
     def publish(spec: SnapshotSpec, built: str, overlay: str, reading: state.SnapshotReading) -> None:
@@ -88,11 +89,12 @@ class LayerEditor:
         """Put an empty overlay on a point, in the place of the active file, which is kept as a point or goes."""
         base = str(action.point.path)
         relative = spec.relative or _is_relative(action.active)
+        as_before = replace(spec, relative=relative, switch=reading.switch or spec.switch)
         with image_lock(action.active, readers=False), image_lock(base):
             self._still_there(spec, action.active, reading)
             _refuse_written(spec, action.active, reading)
             layer_records.keep_leaf(reading.layers[action.active].base)
-            with self.built(action.active, action.active, base, action.format, relative) as build:
+            with self.built(as_before, action.active, action.active, base, action.format) as build:
                 if action.saved:
                     layer_records.note_point(action.active, action.saved.name, leaf=True)
                     self._give_second_name(spec, action.active, str(action.saved.path))
@@ -115,25 +117,25 @@ class _Overlay:
         self,
         qemu_img: QemuImg,
         dress: t.Callable[[str, str], None],
+        spec: SnapshotSpec,
         overlay: str,
         like: str,
         base: str,
         base_format: str,
-        relative: bool,
     ) -> None:
-        self._make = (qemu_img, dress, overlay, like, base, base_format, relative)
+        self._make = (qemu_img, dress, spec, overlay, like, base, base_format)
         self._build = files.BuildDirectory(overlay, owner=like)
 
     def __enter__(self) -> files.BuildDirectory:
-        qemu_img, dress, overlay, like, base, base_format, relative = self._make
+        qemu_img, dress, spec, overlay, like, base, base_format = self._make
         build = self._build.__enter__()
         try:
             there = base if os.path.lexists(base) else like  # it may be about to get that name
             header = image.look_at(there, base_format).header
             size = header.virtual_size if header else None
-            name = relative_name(base, os.path.dirname(overlay)) if relative else base
+            name = relative_name(base, os.path.dirname(overlay)) if spec.relative else base
             qemu_img.create(build.path, "qcow2", size, backing=(name, base_format), open_backing=False)
-            record = {"format": "qcow2", "options": {}, "snapshot": {"made": time.time()}}
+            record = {"format": "qcow2", "options": {}, "snapshot": {"made": time.time(), "switch": spec.switch}}
             records.write_record(build.path, dict(record, base=image.fingerprint(files.file_facts(there))), overlay)
             dress(like, build.path)
             files.fsync_path(build.path)

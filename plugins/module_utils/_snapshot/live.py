@@ -92,7 +92,7 @@ def _refuse_moved_names(spec: SnapshotSpec, vm: _Vm, disk: str) -> None:
     """
     files = [target.there(str(vm.graph.file_of(node))) for node in vm.graph.chain(disk)]
     links = [path for path in files if os.path.islink(path)]
-    if links and spec.external and spec.switch == "symlink":
+    if links and spec.external and (spec.switch == "symlink" or (spec.switch is None and os.path.islink(spec.image))):
         raise refuse.refused(
             spec,
             "opened_by_link",

@@ -89,7 +89,7 @@ class LiveEditor:
         spec = item.spec
         layer_records.note_point(action.active, action.point.name, overlay=action.overlay, settled=False)
         undo.callback(layer_records.forget_point, action.active)
-        with self._editor.built(action.overlay, action.active, action.active, action.format, action.relative) as build:
+        with self._editor.built(spec, action.overlay, action.active, action.active, action.format) as build:
             self._editor.publish(spec, build.path, action.overlay, item.reading)
         layer_records.remember_base(action.overlay, None)  # the guest writes to it until QEMU has switched
         undo.callback(layer_records.remove_layer, action.overlay)

@@ -110,6 +110,8 @@ class Merger:
 def _let_go(spec: SnapshotSpec, action: layer_actions.CommitOverlay) -> None:
     """The overlay, all of which is in its base now, goes."""
     if action.renames:
+        # for file systems where what is remembered goes by the name
+        records.write_record(action.base, records.read_record(action.base), action.overlay)
         os.rename(action.base, action.overlay)
         records.remove_record(action.base)
     else:

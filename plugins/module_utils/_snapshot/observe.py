@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import time
 import typing as t
+from dataclasses import replace
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors, moment
 from ansible_collections.platter.qemu.plugins.module_utils._core.header import Header, InternalSnapshot
 from ansible_collections.platter.qemu.plugins.module_utils._formats import qcow2_content
 from ansible_collections.platter.qemu.plugins.module_utils._inspect import chain, image
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot import state, target
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot import layer_records, state, target
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.spec import SnapshotSpec
 from ansible_collections.platter.qemu.plugins.module_utils._tools import files
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qemu_img import QemuImg
@@ -58,7 +59,10 @@ class Observer:
         if seen.header is None:
             return state.SnapshotState(spec.image, spec.kind, path), self._reading(path, seen, None)
         live = self._find_live(spec, [path])
-        return _internal_state(spec, path, seen.header, live), self._reading(path, seen, live)
+        reading = self._reading(path, seen, live)
+        return _internal_state(spec, path, seen.header, live), replace(
+            reading, other_kind=_external(spec, path, seen, reading)
+        )
 
     @staticmethod
     def _reading(path: str, seen: image.Seen, live: t.Any) -> state.SnapshotReading:
@@ -73,6 +77,15 @@ class Observer:
             now=time.time(),
             live=live,
         )
+
+
+def _external(spec: SnapshotSpec, path: str, seen: image.Seen, reading: state.SnapshotReading) -> t.Tuple[str, ...]:
+    """The names of its external snapshots. Only the file of one, or an overlay of ours, has any."""
+    if reading.chain_problem or not layer_records.is_layer(seen.record):
+        return ()
+    from ansible_collections.platter.qemu.plugins.module_utils._snapshot.layer_directory import LayerDirectory
+
+    return tuple(LayerDirectory(path, spec).names(path))
 
 
 def _internal_state(spec: SnapshotSpec, path: str, header: Header, live: t.Any) -> state.SnapshotState:

@@ -57,7 +57,7 @@ def family_paths(spec: SnapshotSpec, path: str) -> t.List[str]:
     while path in directory.seen:
         found += directory.above(path)
         base = directory.bases.get(path)
-        if base not in directory.seen or not directory.record(base):
+        if base not in directory.seen or not {"made", "name"} & directory.record(base).keys():
             break
         path = base
     return found
@@ -121,6 +121,8 @@ def _reading(
         now=time.time(),
         layers=layers,
         named=path,
+        switch=directory.switch(active) if directory else None,
+        other_kind=layers[active].snapshots if active in layers else (),
         taken_names=_taken(active or path, directory, overlay),
         missing_directory=bool(overlay) and not os.path.isdir(os.path.dirname(overlay)),
         unused_overlays=frozenset(directory.unused_overlays(active)) if directory else frozenset(),

@@ -34,6 +34,7 @@ def _plan(spec: SnapshotSpec, state: SnapshotState, reading: SnapshotReading) ->
     finished, reading = plan_merge.finish_merges(spec, state, reading)
     if spec.state == "pruned":
         return finished + _plan_pruned(spec, state, reading)
+    refuse.refuse_other_kind(spec, state, reading)
     plan: Plan = []
     if spec.external:
         plan = plan_external(spec, state, reading)

@@ -17,6 +17,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._snapshot import (
     layer_actions,
     plan_internal,
     plan_merge,
+    plan_switch,
     refuse,
 )
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.spec import SnapshotSpec
@@ -27,6 +28,7 @@ Plan = t.List[actions.SnapshotAction]
 
 def plan_external(spec: SnapshotSpec, state: SnapshotState, reading: SnapshotReading) -> Plan:
     """The steps for every state but C(pruned). Raises RefusedError."""
+    refuse.refuse_ambiguous(spec, state)
     there = state.point(spec.name)
     if spec.name is None:
         plan: Plan = []
@@ -60,11 +62,12 @@ def _plan_present(spec: SnapshotSpec, state: SnapshotState, reading: SnapshotRea
     if there:
         _refuse_unfinished(spec, there)
         return [layer_actions.AcceptPoint(spec.image, there)] if there.altered and spec.allow_altered else []
-    _refuse_wrong_switch(spec, state, reading)
+    plan_switch.refuse_switch(spec, state, reading)
+    plan_switch.refuse_rename(spec, state, reading)
     frozen, overlay = _new_names(spec, state, reading)
     layer = reading.layers[state.active]
     content = family.content_of(reading.layers, state.active)
-    if frozen != state.active and not layer.empty:
+    if frozen != state.active and not family.shows_base(reading.layers, state.active):
         content = "%s:%d" % (frozen, layer.virtual_size)
     point = Point(t.cast(str, spec.name), content=content, virtual_size=state.virtual_size, path=frozen)
     lower = list(family.layers_up(reading.layers, state.active))[:-1]
@@ -90,40 +93,6 @@ def _free(reading: SnapshotReading, path: str, name: str, ending: t.Optional[str
         number += 1
         found = beside(path, "%s-%d" % (name, number), ending)
     return found
-
-
-def _refuse_wrong_switch(spec: SnapshotSpec, state: SnapshotState, reading: SnapshotReading) -> None:
-    if spec.switch == "symlink" and state.link is None:
-        raise refuse.refused(
-            spec,
-            "no_symlink",
-            "it is no symbolic link, so that there is nothing to lead elsewhere",
-            "Rename the file and make a link of its old name; or set switch to rename or none.",
-        )
-    if spec.switch != "symlink" and state.link is not None:
-        raise refuse.refused(
-            spec,
-            "is_symlink",
-            "it is a symbolic link to %s, which would go on leading there" % state.link,
-            "Set switch to symlink, or name the file.",
-            {"target": state.link},
-        )
-    if spec.switch == "rename" and reading.live is not None:
-        raise refuse.refused(
-            spec,
-            "guest_running",
-            "its VM runs, and QEMU knows its files by their names",
-            "Set switch to symlink or none, or stop the VM first.",
-        )
-    if spec.switch == "rename" and reading.layers[state.active].children:
-        raise refuse.refused(
-            spec,
-            "has_overlays",
-            "other images have it as their backing file by that name: %s"
-            % ", ".join(reading.layers[state.active].children[:5]),
-            "Set switch to none.",
-            {"overlays": list(reading.layers[state.active].children)},
-        )
 
 
 def _refuse_taken(spec: SnapshotSpec, reading: SnapshotReading, path: str) -> None:
@@ -183,6 +152,10 @@ def _plan_revert(spec: SnapshotSpec, state: SnapshotState, reading: SnapshotRead
         )
     holds = not active.empty or active.bitmaps or active.snapshots
     saved = _saved(spec, state, reading) if spec.save and holds else None
+    if saved is None:
+        refuse.refuse_loss(
+            spec, active, "Set save to true, which keeps the layer as a snapshot; or remove those first."
+        )
     lowest = max((number for number, path in enumerate(below) if reading.layers[path].point), default=0)
     layers = (*reversed(below[: lowest + 1]), state.active)
     format_name = reading.layers[t.cast(str, point.path)].format

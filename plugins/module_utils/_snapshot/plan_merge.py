@@ -10,10 +10,15 @@ from __future__ import annotations
 import typing as t
 from dataclasses import replace
 
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot import actions, family, layer_actions, refuse
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot import (
+    actions,
+    family,
+    layer_actions,
+    plan_switch,
+    refuse,
+)
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.spec import SnapshotSpec
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.state import (
-    Layer,
     Point,
     SnapshotReading,
     SnapshotState,
@@ -26,7 +31,7 @@ def remove_points(
     spec: SnapshotSpec, state: SnapshotState, reading: SnapshotReading, points: t.Sequence[Point], why: str = ""
 ) -> Plan:
     """The steps that take C(points) out, one after the other, each on what the ones before it leave. RefusedError."""
-    removal = _Removal(spec, dict(reading.layers), state, reading.named, why)
+    removal = _Removal(spec, state, reading, why)
     left = [point for point in points if not reading.layers[t.cast(str, point.path)].children]
     return [removal.step(point.name) for point in [*left, *(point for point in points if point not in left)]]
 
@@ -36,7 +41,7 @@ def finish_merges(spec: SnapshotSpec, state: SnapshotState, reading: SnapshotRea
 
     Raises RefusedError when the VM that did the merge does not run any more: what it wrote last may be in either file.
     """
-    left = [path for path in reading.layers if path.endswith(family.LEAVING)]
+    left = [path for path in reading.layers if path.endswith(family.LEAVING) and _is_merging(reading, path)]
     if not left:
         return [], reading
     base = t.cast(str, reading.layers[left[0]].base)
@@ -48,6 +53,11 @@ def finish_merges(spec: SnapshotSpec, state: SnapshotState, reading: SnapshotRea
     layers = family.removed(reading.layers, left[0])
     layers[base] = replace(layers[base], merging=None)
     return [layer_actions.FinishMerge(spec.image, base, left[0])], replace(reading, layers=layers)
+
+
+def _is_merging(reading: SnapshotReading, path: str) -> bool:
+    base = reading.layers[path].base
+    return base is not None and base in reading.layers and reading.layers[base].merging == path
 
 
 def _refuse_all_but_its_end(spec: SnapshotSpec, state: SnapshotState, base: str) -> None:
@@ -79,15 +89,15 @@ def _ended_in_between(spec: SnapshotSpec, overlay: str, base: str) -> Exception:
 class _Removal:
     """Takes points out of a family, which is each time as the step before left it."""
 
-    def __init__(
-        self, spec: SnapshotSpec, layers: t.Dict[str, Layer], state: SnapshotState, named: str, why: str
-    ) -> None:
+    def __init__(self, spec: SnapshotSpec, state: SnapshotState, reading: SnapshotReading, why: str) -> None:
         self._spec = spec
-        self._layers = layers
+        self._state = state
+        self._reading = reading
+        self._layers = dict(reading.layers)
         self._active = state.active
         self._points = state.points
         self._why = why
-        self._named = "" if spec.switch == "symlink" and state.link else named
+        self._named = "" if spec.switch == "symlink" and state.link else reading.named
 
     def step(self, name: str) -> actions.SnapshotAction:
         """The step that takes the point of that name out."""
@@ -96,10 +106,10 @@ class _Removal:
         children = self._layers[path].children
         refuse.refuse_altered(self._spec, self._layers[path])
         if not children:
-            stamp = self._layers[path].stamp
+            layer = self._layers[path]
             self._layers = family.removed(self._layers, path)
             self._points = tuple(each for each in self._points if each != point)
-            return layer_actions.RemoveLayer(self._spec.image, point, self._why, stamp)
+            return layer_actions.RemoveLayer(self._spec.image, point, self._why, layer.stamp, layer.beside)
         child = self._layers[path].merging or family.child_towards(self._layers, path, self._active)
         if child is None or not family.is_ours(self._layers, child, self._active):
             raise self._has_overlays(path, children)
@@ -153,13 +163,12 @@ class _Removal:
 
     def _commit(self, point: Point, path: str, child: str) -> layer_actions.CommitOverlay:
         low, top = self._layers[path], self._layers[child]
-        self._refuse_loss(top)
+        refuse.refuse_loss(self._spec, top)
         foreign = [each for each in top.children if not family.is_ours(self._layers, each, self._active)]
         if foreign:
             raise self._has_overlays(child, foreign)
         self._active, renamed = self._after_commit(path, child)
-        if not renamed:
-            self._refuse_to_lose_name(child, path)
+        self._refuse_to_lose_name(*((path, child) if renamed else (child, path)))
         self._layers = family.committed(self._layers, path, child, renamed)
         self._points = self._points_after(point, {child: renamed or path})
         return layer_actions.CommitOverlay(
@@ -184,6 +193,7 @@ class _Removal:
         """(the active file afterwards, the new name of the point's file if it takes the overlay's)"""
         if child != self._active:
             return self._active, None
+        plan_switch.refuse_switch(self._spec, self._state, self._reading)
         return (child, child) if self._spec.switch == "rename" else (path, None)
 
     # --- up
@@ -194,7 +204,7 @@ class _Removal:
         self._refuse_to_lose_points(path, others)
         keeps = "other images are built on it (%s)" % ", ".join(others[:5]) if others else ""
         if not keeps:
-            self._refuse_loss(low)
+            refuse.refuse_loss(self._spec, low)
         self._refuse_to_lose_name(path, child)
         self._layers = family.streamed(self._layers, path, child, bool(keeps))
         self._points = self._points_after(point, {})
@@ -236,18 +246,3 @@ class _Removal:
                 "Name %s in image." % kept,
                 {"path": gone, "left": kept},
             )
-
-    def _refuse_loss(self, layer: Layer) -> None:
-        """What a file keeps beside its data goes with the file."""
-        for names, reason, what in (
-            ([bitmap.name for bitmap in layer.bitmaps], "would_lose_bitmaps", "dirty bitmaps"),
-            (layer.snapshots, "would_lose_snapshots", "internal snapshots"),
-        ):
-            if names:
-                raise refuse.refused(
-                    self._spec,
-                    reason,
-                    "%s has %s, which would be lost with it: %s" % (layer.path, what, ", ".join(names)),
-                    "Remove those first.",
-                    {"path": layer.path, "names": list(names)},
-                )

@@ -144,7 +144,7 @@ Contradictions = t.Sequence[t.Tuple[t.Any, str, str]]
 
 
 def _about_kind(spec: SnapshotSpec) -> Contradictions:
-    elsewhere = spec.overlay or spec.relative or spec.switch != "none" or spec.allow_altered
+    elsewhere = spec.overlay or spec.relative or (spec.switch or "none") != "none" or spec.allow_altered
     return (
         (
             not spec.external and spec.format != "qcow2",
@@ -156,6 +156,11 @@ def _about_kind(spec: SnapshotSpec) -> Contradictions:
             spec.state in ("committed", "streamed") and not spec.external,
             "%s is about layers, which internal snapshots do not have" % spec.state,
             "Set kind to external, or state to absent.",
+        ),
+        (
+            spec.overlay and spec.switch == "rename",
+            "with switch=rename the new overlay has the name of the image",
+            "Leave overlay out.",
         ),
         (
             elsewhere and not spec.external,

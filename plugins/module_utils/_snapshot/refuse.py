@@ -125,6 +125,36 @@ def refuse_skewed_clock(spec: SnapshotSpec, dated: t.Sequence[retention.Dated], 
         )
 
 
+def refuse_loss(spec: SnapshotSpec, layer: Layer, way_out: str = "Remove those first.") -> None:
+    """What a file keeps beside its data goes with the file."""
+    for names, reason, what in (
+        ([bitmap.name for bitmap in layer.bitmaps], "would_lose_bitmaps", "dirty bitmaps"),
+        (layer.snapshots, "would_lose_snapshots", "internal snapshots"),
+    ):
+        if names:
+            raise refused(
+                spec,
+                reason,
+                "%s has %s, which would be lost with it: %s" % (layer.path, what, ", ".join(names)),
+                way_out,
+                {"path": layer.path, "names": list(names)},
+            )
+
+
+def refuse_other_kind(spec: SnapshotSpec, state: SnapshotState, reading: SnapshotReading) -> None:
+    """A task that forgets C(kind) would find nothing to do, or take a second snapshot of that name."""
+    kind = "internal" if spec.external else "external"
+    hides = spec.external and spec.state == "present"  # of that, a warning tells
+    if spec.name in reading.other_kind and state.point(spec.name) is None and not hides:
+        raise refused(
+            spec,
+            "kind_differs",
+            "the snapshot of that name is %s" % kind,
+            "Set kind: %s; or choose another name." % kind,
+            {"kind": kind, "snapshots": list(reading.other_kind)},
+        )
+
+
 def refuse_altered(spec: SnapshotSpec, layer: Layer) -> None:
     """A point is what the disk was then: what others have written to its file since is something else."""
     if not layer.altered or spec.allow_altered:

@@ -40,7 +40,10 @@ class BitmapSpec:
 
 @dataclass(frozen=True)
 class SnapshotSpec:
-    """One image with what is asked of its snapshots. C(image): an absolute path, as the VM opens it."""
+    """One image with what is asked of its snapshots. C(image): an absolute path, as the VM opens it.
+
+    C(switch) None: as the layers of the image were made until now.
+    """
 
     image: str
     format: str
@@ -53,7 +56,7 @@ class SnapshotSpec:
     memory: bool = False
     overlay: t.Optional[str] = None
     relative: bool = False
-    switch: str = "none"
+    switch: t.Optional[str] = None
     save: bool = True
     save_as: t.Optional[str] = None
     allow_altered: bool = False

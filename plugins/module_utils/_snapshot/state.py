@@ -149,9 +149,17 @@ class Layer:
     frozen: t.Optional[t.Tuple[t.Any, t.Any]] = None
 
     @property
+    def beside(self) -> str:
+        """What the file has beside its data, as a part of a sentence."""
+        kinds = (("internal snapshots", self.snapshots), ("dirty bitmaps", [bitmap.name for bitmap in self.bitmaps]))
+        return " and ".join("%s %s" % (kind, ", ".join(names)) for kind, names in kinds if names)
+
+    @property
     def altered(self) -> bool:
         """Whether others have written to it since it became a point."""
-        return None not in (self.frozen, self.stamp) and self.merging is None and self.frozen != self.stamp[2:]
+        if self.frozen is None or self.stamp is None or self.merging is not None:
+            return False
+        return self.frozen != self.stamp[2:]
 
 
 @dataclass(frozen=True)
@@ -176,7 +184,8 @@ class SnapshotReading:
 
     C(live): the QEMU that has the image open, when the task's socket reaches it. C(layers): the family of an external
     image, by path.
-    C(named): the file that the task's image is.
+    C(named): the file that the task's image is. C(switch): what the task that made the active layer said of it, if known.
+    C(other_kind): the names of its snapshots that are not of the task's kind.
     C(taken_names): file names in the image's directory, without other names of the image itself.
     C(missing_directory): there is no directory for the overlay that the task names.
     C(unused_overlays): empty overlays on the active layer that a killed run has left.
@@ -191,6 +200,8 @@ class SnapshotReading:
     now: float = 0.0
     layers: t.Mapping[str, Layer] = field(default_factory=dict)
     named: str = ""
+    switch: t.Optional[str] = None
+    other_kind: t.Tuple[str, ...] = ()
     taken_names: t.FrozenSet[str] = frozenset()
     missing_directory: bool = False
     unused_overlays: t.FrozenSet[str] = frozenset()
