@@ -201,10 +201,6 @@ exports:
           description: Several connections of one client see each other's writes after a flush.
           type: bool
           returned: always
-        can_block_status_payload:
-          description: Block status can be asked for some contexts only.
-          type: bool
-          returned: always
     block_size:
       description: Bytes that requests must (C(minimum)) and should (C(preferred)) be multiples of, and how long they may
         be (C(maximum)); null if the server does not say.

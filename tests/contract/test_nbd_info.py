@@ -210,7 +210,6 @@ def test_everything_about_an_export(tmp_path: Path) -> None:
                 "can_df": True,
                 "can_cache": True,
                 "can_multi_conn": True,
-                "can_block_status_payload": False,
             },
             "block_size": {"minimum": 1, "preferred": 4096, "maximum": 32 * MIB},
             "contexts": ["base:allocation", "qemu:allocation-depth", "qemu:dirty-bitmap:b0"],

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ansible_collections.platter.qemu.plugins.module_utils._core.nbd_uri import Address
-from ansible_collections.platter.qemu.tests.lab.programs import DEADLINE, running, wait_until
+from ansible_collections.platter.qemu.tests.lab.programs import DEADLINE, answers_nbd, running, wait_until
 
 SERVERS = ("qemu-nbd", "qemu-storage-daemon", "nbdkit")
 
@@ -49,21 +49,10 @@ def tcp(name: str = "disk", **more: t.Any) -> Address:
 def serving(server: str, served: Served, address: Address, *more: object) -> t.Iterator[subprocess.Popen[bytes]]:
     """One of SERVERS with one export at the address. C(more): arguments for TLS."""
     with running(server, *more, *_ARGUMENTS[server](served, address), *served.more, *_last(server, served)) as process:
-        wait_until(lambda: answers(address) or process.poll() is not None, f"{server} serves")
+        where = address.socket or (address.host, address.port)
+        wait_until(lambda: answers_nbd(where) or process.poll() is not None, f"{server} serves")
         assert process.poll() is None, f"{server} has ended"
         yield process
-
-
-def answers(address: Address) -> bool:
-    """Whether an NBD server is at the address."""
-    family = socket.AF_UNIX if address.socket else socket.AF_INET
-    with socket.socket(family) as connection:
-        connection.settimeout(DEADLINE)
-        try:
-            connection.connect(address.socket or (address.host, address.port))
-            return connection.recv(8) == b"NBDMAGIC"
-        except OSError:
-            return False
 
 
 def nbdinfo(uri: str, *options: str) -> dict[str, t.Any]:

@@ -53,12 +53,13 @@ def exported(path: object, format: str, socket: object, *options: str) -> Iterat
         yield process
 
 
-def answers_nbd(path: str) -> bool:
-    """Whether an NBD server answers: its socket is there before the image is open."""
-    with socket_module.socket(socket_module.AF_UNIX) as connection:
+def answers_nbd(where: str | tuple[str, int]) -> bool:
+    """Whether an NBD server answers at a path or (host, port): its socket is there before the image is open."""
+    family = socket_module.AF_UNIX if isinstance(where, str) else socket_module.AF_INET
+    with socket_module.socket(family) as connection:
+        connection.settimeout(DEADLINE)
         try:
-            connection.connect(path)
-            connection.settimeout(DEADLINE)
+            connection.connect(where)
             return connection.recv(8) == b"NBDMAGIC"
         except OSError:
             return False

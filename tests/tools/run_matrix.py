@@ -24,7 +24,9 @@ TESTS = (
     "contract/test_image_snapshot_*.py",
     "contract/test_live_snapshot_*.py",
     "contract/_tools/test_qmp.py",
+    "contract/test_nbd_info.py",
     "contract/_tools/test_image_lock.py",
+    "contract/_tools/test_nbd_*.py",
     "faults/test_live_*kills.py",
 )
 

@@ -49,7 +49,8 @@ _ERRORS = {
 _INFO_EXPORT, _INFO_NAME, _INFO_DESCRIPTION, _INFO_BLOCK_SIZE = 0, 1, 2, 3
 
 _HAS_FLAGS = 1
-#: the transmission flags by the names that libnbd gives them
+#: the transmission flags by the names that libnbd gives them, without those that count only with extended headers, which
+#: this client does not ask for (bit 12)
 _FLAGS = {
     "read_only": 1 << 1,
     "can_flush": 1 << 2,
@@ -61,7 +62,6 @@ _FLAGS = {
     "can_multi_conn": 1 << 8,
     "can_cache": 1 << 10,
     "can_fast_zero": 1 << 11,
-    "can_block_status_payload": 1 << 12,
 }
 
 
