@@ -94,7 +94,7 @@ def _drip(text: bytes) -> Script:
     def script(peer: Peer) -> None:
         for byte in text:
             peer.send(bytes([byte]))
-            time.sleep(LIMIT / 4)
+            time.sleep(LIMIT / 2)
 
     return script
 
