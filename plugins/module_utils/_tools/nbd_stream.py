@@ -84,7 +84,7 @@ def connect(address: nbd_uri.Address, deadline: float) -> socket.socket:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         except OSError as exc:
             connection.close()
-            if where == found[-1][-1]:
+            if number + 1 == len(found):
                 raise _timed_out(exc) from exc
         else:
             return connection

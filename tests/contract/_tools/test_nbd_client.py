@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Callable, Iterator
 
@@ -125,6 +126,13 @@ def test_a_missing_export_is_told_from_a_missing_server(tmp_path: Path, image: P
         assert client.info("disk").size == 4 * MIB, "one no does not end the conversation"
     for gone in (address, tcp(), unix(tmp_path / "nowhere"), Address(host="no-such-host.invalid")):
         assert _reason(lambda gone=gone: NbdClient(gone)) == "place_unreachable"
+
+
+def test_each_address_of_a_host_is_tried(image: Path) -> None:
+    """C(localhost) is ::1 too, where nobody is."""
+    address = tcp()
+    with serving("qemu-nbd", Served(image), address), NbdClient(replace(address, host="localhost")) as client:
+        assert client.info("disk").size == 4 * MIB
 
 
 def _reason(act: Callable[[], object]) -> str:
