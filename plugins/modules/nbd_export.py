@@ -16,7 +16,7 @@ author:
   - The platter.qemu authors (@platter)
 description:
   - Makes "this image is served under this name" a state of the host, for one export or many. C(qemu-nbd) serves it, at
-    a Unix socket that only its owner can connect to, and goes on when the play is over.
+    a Unix socket that only its owner can connect to or by TCP, and goes on when the play is over.
   - A server that fails or is killed is started again. It is ended with the time that it needs to write out what it
     holds, and never while a client is connected, unless the task says so.
   - What is so is read from the host each time - from the definition of the export, the processes and the socket.
@@ -64,6 +64,42 @@ options:
           - Without it, C(/run/platter/NAME.sock); for others than root, C(platter/NAME.sock) in the directory
             C($XDG_RUNTIME_DIR).
         type: path
+      bind: &bind
+        description:
+          - An IP address of this host at which TCP connections are taken, instead of O(socket).
+          - Loopback is for all programs of this host. Another address needs O(tls) or O(insecure_plaintext); every
+            address at once (V(0.0.0.0), V(::)) is refused.
+        type: str
+      port: &port
+        description:
+          - The port, with O(bind).
+        type: int
+      tls: &tls
+        description:
+          - With O(bind), serve nobody who does not prove who they are. Either O(tls.x509_dir) with O(tls.authorized),
+            or O(tls.psk_file). Needs QEMU 6.0.
+        type: dict
+        suboptions:
+          x509_dir:
+            description:
+              - The directory of C(ca-cert.pem), C(server-cert.pem) and C(server-key.pem).
+              - With C(dh-params.pem) there too the server starts at once instead of after some seconds.
+            type: path
+          authorized:
+            description:
+              - The names (DN) in the certificates of the clients that may connect, for example
+                V(CN=backup.example.org,O=Example). Others are turned away, also with a certificate of that CA.
+            type: list
+            elements: str
+          psk_file:
+            description:
+              - A file of keys, with lines C(user:key), the key in hexadecimal.
+            type: path
+      insecure_plaintext: &insecure_plaintext
+        description:
+          - Whether, without O(tls), all who reach O(bind) may have the disk, and all on the way may read and change
+            what is sent.
+        type: bool
       read_only: &read_only
         description:
           - Whether clients can only read.
@@ -135,6 +171,14 @@ options:
     <<: *state
     default: present
   socket: *socket
+  bind: *bind
+  port:
+    <<: *port
+    default: 10809
+  tls: *tls
+  insecure_plaintext:
+    <<: *insecure_plaintext
+    default: false
   read_only:
     <<: *read_only
     default: true
@@ -227,6 +271,16 @@ EXAMPLES = r"""
       - {name: web1-monday, image: /srv/images/web1.qcow2, snapshot: monday}
       - {name: web1-data, image: /srv/images/web1-data.qcow2, bitmaps: [daily]}
 
+- name: For two hosts of the network, by TLS
+  platter.qemu.nbd_export:
+    name: web1
+    image: /srv/images/web1.qcow2
+    format: qcow2
+    bind: 192.0.2.10
+    tls:
+      x509_dir: /etc/pki/qemu
+      authorized: [CN=backup1.example.org, CN=backup2.example.org]
+
 - name: Not served any more, even if somebody is connected
   platter.qemu.nbd_export:
     name: web1
@@ -250,14 +304,17 @@ export:
       description: What starts the server again when it fails. V(process) is a small program of this collection's.
       type: str
       returned: unless it is absent
-    socket: {description: The Unix socket., type: str, returned: unless it is absent}
-    uri: {description: How clients on this host name it., type: str, returned: unless it is absent}
+    socket: {description: The Unix socket., type: str, returned: 'without O(bind), unless it is absent'}
+    bind: {description: The IP address., type: str, returned: 'with O(bind), unless it is absent'}
+    port: {description: The port., type: int, returned: 'with O(bind), unless it is absent'}
+    tls: {description: As O(tls)., type: dict, returned: 'with O(tls), unless it is absent'}
+    uri: {description: How clients name it., type: str, returned: unless it is absent}
     outdated:
       description: The server serves something else than what is declared.
       type: bool
       returned: when it is so
     unreachable:
-      description: The server runs, but its socket is not there.
+      description: The server runs, but does not listen where it is declared to, or elsewhere too.
       type: bool
       returned: when it is so
     unsupervised:
@@ -268,9 +325,9 @@ export:
     virtual_size:
       description: Bytes that clients see.
       type: int
-      returned: 'with O(state=present), when the server has a place left to be asked'
+      returned: 'with O(state=present), when the server has a place left to be asked, and tells it without TLS'
     clients:
-      description: Who is connected, by process number and name.
+      description: Who is connected, by process number and name, or by address.
       type: list
       elements: dict
       returned: with RV(export.pid)

@@ -105,7 +105,11 @@ def only_reads(result: dict[str, Any]) -> None:
 
 def _module(options: dict[str, Any]) -> str:
     """The module that these are the options of."""
-    if {"exports", "socket", "read_only"} & set(options) or set(options) <= {"name", "state", "allow_disconnect"}:
+    if {"exports", "socket", "bind", "read_only"} & set(options) or set(options) <= {
+        "name",
+        "state",
+        "allow_disconnect",
+    }:
         return "nbd_export"
     return "image_snapshot" if "image" in options or "snapshots" in options else "disk_image"
 

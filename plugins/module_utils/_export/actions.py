@@ -52,7 +52,7 @@ class DeclareExport(Action[ExportState]):
             options["image"],
             options["format"],
             how,
-            options["socket"],
+            options.get("socket") or options["uri"],
         )
 
 

@@ -11,22 +11,25 @@ import json
 import typing as t
 from urllib.parse import quote
 
-from ansible_collections.platter.qemu.plugins.module_utils._export.spec import ExportSpec
+from ansible_collections.platter.qemu.plugins.module_utils._export.spec import ExportSpec, TlsSpec
 from ansible_collections.platter.qemu.plugins.module_utils._export.state import Definition
 
 #: options that are shown when they are not what they would be without being given
 _MORE = ("snapshot", "offset", "size", "bitmaps", "allocation_depth", "discard", "cache", "shared", "description")
 _UNSET = ExportSpec("", "")
+#: what QEMU calls the file of pre-shared keys in a directory of its own
+PSK_NAME = "keys.psk"
 
 
 class Ground(t.NamedTuple):
     """What a definition is made from beside the task. C(target): the file behind the image's name; C(device): it is a
-    block device; C(program): the server's absolute path.
+    block device; C(program): the server's absolute path; C(directory): that of the export, for run-time files.
     """
 
     target: str
     device: bool
     program: str
+    directory: str = ""
 
 
 def define(spec: ExportSpec, ground: Ground) -> Definition:
@@ -53,9 +56,15 @@ def shown_options(spec: ExportSpec) -> t.Dict[str, t.Any]:
         "read_only": spec.read_only,
         "server": "qemu_nbd",
         "supervisor": "process",
-        "socket": spec.socket,
-        "uri": "nbd+unix:///%s?socket=%s" % (quote(spec.name, safe=""), quote(spec.socket)),
     }
+    if spec.bind is None:
+        shown.update(socket=spec.socket, uri="nbd+unix:///%s?socket=%s" % (spec.name, quote(str(spec.socket))))
+    else:
+        scheme = "nbds" if spec.tls else "nbd"
+        shown.update(bind=spec.bind, port=spec.port, uri="%s://%s/%s" % (scheme, spec.where, spec.name))
+    if spec.tls:
+        given = {"x509_dir": spec.tls.x509_dir, "authorized": list(spec.tls.authorized), "psk_file": spec.tls.psk_file}
+        shown["tls"] = {key: value for key, value in given.items() if value}
     for name in _MORE:
         value = getattr(spec, name)
         if value != getattr(_UNSET, name):
@@ -69,10 +78,11 @@ def qemu_nbd_command(spec: ExportSpec, ground: Ground) -> t.List[str]:
         ground.program,
         "--persistent",
         "--shared=%d" % spec.shared,
-        "--socket=" + spec.socket,
         "--export-name=" + spec.name,
         "--cache=" + spec.cache,
     ]
+    words += ["--socket=%s" % spec.socket] if spec.bind is None else ["--bind=" + spec.bind, "--port=%d" % spec.port]
+    words += _tls_words(spec.tls, ground.directory) if spec.tls else []
     if spec.read_only:
         words.append("--read-only")
     if spec.snapshot is not None:
@@ -85,6 +95,18 @@ def qemu_nbd_command(spec: ExportSpec, ground: Ground) -> t.List[str]:
     if spec.description is not None:
         words.append("--description=" + spec.description)
     return [*words, "json:" + json.dumps(image_node(spec, ground), sort_keys=True)]
+
+
+def _tls_words(tls: TlsSpec, directory: str) -> t.List[str]:
+    """Clients have to prove who they are, in each case. As JSON (QEMU 6.0), commas in names are no separators."""
+    made: t.Dict[str, t.Any] = {"qom-type": "tls-creds-psk", "id": "tls0", "endpoint": "server", "dir": directory}
+    if tls.psk_file:
+        return ["--object=" + json.dumps(made, sort_keys=True), "--tls-creds=tls0"]
+    made.update({"qom-type": "tls-creds-x509", "dir": tls.x509_dir, "verify-peer": True})
+    rules = [{"match": name, "policy": "allow", "format": "exact"} for name in tls.authorized]
+    names = {"qom-type": "authz-list", "id": "authz0", "policy": "deny", "rules": rules}
+    objects = ["--object=" + json.dumps(each, sort_keys=True) for each in (made, names)]
+    return [*objects, "--tls-creds=tls0", "--tls-authz=authz0"]
 
 
 def image_node(spec: ExportSpec, ground: Ground) -> t.Dict[str, t.Any]:

@@ -92,7 +92,10 @@ class ExportEngine:
         program = self._programs["qemu-nbd"]
         if program is None:
             raise refuse.refused(spec, "tool_missing", "qemu-nbd is not installed", _TOOL)
-        return definition.define(spec, definition.Ground(reading.target, reading.kind == "block", program))
+        return definition.define(
+            spec,
+            definition.Ground(reading.target, reading.kind == "block", program, places.export_directory(spec.name)),
+        )
 
     def execute(self, items: t.List[Item]) -> None:
         """Carry out the plans."""
@@ -118,14 +121,16 @@ def _refuse_duplicates(items: t.Sequence[Item]) -> None:
     names: t.Set[str] = set()
     sockets: t.Dict[str, str] = {}
     for item in items:
-        name, path = item.spec.name, item.spec.socket
+        name, path = item.spec.name, item.spec.where
         twice = "it is listed twice" if name in names else ""
         names.add(name)
         if item.spec.state == "present" and sockets.setdefault(path, name) != name:
-            twice = "its socket %s is that of export %s too" % (path, sockets[path])
+            twice = "its place %s is that of export %s too" % (path, sockets[path])
         if twice:
             item.plan, item.after = [], item.before
-            item.refusal = refuse.refused(item.spec, "duplicate_item", twice, "List each export and socket once.")
+            item.refusal = refuse.refused(
+                item.spec, "duplicate_item", twice, "List each export once, each at a place of its own."
+            )
 
 
 __all__ = ["ExportEngine"]

@@ -18,6 +18,7 @@ from functools import partial
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item, failed_at
 from ansible_collections.platter.qemu.plugins.module_utils._export import actions, observe, places
+from ansible_collections.platter.qemu.plugins.module_utils._export.definition import PSK_NAME
 from ansible_collections.platter.qemu.plugins.module_utils._export.spec import ExportSpec
 from ansible_collections.platter.qemu.plugins.module_utils._tools import (
     files,
@@ -87,9 +88,9 @@ class Executor:
     def _start(self, spec: ExportSpec, action: actions.StartServer) -> None:
         self._run_supervisor(spec)
         deadline = time.monotonic() + START_SECONDS
-        while not _answers(spec):
+        while not _answers(action):
             watch = _watch(spec.name)
-            if not watch.supervisors and not _answers(spec):
+            if not watch.supervisors and not _answers(action):
                 raise _not_started(spec, "the server did not start: %s" % _said(spec))
             if time.monotonic() >= deadline:
                 processes.end_all(lambda: _watch(spec.name).all, spec.stop_timeout)
@@ -114,11 +115,12 @@ def _watch(name: str) -> observe.Watch:
     return observe.find_processes(name, observe.read_definition(name), processes.own_processes())
 
 
-def _answers(spec: ExportSpec) -> bool:
+def _answers(action: actions.StartServer) -> bool:
     try:
-        return observe.asked_size(spec.socket, spec.name) >= 0
+        observe.asked_size(action.name, action.definition)
     except errors.NbdError:
         return False
+    return True
 
 
 def _not_started(spec: ExportSpec, fact: str) -> errors.FailedError:
@@ -145,15 +147,26 @@ def _stop(spec: ExportSpec, action: actions.StopServer) -> None:
             reason="stop_timeout",
             evidence={"pids": list(_watch(spec.name).servers)},
         )
-    path = str(declared.options.get("socket", spec.socket)) if declared else spec.socket
-    if os.path.lexists(path) and not unix_sockets.answers(path):
+    path = str(declared.options.get("socket", "")) if declared else ""
+    if path and os.path.lexists(path) and not unix_sockets.answers(path):
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
 
 
 def _declare(spec: ExportSpec, action: actions.DeclareExport) -> None:
     places.make_directories(spec.name)
+    _link_keys(places.export_directory(spec.name), spec.tls.psk_file if spec.tls else None)
     _write(places.definition_file(spec.name), action.definition.text)
+
+
+def _link_keys(directory: str, psk_file: t.Optional[str]) -> None:
+    """QEMU takes keys from a directory, under a name of its own; and what lets it start at once, if that lies there."""
+    beside = os.path.join(os.path.dirname(psk_file or "/"), "dh-params.pem")
+    for name, target in ((PSK_NAME, psk_file), ("dh-params.pem", beside)):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(os.path.join(directory, name))
+        if psk_file and target and os.path.exists(target):
+            os.symlink(target, os.path.join(directory, name))
 
 
 def _remove(spec: ExportSpec, action: actions.RemoveDefinition) -> None:

@@ -7,13 +7,14 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._core.place import local_place
 from ansible_collections.platter.qemu.plugins.module_utils._core.size import parse_size
-from ansible_collections.platter.qemu.plugins.module_utils._export.spec import ExportSpec
+from ansible_collections.platter.qemu.plugins.module_utils._export.spec import ExportSpec, TlsSpec
 
 #: a part of file names and of a unit's name, and what a client can write in a URI without thinking
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}\Z")
@@ -29,7 +30,7 @@ def read_spec(params: t.Mapping[str, t.Any], directory: str) -> ExportSpec:
     timeout = params.get("stop_timeout")
     shared: t.Dict[str, t.Any] = {
         "name": name,
-        "socket": reader.path("socket") if params.get("socket") else "%s/%s.sock" % (directory, name),
+        "socket": reader.socket("%s/%s.sock" % (directory, name)),
         "state": state,
         "allow_disconnect": bool(params.get("allow_disconnect")),
         "stop_timeout": 60.0 if timeout is None else float(timeout),
@@ -50,8 +51,13 @@ def read_spec(params: t.Mapping[str, t.Any], directory: str) -> ExportSpec:
         shared=16 if params.get("shared") is None else int(params["shared"]),
         description=params.get("description"),
         overlay_directories=tuple(params.get("overlay_directories") or ()),
+        bind=reader.bind(),
+        port=10809 if params.get("port") is None else int(params["port"]),
+        tls=reader.tls(),
+        insecure_plaintext=bool(params.get("insecure_plaintext")),
         **shared,
     )
+    _refuse_open(spec, reader)
     for is_so, fact, way_out in _contradictions(spec):
         if is_so:
             raise reader.refuse(fact, way_out)
@@ -86,6 +92,36 @@ class _Reader:
         except ValueError as exc:
             raise self.refuse("%s: %s" % (option, exc), "Write an absolute path of this host.", "bad_path") from exc
 
+    def socket(self, default: str) -> t.Optional[str]:
+        if self._params.get("bind"):
+            if self._params.get("socket"):
+                raise self.refuse("socket and bind are both given", "Leave one of them out.")
+            return None
+        return self.path("socket") if self._params.get("socket") else default
+
+    def bind(self) -> t.Optional[str]:
+        given = self._params.get("bind")
+        if not given:
+            return None
+        try:
+            return str(ipaddress.ip_address(given))
+        except ValueError as exc:
+            raise self.refuse("bind: %s" % exc, "Write an IP address of this host.") from exc
+
+    def tls(self) -> t.Optional[TlsSpec]:
+        given = self._params.get("tls")
+        if not given:
+            return None
+        if bool(given.get("x509_dir")) == bool(given.get("psk_file")):
+            raise self.refuse("tls needs either certificates or keys", "Set tls.x509_dir or tls.psk_file.")
+        names = tuple(given.get("authorized") or ())
+        if given.get("x509_dir") and not (names and all(name and name.isprintable() for name in names)):
+            fact = "with no names every certificate of that CA would do, the server's own too"
+            raise self.refuse(fact, "Set tls.authorized to the names (DN) in the certificates of the clients.")
+        if given.get("psk_file") and names:
+            raise self.refuse("keys carry no names", "Leave tls.authorized out.")
+        return TlsSpec(given.get("x509_dir"), names, given.get("psk_file"))
+
     def format(self) -> str:
         if not self._params.get("format"):
             raise self.refuse("no format is given, and none is guessed", "Set format.")
@@ -103,6 +139,20 @@ class _Reader:
         return size
 
 
+def _refuse_open(spec: ExportSpec, reader: _Reader) -> None:
+    """NBD has no users and no passwords: who reaches the port has the disk."""
+    if spec.bind is None:
+        return
+    address = ipaddress.ip_address(spec.bind)
+    if address.is_unspecified or address.is_multicast:
+        fact = "bind %s would listen on every interface" % spec.bind
+        raise reader.refuse(fact, "Name one address of this host.", "open_export")
+    if not address.is_loopback and spec.tls is None and not spec.insecure_plaintext:
+        fact = "whoever reaches %s could %s the disk" % (spec.where, "read" if spec.read_only else "read and write")
+        way_out = "Set tls; or insecure_plaintext: true where all who reach it may."
+        raise reader.refuse(fact, way_out, "open_export")
+
+
 def _contradictions(spec: ExportSpec) -> t.Iterator[t.Tuple[t.Any, str, str]]:
     qcow2 = spec.format == "qcow2"
     yield spec.snapshot is not None and not qcow2, "only qcow2 images have snapshots to serve", "Leave snapshot out."
@@ -115,7 +165,10 @@ def _contradictions(spec: ExportSpec) -> t.Iterator[t.Tuple[t.Any, str, str]]:
     yield spec.shared < 1, "shared is %d" % spec.shared, "Serve one client or more."
     yield spec.size == 0, "the size is 0", "Leave size out, or correct it."
     yield spec.stop_timeout < 1, "stop_timeout is less than a second", "Give the server time to write."
-    too_long = len(spec.socket.encode("utf-8", "surrogateescape")) > _LONGEST_SOCKET
+    yield spec.tls and spec.bind is None, "tls is for exports by TCP", "Set bind, or leave tls out."
+    yield spec.tls and spec.insecure_plaintext, "tls and insecure_plaintext are both given", "Leave one of them out."
+    yield not 1 <= spec.port <= 65535, "port is %d" % spec.port, "Write a number from 1 to 65535."
+    too_long = len((spec.socket or "").encode("utf-8", "surrogateescape")) > _LONGEST_SOCKET
     yield too_long, "the name of the socket has more than %d bytes" % _LONGEST_SOCKET, "Set socket to a shorter path."
     text = spec.description or ""
     yield text and not text.isprintable(), "the description has control characters", "Correct description."

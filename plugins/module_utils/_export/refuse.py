@@ -56,7 +56,7 @@ def unresponsive(spec: ExportSpec) -> errors.RefusedError:
     return refused(
         spec,
         "export_unresponsive",
-        "its server runs, but does not answer on %s" % spec.socket,
+        "its server runs, but does not answer on %s" % spec.where,
         "Look at the server (is it stopped, or does its disk hang?); end it with state: absent, or let it go on.",
     )
 
@@ -64,16 +64,12 @@ def unresponsive(spec: ExportSpec) -> errors.RefusedError:
 def refuse_bad_place(spec: ExportSpec, reading: ExportReading) -> None:
     """The socket must be ours to make."""
     if reading.foreign_listener:
-        raise refused(
-            spec,
-            "socket_in_use",
-            "another program listens on %s" % spec.socket,
-            "Stop it, or set socket to another path.",
-            {"socket": spec.socket},
-        )
+        way_out = "Stop it, or set socket to another path." if spec.bind is None else "Stop it, or set another port."
+        fact = "another program listens on %s" % spec.where
+        raise refused(spec, "socket_in_use", fact, way_out, {"place": spec.where})
     if reading.socket_problem:
         reason, fact, way_out = reading.socket_problem
-        raise refused(spec, reason, fact, way_out, {"socket": spec.socket})
+        raise refused(spec, reason, fact, way_out, {"place": spec.where})
 
 
 def refuse_bad_image(spec: ExportSpec, reading: ExportReading) -> None:

@@ -12,8 +12,20 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
+class TlsSpec:
+    """Who may connect: clients with a certificate of the CA in C(x509_dir) and one of the names C(authorized), or those
+    that have a key of C(psk_file).
+    """
+
+    x509_dir: t.Optional[str] = None
+    authorized: t.Tuple[str, ...] = ()
+    psk_file: t.Optional[str] = None
+
+
+@dataclass(frozen=True)
 class ExportSpec:
-    """One export. C(name): its export name and its identity on this host. C(socket): an absolute path.
+    """One export. C(name): its export name and its identity on this host. C(socket): an absolute path; or else
+    C(bind), an IP address, and C(port). C(insecure_plaintext): others on the network may read, and write, without TLS.
 
     C(image) and C(format) are None only where C(state) is stopped or absent. C(offset), C(size): the window of the
     image that is served, in bytes; C(size) None: to its end. C(shared): how many clients are served at a time.
@@ -21,7 +33,7 @@ class ExportSpec:
     """
 
     name: str
-    socket: str
+    socket: t.Optional[str]
     image: t.Optional[str] = None
     format: t.Optional[str] = None
     state: str = "present"
@@ -38,6 +50,17 @@ class ExportSpec:
     allow_disconnect: bool = False
     overlay_directories: t.Tuple[str, ...] = ()
     stop_timeout: float = 60.0
+    bind: t.Optional[str] = None
+    port: int = 10809
+    tls: t.Optional[TlsSpec] = None
+    insecure_plaintext: bool = False
+
+    @property
+    def where(self) -> str:
+        """The place it is served at, as messages call it."""
+        if self.bind is None:
+            return str(self.socket)
+        return "%s:%d" % ("[%s]" % self.bind if ":" in self.bind else self.bind, self.port)
 
     @property
     def windowed(self) -> bool:

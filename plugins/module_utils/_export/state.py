@@ -66,16 +66,19 @@ class ExportState:
 
 
 class Client(t.NamedTuple):
-    """Who has a connection to an export. C(pid) None: a process that cannot be seen from here."""
+    """Who has a connection to an export. C(pid) None: a process that cannot be seen from here. C(address): by TCP."""
 
     pid: t.Optional[int]
     comm: str
+    address: str = ""
 
     def to_facts(self) -> t.Dict[str, t.Any]:
         """As results show it."""
-        return {"pid": self.pid, "comm": self.comm}
+        return {"address": self.address} if self.address else {"pid": self.pid, "comm": self.comm}
 
     def __str__(self) -> str:
+        if self.address:
+            return self.address
         return "process %d (%s)" % (self.pid, self.comm) if self.pid else "a process that is not seen from here"
 
 

@@ -23,6 +23,8 @@ DEFAULTS: t.Mapping[str, t.Any] = {
     "shared": 16,
     "allow_disconnect": False,
     "stop_timeout": 60,
+    "port": 10809,
+    "insecure_plaintext": False,
 }
 
 
@@ -34,6 +36,10 @@ def export_options() -> ArgumentSpec:
         "format": {"type": "str", "choices": list(registry.FORMAT_NAMES)},
         "state": {"type": "str", "choices": ["present", "stopped", "absent"]},
         "socket": {"type": "path"},
+        "bind": {"type": "str"},
+        "port": {"type": "int"},
+        "tls": {"type": "dict", "options": _tls()},
+        "insecure_plaintext": {"type": "bool"},
         "read_only": {"type": "bool"},
         "snapshot": {"type": "str"},
         "offset": {"type": "str"},
@@ -47,6 +53,14 @@ def export_options() -> ArgumentSpec:
         "allow_disconnect": {"type": "bool"},
         "overlay_directories": {"type": "list", "elements": "path"},
         "stop_timeout": {"type": "int"},
+    }
+
+
+def _tls() -> ArgumentSpec:
+    return {
+        "x509_dir": {"type": "path"},
+        "authorized": {"type": "list", "elements": "str"},
+        "psk_file": {"type": "path"},
     }
 
 

@@ -96,7 +96,7 @@ class Supervisor:
 
     def start(self) -> None:
         """The server as our child, with no signal blocked, unless another program listens at its socket."""
-        if not free_socket(self.path):
+        if self.path and not free_socket(self.path):
             say("another program listens on %s" % self.path)
             os._exit(1)
         self.started, self.adopted = time.monotonic(), False
@@ -191,7 +191,7 @@ def main() -> None:
     with open(os.path.join(directory, "export.json"), encoding="utf-8") as stream:
         definition = json.load(stream)
     adopted = int(sys.argv[2]) if len(sys.argv) > 2 else 0
-    sys.exit(Supervisor(definition["argv"], definition["options"]["socket"], adopted).run())
+    sys.exit(Supervisor(definition["argv"], definition["options"].get("socket", ""), adopted).run())
 
 
 if __name__ == "__main__":

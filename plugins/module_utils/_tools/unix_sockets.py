@@ -38,6 +38,11 @@ class UnixSocket(t.NamedTuple):
     inode: int = 0
     peer: t.Optional[int] = None
 
+    @property
+    def listening(self) -> bool:
+        """Whether it takes connections."""
+        return self.state == _LISTEN
+
 
 Table = t.Mapping[int, UnixSocket]
 

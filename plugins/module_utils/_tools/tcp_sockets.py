@@ -1,0 +1,58 @@
+# Copyright: the platter.qemu authors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# PRIVATE to the collection: it can change at any time without notice.
+"""The kernel's tables of TCP sockets (C(/proc/net/tcp), C(tcp6)): who listens where, and who is connected."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+import struct
+import typing as t
+
+_ESTABLISHED, _LISTEN = "01", "0A"
+
+
+class TcpSocket(t.NamedTuple):
+    """One socket of this network namespace. Addresses as text, in their shortest form."""
+
+    listening: bool
+    local: t.Tuple[str, int]
+    remote: t.Tuple[str, int]
+
+
+Table = t.Mapping[int, TcpSocket]
+
+
+def read_table() -> Table:
+    """All TCP sockets that listen or are connected, by number."""
+    found: t.Dict[int, TcpSocket] = {}
+    for path in ("/proc/net/tcp", "/proc/net/tcp6"):
+        try:
+            with open(path, encoding="ascii") as lines:
+                rows = [line.split() for line in lines][1:]
+        except OSError:  # a kernel without IPv6
+            continue
+        for row in rows:
+            if row[3] in (_ESTABLISHED, _LISTEN):
+                found[int(row[9])] = TcpSocket(row[3] == _LISTEN, _endpoint(row[1]), _endpoint(row[2]))
+    return found
+
+
+def _endpoint(text: str) -> t.Tuple[str, int]:
+    """The kernel writes an address as numbers of 32 bits in the order of this machine."""
+    address, _colon, port = text.partition(":")
+    words = [int(address[at : at + 8], 16) for at in range(0, len(address), 8)]
+    packed = struct.pack("=%dI" % len(words), *words)
+    family = socket.AF_INET if len(words) == 1 else socket.AF_INET6
+    return str(ipaddress.ip_address(socket.inet_ntop(family, packed))), int(port, 16)
+
+
+def listeners_at(address: str, port: int, table: Table) -> t.FrozenSet[int]:
+    """The sockets that take connections to C(address) and C(port): bound to it, or to every address."""
+    every = {"0.0.0.0", "::"}
+    return frozenset(
+        n for n, s in table.items() if s.listening and s.local[1] == port and s.local[0] in {address, *every}
+    )
