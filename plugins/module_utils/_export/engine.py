@@ -19,6 +19,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._export.spec import E
 from ansible_collections.platter.qemu.plugins.module_utils._export.state import Definition, ExportReading, ExportState
 from ansible_collections.platter.qemu.plugins.module_utils._tools import locks
 
+_ASKED_AT_ONCE = 16
 _TOOL = "Install it: qemu-utils (Debian, Ubuntu), qemu-img (Fedora, RHEL)."
 
 
@@ -60,7 +61,7 @@ class ExportEngine:
     def prepare(self, patient: bool) -> t.List[Item]:
         """Every export observed and planned, in the order of the task; refusals are in the items."""
         now = observe.ground()
-        items = [self._planned(spec, now) for spec in self._specs]
+        items = self._planned_all(now)
         _refuse_duplicates(items)
         if any(item.plan for item in items):
             # imported here, as what acts is below: a run with nothing to do, the usual one, does not pay for it
@@ -73,6 +74,15 @@ class ExportEngine:
             elif not item.plan:
                 item.notes["readings"] = _readings(item.reading)
         return items
+
+    def _planned_all(self, now: observe.Ground) -> t.List[Item]:
+        """Servers are asked side by side: those that do not answer are waited for together."""
+        if len(self._specs) == 1:
+            return [self._planned(self._specs[0], now)]
+        from concurrent.futures import ThreadPoolExecutor
+
+        with ThreadPoolExecutor(_ASKED_AT_ONCE) as pool:
+            return list(pool.map(lambda spec: self._planned(spec, now), self._specs))
 
     def _planned(self, spec: ExportSpec, now: observe.Ground) -> Item:
         nothing = ExportState(spec.name)
