@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
+import socket
 import stat
 import subprocess
 from pathlib import Path
@@ -168,6 +170,33 @@ def test_a_client_from_another_network_namespace_counts(name: str, image: Path) 
     with running("unshare", "--net", "qemu-io", "-r", "-f", "raw", exports.uri(name)) as using:
         exports.tell(using, "read 0 512")
         refused("export_busy", name=name, state="absent")
+
+
+@pytest.mark.parametrize("format", ["raw", "qcow2"])
+def test_what_was_acknowledged_is_kept_when_the_server_is_asked_to_end(name: str, tmp_path: Path, format: str) -> None:
+    """As the message and the guide say; a server that is killed would lose it."""
+    image = create(tmp_path / f"disk.{format}", format, "8M")
+    call("nbd_export", name=name, image=str(image), format=format, read_only=False)
+    with exports.client(name) as using:
+        exports.tell(using, "write -P 0x33 3M 1M")
+        result = refused("export_busy", name=name, state="absent")
+        assert "acknowledged ones are written out first" in result["msg"]
+        assert call("nbd_export", name=name, state="absent", allow_disconnect=True)["changed"]
+    shows(image, format, [(0x33, 3 * MIB, MIB)])
+
+
+def test_who_talks_nonsense_keeps_nobody_out(name: str, image: Path) -> None:
+    options = {"name": name, "image": str(image), "format": "qcow2", "read_only": True}
+    call("nbd_export", **options)
+    for number in range(200):
+        with socket.socket(socket.AF_UNIX) as nonsense:
+            nonsense.connect(socket_of(name))
+            nonsense.sendall(bytes([number]) * 512)
+    with contextlib.ExitStack() as half_open:
+        for _number in range(8):
+            half_open.enter_context(socket.socket(socket.AF_UNIX)).connect(socket_of(name))
+        exports.io(name, "read -P 0x5a 0 1M")
+        settled(**options)
 
 
 # --- supervision
