@@ -210,6 +210,21 @@ options:
               - Bitmaps of the same image that it is merged from if it is not there yet.
             type: list
             elements: str
+      encryption: &encryption
+        description:
+          - The secret of an encrypted image (qcow2 with LUKS), for what is done while its VM does not run; a running QEMU
+            has it. For O(kind=internal).
+        type: dict
+        suboptions:
+          secret:
+            description:
+              - The secret that opens the image. It reaches QEMU as a private file only.
+            type: str
+          secret_file:
+            description:
+              - A file on this host that holds the secret, readable by its owner only. A newline at its end is part of
+                the secret.
+            type: path
       overlay_directories: &overlay_directories
         description:
           - Further directories in which overlays of the image may lie. Its own directory is always looked through
@@ -265,6 +280,7 @@ options:
     default: '*'
   retention: *retention
   bitmaps: *bitmaps
+  encryption: *encryption
   overlay_directories: *overlay_directories
   on_in_use:
     <<: *on_in_use
@@ -314,7 +330,7 @@ seealso:
     description: What commit and stream do.
     link: https://www.qemu.org/docs/master/interop/live-block-operations.html
 notes:
-  - An encrypted image is changed only while its VM runs, and gets internal snapshots only.
+  - An encrypted image gets internal snapshots only, as what an overlay takes would not be encrypted.
   - An external snapshot hides the internal ones that the image has by then; they stay in the lower file.
   - Overlays are looked for in the directory of the image and in O(overlay_directories). An overlay elsewhere, or on
     another host, is not seen.
@@ -364,6 +380,13 @@ EXAMPLES = r"""
     snapshots:
       - {image: /srv/images/web1.qcow2, format: qcow2}
       - {image: /srv/images/web1-data.qcow2, format: qcow2}
+
+- name: An encrypted image; while its VM runs, QEMU has the secret
+  platter.qemu.image_snapshot:
+    image: /srv/images/vault.qcow2
+    format: qcow2
+    name: before-upgrade
+    encryption: {secret_file: /etc/keys/vault}
 
 - name: Freeze the disk of now in a file of its own; the VM goes on under the same name
   platter.qemu.image_snapshot:
@@ -537,7 +560,12 @@ removed_leftovers:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.platter.qemu.plugins.module_utils._module import file_attributes, run, snapshot_options
+from ansible_collections.platter.qemu.plugins.module_utils._module import (
+    file_attributes,
+    run,
+    secret_files,
+    snapshot_options,
+)
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot import engine
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.read_spec import read_spec
 
@@ -545,7 +573,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._snapshot.read_spec i
 def make_engine(module: AnsibleModule) -> engine.SnapshotEngine:
     """The engine for the images of this task."""
     return engine.SnapshotEngine(
-        [read_spec(entry) for entry in snapshot_options.items(module.params)],
+        [read_spec(secret_files.with_secret_files(module, entry)) for entry in snapshot_options.items(module.params)],
         file_attributes.copy_attributes,
         qemu_img=module.get_bin_path("qemu-img"),
         workers=module.params["workers"],

@@ -156,31 +156,6 @@ def test_a_data_file_has_no_internal_snapshots(tmp_path: Path) -> None:
     assert "external" in result["msg"]
 
 
-@pytest.mark.parametrize("kind", ["internal", "external"])
-def test_an_encrypted_image_is_refused(tmp_path: Path, kind: str) -> None:
-    """qemu-img would need the secret; and what an overlay takes is not encrypted."""
-    place = tmp_path / "images"
-    place.mkdir()
-    secret = tmp_path / "secret"
-    secret.write_text("pass")
-    image = place / "web1.qcow2"
-    given = ("--object", f"secret,id=sec0,file={secret}")
-    qemu_img(
-        "create",
-        "-q",
-        *given,
-        "-f",
-        "qcow2",
-        "-o",
-        "encrypt.format=luks,encrypt.key-secret=sec0,encrypt.iter-time=10",
-        image,
-        "1M",
-    )
-    one = Disk(image, kind, active=image)
-    one.refuses("image_encrypted", name="s1")
-    one.settled(name="s1", state="absent")
-
-
 @pytest.mark.parametrize(
     ("reason", "change"),
     [

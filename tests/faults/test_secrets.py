@@ -17,6 +17,7 @@ Count = t.Callable[[str, int], None]
 Options = t.Dict[str, t.Any]
 LUKS: Options = {"format": "luks", "size": "1M", "options": {"iter_time": 10}}
 QCOW2: Options = {"format": "qcow2", "size": "1M", "options": {"encrypt_format": "luks", "encrypt_iter_time": 10}}
+SNAPSHOT: Options = {"_module": "image_snapshot", "format": "qcow2", "name": "s1"}
 
 
 def _tasks(place: Path, secret: Options, second: Options) -> t.Iterator[tuple[str, Options]]:
@@ -30,13 +31,17 @@ def _tasks(place: Path, secret: Options, second: Options) -> t.Iterator[tuple[st
     yield "create qcow2", dict(QCOW2, path=qcow2, encryption=secret)
     yield "refused", dict(QCOW2, path=qcow2, size="512K", encryption=secret)
     yield "bad option", dict(QCOW2, path=qcow2, options={"cluster_size": "3K"}, encryption=secret)
+    yield "snapshot", dict(SNAPSHOT, image=qcow2, encryption=secret)
+    yield "gone back to", dict(SNAPSHOT, image=qcow2, encryption=secret, state="reverted")
     yield "in check mode", dict(LUKS, path=str(place / "other.luks"), encryption=secret, _check=True)
 
 
 def _traced(zygote: Zygote, options: Options, log: Path) -> tuple[Child, str]:
     """The task's process, ended, with every program's arguments and environment and every file name it used."""
     options = dict(options)
-    child = zygote.start("disk_image", options, check=options.pop("_check", False), stopped=True)
+    child = zygote.start(
+        options.pop("_module", "disk_image"), options, check=options.pop("_check", False), stopped=True
+    )
     with strace.tracing(child, log, "-v", "-e", "trace=execve,open,openat,unlink,unlinkat"):
         pass
     child.wait()

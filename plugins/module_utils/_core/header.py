@@ -98,3 +98,8 @@ class Header(t.NamedTuple):
         if length >= self.least_length:
             return ""
         return "the file has %d bytes, and by its header and tables it needs %d" % (length, self.least_length)
+
+    @property
+    def has_luks(self) -> bool:
+        """Whether it takes a secret to read the image. (The old AES of qcow and qcow2 is no LUKS, and takes any secret.)"""
+        return self.format == "luks" or self.options.get("encrypt_format") == "luks"

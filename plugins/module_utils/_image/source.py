@@ -15,7 +15,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._core.header import H
 from ansible_collections.platter.qemu.plugins.module_utils._formats import registry
 from ansible_collections.platter.qemu.plugins.module_utils._image import gate, state
 from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec, SourceSpec
-from ansible_collections.platter.qemu.plugins.module_utils._inspect import descriptor
+from ansible_collections.platter.qemu.plugins.module_utils._inspect import descriptor, luks_secret
 from ansible_collections.platter.qemu.plugins.module_utils._inspect.image import Seen, chain_header, look_at
 from ansible_collections.platter.qemu.plugins.module_utils._tools import files, process, records, still
 
@@ -96,7 +96,7 @@ def closed_source(spec: ImageSpec, exc: errors.ToolError) -> errors.RefusedError
     """The refusal of a source that QEMU cannot open: by a wrong secret, or for what it is."""
     from ansible_collections.platter.qemu.plugins.module_utils._image import secret
 
-    if secret.is_wrong(exc):
+    if luks_secret.is_wrong(exc):
         fact, way_out = "the secret opens none of its key slots", "Correct source.secret."
         return source_refused(spec, "wrong_secret", fact, way_out)
     return source_refused(
@@ -151,7 +151,7 @@ def inspect_source(spec: ImageSpec, path: str) -> t.Any:
 def _refuse_without_secret(spec: ImageSpec, header: Header) -> None:
     from ansible_collections.platter.qemu.plugins.module_utils._image import secret
 
-    if not secret.has_luks(header):
+    if not header.has_luks:
         fact = "it is encrypted by the old AES of qcow and qcow2, which is not read here"
         raise source_refused(spec, "format_not_allowed", fact, "Decrypt it with qemu-img convert first.")
     if not t.cast(SourceSpec, spec.source).secret_file:

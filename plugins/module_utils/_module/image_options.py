@@ -10,6 +10,7 @@ from __future__ import annotations
 import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._formats import options, registry
+from ansible_collections.platter.qemu.plugins.module_utils._module import secret_files
 
 ArgumentSpec = t.Dict[str, t.Dict[str, t.Any]]
 _TYPES = {"bool": "bool", "int": "int", "size": "str", "str": "str", "choice": "str"}
@@ -110,8 +111,7 @@ def _encryption() -> ArgumentSpec:
         "new_secret_file": {"type": "path", "no_log": False},
     }
     return {
-        "secret": {"type": "str", "no_log": True},
-        "secret_file": {"type": "path", "no_log": False},
+        **secret_files.secret_options(),
         "keyslots": {"type": "list", "elements": "dict", "options": slot, "no_log": False},
     }
 

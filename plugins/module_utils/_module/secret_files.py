@@ -18,6 +18,11 @@ if t.TYPE_CHECKING:
     from ansible.module_utils.basic import AnsibleModule
 
 
+def secret_options() -> t.Dict[str, t.Dict[str, t.Any]]:
+    """The options that give the secret of an image."""
+    return {"secret": {"type": "str", "no_log": True}, "secret_file": {"type": "path", "no_log": False}}
+
+
 def with_secret_files(module: AnsibleModule, params: t.Dict[str, t.Any]) -> t.Dict[str, t.Any]:
     """C(params) of one image with every secret given as text replaced by the path of a file that holds it."""
     if params.get("source"):
@@ -51,7 +56,7 @@ def _write(directory: str, text: str) -> str:
 
 def _refuse_readable(params: t.Mapping[str, t.Any], path: str) -> None:
     """A key that others can read is no secret."""
-    image = str(params.get("path"))
+    image = str(params.get("path") or params.get("image"))
     try:
         mode = stat.S_IMODE(os.stat(path).st_mode)
     except OSError as exc:

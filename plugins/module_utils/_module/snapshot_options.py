@@ -10,6 +10,7 @@ from __future__ import annotations
 import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._formats import registry
+from ansible_collections.platter.qemu.plugins.module_utils._module import secret_files
 
 ArgumentSpec = t.Dict[str, t.Dict[str, t.Any]]
 
@@ -54,6 +55,7 @@ def snapshot_options() -> ArgumentSpec:
         "match": {"type": "str"},
         "retention": {"type": "dict", "options": _retention()},
         "bitmaps": {"type": "list", "elements": "dict", "options": _bitmap()},
+        "encryption": {"type": "dict", "options": secret_files.secret_options()},
         "overlay_directories": {"type": "list", "elements": "path"},
         "on_in_use": {"type": "str", "choices": ["fail", "skip", "wait"]},
         "wait_timeout": {"type": "int"},

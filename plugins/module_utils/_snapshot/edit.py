@@ -10,10 +10,12 @@ from __future__ import annotations
 import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
+from ansible_collections.platter.qemu.plugins.module_utils._core.header import Header
+from ansible_collections.platter.qemu.plugins.module_utils._inspect import luks_secret
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot import actions, state
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.spec import SnapshotSpec
 from ansible_collections.platter.qemu.plugins.module_utils._tools import files
-from ansible_collections.platter.qemu.plugins.module_utils._tools.qemu_img import QemuImg, image_node
+from ansible_collections.platter.qemu.plugins.module_utils._tools.qemu_img import QemuImg
 
 Notes = t.Dict[str, t.Any]
 
@@ -24,7 +26,10 @@ class Editor:
     def __init__(self, qemu_img: QemuImg) -> None:
         self._qemu_img = qemu_img
 
-    def _node(self, spec: SnapshotSpec, path: str, reading: state.SnapshotReading) -> t.Dict[str, t.Any]:
+    def _opened(
+        self, spec: SnapshotSpec, path: str, reading: state.SnapshotReading
+    ) -> t.Tuple[t.Dict[str, t.Any], luks_secret.Secrets]:
+        """(the node of the image, the secrets that it takes)"""
         facts = files.file_facts(path, follow=False)
         if facts.identity != reading.identity:
             raise errors.RefusedError(
@@ -35,22 +40,24 @@ class Editor:
                 way_out="Run the task again.",
                 joined="of",
             )
-        format_name = reading.header.format if reading.header else spec.format
-        return image_node(format_name, files.local_node(facts))
+        return luks_secret.opened_node(t.cast(Header, reading.header), files.local_node(facts), spec.secrets)
 
     def take(self, spec: SnapshotSpec, action: actions.TakeSnapshot, reading: state.SnapshotReading) -> Notes:
         """Take an internal snapshot."""
-        self._qemu_img.take_snapshot(self._node(spec, action.path, reading), action.point.name)
+        node, secrets = self._opened(spec, action.path, reading)
+        self._qemu_img.take_snapshot(node, action.point.name, secrets)
         return _durable(action.path)
 
     def delete(self, spec: SnapshotSpec, action: actions.DeleteSnapshot, reading: state.SnapshotReading) -> Notes:
         """Delete an internal snapshot, by its name, which the planner knows to be the only one."""
-        self._qemu_img.delete_snapshot(self._node(spec, action.path, reading), action.point.name)
+        node, secrets = self._opened(spec, action.path, reading)
+        self._qemu_img.delete_snapshot(node, action.point.name, secrets)
         return _durable(action.path)
 
     def revert(self, spec: SnapshotSpec, action: actions.RevertImage, reading: state.SnapshotReading) -> Notes:
         """Go back to an internal snapshot, by its ID."""
-        self._qemu_img.revert_to_snapshot(self._node(spec, action.path, reading), action.point.id)
+        node, secrets = self._opened(spec, action.path, reading)
+        self._qemu_img.revert_to_snapshot(node, action.point.id, secrets)
         return _durable(action.path)
 
     def add_bitmap(self, spec: SnapshotSpec, action: actions.AddBitmap, reading: state.SnapshotReading) -> Notes:
@@ -59,18 +66,21 @@ class Editor:
         for source in action.sources:
             changes += ["--merge", source]
         changes += [] if action.bitmap.enabled else ["--disable"]
-        self._qemu_img.change_bitmap(self._node(spec, action.path, reading), action.bitmap.name, changes)
+        node, secrets = self._opened(spec, action.path, reading)
+        self._qemu_img.change_bitmap(node, action.bitmap.name, changes, secrets)
         return _durable(action.path)
 
     def remove_bitmap(self, spec: SnapshotSpec, action: actions.RemoveBitmap, reading: state.SnapshotReading) -> Notes:
         """Remove a bitmap."""
-        self._qemu_img.change_bitmap(self._node(spec, action.path, reading), action.name, ["--remove"])
+        node, secrets = self._opened(spec, action.path, reading)
+        self._qemu_img.change_bitmap(node, action.name, ["--remove"], secrets)
         return _durable(action.path)
 
     def switch_bitmap(self, spec: SnapshotSpec, action: actions.SwitchBitmap, reading: state.SnapshotReading) -> Notes:
         """Enable or disable a bitmap."""
         change = "--enable" if action.enabled else "--disable"
-        self._qemu_img.change_bitmap(self._node(spec, action.path, reading), action.name, [change])
+        node, secrets = self._opened(spec, action.path, reading)
+        self._qemu_img.change_bitmap(node, action.name, [change], secrets)
         return _durable(action.path)
 
 

@@ -101,12 +101,11 @@ class SnapshotEngine:
             item.refusal = not_begun(exc)
         return item
 
-    @staticmethod
-    def _guard(items: t.Sequence[Item], patient: bool) -> bool:
+    def _guard(self, items: t.Sequence[Item], patient: bool) -> bool:
         # imported here, as what acts is below: a run with nothing to do, the usual one, does not pay for it
         from ansible_collections.platter.qemu.plugins.module_utils._snapshot.guard import guard
 
-        return guard([item for item in items if not item.refusal], patient)
+        return guard([item for item in items if not item.refusal], patient, self._runner)
 
     def execute(self, items: t.List[Item]) -> None:
         """Carry out the plans."""

@@ -11,19 +11,39 @@ import os
 import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
-from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item
+from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item, not_begun
 from ansible_collections.platter.qemu.plugins.module_utils._inspect import dependents, holders, named_files, waiting
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot import layer_actions, refuse
+from ansible_collections.platter.qemu.plugins.module_utils._tools import files, process
 
 Held = t.Dict[str, t.List[holders.Holder]]
 
 
-def guard(items: t.Sequence[Item], patient: bool) -> bool:
+def guard(items: t.Sequence[Item], patient: bool, run_command: process.RunCommand) -> bool:
     """Turn plans that would touch what others use or build on into refusals (or skips). True when it has waited."""
     planned = [item for item in items if item.plan]
     _guard_bases([item for item in planned if not item.spec.external])
     _guard_memory([item for item in planned if not item.refusal])
-    return waiting.wait_until_free([item for item in planned if not item.refusal], patient, _held, _in_use)
+    waited = waiting.wait_until_free([item for item in planned if not item.refusal], patient, _held, _in_use)
+    for item in planned:
+        if not item.refusal and item.plan and item.reading.live is None:
+            item.refusal = _secret_refusal(item, run_command)
+    return waited
+
+
+def _secret_refusal(item: Item, run_command: process.RunCommand) -> t.Optional[errors.EngineError]:
+    """An image that qemu-img is to change must open: no secret, and a wrong one, are told before anything is done."""
+    header, path = item.reading.header, item.before.active
+    if header is None or not header.has_luks:
+        return None
+    from ansible_collections.platter.qemu.plugins.module_utils._inspect import luks_secret
+
+    file = files.local_node(files.file_facts(path, follow=False))
+    try:
+        problem = luks_secret.secret_problem(run_command, header, file, item.spec.secrets)
+    except errors.EngineError as exc:
+        return not_begun(exc)
+    return refuse.refused(item.spec, *problem) if problem else None
 
 
 def _guard_bases(items: t.Sequence[Item]) -> None:

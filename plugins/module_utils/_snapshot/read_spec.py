@@ -41,6 +41,7 @@ def read_spec(params: t.Mapping[str, t.Any]) -> SnapshotSpec:
         agent_socket=params.get("agent_socket"),
         retention=reader.retention(),
         bitmaps=reader.bitmaps(),
+        secret_file=(params.get("encryption") or {}).get("secret_file"),
         overlay_directories=tuple(params.get("overlay_directories") or ()),
         wait_timeout=float(60 if params.get("wait_timeout") is None else params["wait_timeout"]),
         job_timeout=float(params.get("job_timeout") or 3600),
@@ -150,6 +151,11 @@ def _about_kind(spec: SnapshotSpec) -> Contradictions:
             not spec.external and spec.format != "qcow2",
             "%s images have no internal snapshots" % spec.format,
             "Set kind to external.",
+        ),
+        (
+            spec.secret_file and spec.external,
+            "encryption is for internal snapshots, as the overlay of an external one would not be encrypted",
+            "Set kind to internal, or leave encryption out.",
         ),
         (spec.bitmaps and spec.format != "qcow2", "only qcow2 images have bitmaps", "Leave bitmaps out."),
         (

@@ -74,15 +74,21 @@ def refuse_bad_image(spec: SnapshotSpec, reading: SnapshotReading) -> None:
 
 
 def refuse_encrypted(spec: SnapshotSpec, reading: SnapshotReading) -> None:
-    """qemu-img does not open it without its secret; and an overlay would take unencrypted what the guest writes."""
-    if not (reading.header and reading.header.encrypted):
+    """An overlay would take unencrypted what the guest writes; and QEMU's old AES is not worked on here."""
+    header = reading.header
+    if header is None or not header.encrypted:
         return
     if spec.external:
-        fact, way_out = "an overlay on it would not be", "Set kind: internal."
-    else:
-        fact, way_out = "nobody has it open with its secret", "Do this while its VM runs, with qmp_socket."
-    if spec.external or reading.live is None:
-        raise refused(spec, "image_encrypted", "it is encrypted, and %s" % fact, way_out)
+        raise refused(
+            spec, "image_encrypted", "it is encrypted, and an overlay on it would not be", "Set kind to internal."
+        )
+    if reading.live is None and not header.has_luks:
+        raise refused(
+            spec,
+            "image_encrypted",
+            "it is encrypted in the old way (aes), and nobody has it open with its secret",
+            "Do this while its VM runs, with qmp_socket; or convert it to encryption with LUKS.",
+        )
 
 
 def refuse_missing_point(spec: SnapshotSpec, state: SnapshotState) -> None:

@@ -64,9 +64,15 @@ class SnapshotSpec:
     retention: t.Optional[Retention] = None
     bitmaps: t.Tuple[BitmapSpec, ...] = ()
     overlay_directories: t.Tuple[str, ...] = ()
+    secret_file: t.Optional[str] = None
     on_in_use: str = "fail"
     wait_timeout: float = 60.0
     job_timeout: float = 3600.0
+
+    @property
+    def secrets(self) -> t.List[t.Tuple[str, str]]:
+        """The secret objects that open the image: (id, file)."""
+        return [("sec0", self.secret_file)] if self.secret_file else []
 
     @property
     def external(self) -> bool:

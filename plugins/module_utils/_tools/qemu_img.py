@@ -185,21 +185,22 @@ class QemuImg:
     def _inspected(self, argv: t.List[str], image: Node, **how: t.Any) -> t.Tuple[int, str]:
         return process.run(self._run_command, argv, limits=process.INSPECTION, quiet=directories_of(image), **how)
 
-    def take_snapshot(self, image: Node, name: str) -> None:
+    def take_snapshot(self, image: Node, name: str, secrets: t.Iterable[t.Tuple[str, str]] = ()) -> None:
         """Keep what the image holds now as an internal snapshot."""
-        self._snapshot("-c", name, image)
+        self._snapshot("-c", name, image, secrets)
 
-    def delete_snapshot(self, image: Node, name: str) -> None:
+    def delete_snapshot(self, image: Node, name: str, secrets: t.Iterable[t.Tuple[str, str]] = ()) -> None:
         """Delete the first internal snapshot of that C(name); an ID is not looked for (QEMU 7.2)."""
-        self._snapshot("-d", name, image)
+        self._snapshot("-d", name, image, secrets)
 
-    def revert_to_snapshot(self, image: Node, number: str) -> None:
+    def revert_to_snapshot(self, image: Node, number: str, secrets: t.Iterable[t.Tuple[str, str]] = ()) -> None:
         """Make the image hold what the internal snapshot of ID C(number) does; IDs come before names (QEMU 7.2)."""
-        self._snapshot("-a", number, image)
+        self._snapshot("-a", number, image, secrets)
 
-    def _snapshot(self, option: str, which: str, image: Node) -> None:
+    def _snapshot(self, option: str, which: str, image: Node, secrets: t.Iterable[t.Tuple[str, str]]) -> None:
         """The json: name carries the format: the command has no C(-f), and would probe (QEMU 7.2)."""
-        process.run(self._run_command, self._argv("snapshot", "-q", option, which, json_filename(image)))
+        argv = self._argv("snapshot", "-q", option, which, json_filename(image), secrets=secrets)
+        process.run(self._run_command, argv)
 
     def commit(self, image: Node, *, held: t.Sequence[int] = ()) -> None:
         """Copy what the image holds down into its backing file, which grows if it is smaller; the image stays as it is.
@@ -208,9 +209,11 @@ class QemuImg:
         """
         process.run(self._run_command, self._argv("commit", "-q", "-d", json_filename(image)), held=held)
 
-    def change_bitmap(self, image: Node, name: str, changes: t.Sequence[str]) -> None:
+    def change_bitmap(
+        self, image: Node, name: str, changes: t.Sequence[str], secrets: t.Iterable[t.Tuple[str, str]] = ()
+    ) -> None:
         """Change one persistent dirty bitmap; C(changes) are options of C(qemu-img bitmap), carried out in order."""
-        process.run(self._run_command, self._argv("bitmap", *changes, json_filename(image), name))
+        process.run(self._run_command, self._argv("bitmap", *changes, json_filename(image), name, secrets=secrets))
 
     def compare(self, first: Node, second: Node, secrets: t.Iterable[t.Tuple[str, str]] = ()) -> bool:
         """Whether two images show the guest the same bytes (a longer tail of zeros counts as equal, as in qemu-img)."""
