@@ -26,7 +26,6 @@ description:
   - Many images in one task cost little more than one. See O(images).
 requirements:
   - QEMU 5.2 or later (C(qemu-img), for shrinking also C(qemu-io))
-  - Linux 3.15 or later, util-linux
 options:
   images:
     description:
@@ -621,24 +620,12 @@ options:
   setype: *setype
   selevel: *selevel
   attributes: *attributes
-  workers:
-    description:
-      - How many images are worked on at a time; V(0) lets the module choose.
-    type: int
-    default: 0
   fail_fast:
     description:
       - With V(true), one refusal or failure stops the task - nothing is begun after a refusal, and no further image
         after a failure.
       - With V(false), the other images are carried out all the same, and the task fails at its end, naming all images
         that were refused or failed.
-    type: bool
-    default: true
-  lock_timeout:
-    description:
-      - Seconds to wait for another run of this collection that works on the same image.
-    type: int
-    default: 30
   tool_timeout:
     description:
       - Seconds after which a program that only inspects an image (C(qemu-img check), C(map), C(measure)) is ended; and one that
@@ -647,23 +634,17 @@ options:
       - Raise it for a C(check) of many TiB on slow disks.
     type: int
     default: 600
+extends_documentation_fragment:
+  - platter.qemu.attributes
+  - platter.qemu.task_options
 attributes:
   check_mode:
     support: full
-    description: >-
-      Nothing on the host is written, and what would be done is predicted. The images of one task are predicted on
-      each other. What an earlier task of the play would make, a directory or a base, is not there in check mode, and is
-      reported as missing; put images that need each other in one task.
-  diff_mode:
-    support: full
-    description: Shows the facts of each image before and after.
-  idempotent:
-    support: full
-    description: The second run changes nothing.
-  platform:
-    support: full
-    platforms: linux
-    description: The managed host runs Linux.
+    details: >-
+      The images of one task are predicted on each other. What an earlier task of the play would make, a directory or a
+      base, is not there in check mode, and is reported as missing; put images that need each other in one task.
+  diff_mode: {support: full}
+  idempotent: {support: full}
 seealso:
   - module: platter.qemu.disk_image_info
   - name: qemu-img manual

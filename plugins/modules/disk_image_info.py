@@ -109,22 +109,16 @@ options:
       - Seconds after which C(qemu-img check), C(map) and C(measure) are ended; the answer is then C(unavailable).
     type: int
     default: 600
+extends_documentation_fragment:
+  - platter.qemu.attributes
 attributes:
   check_mode:
     support: full
-    description: >-
+    details: >-
       Nothing is ever changed, not even access times of images whose owner or C(root) asks. What O(check), O(map) and
       O(measure) read keeps them where C(root) asks and may mount file systems, which many containers do not allow.
-  diff_mode:
-    support: none
-    description: There is no change to show.
-  idempotent:
-    support: full
-    description: Nothing is ever changed.
-  platform:
-    support: full
-    platforms: linux
-    description: The managed host runs Linux.
+  diff_mode: {support: none, details: There is no change to show.}
+  idempotent: {support: full}
 seealso:
   - module: platter.qemu.disk_image
   - plugin: platter.qemu.select_images

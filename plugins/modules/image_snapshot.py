@@ -22,8 +22,7 @@ description:
   - An image in use by something that the task does not name is never changed, nor is a file that other images are built
     on. A refusal begins with C(refused:) and carries RV(reason) and RV(evidence).
 requirements:
-  - QEMU 5.2 or later (C(qemu-img))
-  - Linux 3.15 or later, util-linux
+  - QEMU 5.2 or later (C(qemu-img), for encrypted images also C(qemu-io))
 options:
   snapshots:
     description:
@@ -291,38 +290,17 @@ options:
   job_timeout:
     <<: *job_timeout
     default: 3600
-  workers:
-    description:
-      - How many images are worked on at a time; V(0) lets the module choose.
-    type: int
-    default: 0
-  fail_fast:
-    description:
-      - With V(true), one refusal stops the task, and nothing is begun.
-      - With V(false), the other images are carried out all the same, and the task fails at its end.
-    type: bool
-    default: true
-  lock_timeout:
-    description:
-      - Seconds to wait for another run of this collection that works on the same image.
-    type: int
-    default: 30
+extends_documentation_fragment:
+  - platter.qemu.attributes
+  - platter.qemu.task_options
 attributes:
-  check_mode:
-    support: full
-    description: Nothing on the host is written, and what would be done is predicted.
-  diff_mode:
-    support: full
-    description: Shows snapshots, layers and bitmaps of each image before and after.
+  check_mode: {support: full}
+  diff_mode: {support: full, details: 'The facts are its snapshots, layers and bitmaps.'}
   idempotent:
     support: full
-    description: >-
-      The second run changes nothing, also with O(state=reverted) - only if something has been written since is there
-      anything to go back from. Of a running VM that cannot be told, so that O(memory) reverts it every time.
-  platform:
-    support: full
-    platforms: linux
-    description: The managed host runs Linux.
+    details: >-
+      Also with O(state=reverted) - only if something has been written since is there anything to go back from. Of a
+      running VM that cannot be told, so that O(memory) reverts it every time.
 seealso:
   - module: platter.qemu.disk_image
   - module: platter.qemu.disk_image_info

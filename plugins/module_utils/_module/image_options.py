@@ -10,7 +10,7 @@ from __future__ import annotations
 import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._formats import options, registry
-from ansible_collections.platter.qemu.plugins.module_utils._module import secret_files
+from ansible_collections.platter.qemu.plugins.module_utils._module import secret_files, task_options
 
 ArgumentSpec = t.Dict[str, t.Dict[str, t.Any]]
 _TYPES = {"bool": "bool", "int": "int", "size": "str", "str": "str", "choice": "str"}
@@ -66,9 +66,7 @@ def image_options() -> ArgumentSpec:
         "allow_rewrite": {"type": "bool"},
         "current_format": {"type": "str", "choices": list(registry.FORMAT_NAMES)},
         "allow_nested_header": {"type": "bool"},
-        "on_in_use": {"type": "str", "choices": ["fail", "skip", "wait"]},
-        "wait_timeout": {"type": "int"},
-        "overlay_directories": {"type": "list", "elements": "path"},
+        **task_options.use_options(),
         "backup": {"type": "bool"},
         **_file_options(),
     }
@@ -132,9 +130,7 @@ def argument_spec() -> ArgumentSpec:
     return {
         **top,
         "images": {"type": "list", "elements": "dict", "options": image_options()},
-        "workers": {"type": "int", "default": 0},
-        "fail_fast": {"type": "bool", "default": True},
-        "lock_timeout": {"type": "int", "default": 30},
+        **task_options.task_options(),
         "tool_timeout": {"type": "int", "default": 600},
     }
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._formats import registry
-from ansible_collections.platter.qemu.plugins.module_utils._module import secret_files
+from ansible_collections.platter.qemu.plugins.module_utils._module import secret_files, task_options
 
 ArgumentSpec = t.Dict[str, t.Dict[str, t.Any]]
 
@@ -56,9 +56,7 @@ def snapshot_options() -> ArgumentSpec:
         "retention": {"type": "dict", "options": _retention()},
         "bitmaps": {"type": "list", "elements": "dict", "options": _bitmap()},
         "encryption": {"type": "dict", "options": secret_files.secret_options()},
-        "overlay_directories": {"type": "list", "elements": "path"},
-        "on_in_use": {"type": "str", "choices": ["fail", "skip", "wait"]},
-        "wait_timeout": {"type": "int"},
+        **task_options.use_options(),
         "job_timeout": {"type": "int"},
     }
 
@@ -86,9 +84,7 @@ def argument_spec() -> ArgumentSpec:
     return {
         **top,
         "snapshots": {"type": "list", "elements": "dict", "options": snapshot_options()},
-        "workers": {"type": "int", "default": 0},
-        "fail_fast": {"type": "bool", "default": True},
-        "lock_timeout": {"type": "int", "default": 30},
+        **task_options.task_options(),
     }
 
 
