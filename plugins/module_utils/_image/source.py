@@ -94,7 +94,6 @@ def _refuse_closed(run_command: process.RunCommand, spec: ImageSpec, path: str, 
 
 def closed_source(spec: ImageSpec, exc: errors.ToolError) -> errors.RefusedError:
     """The refusal of a source that QEMU cannot open: by a wrong secret, or for what it is."""
-    from ansible_collections.platter.qemu.plugins.module_utils._image import secret
 
     if luks_secret.is_wrong(exc):
         fact, way_out = "the secret opens none of its key slots", "Correct source.secret."
@@ -149,7 +148,6 @@ def inspect_source(spec: ImageSpec, path: str) -> t.Any:
 
 
 def _refuse_without_secret(spec: ImageSpec, header: Header) -> None:
-    from ansible_collections.platter.qemu.plugins.module_utils._image import secret
 
     if not header.has_luks:
         fact = "it is encrypted by the old AES of qcow and qcow2, which is not read here"
