@@ -727,7 +727,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 image:
-  description: The image as it is now (in check mode, as it would be).
+  description: The image as it is now (in check mode, as it would be); after a failure, as it was found then.
   returned: with O(path)
   type: dict
   contains:

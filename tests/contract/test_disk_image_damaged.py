@@ -62,6 +62,7 @@ def test_other_truncated_sources_are_refused_too(tmp_path: Path, content: Path, 
     source = {"path": str(damaged), "format": format}
     result = call("disk_image", path=str(tmp_path / "new"), format="qcow2", source=source)
     assert result["reason"] in ("source_damaged", "format_mismatch")
+    assert result["image"] == result["diff"]["after"] == {"path": str(tmp_path / "new"), "state": "absent"}
     assert not (tmp_path / "new").exists()
 
 
@@ -102,6 +103,7 @@ def test_a_corrupt_mark_that_qemu_sets_is_told(tmp_path: Path) -> None:
         stream.write(bytes(65536))
     result = call("disk_image", path=str(image), format="qcow2", size="8T")
     assert result["failed"] and result["msg"].endswith("and is now marked corrupt."), result["msg"]
+    assert (result["image"]["virtual_size"], result["diff"]["after"]["virtual_size"]) == (1 << 30, 1 << 30)
     assert told(image)["corrupt"] is True
 
 

@@ -211,3 +211,19 @@ def test_two_names_of_one_file_are_one_image(tmp_path: Path) -> None:
     told = refused("duplicate_item", images=images)
     assert f"the same file as {first}" in told["msg"]
     assert (first.stat().st_size, second.stat().st_ino) == (1 << 20, first.stat().st_ino)
+
+
+@pytest.mark.parametrize("fail_fast", [True, False])
+def test_what_is_told_of_a_failed_list_is_what_is_there(tmp_path: Path, fail_fast: bool) -> None:
+    """The source is found damaged when its data is read, and what was to be built on it is not begun."""
+    source = create(tmp_path / "source", "qcow2", "4M")
+    scribble(source, "qcow2")
+    os.truncate(source, source.stat().st_size * 2 // 3)
+    low, top = {"path": str(tmp_path / "low")}, {"path": str(tmp_path / "top")}
+    images = [
+        {**low, "source": {"path": str(source), "format": "qcow2"}},
+        {**top, "backing": {"path": low["path"], "format": "qcow2"}, "size": "8M"},
+    ]
+    result = call("disk_image", format="qcow2", images=images, fail_fast=fail_fast)
+    assert (result["reason"], names(tmp_path)) == ("source_damaged", ["source"])
+    assert [entry["image"] for entry in result["images"]] == [{**each, "state": "absent"} for each in (low, top)]

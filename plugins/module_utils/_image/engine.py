@@ -138,6 +138,7 @@ class ImageEngine:
                 "failed: %s needs %s, which failed. Nothing was changed." % (item.name, failed[0]),
                 reason="needs_failed",
             )
+            item.after = item.before
         return not item.refusal and not item.error
 
 

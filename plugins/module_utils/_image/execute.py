@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import os
 import typing as t
+from dataclasses import replace
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item, failed_at
+from ansible_collections.platter.qemu.plugins.module_utils._core.plan import predict
 from ansible_collections.platter.qemu.plugins.module_utils._core.renaming import renamed
 from ansible_collections.platter.qemu.plugins.module_utils._image import actions as act
 from ansible_collections.platter.qemu.plugins.module_utils._image import build, convert, edit, publish, refuse, state
@@ -115,12 +117,22 @@ class Executor:
             )
         item.after = found
 
-    @staticmethod
-    def _failed(item: Item, exc: errors.EngineError) -> errors.EngineError:
+    def _failed(self, item: Item, exc: errors.EngineError) -> errors.EngineError:
         if isinstance(exc, errors.RefusedError) and not item.done:
+            item.after = item.before
             return exc
+        item.after = self._found(item)
         exc.message = failed_at(item, exc.message, _state_now(item))
         return exc
+
+    def _found(self, item: Item) -> state.ImageState:
+        """What is there after a failure; where nobody can tell, what was carried out."""
+        found: state.ImageState
+        try:
+            found, _reading = self._observer.observe(replace(item.spec, source=None))
+        except (errors.EngineError, OSError):
+            found = predict(item.before, item.plan[: item.done])
+        return found
 
 
 def _known_from(expected: state.ImageState, found: state.ImageState) -> state.ImageState:
@@ -128,8 +140,6 @@ def _known_from(expected: state.ImageState, found: state.ImageState) -> state.Im
 
     Corruptions may go with leaks: a flag that says that a count is 1 is wrong as long as the count is too high.
     """
-    from dataclasses import replace
-
     if expected.exists and expected.virtual_size is None:
         expected = replace(expected, virtual_size=found.virtual_size)
     if expected.source is None:

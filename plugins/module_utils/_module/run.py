@@ -68,6 +68,7 @@ def _converge(engine: Engine, check_mode: bool, params: t.Mapping[str, t.Any]) -
             items = [_as_if_done(item) for item in items]
         else:
             engine.execute(items)
+            items = [_as_left(item) for item in items]
     return _report(engine, items, single=params.get(engine.nouns) is None)
 
 
@@ -76,8 +77,13 @@ def _as_if_done(item: Item) -> Item:
     return item
 
 
+def _as_left(item: Item) -> Item:
+    """What was not begun, because something else failed, is as it was."""
+    return _not_begun(item) if item.plan and not item.done and not item.failure else item
+
+
 def _not_begun(item: Item) -> Item:
-    """One refusal stops all: what was planned for the others is not reported as if it were to be."""
+    """One failure stops all: what was planned for the others is not reported as if it were to be."""
     item.plan, item.after = [], item.before
     return item
 

@@ -18,6 +18,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._core.errors import (
     RefusedError,
 )
 from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item, failed_at
+from ansible_collections.platter.qemu.plugins.module_utils._core.plan import predict
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot import actions as act
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot import edit, merge, refuse
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot import layer_actions as layer_act
@@ -132,15 +133,19 @@ class Executor:
     def failed(self, item: Item, exc: EngineError) -> EngineError:
         """The error of an item, with what was done and what is there now."""
         if isinstance(exc, RefusedError) and not item.done:
+            item.after = item.before
             return exc
         exc.message = failed_at(item, exc.message, self._now(item))
         return exc
 
     def _now(self, item: Item) -> str:
+        """Looks at what is there, and says it."""
         try:
             found, _reading = self._observer.observe(item.spec)
         except EngineError as exc:
+            item.after = predict(item.before, item.plan[: item.done])
             return exc.message
+        item.after = found
         return "%s has the snapshots %s." % (found.active, ", ".join(found.names) or "(none)")
 
 
