@@ -174,7 +174,7 @@ def _dying_with_parent(argv: t.Sequence[str]) -> t.List[str]:
     return [setpriv, "--pdeathsig", "KILL", "--", *argv] if setpriv else list(argv)
 
 
-def _processor_time(pid: int) -> t.Optional[t.Tuple[str, ...]]:
+def _processor_time(pid: int) -> t.Optional[t.Tuple[bytes, ...]]:
     """What each thread has had of the processors (C(/proc/PID/task/TID/schedstat)); None where it cannot be told.
 
     It grows whenever a thread so much as wakes up. A program that waits for a server that is silent, or for a file
@@ -187,8 +187,8 @@ def _processor_time(pid: int) -> t.Optional[t.Tuple[str, ...]]:
         return None
 
 
-def _first_word(path: str) -> str:
-    with open(path, encoding="ascii") as stream:
+def _first_word(path: str) -> bytes:
+    with open(path, "rb") as stream:
         return stream.read().split()[0]
 
 
