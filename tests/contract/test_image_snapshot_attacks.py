@@ -185,6 +185,17 @@ def test_a_record_opens_no_directory_to_us(tmp_path: Path, image: Path, named: s
     assert str(image) in opened
 
 
+@pytest.mark.parametrize("path", ["\0", "\ud800", "relative", "/" + "x" * 300])
+def test_what_is_no_path_is_none(tmp_path: Path, image: Path, path: str) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(image)
+    changed(image=str(link), name="s1", switch="symlink")
+    for each in (image, link.resolve()):
+        forge(each, overlay=path, merging=path, merged=True, streaming=path, into=path)
+    given = {"image": str(link), "format": "qcow2", "kind": "external"}
+    assert call("image_snapshot", **given, name="other", state="absent")["changed"] is False
+
+
 FORGED: list[dict[str, Any]] = [
     {"heir": "x", "heir_leaf": True, "heir_date": "soon"},
     {"heir": 5, "heir_leaf": "yes", "heir_date": -1e300, "merged": True},

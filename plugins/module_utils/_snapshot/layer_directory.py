@@ -75,7 +75,7 @@ class LayerDirectory:
 
     def _is_on_ours(self, path: str) -> bool:
         """Whether an overlay of ours is there, on what has been seen: a record alone opens no directory to us."""
-        for _step in range(_MOST_STEPS if path else 0):
+        for _step in range(_MOST_STEPS if os.path.isabs(path) else 0):
             seen = self.seen.get(path) or self._overlay_at(path)
             base = target.base_of(path, seen) if seen else None
             if base is None:
@@ -89,7 +89,7 @@ class LayerDirectory:
     def _overlay_at(path: str) -> t.Optional[image.Seen]:
         try:
             seen = image.look_at(path, "qcow2", follow=False)
-        except (errors.EngineError, OSError):
+        except (errors.EngineError, OSError, ValueError):  # the last for what no path can be
             return None
         return seen if "made" in layer_records.snapshot_in(seen.record) else None
 

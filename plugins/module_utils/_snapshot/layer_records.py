@@ -157,7 +157,7 @@ def merged_overlay(image: str, path: str) -> t.Optional[str]:
 def _is_overlay_of_ours(overlay: str, base: str) -> bool:
     try:
         seen = look_at(overlay, "qcow2", follow=False)
-    except (errors.EngineError, OSError):
+    except (errors.EngineError, OSError, ValueError):  # the last for what no path can be
         return False
     return "made" in snapshot_in(seen.record) and target.base_of(overlay, seen) == base
 
