@@ -26,6 +26,7 @@ STORAGE = {
     "busybox": ("busybox-static", "busybox"),
     "nbdkit": ("nbdkit", "nbdkit"),
     "nbdinfo": ("libnbd-bin", "libnbd"),
+    "ss": ("iproute2", "iproute"),
     "strace": ("strace", "strace"),
     "setfattr": ("attr", "attr"),
     "setfacl": ("acl", "acl"),

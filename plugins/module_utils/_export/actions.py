@@ -10,8 +10,8 @@ from __future__ import annotations
 import typing as t
 from dataclasses import dataclass, replace
 
+from ansible_collections.platter.qemu.plugins.module_utils._core import words
 from ansible_collections.platter.qemu.plugins.module_utils._core.plan import Action
-from ansible_collections.platter.qemu.plugins.module_utils._core.words import counted
 from ansible_collections.platter.qemu.plugins.module_utils._export.state import Client, Definition, ExportState
 
 
@@ -31,7 +31,7 @@ class StopServer(Action[ExportState]):
         if not self.clients:
             return text + "."
         cut = ", ".join(str(client) for client in self.clients[:5])
-        return "%s, cutting off %s: %s; %s." % (text, counted(len(self.clients), "client"), cut, self.may_lose)
+        return "%s, cutting off %s: %s; %s." % (text, words.counted(len(self.clients), "client"), cut, self.may_lose)
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,7 @@ from functools import partial
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item, failed_at
-from ansible_collections.platter.qemu.plugins.module_utils._export import actions, observe, places
-from ansible_collections.platter.qemu.plugins.module_utils._export.definition import PSK_NAME
+from ansible_collections.platter.qemu.plugins.module_utils._export import actions, definition, observe, places
 from ansible_collections.platter.qemu.plugins.module_utils._export.spec import ExportSpec
 from ansible_collections.platter.qemu.plugins.module_utils._tools import (
     files,
@@ -162,7 +161,7 @@ def _declare(spec: ExportSpec, action: actions.DeclareExport) -> None:
 def _link_keys(directory: str, psk_file: t.Optional[str]) -> None:
     """QEMU takes keys from a directory, under a name of its own; and what lets it start at once, if that lies there."""
     beside = os.path.join(os.path.dirname(psk_file or "/"), "dh-params.pem")
-    for name, target in ((PSK_NAME, psk_file), ("dh-params.pem", beside)):
+    for name, target in ((definition.PSK_NAME, psk_file), ("dh-params.pem", beside)):
         with contextlib.suppress(FileNotFoundError):
             os.unlink(os.path.join(directory, name))
         if psk_file and target and os.path.exists(target):

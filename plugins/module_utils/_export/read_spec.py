@@ -11,9 +11,7 @@ import ipaddress
 import re
 import typing as t
 
-from ansible_collections.platter.qemu.plugins.module_utils._core import errors
-from ansible_collections.platter.qemu.plugins.module_utils._core.place import local_place
-from ansible_collections.platter.qemu.plugins.module_utils._core.size import parse_size
+from ansible_collections.platter.qemu.plugins.module_utils._core import errors, place, size
 from ansible_collections.platter.qemu.plugins.module_utils._export.spec import ExportSpec, TlsSpec
 
 #: a part of file names and of a unit's name, and what a client can write in a URI without thinking
@@ -88,7 +86,7 @@ class _Reader:
         if not self._params.get(option):
             raise self.refuse("no %s is given" % option, "Set %s." % option)
         try:
-            return str(local_place(str(self._params[option])).path)
+            return str(place.local_place(str(self._params[option])).path)
         except ValueError as exc:
             raise self.refuse("%s: %s" % (option, exc), "Write an absolute path of this host.", "bad_path") from exc
 
@@ -131,12 +129,12 @@ class _Reader:
         if self._params.get(option) is None:
             return None
         try:
-            size = 0 if str(self._params[option]) == "0" else parse_size(self._params[option])
+            value = size.parse_size(self._params[option])
         except ValueError as exc:
             raise self.refuse("%s: %s" % (option, exc), "Correct it.", "bad_size") from exc
-        if size % _SECTOR:
-            raise self.refuse("%s is %d bytes" % (option, size), "Write a multiple of 512 bytes.", "bad_size")
-        return size
+        if value % _SECTOR:
+            raise self.refuse("%s is %d bytes" % (option, value), "Write a multiple of 512 bytes.", "bad_size")
+        return value
 
 
 def _refuse_open(spec: ExportSpec, reader: _Reader) -> None:

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.platter.qemu.plugins.module_utils._core import errors
-from ansible_collections.platter.qemu.plugins.module_utils._core.words import counted
+from ansible_collections.platter.qemu.plugins.module_utils._core import errors, words
 from ansible_collections.platter.qemu.plugins.module_utils._export.spec import ExportSpec
 from ansible_collections.platter.qemu.plugins.module_utils._export.state import ExportReading, ExportState
 
@@ -38,7 +37,7 @@ def busy(spec: ExportSpec, state: ExportState, reading: ExportReading) -> errors
     return refused(
         spec,
         "export_busy",
-        fact % (counted(len(reading.clients), "client"), verb, named, may_lose(state)),
+        fact % (words.counted(len(reading.clients), "client"), verb, named, may_lose(state)),
         "Disconnect them first, or set allow_disconnect: true.",
         {"clients": [client.to_facts() for client in reading.clients]},
     )
