@@ -62,7 +62,7 @@ options:
         description:
           - The Unix socket of the server, in a directory that exists and that others cannot write to. Its mode is 0600.
           - Without it, C(/run/platter/NAME.sock); for others than root, C(platter/NAME.sock) in the directory
-            C($XDG_RUNTIME_DIR).
+            C($XDG_RUNTIME_DIR), or C(/tmp/platter-UID/NAME.sock) where that is not set.
         type: path
       bind: &bind
         description:
