@@ -23,6 +23,8 @@ TESTS = (
     "contract/test_option_rules.py",
     "contract/test_image_snapshot_*.py",
     "contract/test_live_snapshot_*.py",
+    "contract/test_nbd_info.py",
+    "contract/_tools/test_nbd_*.py",
     "contract/_tools/test_qmp.py",
     "contract/test_nbd_info.py",
     "contract/_tools/test_image_lock.py",
