@@ -57,6 +57,7 @@ options:
         description:
           - The format of the image. Needed for everything but O(state=absent), as a format is never guessed for a
             write.
+          - The names are QEMU's. VHD, the disk of Virtual PC and Azure, is V(vpc); Hyper-V's VHDX is V(vhdx).
         type: str
         choices: [raw, qcow, qcow2, qed, vdi, vmdk, vhdx, vpc, parallels, luks]
       size: &size
@@ -424,7 +425,8 @@ options:
             type: path
       source_policy: &source_policy
         description:
-          - V(if_absent) - an image that is there is not imported again.
+          - V(if_absent) - an image that is there is not imported again. When it is known that it was made from another
+            source (its checksum is remembered, and the task names another), there is a warning.
           - V(if_changed) - it is replaced when the source has changed since - another checksum, or (without one)
             another length or time, or another C(ETag) of the server. What the guest has written is lost then.
           - In an NBD export nothing is remembered, so what is there is compared with the source. When it is something

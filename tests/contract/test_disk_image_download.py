@@ -250,3 +250,30 @@ def test_a_url_with_a_password_is_refused(tmp_path: Path) -> None:
     source = {"path": "http://me:geheim@127.0.0.1/x", "format": "qcow2"}
     result = refused("bad_path", path=str(tmp_path / "image"), format="qcow2", source=source)
     assert "geheim" not in result["msg"]
+
+
+def test_another_source_than_the_image_was_made_from_is_told(tmp_path: Path, site: Site, content: bytes) -> None:
+    old, new = f"sha256:{sha256(content)}", "sha256:" + "0" * 64
+    given = task(tmp_path, site, checksum=old)
+    call("disk_image", **given)
+    assert "warnings" not in call("disk_image", **given)
+    given["source"]["checksum"] = new
+    settled(**given)
+    asked = len(site.asked)
+    told = str(call("disk_image", check=True, **given)["warnings"])
+    assert old in told and new in told and "source_policy to if_changed" in told
+    assert len(site.asked) == asked
+    for same in ("md5:" + "0" * 32, "sha256:" + site.url("/SUMS"), old.upper().replace("SHA256", "sha256")):
+        given["source"]["checksum"] = same
+        assert "warnings" not in call("disk_image", **given), same
+
+
+def test_other_sources_of_a_list_are_told_once(tmp_path: Path, site: Site, content: bytes) -> None:
+    entries = [dict(task(tmp_path, site), path=str(tmp_path / f"{at}.qcow2")) for at in range(7)]
+    for entry in entries:
+        entry["source"] = {**entry["source"], "checksum": f"sha256:{sha256(content)}"}
+    assert call("disk_image", images=entries)["changed"]
+    for entry in entries:
+        entry["source"]["checksum"] = "sha256:" + "0" * 64
+    warnings = call("disk_image", images=entries)["warnings"]
+    assert len(warnings) == 1 and f"7 images ({tmp_path}/0.qcow2, " in str(warnings)

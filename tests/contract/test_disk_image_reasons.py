@@ -203,3 +203,40 @@ def test_what_is_not_packed_is_not_unpacked(tmp_path: Path, site: Site) -> None:
         "not_compressed",
         "decompression_failed",
     )
+
+
+# --- what to do about it
+
+
+def test_a_missing_source_is_named(tmp_path: Path) -> None:
+    source = {"path": str(tmp_path / "none"), "format": "raw"}
+    told = refused("source_missing", path=str(tmp_path / "image"), format="raw", source=source)["msg"]
+    assert f"the source file {tmp_path}/none does not exist" in told
+    assert "In check mode an earlier task has not made it." in told
+
+
+def test_a_missing_secret_file_is_to_be_made(tmp_path: Path) -> None:
+    encryption = {"secret_file": str(tmp_path / "none")}
+    told = refused("secret_missing", path=str(tmp_path / "i"), format="luks", size="1M", encryption=encryption)["msg"]
+    assert f"{tmp_path}/none" in told and "Make that file first" in told and "mode 0600" not in told
+
+
+def test_a_wrong_format_is_to_be_corrected_first(tmp_path: Path) -> None:
+    given = {"path": str(tmp_path / "disk"), "size": "1M"}
+    call("disk_image", **given, format="qcow2")
+    told = refused("exists_different", **given, format="raw")["msg"]
+    assert "Correct format to what it is; or set allow_rewrite" in told
+    told = refused("exists_different", **given, format="qcow2", options={"cluster_size": "4K"})["msg"]
+    assert "Describe the image as it is; or set allow_rewrite" in told
+
+
+@pytest.mark.parametrize("size", ["+1G", "-1G", "+ 512"])
+def test_a_relative_size_is_told_from_none(tmp_path: Path, size: str) -> None:
+    assert "sizes are absolute" in refused("bad_size", path=str(tmp_path / "i"), format="raw", size=size)["msg"]
+
+
+def test_a_relative_path_ends_a_look_at_images(tmp_path: Path) -> None:
+    result = call("disk_image_info", paths=["here/disk", str(tmp_path)])
+    assert (result["failed"], result["reason"]) == (True, "bad_option")
+    assert "here/disk" in result["msg"] and "No image was looked at." in result["msg"]
+    assert "Nothing was changed" not in result["msg"]

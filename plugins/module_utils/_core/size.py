@@ -25,6 +25,10 @@ def parse_size(value: t.Union[str, int]) -> int:
     Raises C(ValueError) with a sentence for anything else.
     """
     match = _SIZE.match(str(value).strip())
+    if not match and _SIZE.match(str(value).strip().lstrip("+-").strip()):
+        raise ValueError(
+            "%r is relative, and sizes are absolute; write the whole size that is to be, for example 20G" % (value,)
+        )
     if not match:
         raise ValueError(
             "%r is not a size; write bytes, or a number with K, M, G, T, P or E, for example 20G" % (value,)

@@ -37,6 +37,15 @@ def _told(reading: ImageReading) -> t.Dict[str, t.Any]:
     return {**dict.fromkeys(_SAID_IF_SO), **reading.header.options}
 
 
+def other_digest(spec: ImageSpec, state: ImageState) -> t.Optional[t.Tuple[str, str]]:
+    """(digest of the source that the image was made from, the one that the task names), when they differ for certain."""
+    declared = spec.source.checksum if spec.source and spec.source.policy == "if_absent" else None
+    if not declared or not state.exists or not state.source or "://" in declared:
+        return None
+    same_kind = declared.partition(":")[0] == state.source.partition(":")[0]
+    return (state.source, declared) if same_kind and declared != state.source else None
+
+
 def unprovable_options(spec: ImageSpec, reading: ImageReading) -> t.List[str]:
     """Asked options that nothing can confirm."""
     header = _told(reading)

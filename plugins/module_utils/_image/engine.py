@@ -13,7 +13,12 @@ import typing as t
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item, in_order, not_begun
 from ansible_collections.platter.qemu.plugins.module_utils._image import leftovers, observe
-from ansible_collections.platter.qemu.plugins.module_utils._image.order import needs_of, pass_on_refusals, plan_item
+from ansible_collections.platter.qemu.plugins.module_utils._image.order import (
+    needs_of,
+    pass_on_refusals,
+    plan_item,
+    warn_of_other_sources,
+)
 from ansible_collections.platter.qemu.plugins.module_utils._image.read_spec import read_spec
 from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec
 from ansible_collections.platter.qemu.plugins.module_utils._image.state import ImageState
@@ -92,6 +97,7 @@ class ImageEngine:
         if any(item.plan for item in items):
             waited = self._guard(items, patient)
         pass_on_refusals(order, by_path, needs)
+        warn_of_other_sources(items)
         for item in items:
             if item.refusal:
                 item.plan, item.after = [], item.before

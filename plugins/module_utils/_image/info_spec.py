@@ -36,7 +36,7 @@ class InfoSpec:
 
     @classmethod
     def from_params(cls, params: t.Mapping[str, t.Any]) -> InfoSpec:
-        """The question of a task. Raises SpecError for a place that cannot be one."""
+        """The question of a task. Raises EngineError for a place that cannot be one."""
         flags = {name: bool(params.get(name)) for name in ("recurse", "backing_chain", "check", "map", "features")}
         return cls(
             places=tuple(dict.fromkeys(_place(value) for value in params.get("paths") or ())),
@@ -64,11 +64,9 @@ def _place(value: t.Any) -> place.Place:
             raise ValueError(f"{value!r} is neither a path, a URI nor a blockdev dict")
         return place.parse_place(value)
     except ValueError as exc:
-        raise errors.SpecError(
-            "the place",
-            str(value),
-            str(exc),
-            joined="",
+        raise errors.EngineError(
+            "failed: the place %s: %s. No image was looked at. Give absolute paths, URIs or blockdev dicts in paths."
+            % (value, str(exc).rstrip(".")),
             reason="bad_option",
-            way_out="Give absolute paths, URIs or blockdev dicts in paths.",
+            evidence={"place": str(value)},
         ) from exc

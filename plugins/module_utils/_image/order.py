@@ -62,6 +62,22 @@ def plan_item(item: Item, by_path: t.Mapping[str, Item], needs: Needs) -> None:
     _note(item)
 
 
+def warn_of_other_sources(items: t.Sequence[Item]) -> None:
+    """One sentence for all images that are kept though the task names another source by now."""
+    found: t.Dict[t.Tuple[str, str], t.List[Item]] = {}
+    for item in items:
+        digests = None if item.refusal else difference.other_digest(item.spec, item.before)
+        if digests:
+            found.setdefault(digests, []).append(item)
+    for (old, new), kept in found.items():
+        names = ", ".join(item.name for item in kept[:5]) + (", ..." if len(kept) > 5 else "")
+        kept[0].warnings.append(
+            "%s made from a source with the checksum %s, and kept: the source that the task names has %s. To import it"
+            " again, set source_policy to if_changed; what the guest has written is lost then."
+            % ("%s was" % names if len(kept) == 1 else "%d images (%s) were" % (len(kept), names), old, new)
+        )
+
+
 def _note(item: Item) -> None:
     unprovable = difference.unprovable_options(item.spec, item.reading) if item.before.exists and not item.plan else []
     if unprovable:

@@ -17,7 +17,11 @@ from ansible_collections.platter.qemu.plugins.module_utils._core.place import Pl
 from ansible_collections.platter.qemu.plugins.module_utils._core.size import human
 from ansible_collections.platter.qemu.plugins.module_utils._formats import registry
 from ansible_collections.platter.qemu.plugins.module_utils._image import difference, refuse, state
-from ansible_collections.platter.qemu.plugins.module_utils._image.source import inspect_source, source_refused
+from ansible_collections.platter.qemu.plugins.module_utils._image.source import (
+    inspect_source,
+    missing_source,
+    source_refused,
+)
 from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec, SourceSpec
 from ansible_collections.platter.qemu.plugins.module_utils._tools import files, process, qemu_io
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qemu_img import Node, QemuImg, image_node
@@ -112,8 +116,7 @@ def source_node(spec: ImageSpec, qemu_img: QemuImg) -> t.Tuple[int, Node]:
         return int(qemu_img.info(node)["virtual-size"]), node
     facts = files.file_facts(place.path)
     if facts.kind not in ("file", "block"):
-        fact = "it does not exist" if facts.kind == "absent" else "it is a %s" % facts.kind
-        raise source_refused(spec, "source_missing", fact, "Put the source there, or correct source.path.")
+        raise missing_source(spec, place.path, facts.kind)
     if compression_of(source, place.path):
         way_out = "Import it into a file of this host first, and that file to the export."
         raise source_refused(spec, "bad_option", "a packed source cannot be compared with an export", way_out)

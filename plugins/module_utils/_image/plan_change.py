@@ -66,11 +66,14 @@ def _what_needs_rewriting(spec: ImageSpec, state: ImageState, reading: ImageRead
         if _needs_resize(spec, state) and not _can_resize(spec, state):
             phrases.append("size %s instead of %s" % (human(state.virtual_size or 0), human(spec.size or 0)))
     if phrases and not spec.allow_rewrite:
+        described = "Describe the image as it is" if spec.format == state.format else "Correct format to what it is"
         raise refuse.refused(
             spec,
             "exists_different",
             "the image there differs in what cannot be changed in place (%s)" % "; ".join(phrases),
-            "Describe the image as it is, or set allow_rewrite to true to copy it into a new file that differs in this only.",
+            described
+            + "; or set allow_rewrite to true to have it copied into a new file that differs in this only, and"
+            " that takes its place.",
             {"differences": phrases},
         )
     return tuple(phrases)

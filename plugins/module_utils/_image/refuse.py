@@ -77,7 +77,7 @@ def refuse_foreign_content(spec: ImageSpec, reading: ImageReading) -> None:
             spec,
             "format_mismatch",
             "it is declared raw, but its first bytes are those of %s" % ", ".join(reading.detected),
-            "If a guest wrote them into its raw disk, set allow_nested_header to true; else correct format.",
+            "Correct format; or, if a guest wrote them into its raw disk, set allow_nested_header to true.",
             {"asked": "raw", "found": list(reading.detected)},
         )
     if reading.header is None:

@@ -58,8 +58,7 @@ def _read_local(
         with still.StillFile(path, lease=False) as found:
             refuse_strangers(spec, found)
     if facts.kind not in ("file", "block"):
-        fact = "it does not exist" if facts.kind == "absent" else "it is a %s" % facts.kind
-        raise source_refused(spec, "source_missing", fact, "Put the source there, or correct source.path.")
+        raise missing_source(spec, path, facts.kind)
     changed, why = _local_change(source, facts, remembered)
     if remembered is not None and not changed:
         return state.SourceReading(changed=changed)
@@ -100,6 +99,19 @@ def closed_source(spec: ImageSpec, exc: errors.ToolError) -> errors.RefusedError
         return source_refused(spec, "wrong_secret", fact, way_out)
     return source_refused(
         spec, "source_damaged", "qemu-img cannot read it: %s" % exc.stderr.strip(), "Get the source again."
+    )
+
+
+def missing_source(spec: ImageSpec, path: str, kind: str) -> errors.RefusedError:
+    """The refusal of a source that is no file (C(kind) of FileFacts)."""
+    if kind != "absent":
+        fact, way_out = "the source file %s is a %s" % (path, kind), "Name a file or block device in source.path."
+        return source_refused(spec, "source_missing", fact, way_out)
+    return source_refused(
+        spec,
+        "source_missing",
+        "the source file %s does not exist" % path,
+        "Put it there, or correct source.path. In check mode an earlier task has not made it.",
     )
 
 

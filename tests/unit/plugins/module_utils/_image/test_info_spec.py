@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.platter.qemu.plugins.module_utils._core.errors import SpecError
+from ansible_collections.platter.qemu.plugins.module_utils._core.errors import EngineError
 from ansible_collections.platter.qemu.plugins.module_utils._image.info_spec import InfoSpec
 
 
@@ -15,9 +15,9 @@ def test_a_place_named_twice_is_looked_at_once() -> None:
 
 @pytest.mark.parametrize("path", ["relative", "/a/", "nosuch://x", {"driver": "qcow2"}, 5, None, ["/a"]])
 def test_what_is_no_place_is_refused_by_name(path: object) -> None:
-    with pytest.raises(SpecError) as caught:
+    with pytest.raises(EngineError) as caught:
         InfoSpec.from_params({"paths": ["/good", path]})
-    assert caught.value.reason == "bad_option"
+    assert caught.value.facts["reason"] == "bad_option"
     assert str(path) in caught.value.message
 
 
