@@ -10,6 +10,7 @@ from typing import Any, Iterator
 
 import pytest
 
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot import block_graph
 from ansible_collections.platter.qemu.plugins.module_utils._tools import records
 from ansible_collections.platter.qemu.tests.lab.beats import four_beats, refused, settled
 from ansible_collections.platter.qemu.tests.lab.live import holds, names, sound
@@ -305,6 +306,22 @@ def test_a_stream_that_waits_to_be_dismissed_does_not_end_the_vm(vm: Machine, ta
     assert (told["evidence"], vm.process.poll()) == ({"jobs": ["foreign"]}, None)
     vm.qmp("job-dismiss", id="foreign")
     four_beats(**external({**task, "image": str(images / "a.s1.qcow2")}), name="s2")
+
+
+def test_a_stream_of_a_killed_run_is_ended_before_anything_else(vm: Machine, task: Task, images: Path) -> None:
+    vm.write(1, 0)
+    for name in ("s1", "s2"):
+        four_beats(**external(task), name=name)
+    overlay, below = str(images / "a.s2.qcow2"), str(images / "a.s1.qcow2")
+    node = next(each for each in vm.qmp("query-block") if "d0" in each["qdev"])["inserted"]["node-name"]
+    base = {"base": task["image"]}
+    vm.qmp("block-stream", job_id=block_graph.job_id("stream", overlay), device=node, auto_finalize=False, **base)
+    wait_until(lambda: [each["status"] for each in vm.qmp("query-jobs")] == ["pending"], "all is copied")
+    for more in ({"name": "s3"}, {"name": "s1", "state": "committed"}, {"name": "s2", "state": "absent"}):
+        told = refused("merge_unfinished", **external(task), **more)
+        assert told["evidence"] == {"path": overlay, "snapshot": "s2"}
+    four_beats(**external({**task, "image": overlay}), name="s2", state="streamed")
+    assert (vm.jobs(), Path(below).exists(), vm.shows(1, 0)) == ([], False, True)
 
 
 # --- several disks

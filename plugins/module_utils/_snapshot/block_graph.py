@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import typing as t
 
@@ -28,7 +29,8 @@ class BlockGraph:
     """
 
     def __init__(self, qmp: Qmp) -> None:
-        _refuse_ended_stream(qmp)
+        #: the ids of all jobs
+        self.jobs = _refuse_ended_stream(qmp)
         self._nodes = {node["node-name"]: node for node in qmp.execute("query-named-block-nodes", {"flat": True})}
         graph = qmp.execute("x-debug-query-block-graph")
         names = {each["id"]: each["name"] for each in graph["nodes"]}
@@ -107,11 +109,10 @@ class BlockGraph:
         return {os.path.realpath(there(str(self.file_of(top)))): top for top in used}
 
 
-def _refuse_ended_stream(qmp: Qmp) -> None:
+def _refuse_ended_stream(qmp: Qmp) -> t.List[str]:
     """While a stream job has ended and is not dismissed, C(query-named-block-nodes) ends QEMU 7.2 by SIGSEGV."""
-    ended = [
-        each["id"] for each in qmp.execute("query-jobs") if (each["type"], each["status"]) == ("stream", "concluded")
-    ]
+    jobs = qmp.execute("query-jobs")
+    ended = [each["id"] for each in jobs if (each["type"], each["status"]) == ("stream", "concluded")]
     if ended:
         raise errors.RefusedError(
             "looking at the disks",
@@ -123,9 +124,15 @@ def _refuse_ended_stream(qmp: Qmp) -> None:
             joined="behind",
             evidence={"jobs": ended},
         )
+    return [each["id"] for each in jobs]
 
 
 def file_of_name(text: str) -> t.Optional[str]:
     """The absolute path in what QEMU calls a node's file: the path itself, or C(json:) with it somewhere inside."""
     kind, target = resolve_backing("/", text) if text.startswith(("/", "json:")) else ("", "")
     return target if kind == "file" else None
+
+
+def job_id(verb: str, path: str) -> str:
+    """The same for every run that merges this file: C(commit) into it, or C(stream) into it."""
+    return "platter-%s-%s" % (verb, hashlib.sha256(os.fsencode(path)).hexdigest()[:12])

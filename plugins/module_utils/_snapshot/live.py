@@ -73,15 +73,22 @@ def _on_a_disk(spec: SnapshotSpec, paths: t.Sequence[str], vm: _Vm) -> t.Optiona
     _refuse_libvirt(spec, vm.pids)
     active = _only_known(spec, graph, disks, by_identity)
     _refuse_moved_names(spec, vm, disks[0])
-    nodes = {target.there(str(graph.file_of(name))): name for name in reversed(graph.chain(disks[0]))}
+    files = {target.there(str(graph.file_of(name))): name for name in reversed(graph.chain(disks[0]))}
+    nodes = {os.path.realpath(path): name for path, name in files.items()}
     return state.Live(
         socket=str(spec.qmp_socket),
         pids=vm.pids,
         active=active,
         node=disks[0],
-        nodes={os.path.realpath(path): name for path, name in nodes.items()},
+        nodes=nodes,
         bitmaps=_bitmaps(graph.node(disks[0])),
         disks=tuple(sorted(graph.writable_files().items())),
+        jobs=tuple(
+            (verb, path)
+            for path in nodes
+            for verb in ("commit", "stream")
+            if block_graph.job_id(verb, path) in graph.jobs
+        ),
     )
 
 

@@ -13,7 +13,6 @@ start from it in between, and a next run can tell what happened.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import time
 import typing as t
@@ -43,7 +42,7 @@ class LiveMerge:
     def commit(self, spec: SnapshotSpec, action: layer_actions.CommitOverlay, reading: state.SnapshotReading) -> Notes:
         """Copy an overlay down into the point's file; the active one is left by QEMU."""
         live = _live(reading)
-        job = job_id("commit", action.base)
+        job = block_graph.job_id("commit", action.base)
         if action.overlay == live.active:
             return self._commit_active(spec, action, live, job)
         layer_records.begin_merge(action.base, action.overlay)
@@ -62,7 +61,7 @@ class LiveMerge:
     def _commit_middle(
         self, spec: SnapshotSpec, action: layer_actions.CommitOverlay, live: state.Live, job: str
     ) -> None:
-        if not self._adopted(job, live.nodes[action.base], spec) and action.overlay in live.nodes:
+        if not self._adopted(job, live.nodes.get(action.base), spec) and action.overlay in live.nodes:
             arguments = {"device": live.node, "top_node": live.nodes[action.overlay], "backing_file": action.base}
             qmp_jobs.start_job(self._qmp, "block-commit", job, base_node=live.nodes[action.base], **arguments)
             self._succeeded(self._end(job, live.nodes[action.base], spec))
@@ -99,7 +98,7 @@ class LiveMerge:
 
     def finish(self, spec: SnapshotSpec, action: layer_actions.FinishMerge, reading: t.Any) -> Notes:
         """QEMU has left the overlay: the image's name leads to the base now, and the overlay goes."""
-        self._adopted(job_id("commit", action.base), None, spec)
+        self._adopted(block_graph.job_id("commit", action.base), None, spec)
         self._forget_nodes(action.overlay)
         layer_records.note_merged(action.base)
         if os.path.islink(spec.image) and spec.switch == "symlink":
@@ -112,7 +111,7 @@ class LiveMerge:
     def stream(self, spec: SnapshotSpec, action: layer_actions.StreamBase, reading: state.SnapshotReading) -> Notes:
         """Copy what the point's file holds up into the layer above it; QEMU lets the file go."""
         live = _live(reading)
-        job = job_id("stream", action.overlay)
+        job = block_graph.job_id("stream", action.overlay)
         layer_records.begin_stream(action)
         with layer_records.rewritten(action.overlay):
             self._stream(spec, action, live, job)
@@ -195,11 +194,6 @@ def _onto(action: layer_actions.StreamBase, live: state.Live) -> t.Dict[str, t.A
     if not action.new_base:
         return {}
     return {"base-node": live.nodes[os.path.realpath(action.new_base)], "backing-file": action.new_base}
-
-
-def job_id(verb: str, path: str) -> str:
-    """The same for every run that merges this file."""
-    return "platter-%s-%s" % (verb, hashlib.sha256(os.fsencode(path)).hexdigest()[:12])
 
 
 def _live(reading: state.SnapshotReading) -> state.Live:

@@ -60,18 +60,43 @@ def _is_merging(reading: SnapshotReading, path: str) -> bool:
     return base is not None and base in reading.layers and reading.layers[base].merging == path
 
 
+def refuse_beside_a_merge(spec: SnapshotSpec, plan: Plan, reading: SnapshotReading) -> None:
+    """A job that a killed run has begun holds the layers: nothing but its end can be done with them."""
+    if not reading.live or not any(isinstance(action, _ON_LAYERS) for action in plan):
+        return
+    ended = {_job_of(action) for action in plan}
+    for verb, path in reading.live.jobs:
+        layer = reading.layers.get(path)
+        point = reading.layers.get(str(layer.base)) if layer and verb == "stream" else layer
+        if point and point.point and (verb, path) not in ended:
+            raise _unfinished(spec, point.point, path, "committed" if verb == "commit" else "streamed")
+
+
+_ON_LAYERS = (layer_actions.AddOverlay, layer_actions.CommitOverlay, layer_actions.StreamBase)
+
+
+def _job_of(action: actions.SnapshotAction) -> t.Optional[t.Tuple[str, str]]:
+    if isinstance(action, (layer_actions.CommitOverlay, layer_actions.FinishMerge)):
+        return "commit", action.base
+    return ("stream", action.overlay) if isinstance(action, layer_actions.StreamBase) else None
+
+
 def _refuse_all_but_its_end(spec: SnapshotSpec, state: SnapshotState, base: str) -> None:
     """QEMU is about to leave the active layer: nothing can be put on it."""
     asked = state.point(spec.name)
     if spec.state in ("absent", "committed") and asked is not None and asked.merging:
         return
     name = next((point.name for point in state.points if point.path == base), "")
-    raise refuse.refused(
+    raise _unfinished(spec, name, base, "committed")
+
+
+def _unfinished(spec: SnapshotSpec, name: str, path: str, state: str) -> Exception:
+    return refuse.refused(
         spec,
         "merge_unfinished",
-        "a merge of snapshot %s into %s was begun and not ended" % (name, base),
-        "Finish it with state=committed and name=%s." % name,
-        {"path": base, "snapshot": name},
+        "a merge of snapshot %s into %s was begun and not ended" % (name, path),
+        "Finish it with state=%s and name=%s." % (state, name),
+        {"path": path, "snapshot": name},
     )
 
 

@@ -166,7 +166,8 @@ class Layer:
 class Live:
     """An image in a running QEMU. C(active): the file that its guest writes to; C(node): that file's node; C(nodes):
     the nodes of its whole chain, by file; C(pids): the processes behind the socket; C(bitmaps): of the active node;
-    C(disks): file and node of every disk of the VM that can be written to.
+    C(disks): file and node of every disk of the VM that can be written to; C(jobs): (C(commit) or C(stream), the file
+    that is written to), of merges that a killed run has begun.
     """
 
     socket: str
@@ -176,6 +177,7 @@ class Live:
     nodes: t.Mapping[str, str]
     bitmaps: t.Tuple[BitmapState, ...] = ()
     disks: t.Tuple[t.Tuple[str, str], ...] = ()
+    jobs: t.Tuple[t.Tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
