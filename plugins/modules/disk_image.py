@@ -64,7 +64,8 @@ options:
         description:
           - The virtual size, in bytes or with a unit; C(K M G T P E), with or without C(iB) or C(B), are powers of
             1024.
-          - A larger size grows the image. A smaller one needs O(allow_shrink).
+          - A larger size grows the image. A smaller one needs O(allow_shrink), also for a new overlay that is to be
+            smaller than its backing file.
           - Formats round it up, to 512 bytes or (C(vpc)) to a disk geometry; the rounded size counts as equal.
           - Without it a new overlay takes the size of its backing file, and an import that of its source.
         type: str

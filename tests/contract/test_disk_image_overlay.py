@@ -48,6 +48,21 @@ def test_a_base_of_every_format_is_seen_through_the_overlay(tmp_path: Path, form
     assert digest(base) == before
 
 
+def test_a_smaller_overlay_needs_consent(tmp_path: Path, base: Path) -> None:
+    """The guest would see a disk without its end. That end stays in the base."""
+    task = over(tmp_path / "overlay", base, size="3M")
+    result = refused("shrink_refused", **task)
+    assert result["evidence"] == {"virtual_size": 4 * MIB, "size": 3 * MIB}
+    four_beats(**task, allow_shrink=True)
+    assert facts(tmp_path / "overlay", "qcow2")["virtual-size"] == 3 * MIB
+    settled(**task)
+
+
+def test_a_smaller_overlay_on_a_base_of_the_same_task_needs_consent(tmp_path: Path) -> None:
+    below = {"path": str(tmp_path / "below"), "format": "qcow2", "size": "4M"}
+    refused("shrink_refused", images=[over(tmp_path / "overlay", below["path"], size="3M"), below])
+
+
 @pytest.mark.parametrize("format", ["qcow2", "qcow", "qed"])
 def test_every_format_that_can_be_an_overlay(tmp_path: Path, base: Path, format: str) -> None:
     overlay = tmp_path / "overlay"

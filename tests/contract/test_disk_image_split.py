@@ -72,6 +72,32 @@ def test_an_extent_is_no_image_and_its_descriptor_is_named(tmp_path: Path, subfo
         refused("vmdk_extent", path=str(part), state="absent")
 
 
+def test_a_flat_extent_that_is_said_to_be_raw_is_still_an_extent(tmp_path: Path) -> None:
+    for part in parts(tmp_path, "twoGbMaxExtentFlat"):
+        source = {"path": str(part), "format": "raw"}
+        result = refused("vmdk_extent", path=str(tmp_path / "new"), format="qcow2", source=source)
+        assert result["evidence"] == {"descriptor": str(tmp_path / "disk.vmdk")}
+        refused("vmdk_extent", path=str(part), format="raw", size="3G")
+        refused("vmdk_extent", path=str(part), format="raw", state="absent")
+
+
+def test_the_one_extent_of_a_flat_image_can_be_imported_as_raw(tmp_path: Path) -> None:
+    """It is the disk, byte for byte. As a file it is still a part of its image."""
+    given = split(tmp_path, "monolithicFlat", size="8M")
+    call("disk_image", **given)
+    scribble(given["path"], "vmdk")
+    part = {"path": str(tmp_path / "disk-flat.vmdk"), "format": "raw"}
+    four_beats(path=str(tmp_path / "new"), format="qcow2", source=part)
+    shows(tmp_path / "new", "qcow2")
+    refused("vmdk_extent", **part, size="9M")
+
+
+def test_a_raw_image_that_is_only_called_like_an_extent_is_one(tmp_path: Path) -> None:
+    four_beats(path=str(tmp_path / "disk-flat.vmdk"), format="raw", size="8M")
+    source = {"path": str(tmp_path / "disk-flat.vmdk"), "format": "raw"}
+    four_beats(path=str(tmp_path / "new"), format="qcow2", source=source)
+
+
 @pytest.mark.parametrize("subformat", SPLIT)
 def test_an_extent_without_its_descriptor_is_told(tmp_path: Path, subformat: str) -> None:
     part = parts(tmp_path, subformat)[0]

@@ -258,7 +258,8 @@ def _is_blank(spec: ImageSpec, kind: str, header: t.Optional[Header], signature:
 
 
 def _extent_of(spec: ImageSpec, seen: image.Seen) -> t.Optional[SplitExtent]:
-    if seen.facts.kind != "file" or seen.header is not None:
+    declared_raw = seen.header and seen.header.format == "raw" and spec.path.endswith(".vmdk")
+    if seen.facts.kind != "file" or (seen.header is not None and not declared_raw):
         return None
     from ansible_collections.platter.qemu.plugins.module_utils._inspect.descriptor import split_extent
 

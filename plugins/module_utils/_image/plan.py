@@ -118,6 +118,10 @@ def _create(spec: ImageSpec, reading: ImageReading) -> actions.CreateImage:
         raise refuse.refused(
             spec, "size_missing", "it does not exist and no size is given", "Set size, backing or source."
         )
+    below = reading.base.virtual_size if reading.base else None
+    if size is not None and below is not None and size < below:
+        # what lies beyond the new end stays in the base, so that consent is enough
+        refuse.refuse_shrink(spec, below, None, "its backing file")
     if size is not None:
         refuse_too_large(spec, size)
     return actions.CreateImage(

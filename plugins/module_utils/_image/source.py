@@ -145,6 +145,8 @@ def inspect_source(spec: ImageSpec, path: str) -> t.Any:
     seen = look_at(path, source.format)
     if seen.header is None or seen.header.format != source.format:
         raise _unreadable(spec, seen)
+    if source.format == "raw":
+        _refuse_extent(spec, seen)
     if not source.trusted:
         gate.Gate(source.text, spec.path, spec.max_virtual_size).check(
             seen.header, source.format, _claims(source, path, seen)
@@ -179,11 +181,7 @@ def _cut_off(spec: ImageSpec, path: str, length: int, needed: int) -> errors.Ref
 
 def _unreadable(spec: ImageSpec, seen: Seen) -> errors.RefusedError:
     source = t.cast(SourceSpec, spec.source)
-    extent = descriptor.split_extent(seen.facts.path, seen)
-    if extent:
-        return source_refused(
-            spec, "vmdk_extent", extent.sentence, extent.way_out, descriptor=extent.descriptor or None
-        )
+    _refuse_extent(spec, seen)
     if seen.header is None and (seen.problem or source.format in seen.detected):
         fact = "it is damaged: %s" % (seen.problem or "its header cannot be read")
         return source_refused(spec, seen.reason or "source_damaged", fact, "Get the source again.")
@@ -195,6 +193,13 @@ def _unreadable(spec: ImageSpec, seen: Seen) -> errors.RefusedError:
         asked=source.format,
         found=list(seen.detected),
     )
+
+
+def _refuse_extent(spec: ImageSpec, seen: Seen) -> None:
+    """A part of a split VMDK is not the disk; the one extent of a flat one is, and can be read as raw."""
+    extent = descriptor.split_extent(seen.facts.path, seen)
+    if extent and not (seen.header and descriptor.is_whole_disk(extent.descriptor)):
+        raise source_refused(spec, "vmdk_extent", extent.sentence, extent.way_out, descriptor=extent.descriptor or None)
 
 
 def _claims(source: SourceSpec, path: str, seen: Seen) -> t.Tuple[str, ...]:

@@ -4,7 +4,7 @@
 #
 # PRIVATE to the collection: it can change at any time without notice.
 """Whose extent a file is. The descriptor of a split VMDK names its extents; they do not name it. Only read when a file
-cannot be read as the image that a task says it is.
+cannot be read as the image that a task says it is, or is said to be raw and has the name of an extent.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._inspect import image
 
 #: C(x-s001.vmdk), C(x-flat.vmdk), and our own C(x-1a2b3c4d-s001.vmdk)
 _EXTENT_NAME = re.compile(r"(?P<stem>.+?)(-[0-9a-f]{8})?-(flat|[sf]\d{3})(?P<ending>\.[^.]+)\Z")
+_FLAT = ("FLAT", "VMFS")
 #: how many files of a directory are looked at
 _MOST_CANDIDATES = 200
 
@@ -25,7 +26,8 @@ _MOST_CANDIDATES = 200
 def split_extent(path: str, seen: image.Seen) -> t.Optional[header.SplitExtent]:
     """What C(path) is a part of, if its bytes or its name say that it is an extent of a split VMDK."""
     named = _EXTENT_NAME.match(os.path.basename(path))
-    unknown = seen.header is None and not seen.detected
+    raw = seen.header is not None and seen.header.format == "raw"  # a flat extent: only who names it says so
+    unknown = (seen.header is None or raw) and not seen.detected
     if seen.reason != "vmdk_extent" and not (named and unknown):
         return None
     descriptor = _descriptor_of(path, named.group("stem") + named.group("ending") if named else "")
@@ -33,9 +35,18 @@ def split_extent(path: str, seen: image.Seen) -> t.Optional[header.SplitExtent]:
         return header.SplitExtent(
             "it is an extent of the split VMDK %s" % descriptor, "Name the descriptor.", descriptor
         )
+    if raw:
+        return None
     how = "it is" if seen.reason == "vmdk_extent" else "by its name it is"
     sentence = "%s an extent of a split VMDK, and no descriptor beside it names it" % how
     return header.SplitExtent(sentence, "Bring the descriptor (a small text file) beside its extents, and name it.")
+
+
+def is_whole_disk(descriptor: str) -> bool:
+    """Whether the image at C(descriptor) is one flat extent, which then holds the disk byte for byte."""
+    found = image.look_at(descriptor, "vmdk").header
+    extents = found.extents if found else ()
+    return len(extents) == 1 and extents[0].kind in _FLAT and not extents[0].offset
 
 
 def _descriptor_of(path: str, guess: str) -> t.Optional[str]:
