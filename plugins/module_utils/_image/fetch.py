@@ -154,8 +154,6 @@ def refuse_damaged(
             report = qemu_img.check(node, secrets=secrets)
         else:
             report = qemu_img.measure(node, "raw", secrets)
-    except errors.ToolTimeoutError:
-        raise
     except errors.ToolError as exc:
         raise closed_source(spec, exc) from exc
     damage = {key: report[key] for key in ("corruptions", "check-errors") if report.get(key)}

@@ -91,9 +91,12 @@ def _refuse_closed(run_command: process.RunCommand, spec: ImageSpec, path: str, 
             raise closed_source(spec, exc) from exc
 
 
-def closed_source(spec: ImageSpec, exc: errors.ToolError) -> errors.RefusedError:
-    """The refusal of a source that QEMU cannot open: by a wrong secret, or for what it is."""
-
+def closed_source(spec: ImageSpec, exc: errors.ToolError) -> errors.EngineError:
+    """The refusal of a source that QEMU cannot open: by a wrong secret, or for what it is. Nothing is known of one that
+    takes too long.
+    """
+    if isinstance(exc, errors.ToolTimeoutError):
+        return exc
     if luks_secret.is_wrong(exc):
         fact, way_out = "the secret opens none of its key slots", "Correct source.secret."
         return source_refused(spec, "wrong_secret", fact, way_out)
