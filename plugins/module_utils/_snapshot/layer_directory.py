@@ -14,7 +14,6 @@ from dataclasses import replace
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._inspect import image
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot import (
-    layer_amount,
     layer_records,
     observe,
     refuse,
@@ -207,6 +206,8 @@ class LayerDirectory:
         layers = {path: self._layer(path, active) for path in members}
         if qemu_img is None:
             return layers
+        from ansible_collections.platter.qemu.plugins.module_utils._snapshot import layer_amount
+
         amounts = {path: layer_amount.data_in(qemu_img, self.seen[path], path in written) for path in members}
         return {path: replace(layer, data=amounts[path]) for path, layer in layers.items()}
 
