@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -102,6 +103,32 @@ def test_the_space_behind_the_last_partition_is_cut(tmp_path: Path, format: str)
     path = partitioned(tmp_path, format, "label: dos\n2048,8192\n")
     four_beats(**smaller(path, format, "16M"))
     assert facts(path, format)["virtual-size"] == 16 * MIB
+
+
+def test_the_copy_of_a_gpt_is_told_from_data(tmp_path: Path, format: str) -> None:
+    path = partitioned(tmp_path, format, "label: gpt\n2048,8192\n10240,8192\n")
+    result = refused("shrink_cuts_data", **smaller(path, format, "16M"))
+    assert result["evidence"]["what"] == "nothing but the copy of its partition table (GPT)"
+    assert "sgdisk -e" in result["msg"]
+    four_beats(**smaller(path, format, "16M", discard_data=True))
+
+
+def test_a_gpt_that_is_cut_is_read_by_nobody(tmp_path: Path) -> None:
+    """Which is why it is refused: the day that this fails it need not be any more."""
+    path = partitioned(tmp_path, "raw", "label: gpt\n2048,8192\n")
+    assert call("disk_image", **smaller(path, "raw", "16M", discard_data=True))["changed"]
+    told = subprocess.run(["sfdisk", "--dump", path], capture_output=True, text=True, check=True).stdout
+    assert "label: gpt" not in told
+
+
+@pytest.mark.parametrize("at", [-512 + 60, -33 * 512, -12 * MIB])
+def test_what_is_not_quite_the_copy_of_the_gpt_is_data(tmp_path: Path, at: int) -> None:
+    """Another header, another table, and something else before it."""
+    path = partitioned(tmp_path, "raw", "label: gpt\n2048,8192\n")
+    with path.open("r+b") as stream:
+        stream.seek(at, os.SEEK_END)
+        stream.write(b"!")
+    assert refused("shrink_cuts_data", **smaller(path, "raw", "16M"))["evidence"]["what"] == "data"
 
 
 def test_a_file_system_is_not_cut(tmp_path: Path, format: str) -> None:

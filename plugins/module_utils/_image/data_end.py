@@ -10,7 +10,7 @@ from __future__ import annotations
 import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core.header import Header
-from ansible_collections.platter.qemu.plugins.module_utils._image import secret
+from ansible_collections.platter.qemu.plugins.module_utils._image import refuse, secret
 from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec
 from ansible_collections.platter.qemu.plugins.module_utils._inspect import image, signatures
 from ansible_collections.platter.qemu.plugins.module_utils._tools import files, process, qemu_io, sparse
@@ -30,10 +30,11 @@ def find_data_end(
     written = (
         _written_luks(seen, header, size) if header.format == "luks" else _allocated(qemu_img, node, size, secrets)
     )
-    for start, end in reversed(written):
+    copy_at = (signatures.gpt_copy_at(view) if written else None) or header.virtual_size
+    for start, end in reversed([(start, min(end, copy_at)) for start, end in written if start < copy_at]):
         if not view.is_zero(start, end - start):
             return end, "data"
-    return None
+    return (header.virtual_size, refuse.GPT_COPY) if copy_at < header.virtual_size else None
 
 
 def _allocated(qemu_img: QemuImg, node: t.Any, size: int, secrets: t.Any) -> t.List[t.Tuple[int, int]]:

@@ -282,6 +282,11 @@ def refuse_changed_base(spec: ImageSpec, state: ImageState) -> None:
     )
 
 
+#: all that there is beyond the new end. Linux (block/partitions/efi.c) and libfdisk take no first GPT that names sectors
+#: beyond the end of its disk: without the copy anew, nobody finds the partitions
+GPT_COPY = "nothing but the copy of its partition table (GPT)"
+
+
 def refuse_shrink(spec: ImageSpec, old: int, data_end: t.Optional[t.Tuple[int, str]], what: str = "it") -> None:
     """A smaller size needs consent; data beyond the new end needs its own."""
     new = t.cast(int, spec.effective_size)
@@ -298,7 +303,10 @@ def refuse_shrink(spec: ImageSpec, old: int, data_end: t.Optional[t.Tuple[int, s
             spec,
             "shrink_cuts_data",
             "%s reaches to byte %d, and the new end would be byte %d" % (data_end[1], data_end[0], new),
-            "Shrink what is inside first, or set discard_data to true to lose it.",
+            "Set discard_data to true, and put the table right (sgdisk -e) before the disk is used: as it is then, Linux "
+            "finds no partitions on it."
+            if data_end[1] == GPT_COPY
+            else "Shrink what is inside first, or set discard_data to true to lose it.",
             {"data_end": data_end[0], "size": new, "what": data_end[1]},
         )
 

@@ -13,6 +13,7 @@ import typing as t
 import uuid
 import zlib
 
+from ansible_collections.platter.qemu.plugins.module_utils._core.size import round_up
 from ansible_collections.platter.qemu.plugins.module_utils._inspect import signature
 
 _PROTECTIVE = 0xEE
@@ -38,6 +39,30 @@ def _gpt_header(view: signature.View, at: int) -> bytes | None:
         return None
     checksum = zlib.crc32(header[:16] + bytes(4) + header[20:size])
     return header if checksum == struct.unpack_from("<I", header, 16)[0] else None
+
+
+def gpt_copy_at(view: signature.View) -> int | None:
+    """Where the copy of the disk's GPT begins that fills its end: a table, then a header. None if there is no such copy.
+
+    It is one when its header and the first one name each other, say the same of the disk, and its table is whole.
+    """
+    for sector in (512, 4096):
+        last = view.length // sector - 1
+        header, copy = _gpt_header(view, sector), _gpt_header(view, last * sector)
+        if header and copy and _name_each_other(header, copy, last):
+            first, count, size, checksum = struct.unpack_from("<QIII", copy, 72)
+            table_size = count * size
+            fits = 0 < table_size <= _LARGEST_TABLE and first * sector + round_up(table_size, sector) == last * sector
+            if fits and zlib.crc32(view.read(first * sector, table_size)) == checksum:
+                return int(first * sector)
+    return None
+
+
+def _name_each_other(header: bytes, copy: bytes, last: int) -> bool:
+    """C(last): the number of the disk's last sector."""
+    places = struct.unpack_from("<QQ", header, 24), struct.unpack_from("<QQ", copy, 24)
+    same = header[40:72] == copy[40:72] and header[80:92] == copy[80:92]
+    return same and places == ((1, last), (last, 1))
 
 
 def _gpt_end(view: signature.View, header: bytes, sector: int) -> int:

@@ -18,7 +18,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._inspect import conta
 from ansible_collections.platter.qemu.plugins.module_utils._inspect.signature import Signature, View
 from ansible_collections.platter.qemu.plugins.module_utils._tools import files
 
-__all__ = ["Signature", "content_of", "end_of_data", "first_signature", "signatures"]
+__all__ = ["Signature", "content_of", "end_of_data", "first_signature", "gpt_copy_at", "signatures"]
 
 #: a device up to this size is read whole to see whether it is blank; of a larger one the edges, and samples between
 _SMALL, _EDGE, _SAMPLES, _SAMPLE = 64 << 20, 1 << 20, 1024, 64 << 10
@@ -38,6 +38,11 @@ def end_of_data(source: header.ByteSource) -> int | None:
     cut behind its last partition needs that copy written anew (C(sgdisk -e)), but loses nothing.
     """
     return max((signature.end or 0 for signature in signatures(source)), default=None)
+
+
+def gpt_copy_at(source: header.ByteSource) -> int | None:
+    """Where the copy of the GPT begins that fills the end of the disk; None when there is none."""
+    return disk_labels.gpt_copy_at(View(source))
 
 
 def first_signature(path: str) -> str | None:
