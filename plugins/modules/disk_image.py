@@ -442,7 +442,8 @@ options:
       encryption: &encryption
         description:
           - The secret of an encrypted image (O(format=luks), or qcow2 with C(options.encrypt_format)), and its key
-            slots. A qcow2 image with a secret has V(luks) as its C(options.encrypt_format) unless that says otherwise.
+            slots. Given for a new qcow2 image, it alone makes that an encrypted one - V(luks) is its
+            C(options.encrypt_format) then, unless that says otherwise.
           - Whatever changes an encrypted image needs it, shrinking too; that it opens the image is seen before anything is
             done.
         type: dict

@@ -42,6 +42,13 @@ class _Making(ImageAction):
     keyslots: t.Optional[t.Tuple[int, ...]]
 
     replaces_file = True
+    compressed = False
+
+    @property
+    def kind(self) -> str:
+        """The format, and whether the data is encrypted and compressed in it."""
+        words = ["encrypted"] if dict(self.options).get("encrypt_format") else []
+        return " ".join([*words, *(["compressed"] if self.compressed else []), self.format])
 
     def apply(self, state: ImageState) -> ImageState:
         return replace(
@@ -67,7 +74,7 @@ class CreateImage(_Making):
     def __str__(self) -> str:
         size = "" if self.virtual_size is None else " of %s" % human(self.virtual_size)
         base = " on %s (%s)" % (self.backing.path, self.backing.format) if self.backing else ""
-        return "Create %s as %s%s%s." % (self.path, self.format, size, base)
+        return "Create %s as %s%s%s." % (self.path, self.kind, size, base)
 
 
 @dataclass(frozen=True)
@@ -88,11 +95,13 @@ class ImportImage(_Making):
         size = "" if self.virtual_size is None else ", %s" % human(self.virtual_size)
         size += ", only if its %s is as given" % self.digest.split(":")[0] if self.digest else ""
         why = ", replacing the image there: %s" % self.replaces if self.replaces else ""
-        return "Import %s (%s) to %s as %s%s%s." % (
+        packed = self.source.compression not in ("auto", "none")
+        return "Import %s (%s%s) to %s as %s%s%s." % (
             self.source.text,
             self.source.format,
+            ", packed by %s" % self.source.compression if packed else "",
             self.path,
-            self.format,
+            self.kind,
             size,
             why,
         )
@@ -107,7 +116,7 @@ class RewriteImage(_Making):
     compressed: bool = False
 
     def __str__(self) -> str:
-        return "Rewrite %s as %s because of %s." % (self.path, self.format, "; ".join(self.differences))
+        return "Rewrite %s as %s because of %s." % (self.path, self.kind, "; ".join(self.differences))
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from ansible_collections.platter.qemu.plugins.module_utils._core.errors import RefusedError
 from ansible_collections.platter.qemu.plugins.module_utils._core.header import Bitmap, Header, InternalSnapshot
+from ansible_collections.platter.qemu.plugins.module_utils._core.place import parse_place
 from ansible_collections.platter.qemu.plugins.module_utils._core.plan import predict
 from ansible_collections.platter.qemu.plugins.module_utils._image.plan import plan_image
 from ansible_collections.platter.qemu.plugins.module_utils._image.spec import (
@@ -18,12 +19,14 @@ from ansible_collections.platter.qemu.plugins.module_utils._image.spec import (
     EncryptionSpec,
     ImageSpec,
     Keyslot,
+    SourceSpec,
 )
 from ansible_collections.platter.qemu.plugins.module_utils._image.state import (
     Backing,
     BaseReading,
     ImageReading,
     ImageState,
+    SourceReading,
 )
 
 MIB = 1 << 20
@@ -56,6 +59,17 @@ OVERLAY = {"backing": BackingSpec("/d/base", "qcow2")}
     ("asked", "before", "seen", "steps"),
     [
         ({"size": MIB}, *ABSENT, ["Create /d/a as qcow2 of 1 MiB."]),
+        (
+            {"size": MIB, "options": (("encrypt_format", "luks"),), "encryption": EncryptionSpec("/key")},
+            *ABSENT,
+            ["Create /d/a as encrypted qcow2 of 1 MiB."],
+        ),
+        (
+            {"compressed": True, "source": SourceSpec("raw", parse_place("/s.xz"), compression="xz")},
+            ABSENT[0],
+            ImageReading(source=SourceReading(4 * MIB)),
+            ["Import /s.xz (raw, packed by xz) to /d/a as compressed qcow2, 4 MiB."],
+        ),
         ({**OVERLAY}, ABSENT[0], ImageReading(base=BASE), ["Create /d/a as qcow2 of 8 MiB on /d/base (qcow2)."]),
         ({"size": 4 * MIB}, state(), reading(), []),
         ({}, state(), reading(), []),
