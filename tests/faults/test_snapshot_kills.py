@@ -48,7 +48,7 @@ STEPS = [
     Step("delete", "internal", "none", _named("s1", "absent")),
     Step("revert", "internal", "none", _named("s1", "reverted")),
     Step("bitmap", "internal", "none", _BITMAP),
-    Step("prune", "internal", "none", {"state": "pruned", "retention": {"keep_last": 0}}),
+    Step("prune", "internal", "none", {"state": "pruned", "retention": {"keep_last": 1}}),
     *(Step(f"take-{switch}", "external", switch, _named("s3")) for switch in ("none", "rename", "symlink")),
     *(Step(f"revert-{switch}", "external", switch, _named("s1", "reverted")) for switch in ("rename", "symlink")),
     Step("throw-away", "external", "rename", {**_named("s1", "reverted"), "save": False}),
@@ -56,7 +56,7 @@ STEPS = [
     Step("commit-middle", "external", "rename", _named("s1", "committed")),
     Step("stream-top", "external", "rename", _named("s2", "streamed")),
     Step("stream-middle", "external", "symlink", _named("s1", "streamed")),
-    Step("prune-layers", "external", "rename", {"state": "pruned", "retention": {"keep_last": 0}}),
+    Step("prune-layers", "external", "rename", {"state": "pruned", "retention": {"keep_last": 1}}),
 ]
 
 
