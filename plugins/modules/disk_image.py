@@ -437,7 +437,7 @@ options:
       compressed: &compressed
         description:
           - Compress the data on import and rewrite. In qcow2 by zstd, which QEMU reads since 5.1, unless
-            C(options.compression_type) says otherwise.
+            C(options.compression_type) says otherwise. Of V(vmdk) only the C(subformat) V(streamOptimized) can.
         type: bool
       encryption: &encryption
         description:

@@ -95,3 +95,10 @@ def test_what_cannot_be_amended_needs_a_copy(tmp_path: Path, asked: dict[str, An
     result = four_beats(**given, options=asked, allow_rewrite=True)
     assert [action.split()[0] for action in result["actions"]] == ["Rewrite"]
     shows(given["path"], "qcow2")
+
+
+def test_what_goes_off_with_the_newer_version_is_said(tmp_path: Path) -> None:
+    given = image(tmp_path / "image", "lazy_refcounts=on")
+    refused("bad_option", **given, options={"compat": "0.10", "lazy_refcounts": True})
+    result = four_beats(**given, options={"compat": "0.10"})
+    assert result["actions"] == [f"Amend {given['path']}: compat from 1.1 to 0.10, which turns off lazy_refcounts."]

@@ -180,6 +180,15 @@ def test_a_golden_image_for_old_programs_is_compressed_with_zlib(tmp_path: Path,
     shows(path, "qcow2")
 
 
+def test_a_vmdk_is_compressed_as_stream_optimized_only(tmp_path: Path, source: Path) -> None:
+    given = {**task(tmp_path / "image.vmdk", source), "format": "vmdk"}
+    for options in ({}, {"subformat": "monolithicSparse"}, {"subformat": "twoGbMaxExtentSparse"}):
+        refused("bad_option", **given, compressed=True, options=options)
+    four_beats(**given, compressed=True, options={"subformat": "streamOptimized"})
+    (extent,) = facts(given["path"], "vmdk")["format-specific"]["data"]["extents"]
+    assert extent["compressed"] is True
+
+
 @pytest.mark.parametrize("format", ["raw", "vdi", "vhdx"])
 def test_formats_without_compression_refuse_it(tmp_path: Path, source: Path, format: str) -> None:
     refused("bad_option", **{**task(tmp_path / "image", source), "format": format}, compressed=True)

@@ -136,3 +136,11 @@ def test_a_size_beyond_the_limit_is_refused(tmp_path: Path, there: bool) -> None
 @pytest.mark.parametrize(("format", "size"), [("vdi", "2P"), ("vhdx", "65T"), ("vpc", "3T"), ("qed", "128T")])
 def test_a_size_that_the_format_cannot_have_is_refused(tmp_path: Path, format: str, size: str) -> None:
     refused("bad_size", path=str(tmp_path / "image"), format=format, size=size)
+
+
+def test_a_size_that_has_lost_its_unit_is_refused(tmp_path: Path) -> None:
+    for size in (20, "20", "100000"):
+        result = refused("bad_size", path=str(tmp_path / "image"), format="qcow2", size=size)
+        assert f"size is {size}, and sizes without a unit are bytes" in result["msg"]
+    for number, size in enumerate(("512", "20480", "1000B", "2K", "1048577")):
+        assert call("disk_image", path=str(tmp_path / str(number)), format="qcow2", size=size)["changed"]

@@ -149,6 +149,8 @@ class AmendImage(ImageAction):
     format: str
     changes: Pairs
     old: Pairs
+    #: options that are on and go off with it
+    drops: t.Tuple[str, ...] = ()
 
     def apply(self, state: ImageState) -> ImageState:
         return replace(state, options=tuple(sorted({**dict(state.options), **dict(self.changes)}.items())))
@@ -156,7 +158,8 @@ class AmendImage(ImageAction):
     def __str__(self) -> str:
         old = dict(self.old)
         changes = ["%s from %s to %s" % (name, shown(old.get(name)), shown(value)) for name, value in self.changes]
-        return "Amend %s: %s." % (self.path, ", ".join(changes))
+        also = ", which turns off %s" % ", ".join(self.drops) if self.drops else ""
+        return "Amend %s: %s%s." % (self.path, ", ".join(changes), also)
 
 
 @dataclass(frozen=True)

@@ -42,8 +42,19 @@ def _contradictions(spec: ImageSpec) -> t.Iterator[t.Tuple[str, str]]:
         yield from _encryption_contradictions(spec.format, spec.encryption)
     if spec.repair and spec.repair not in features.repair:
         yield "QEMU has no repair for the format %s" % spec.format, "Leave repair out."
-    if spec.compressed and not features.compression:
+    if spec.compressed:
+        yield from _compression_contradictions(spec)
+
+
+def _compression_contradictions(spec: ImageSpec) -> t.Iterator[t.Tuple[str, str]]:
+    features = FEATURES[str(spec.format)]
+    holding = features.compression_subformats
+    if not features.compression:
         yield "the format %s holds no compressed data" % spec.format, "Leave compressed out."
+    elif holding and spec.option("subformat") not in holding:
+        # qemu-img convert -c then writes it plain, and says nothing (7.2)
+        fact = "of %s images only %s ones hold compressed data" % (spec.format, " and ".join(holding))
+        yield fact, "Set options.subformat to %s, or leave compressed out." % holding[0]
 
 
 def _encryption_contradictions(format_name: str, encryption: EncryptionSpec) -> t.Iterator[t.Tuple[str, str]]:

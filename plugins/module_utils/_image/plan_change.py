@@ -198,7 +198,11 @@ def _plan_amend(spec: ImageSpec, state: ImageState, reading: ImageReading) -> Pl
         return []
     changes = tuple((name, new) for name, _old, new in found)
     old = tuple((name, old) for name, old, _new in found)
-    return [actions.AmendImage(spec.path, t.cast(str, state.format), changes, old)]
+    # QEMU says nothing of it: version 2 has no place for that flag
+    told = reading.header.options if reading.header else {}
+    lost = ("compat", "0.10") in changes and told.get("lazy_refcounts") and spec.option("lazy_refcounts") is None
+    drops = ("lazy_refcounts",) if lost else ()
+    return [actions.AmendImage(spec.path, t.cast(str, state.format), changes, old, drops)]
 
 
 def _plan_resize(spec: ImageSpec, state: ImageState, reading: ImageReading) -> Plan:

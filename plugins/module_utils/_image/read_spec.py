@@ -56,6 +56,10 @@ def read_spec(params: t.Mapping[str, t.Any]) -> ImageSpec:
     return spec
 
 
+#: below it, a number of bytes that is not of whole sectors is one that has lost its unit
+_SMALLEST_BARE = 1 << 20
+
+
 class _Reader:
     """Turns an item's options into values; every refusal names the item's path."""
 
@@ -106,6 +110,9 @@ class _Reader:
             ) from exc
         if size < SECTOR:
             raise self.refuse("%s is 0" % name, "An image has at least 512 bytes.", "bad_size")
+        if str(value).strip().isdigit() and size < _SMALLEST_BARE and int(value) != size:
+            fact = "%s is %s, and sizes without a unit are bytes" % (name, value)
+            raise self.refuse(fact, "Write the unit, such as %sG." % value, "bad_size")
         return size
 
     def options(self) -> Options:
