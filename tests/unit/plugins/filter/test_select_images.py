@@ -25,8 +25,14 @@ WEB = {
     "in_use_by": [{"kind": "process", "name": "qemu-nbd"}],
     "actual_size": 5,
 }
+_MISSING = {"path": "/i/lost.qed", "problem": {"reason": "base_missing", "message": "it does not exist"}}
+ORPHAN = {
+    "path": "/i/orphan.qed",
+    "format": "qed",
+    "backing_chain": [{"path": "/i/orphan.qed", "problem": None}, _MISSING],
+}
 GONE = {"path": "/i/gone", "exists": False}
-IMAGES = [GOLDEN, WEB, GONE]
+IMAGES = [GOLDEN, WEB, ORPHAN, GONE]
 
 
 class TaggedText(str):
@@ -60,7 +66,7 @@ def test_an_expression_sees_the_list(expression: str, found: t.Any) -> None:
     ids=["list", "tuple", "result", "loop"],
 )
 def test_a_result_is_as_good_as_its_list(data: t.Any) -> None:
-    assert select_images(data, "[].path") == ["/i/golden.qcow2", "/i/web.qcow2", "/i/gone"]
+    assert select_images(data, "[].path") == ["/i/golden.qcow2", "/i/web.qcow2", "/i/orphan.qed", "/i/gone"]
 
 
 def test_text_and_numbers_of_ansible_are_text_and_numbers_for_jmespath() -> None:
@@ -96,6 +102,7 @@ DOCUMENTED = {
     "`107374182400`": ["/i/web.qcow2"],
     "[?backing.path ==": ["/i/web.qcow2"],
     "[?backing_chain[1:]": [{"path": "/i/web.qcow2", "bytes": 5}],
+    "base_missing": [{"path": "/i/orphan.qed", "problem": "it does not exist"}],
     "[?in_use_by]": [{"path": "/i/web.qcow2", "by": ["qemu-nbd"]}],
     "sum(": 5,
     "[?error]": [],
