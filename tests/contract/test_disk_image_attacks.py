@@ -12,6 +12,7 @@ from typing import Any, Iterator
 
 import pytest
 
+from ansible_collections.platter.qemu.tests.lab.http_server import Resource, serving
 from ansible_collections.platter.qemu.tests.lab.loops import HAVE_LOOPS, attached
 from ansible_collections.platter.qemu.tests.lab.modules import call
 
@@ -165,11 +166,14 @@ def test_a_forged_record_is_not_believed(tmp_path: Path, record: str) -> None:
 
 
 def test_what_needs_a_failed_image_is_not_begun(tmp_path: Path) -> None:
-    """Nobody listens on port 9, which is known only when the source is fetched."""
-    base = {"path": str(tmp_path / "base"), "format": "raw", "size": "1M"}
-    base["source"] = {"url": "http://127.0.0.1:9/disk.raw", "format": "raw"}
+    """The checksum is wrong, which is known only when the source has been fetched."""
+    base: dict[str, Any] = {"path": str(tmp_path / "base"), "format": "raw", "size": "1M"}
     overlay = {"path": str(tmp_path / "overlay"), "format": "qcow2", "backing": {"path": base["path"], "format": "raw"}}
-    result = call("disk_image", images=[base, overlay], fail_fast=False)
+    with serving() as site:
+        site.resources["/disk.raw"] = Resource(bytes(MIB))
+        base["source"] = {"url": site.url("/disk.raw"), "format": "raw", "checksum": "sha256:" + "0" * 64}
+        result = call("disk_image", images=[base, overlay], fail_fast=False)
+    assert result["images"][0]["reason"] == "checksum_mismatch"
     assert [each.get("reason") for each in result["images"]][1] == "needs_failed"
     assert list(tmp_path.iterdir()) == []
 

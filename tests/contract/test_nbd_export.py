@@ -165,6 +165,17 @@ def test_a_server_with_clients_is_not_ended(name: str, image: Path, state: str) 
         assert str(using.pid) in told and "nothing can be lost" in told
 
 
+def test_a_client_that_has_gone_does_not_count_though_the_server_has_not_noticed(name: str, image: Path) -> None:
+    call("nbd_export", name=name, image=str(image), format="qcow2", read_only=True)
+    with exports.client(name) as using:
+        exports.tell(using, "read 0 512")
+        os.kill(exports.server_of(name), signal.SIGSTOP)
+        using.kill()
+        using.wait()
+    result = call("nbd_export", name=name, state="absent", stop_timeout=1)
+    assert result["changed"] and not result.get("failed"), result
+
+
 def test_a_client_from_another_network_namespace_counts(name: str, image: Path) -> None:
     call("nbd_export", name=name, image=str(image), format="qcow2")
     with running("unshare", "--net", "qemu-io", "-r", "-f", "raw", exports.uri(name)) as using:

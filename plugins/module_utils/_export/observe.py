@@ -85,7 +85,7 @@ def observe(spec: ExportSpec, now: Ground) -> t.Tuple[state.ExportState, state.E
     watch = find_processes(spec.name, declared, now.processes)
     own = unix_sockets.sockets_of(watch.servers)
     reachable = bool(own) and _listens_as(declared, own, now)
-    reading = state.ExportReading(watch.servers, watch.supervisors, _clients(own, now))
+    reading = state.ExportReading(watch.servers, watch.supervisors, _clients(watch.servers, own, now))
     if spec.state == "present":
         reading = _about_image(spec, _about_place(spec, reading, own, now))
         reading = _asked(spec, reading, declared) if reachable else reading
@@ -103,8 +103,8 @@ def _listens_as(declared: t.Optional[state.Definition], own: t.FrozenSet[int], n
     return not tcp and unix == {unix_sockets.listener_at(str(options.get("socket", "")), now.sockets)}
 
 
-def _clients(own: t.FrozenSet[int], now: Ground) -> t.Tuple[state.Client, ...]:
-    others = [pid for pid in unix_sockets.clients_of(own, now.sockets) if pid != os.getpid()]
+def _clients(servers: t.Tuple[int, ...], own: t.FrozenSet[int], now: Ground) -> t.Tuple[state.Client, ...]:
+    others = [pid for pid in unix_sockets.clients_of(servers, own, now.sockets) if pid != os.getpid()]
     near = [state.Client(pid, processes.name_of(pid) if pid else "") for pid in others]
     remote = sorted(now.tcp[n].remote for n in own if n in now.tcp and not now.tcp[n].listening)
     return (*near, *(state.Client(None, "", "%s port %d" % each) for each in remote))

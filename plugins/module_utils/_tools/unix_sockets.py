@@ -117,24 +117,26 @@ def sockets_of(pids: t.Iterable[int]) -> t.FrozenSet[int]:
     return frozenset(int(number) for pid in pids for number in unix_peer.sockets_of(pid))
 
 
-def clients_of(own: t.Collection[int], table: Table) -> t.List[t.Optional[int]]:
-    """The process at the other end of each connection of a server with the sockets C(own); None where it is not seen.
+def clients_of(pids: t.Collection[int], own: t.Collection[int], table: Table) -> t.List[t.Optional[int]]:
+    """The process at the other end of each connection of the servers C(pids) with the sockets C(own); None where it is
+    not seen.
 
-    Whoever connects from another network namespace (a container) has a socket there, and so has the server.
+    Whoever connects from another network namespace (a container) has a socket there, and so has the server. A client
+    that has closed its end, which the server is yet to notice, has the number 0 (net/unix/diag.c), and is none.
     """
     peers = [table[n].peer for n in sorted(own) if n in table and table[n].state == _ESTABLISHED]
-    ends = [peer for peer in peers if peer is not None and peer not in own]
+    ends = [peer for peer in peers if peer and peer not in own]
     holders = _holders(ends)
-    return [holders.get(number) for number in ends] + [None] * _elsewhere(own, table)
+    return [holders.get(number) for number in ends] + [None] * _elsewhere(pids, own, table)
 
 
-def _elsewhere(own: t.Collection[int], table: Table) -> int:
-    """How many of the sockets are in no table of ours."""
+def _elsewhere(pids: t.Collection[int], own: t.Collection[int], table: Table) -> int:
+    """How many of the sockets are in no table of ours, and are not only closed since C(own) was read."""
     unseen = set(own) - set(table)
     if unseen:
         for protocol in ("tcp", "tcp6", "netlink", "udp", "unix"):
             unseen -= _numbers("/proc/net/" + protocol)
-    return len(unseen)
+    return len(unseen & sockets_of(pids)) if unseen else 0
 
 
 def _numbers(path: str) -> t.Set[int]:

@@ -131,7 +131,9 @@ def test_a_loop_device_is_a_holder_even_after_a_rename(image: Path, tmp_path: Pa
 @needs_loops
 def test_a_loop_on_a_loop_is_a_holder_of_the_device_and_the_file(image: Path) -> None:
     with attached(image) as lower, attached(lower) as upper:
-        assert holders(lower) == [Holder("loop", None, upper, True)]
+        wait_until(
+            lambda: holders(lower) == [Holder("loop", None, upper, True)], "the losetup of another test has ended"
+        )
         assert {holder.name for holder in holders(image)} == {lower, upper}
 
 
