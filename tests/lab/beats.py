@@ -81,10 +81,11 @@ def known(result: dict[str, Any], unpredictable: Iterable[str]) -> Any:
     """The facts and the diff, without what cannot be predicted."""
     nouns = ("diff", "image", "images", "snapshot", "snapshots", "export", "exports")
     shown = {key: result[key] for key in nouns if key in result}
-    return _without(shown, set(unpredictable) | _NOT_FACTS)
+    facts = _without(shown, set(unpredictable) | _NOT_FACTS)
+    return dict(facts, diff=_without(result.get("diff"), set(unpredictable)))
 
 
-#: keys that tell how and when the work was done, not what came of it
+#: keys of facts that tell how and when the work was done, not what came of it
 _NOT_FACTS = {"method", "backup_file", "removed_leftovers", "date", "date_sec", "vm_state_size", "pid", "clients"}
 
 

@@ -18,6 +18,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._export.plan import p
 from ansible_collections.platter.qemu.plugins.module_utils._export.spec import ExportSpec
 from ansible_collections.platter.qemu.plugins.module_utils._export.state import Definition, ExportReading, ExportState
 from ansible_collections.platter.qemu.plugins.module_utils._tools import locks
+from ansible_collections.platter.qemu.plugins.module_utils._tools.side_by_side import side_by_side
 
 _ASKED_AT_ONCE = 16
 _TOOL = "Install it: qemu-utils (Debian, Ubuntu), qemu-img (Fedora, RHEL)."
@@ -46,7 +47,12 @@ class ExportEngine:
 
     @staticmethod
     def facts(state: ExportState) -> t.Dict[str, t.Any]:
-        """A state as results and diffs show it."""
+        """A state as results show it."""
+        return state.to_facts()
+
+    @staticmethod
+    def managed(state: ExportState) -> t.Dict[str, t.Any]:
+        """A state as diffs show it."""
         return state.to_facts()
 
     def hold(self) -> t.ContextManager[t.Any]:
@@ -77,12 +83,7 @@ class ExportEngine:
 
     def _planned_all(self, now: observe.Ground) -> t.List[Item]:
         """Servers are asked side by side: those that do not answer are waited for together."""
-        if len(self._specs) == 1:
-            return [self._planned(self._specs[0], now)]
-        from concurrent.futures import ThreadPoolExecutor
-
-        with ThreadPoolExecutor(_ASKED_AT_ONCE) as pool:
-            return list(pool.map(lambda spec: self._planned(spec, now), self._specs))
+        return side_by_side(lambda spec: self._planned(spec, now), self._specs, _ASKED_AT_ONCE)
 
     def _planned(self, spec: ExportSpec, now: observe.Ground) -> Item:
         nothing = ExportState(spec.name)

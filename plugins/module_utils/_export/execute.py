@@ -26,6 +26,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._tools import (
     supervise,
     unix_sockets,
 )
+from ansible_collections.platter.qemu.plugins.module_utils._tools.side_by_side import side_by_side
 
 _MOST_WORKERS = 8
 #: seconds from the start of a server until it must answer
@@ -59,14 +60,7 @@ class Executor:
                 self._attempt(item, partial(look_again, item))
 
     def _each(self, items: t.Sequence[Item], kinds: t.Tuple[type, ...]) -> None:
-        if len(items) < 2 or self._workers == 1:
-            for item in items:
-                self._attempt(item, partial(self._carry_out, item, kinds))
-            return
-        from concurrent.futures import ThreadPoolExecutor
-
-        with ThreadPoolExecutor(self._workers) as pool:
-            list(pool.map(lambda item: self._attempt(item, partial(self._carry_out, item, kinds)), items))
+        side_by_side(lambda item: self._attempt(item, partial(self._carry_out, item, kinds)), items, self._workers)
 
     def _carry_out(self, item: Item, kinds: t.Tuple[type, ...]) -> None:
         while item.done < len(item.plan) and isinstance(item.plan[item.done], kinds):

@@ -68,7 +68,12 @@ class ImageEngine:
 
     @staticmethod
     def facts(state: ImageState) -> t.Dict[str, t.Any]:
-        """A state as results and diffs show it."""
+        """A state as results show it."""
+        return state.to_facts()
+
+    @staticmethod
+    def managed(state: ImageState) -> t.Dict[str, t.Any]:
+        """A state as diffs show it."""
         return state.to_facts()
 
     def hold(self) -> _Hold:

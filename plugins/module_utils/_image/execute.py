@@ -22,6 +22,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._image.spec import Im
 from ansible_collections.platter.qemu.plugins.module_utils._inspect import image
 from ansible_collections.platter.qemu.plugins.module_utils._tools import process
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qemu_img import QemuImg
+from ansible_collections.platter.qemu.plugins.module_utils._tools.side_by_side import side_by_side
 
 #: programs and fsyncs overlap well up to here even on two cores
 _MOST_WORKERS = 8
@@ -45,15 +46,9 @@ class Executor:
     def run(self, items: t.Sequence[Item]) -> None:
         """Carry out the plans of items that do not need each other."""
         todo = [item for item in items if item.plan]
-        if len(todo) < 2 or self._workers == 1:
-            for item in todo:
-                self._run_one(item)
-            return
-        from concurrent.futures import ThreadPoolExecutor
-
-        self._run_one(todo[0])  # alone: what it makes serves the others as a template
-        with ThreadPoolExecutor(self._workers) as pool:
-            list(pool.map(self._run_one, todo[1:]))
+        for item in todo[:1]:
+            self._run_one(item)  # alone: what it makes serves the others as a template
+        side_by_side(self._run_one, todo[1:], self._workers)
 
     def _run_one(self, item: Item) -> None:
         try:

@@ -12,7 +12,6 @@ import os
 import re
 import stat
 import typing as t
-from concurrent.futures import ThreadPoolExecutor
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._core.place import Place
@@ -20,6 +19,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._formats import featu
 from ansible_collections.platter.qemu.plugins.module_utils._image import info_facts, info_look, info_numbers, info_spec
 from ansible_collections.platter.qemu.plugins.module_utils._inspect.chain import resolve_backing
 from ansible_collections.platter.qemu.plugins.module_utils._tools import process, qemu_img
+from ansible_collections.platter.qemu.plugins.module_utils._tools.side_by_side import side_by_side
 
 _OPENING = re.compile(r"^qemu-img: (Could not open 'json:.*\}': )?")
 
@@ -80,9 +80,7 @@ class QemuAnswers:
             return ""
 
     def _at_once(self, ask: t.Callable[[t.Any], info_facts.Facts], jobs: t.Sequence[t.Any]) -> list[info_facts.Facts]:
-        workers = self._spec.workers or os.cpu_count() or 1
-        with ThreadPoolExecutor(max_workers=max(1, workers)) as pool:
-            return list(pool.map(ask, jobs))
+        return side_by_side(ask, jobs, self._spec.workers or os.cpu_count() or 1)
 
     # --- one image
 

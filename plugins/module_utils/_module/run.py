@@ -40,6 +40,9 @@ class Engine(t.Protocol):
     def facts(self, state: t.Any) -> t.Dict[str, t.Any]:
         """A state as a result shows it."""
 
+    def managed(self, state: t.Any) -> t.Dict[str, t.Any]:
+        """A state as a diff shows it: what is managed, and so can be predicted."""
+
 
 def run_module(module: AnsibleModule, make_engine: t.Callable[[AnsibleModule], Engine]) -> None:
     """Run the loop and end the module with its result."""
@@ -140,8 +143,8 @@ def _diff(engine: Engine, item: Item) -> t.Dict[str, t.Any]:
     return {
         "before_header": item.name,
         "after_header": item.name,
-        "before": engine.facts(item.before),
-        "after": engine.facts(item.after),
+        "before": engine.managed(item.before),
+        "after": engine.managed(item.after),
     }
 
 

@@ -57,8 +57,13 @@ class SnapshotEngine:
 
     @staticmethod
     def facts(state: SnapshotState) -> t.Dict[str, t.Any]:
-        """A state as results and diffs show it."""
+        """A state as results show it."""
         return state.to_facts()
+
+    @staticmethod
+    def managed(state: SnapshotState) -> t.Dict[str, t.Any]:
+        """A state as diffs show it."""
+        return state.managed()
 
     def hold(self) -> _Hold:
         """Our locks on every file that may change."""

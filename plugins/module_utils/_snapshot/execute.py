@@ -24,6 +24,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._snapshot import edit
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot import layer_actions as layer_act
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.layers import LayerEditor
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qemu_img import QemuImg
+from ansible_collections.platter.qemu.plugins.module_utils._tools.side_by_side import side_by_side
 
 #: programs and fsyncs overlap well up to here even on two cores
 _MOST_WORKERS = 8
@@ -68,14 +69,7 @@ class Executor:
         offline = [item for item in items if item.reading.live is None]
         self._observer.look_anew()
         self._run_live([item for item in items if item.reading.live is not None])
-        if len(offline) < 2 or self._workers == 1:
-            for item in offline:
-                self._run_one(item)
-            return
-        from concurrent.futures import ThreadPoolExecutor
-
-        with ThreadPoolExecutor(self._workers) as pool:
-            list(pool.map(self._run_one, offline))
+        side_by_side(self._run_one, offline, self._workers)
 
     def _run_live(self, items: t.Sequence[Item]) -> None:
         """QEMUs one after the other, all disks of each together."""

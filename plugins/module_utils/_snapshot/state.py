@@ -39,15 +39,19 @@ class Point:
     date: t.Optional[float] = field(default=None, compare=False)
     vm_state_size: t.Optional[int] = field(default=0, compare=False)
 
-    def to_facts(self) -> t.Dict[str, t.Any]:
-        """As results show it."""
-        facts: t.Dict[str, t.Any] = {"name": self.name}
-        facts.update({"path": self.path} if self.path else {"id": self.id, "vm_state_size": self.vm_state_size})
+    def managed(self) -> t.Dict[str, t.Any]:
+        """As diffs show it: what can be predicted."""
+        facts: t.Dict[str, t.Any] = {"name": self.name, **({"path": self.path} if self.path else {"id": self.id})}
         if self.merging:
             facts["merging"] = True
         if self.altered:
             facts["altered"] = True
-        return dict(facts, virtual_size=self.virtual_size, **moment.dated(self.date))
+        return dict(facts, virtual_size=self.virtual_size)
+
+    def to_facts(self) -> t.Dict[str, t.Any]:
+        """As results show it."""
+        memory = {} if self.path else {"vm_state_size": self.vm_state_size}
+        return dict(self.managed(), **memory, **moment.dated(self.date))
 
 
 @dataclass(frozen=True)
@@ -97,10 +101,14 @@ class SnapshotState:
         return replace(self, content=None, points=tuple(replace(point, content=None) for point in self.points))
 
     def to_facts(self) -> t.Dict[str, t.Any]:
-        """The state as results and diffs show it."""
+        """The state as results show it."""
+        return dict(self.managed(), snapshots=[point.to_facts() for point in self.points])
+
+    def managed(self) -> t.Dict[str, t.Any]:
+        """The state as diffs show it: the same in check mode and after the real run."""
         facts: t.Dict[str, t.Any] = {"image": self.image, "kind": self.kind, "active": self.active}
         facts["virtual_size"] = self.virtual_size
-        facts["snapshots"] = [point.to_facts() for point in self.points]
+        facts["snapshots"] = [point.managed() for point in self.points]
         facts["same_as"] = [p.name for p in self.points if p.content == self.content and p.content is not None]
         if self.kind == "external":
             facts["layers"] = list(self.layers)
