@@ -25,7 +25,7 @@ def test_external_snapshots_are_named_to_a_task_about_internal_ones(tmp_path: Pa
     one.take("s1")
     one.write(3)
     one.beats(name="s1", state="reverted")
-    for image in {one.image, one.active}:
+    for image in dict.fromkeys((one.image, one.active)):
         forgetful = Disk(image)
         for name in ("s1", "s1.undone"):
             told = forgetful.refuses("kind_differs", name=name, state=state)

@@ -292,7 +292,8 @@ def test_names_that_steer_terminals_are_shown_with_escapes(tmp_path: Path) -> No
 
 def test_identity(tmp_path: Path, image: Path) -> None:
     subprocess.run(["mkfs.ext4", "-q", "-L", "data", str(image)], check=True)
-    blkid = subprocess.run(["blkid", "-p", "-o", "value", "-s", "UUID", str(image)], capture_output=True, text=True)
+    command = ["blkid", "-p", "-o", "value", "-s", "UUID", str(image)]
+    blkid = subprocess.run(command, capture_output=True, text=True, check=True)
     with serving("qemu-nbd", Served(image), unix(tmp_path)):
         (export,) = beats(image.parent, uri=str(unix(tmp_path)), identity=True)["exports"]
     assert export["identity"] == {

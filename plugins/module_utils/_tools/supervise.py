@@ -191,7 +191,7 @@ def main() -> None:
     with open(os.path.join(directory, "export.json"), encoding="utf-8") as stream:
         definition = json.load(stream)
     adopted = int(sys.argv[2]) if len(sys.argv) > 2 else 0
-    sys.exit(Supervisor(definition["argv"], definition["options"].get("socket", ""), adopted).run())
+    raise SystemExit(Supervisor(definition["argv"], definition["options"].get("socket", ""), adopted).run())
 
 
 if __name__ == "__main__":
