@@ -205,3 +205,27 @@ def test_an_image_on_a_device_needs_no_server_any_more(device: str, source: Path
         given["source"] = {"url": site.url("/disk"), "format": "qcow2"}
         assert call("disk_image", **given)["changed"]
     settled(device, **given)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"repair": "all"}, {"allow_rewrite": True, "options": {"cluster_size": "32K"}}],
+    ids=["repair", "rewrite"],
+)
+def test_a_copy_does_not_take_the_place_of_a_device(device: str, change: dict[str, Any]) -> None:
+    call("disk_image", **task(device, size="16M"))
+    scribble(Path(device), "qcow2")
+    _leak(Path(device))
+    refused("is_device", **task(device, **change))
+    assert Path(device).is_block_device()
+    shows(Path(device), "qcow2")
+
+
+def _leak(path: Path) -> None:
+    """Count a cluster that nothing uses: the last entry of the first refcount block."""
+    with path.open("r+b", buffering=0) as stream:
+        table = int.from_bytes(stream.read(56)[48:56], "big")
+        stream.seek(table)
+        block = int.from_bytes(stream.read(8), "big")
+        stream.seek(block + 2 * 200)
+        stream.write((1).to_bytes(2, "big"))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable
 
 import pytest
 
 from ansible_collections.platter.qemu.tests.lab.beats import four_beats, refused, settled, snapshot
 from ansible_collections.platter.qemu.tests.lab.guest import MIB, facts, scribble, shows
+from ansible_collections.platter.qemu.tests.lab.http_server import Resource, serving
 from ansible_collections.platter.qemu.tests.lab.modules import call
 from ansible_collections.platter.qemu.tests.lab.oracle import create
 
@@ -227,3 +228,45 @@ def test_what_is_told_of_a_failed_list_is_what_is_there(tmp_path: Path, fail_fas
     result = call("disk_image", format="qcow2", images=images, fail_fast=fail_fast)
     assert (result["reason"], names(tmp_path)) == ("source_damaged", ["source"])
     assert [entry["image"] for entry in result["images"]] == [{**each, "state": "absent"} for each in (low, top)]
+
+
+@pytest.mark.parametrize("order", ["old new", "new old", "old new more", "more old new"])
+def test_a_source_is_removed_after_what_is_made_from_it(tmp_path: Path, order: str) -> None:
+    create(tmp_path / "old", "raw", MIB)
+    scribble(tmp_path / "old", "raw", ((0x55, 0, 4096),))
+    source = {"path": str(tmp_path / "old"), "format": "raw"}
+    entries = {name: {"path": str(tmp_path / name), "format": "qcow2", "source": source} for name in ("new", "more")}
+    entries["old"] = {"path": str(tmp_path / "old"), "format": "raw", "state": "absent"}
+    wanted = order.split()
+    result = call("disk_image", images=[entries[name] for name in wanted])
+    assert not result.get("failed"), result["msg"]
+    assert names(tmp_path) == sorted(set(wanted) - {"old"})
+    for name in names(tmp_path):
+        shows(tmp_path / name, "qcow2", ((0x55, 0, 4096),))
+
+
+class Trap(list[Any]):
+    """Requests; at the first that wants the content, the trap springs."""
+
+    def __init__(self, spring: Callable[[], object]) -> None:
+        super().__init__()
+        self._spring = spring
+
+    def append(self, request: Any) -> None:
+        if request.method == "GET" and not any(each.method == "GET" for each in self):
+            self._spring()
+        super().append(request)
+
+
+def test_a_source_that_has_grown_since_the_plan_is_not_cut_off(tmp_path: Path) -> None:
+    create(tmp_path / "source", "raw", MIB)
+    create(tmp_path / "larger", "raw", 2 * MIB)
+    with serving() as site:
+        site.asked = Trap(lambda: os.replace(tmp_path / "larger", tmp_path / "source"))
+        site.resources["/first"] = Resource(bytes(MIB))
+        first = {"path": str(tmp_path / "first"), "source": {"url": site.url("/first"), "format": "raw"}}
+        second = {"path": str(tmp_path / "second"), "source": {"path": str(tmp_path / "source"), "format": "raw"}}
+        result = call("disk_image", format="raw", images=[first, second])
+    assert not (tmp_path / "larger").exists(), "the trap did not spring"
+    assert result["images"][1]["reason"] == "source_changed"
+    assert not (tmp_path / "second").exists()

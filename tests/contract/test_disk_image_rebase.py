@@ -177,3 +177,10 @@ def test_a_qed_overlay_is_rebased(tmp_path: Path, old: Path, new: Path) -> None:
     seen = guest_digest(overlay, "qed")
     four_beats(**{**over(overlay, new), "format": "qed"})
     assert guest_digest(overlay, "qed") == seen
+
+
+def test_options_and_another_base_in_one_task(overlay: Path, new: Path) -> None:
+    four_beats(**over(overlay, new), options={"lazy_refcounts": True})
+    told = facts(overlay, "qcow2")
+    assert told["backing-filename"] == str(new) and told["format-specific"]["data"]["lazy-refcounts"] is True
+    shows(overlay, "qcow2", OWN)

@@ -46,7 +46,7 @@ class Editor:
         """Change options of the header."""
         arguments = [options.to_argument(name, value) for name, value in action.changes]
         self._qemu_img.amend(self._node(spec, action.format, reading), arguments, secrets=spec.secrets)
-        record = dict(reading.record)
+        record = records.read_record(spec.path)  # as it is now: a change of the base before this one has noted that
         record["options"] = dict(record.get("options") or {}, **dict(action.changes))
         if reading.kind == "file":
             records.write_record(spec.path, record)

@@ -12,6 +12,7 @@ import typing as t
 from urllib.parse import urlsplit
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors, words
+from ansible_collections.platter.qemu.plugins.module_utils._core.header import Header
 from ansible_collections.platter.qemu.plugins.module_utils._core.renaming import renaming
 from ansible_collections.platter.qemu.plugins.module_utils._formats import features
 from ansible_collections.platter.qemu.plugins.module_utils._image import actions, convert, refuse, secret, space, state
@@ -48,7 +49,22 @@ def import_image(
         refuse_damaged(qemu_img, spec, node, opened_by)
         if spec.effective_size is not None and t.cast(int, spec.size) < header.virtual_size:
             refuse.refuse_shrink(spec, header.virtual_size, (header.virtual_size, "its source"), "its source")
+        _refuse_grown(spec, action, header)
         return converter.import_node(spec, action, reading, node, record, path, held.refuse_disturbed)
+
+
+def _refuse_grown(spec: ImageSpec, action: actions.ImportImage, header: Header) -> None:
+    """Without a size the image is as large as its source was when the task was planned: a larger one would be cut off."""
+    planned = action.virtual_size
+    if spec.size is None and planned is not None and header.virtual_size > planned:
+        raise source_refused(
+            spec,
+            "source_changed",
+            "it has %d bytes now, and had %d when the task was planned" % (header.virtual_size, planned),
+            "Import when nobody writes to the source.",
+            before={"virtual_size": planned},
+            now={"virtual_size": header.virtual_size},
+        )
 
 
 def _staged(

@@ -21,14 +21,19 @@ Needs = t.Mapping[str, t.AbstractSet[str]]
 
 
 def needs_of(items: t.Sequence[Item]) -> t.Dict[str, t.Set[str]]:
-    """An image needs its base and its source first; a base is removed only after its overlays are done with."""
+    """An image needs its base and its source first; a base is removed only after its overlays are done with, and a
+    source only after what is made from it.
+    """
     names = {item.name for item in items}
     needs: t.Dict[str, t.Set[str]] = {item.name: set() for item in items}
     removed = {item.name for item in items if item.spec.state == "absent"}
     for item in items:
         spec = item.spec
-        wanted = [spec.backing.path if spec.backing else None]
-        wanted.append(spec.source.place.path or spec.source.place.text if spec.source and spec.source.place else None)
+        place = spec.source.place if spec.source else None
+        source = place.path or place.text if place else None
+        if source in removed and source != item.name:
+            needs[str(source)].add(item.name)
+        wanted = [spec.backing.path if spec.backing else None, source]
         needs[item.name].update(path for path in wanted if path in names and path not in removed)
         base = item.before.backing.path if item.before.backing else None
         if base in names and (base in removed or _leaves(item)):

@@ -50,7 +50,21 @@ def plan_image(spec: ImageSpec, state: ImageState, reading: ImageReading) -> Pla
     ):
         refuse.refuse_with_points(spec, reading)
     refuse.refuse_hard_links(spec, reading, plan)
+    _refuse_replacing_a_device(spec, reading, plan)
     return plan
+
+
+def _refuse_replacing_a_device(spec: ImageSpec, reading: ImageReading, plan: Plan) -> None:
+    """What is done in a copy ends with the copy taking the name: a file would stand where the node of the device was."""
+    copied = (actions.RewriteImage, actions.RepairImage)
+    if reading.kind == "block" and any(isinstance(a, copied) and a.replaces_file for a in plan):
+        raise refuse.refused(
+            spec,
+            "is_device",
+            "it is a block device, and the change is made in a copy that takes the name of the image",
+            "Import it to a file, change that, and import that to the device (source_policy: if_changed).",
+            {"actions": [str(action) for action in plan]},
+        )
 
 
 def _differs(reading: ImageReading) -> bool:

@@ -84,7 +84,7 @@ def _refuse_closed(run_command: process.RunCommand, spec: ImageSpec, path: str, 
     with still.StillFile(path) as found:
         if found.others_write and not found.leased and not t.cast(SourceSpec, spec.source).trusted:
             return
-        node, secrets = secret.source_node(spec, header, files.local_node(files.file_facts(path)))
+        node, secrets = secret.source_node(spec, header, files.local_node(files.file_facts(found.path)))
         try:
             qemu_io.GuestView(run_command, node, header.virtual_size, secrets).open()
         except errors.ToolError as exc:
