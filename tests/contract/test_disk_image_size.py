@@ -29,7 +29,7 @@ def test_one_size_is_equal_however_it_is_written(tmp_path: Path, format: str) ->
     assert virtual_size(given["path"], format) == GIB
 
 
-@pytest.mark.parametrize(("size", "expected"), [("0.5M", 512 * KIB), ("1.5K", 1536), ("1000", 1024), ("2T", 2 << 40)])
+@pytest.mark.parametrize(("size", "expected"), [("0.5M", 512 * KIB), ("1.5K", 1536), ("1000B", 1024), ("2T", 2 << 40)])
 def test_fractions_and_odd_bytes_become_whole_sectors(tmp_path: Path, size: str, expected: int) -> None:
     path = tmp_path / "image.qcow2"
     four_beats(path=str(path), format="qcow2", size=size)

@@ -37,7 +37,15 @@ def image(tmp_path: Path) -> Path:
 
 
 def holders(path: object) -> list[Holder]:
-    return find_holders([str(path)])[str(path)]
+    """Without the losetup of another test, which opens each device for a moment when it looks for a free one."""
+    found: list[Holder] = []
+
+    def settled() -> bool:
+        found[:] = find_holders([str(path)])[str(path)]
+        return all(holder.name != "losetup" for holder in found)
+
+    wait_until(settled, "losetup has ended")
+    return found
 
 
 def wait_for_holder(path: object) -> list[Holder]:
@@ -131,9 +139,7 @@ def test_a_loop_device_is_a_holder_even_after_a_rename(image: Path, tmp_path: Pa
 @needs_loops
 def test_a_loop_on_a_loop_is_a_holder_of_the_device_and_the_file(image: Path) -> None:
     with attached(image) as lower, attached(lower) as upper:
-        wait_until(
-            lambda: holders(lower) == [Holder("loop", None, upper, True)], "the losetup of another test has ended"
-        )
+        assert holders(lower) == [Holder("loop", None, upper, True)]
         assert {holder.name for holder in holders(image)} == {lower, upper}
 
 
