@@ -132,7 +132,8 @@ def _foreign(call: strace.Call, allowed: tuple[str, ...]) -> bool:
     path = name.group(1) if name else "?"
     if "O_CREAT|O_EXCL" in call.text:  # what is made anew holds nobody's secret
         return False
-    if "O_PATH" in call.text and path in allowed[0].split("/"):  # a step of the way to the source; nothing is read
+    steps = {step for each in allowed for step in each.split("/")}
+    if "O_PATH" in call.text and path in steps:  # a step of the way to the source or the target; nothing is read
         return False
     return not (path + "/").startswith((*allowed, *_USUAL)) and path not in ("/", str(Path(allowed[1]).parent))
 
