@@ -15,6 +15,8 @@ from ansible_collections.platter.qemu.plugins.module_utils._core.item import Ite
 from ansible_collections.platter.qemu.plugins.module_utils._inspect.holders import Holder
 
 _POLL_SECONDS = 0.2
+#: whoever only reads a header, as other runs of this collection do, has gone after less
+_PASSING_SECONDS, _PASSING_POLL_SECONDS = 1.0, 0.05
 Held = t.Mapping[str, t.List[Holder]]
 #: (item, who has it, as text, the same as evidence): the refusal
 InUse = t.Callable[[Item, str, t.Mapping[str, t.Any]], errors.EngineError]
@@ -30,7 +32,7 @@ def wait_until_free(
     waited, waiting = False, list(items)
     deadline = time.monotonic() + max([item.spec.wait_timeout for item in waiting], default=0.0)
     while waiting:
-        found = held(waiting)
+        found = _held_for_longer(waiting, held)
         waiting = [item for item in waiting if found[item.name]]
         still = [i for i in waiting if patient and i.spec.on_in_use == "wait" and time.monotonic() < deadline]
         for item in waiting:
@@ -41,6 +43,25 @@ def wait_until_free(
             waited = True
             time.sleep(_POLL_SECONDS)
     return waited
+
+
+def _held_for_longer(items: t.Sequence[Item], held: t.Callable[[t.Sequence[Item]], Held]) -> Held:
+    """The holders, without the readers that are gone a moment later."""
+    found = held(items)
+    deadline = time.monotonic() + _PASSING_SECONDS
+    while any(_may_pass(holders) for holders in found.values()) and time.monotonic() < deadline:
+        time.sleep(_PASSING_POLL_SECONDS)
+        now = held(items)
+        found = {name: [h for h in now[name] if h in found[name] or not _reads_only(h)] for name in now}
+    return found
+
+
+def _may_pass(holders: t.Sequence[Holder]) -> bool:
+    return bool(holders) and all(map(_reads_only, holders))
+
+
+def _reads_only(holder: Holder) -> bool:
+    return holder.kind == "process" and holder.writes is False
 
 
 def _give_up(item: Item, holders: t.List[Holder], in_use: InUse) -> None:
