@@ -65,7 +65,7 @@ def _place(value: t.Any) -> place.Place:
         return place.parse_place(value)
     except ValueError as exc:
         raise errors.EngineError(
-            "failed: the place %s: %s. No image was looked at. Give absolute paths, URIs or blockdev dicts in paths."
+            "refused: a look at the place %s: %s. No image was looked at. Give absolute paths, URIs or blockdev dicts in paths."
             % (value, str(exc).rstrip(".")),
             reason="bad_option",
             evidence={"place": str(value)},
