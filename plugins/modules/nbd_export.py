@@ -222,20 +222,12 @@ options:
       - Seconds to wait for another run of this collection that works on the same export or image.
     type: int
     default: 30
+extends_documentation_fragment:
+  - platter.qemu.attributes
 attributes:
-  check_mode:
-    support: full
-    description: Nothing on the host is changed, and what would be done is predicted.
-  diff_mode:
-    support: full
-    description: Shows each export before and after.
-  idempotent:
-    support: full
-    description: The second run changes nothing, and clients notice nothing of it.
-  platform:
-    support: full
-    platforms: linux
-    description: The managed host runs Linux.
+  check_mode: {support: full}
+  diff_mode: {support: full, details: Shows each export before and after.}
+  idempotent: {support: full, details: Clients notice nothing of the second run.}
 seealso:
   - module: platter.qemu.disk_image
   - module: platter.qemu.image_snapshot

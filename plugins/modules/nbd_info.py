@@ -71,20 +71,12 @@ options:
     description:
       - Whose key in O(tls_psk_file) is used, if it has several. It can be written in O(uri) too (C(nbds://user@host/)).
     type: str
+extends_documentation_fragment:
+  - platter.qemu.attributes
 attributes:
-  check_mode:
-    support: full
-    description: Nothing is ever changed.
-  diff_mode:
-    support: none
-    description: There is no change to show.
-  idempotent:
-    support: full
-    description: Nothing is ever changed.
-  platform:
-    support: full
-    platforms: linux
-    description: The managed host runs Linux.
+  check_mode: {support: full, details: Nothing is ever changed.}
+  diff_mode: {support: none, details: There is no change to show.}
+  idempotent: {support: full}
 seealso:
   - module: platter.qemu.disk_image_info
   - name: NBD URIs
