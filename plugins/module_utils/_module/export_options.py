@@ -10,6 +10,7 @@ from __future__ import annotations
 import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._formats import registry
+from ansible_collections.platter.qemu.plugins.module_utils._module import task_options
 
 ArgumentSpec = t.Dict[str, t.Dict[str, t.Any]]
 
@@ -72,9 +73,7 @@ def argument_spec() -> ArgumentSpec:
     return {
         **top,
         "exports": {"type": "list", "elements": "dict", "options": export_options()},
-        "workers": {"type": "int", "default": 0},
-        "fail_fast": {"type": "bool", "default": True},
-        "lock_timeout": {"type": "int", "default": 30},
+        **task_options.task_options(),
     }
 
 
