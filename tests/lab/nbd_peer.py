@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import socket
 import struct
-import threading
 import typing as t
+
+from ansible_collections.platter.qemu.tests.lab.scripted import accepting
 
 SECONDS = 20.0
 GREETING = b"NBDMAGICIHAVEOPT\0\3"
@@ -70,7 +71,7 @@ def peer(path: object, script: Script, times: int = 1) -> t.Iterator[None]:
     """
     failures: list[BaseException] = []
 
-    def serve() -> None:
+    def serve(listening: socket.socket) -> None:
         for _time in range(times):
             connection, _address = listening.accept()
             with connection:
@@ -81,15 +82,7 @@ def peer(path: object, script: Script, times: int = 1) -> t.Iterator[None]:
                 except Exception as exc:  # noqa: BLE001 handed to the test
                     failures.append(exc)
 
-    with socket.socket(socket.AF_UNIX) as listening:
-        listening.bind(str(path))
-        listening.listen()
-        listening.settimeout(SECONDS)
-        thread = threading.Thread(target=serve)
-        thread.start()
-        try:
-            yield
-        finally:
-            thread.join()
+    with accepting(path, serve):
+        yield
     if failures:
         raise failures[0]

@@ -52,16 +52,27 @@ Script = Callable[[Peer], object]
 def serving(path: object, *scripts: Script) -> Iterator[list[Peer]]:
     """One connection after the other, each by the next script. What a script raises fails the test."""
     peers: list[Peer] = []
+
+    def serve(listening: socket.socket) -> None:
+        for script in scripts:
+            connection, _address = listening.accept()
+            with connection:
+                peers.append(Peer(connection))
+                script(peers[-1])
+                peers[-1].hang_up()
+
+    with accepting(path, serve):
+        yield peers
+
+
+@contextlib.contextmanager
+def accepting(path: object, serve: Callable[[socket.socket], None]) -> Iterator[None]:
+    """C(serve) of a listening socket, in a thread, while the block runs. What it raises fails the test."""
     failures: list[BaseException] = []
 
-    def serve() -> None:
+    def attempt() -> None:
         try:
-            for script in scripts:
-                connection, _address = listening.accept()
-                with connection:
-                    peers.append(Peer(connection))
-                    script(peers[-1])
-                    peers[-1].hang_up()
+            serve(listening)
         except Exception as exc:  # noqa: BLE001 handed to the test
             failures.append(exc)
 
@@ -69,10 +80,10 @@ def serving(path: object, *scripts: Script) -> Iterator[list[Peer]]:
         listening.bind(str(path))
         listening.listen()
         listening.settimeout(SECONDS)
-        thread = threading.Thread(target=serve)
+        thread = threading.Thread(target=attempt)
         thread.start()
         try:
-            yield peers
+            yield
         finally:
             thread.join()
     if failures:
