@@ -112,10 +112,14 @@ def _where(core: Core) -> list[str]:
     return ["--local", "--python", core.version]
 
 
-def _integration(core: Core) -> Step:
+def _integration(core: Core) -> list[Step]:
+    """Targets that keep to a directory of their own run beside other steps; those that use the host's own places alone."""
     command = ["ansible-test", "integration", *_where(core), "--continue-on-error", "--color", "no"]
-    name, needs = f"integration-{core.number}", tuple(STORAGE)
-    return Step(name, "integration", command, core, core.copy, needs, counts.count_integration, alone=True)
+    found = {"core": core, "cwd": core.copy, "needs": tuple(STORAGE), "count": counts.count_integration}
+    return [
+        Step(f"integration-{core.number}", "integration", [*command, "non_destructive/"], **found),
+        Step(f"integration-host-{core.number}", "integration", [*command, "destructive/"], alone=True, **found),
+    ]
 
 
 def _molecule(core: Core) -> list[Step]:
@@ -143,6 +147,6 @@ def all_steps(cores: list[Core]) -> list[Step]:
         *(pytest_step(f"unit-{core.number}", "unit", core, "tests/unit") for core in cores),
         *(_sanity(core) for core in cores),
         *_on_real_tools(newest),
-        *(_integration(core) for core in cores),
+        *(step for core in cores for step in _integration(core)),
         *_molecule(newest),
     ]
