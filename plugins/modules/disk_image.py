@@ -662,6 +662,12 @@ notes:
     What would have to be opened by its name there (to grow, amend, rebase, repair or rewrite an image, a data file,
     O(attributes)) is refused, as that user can give the name to another file meanwhile. Run such a task as that user
     (C(become_user)).
+  - Who can write to an image chooses, by its header, which data file and which backing file are opened with it. When root runs
+    the task, these must be files that all others who can write to the image (its owner, and whom mode or ACL let in) can open
+    too. A data file must be writable by them, unless O(options.data_file) names it; a backing chain must be readable by them
+    where its content is copied (O(flatten), another O(backing), O(allow_rewrite), and O(size) where the image does not end with
+    a whole cluster). Anything else is refused (C(image_references_file)). A group that may also write to the directory of the
+    image is trusted.
 """
 
 EXAMPLES = r"""

@@ -28,6 +28,10 @@ class ImageAction(plan.Action[ImageState]):
     #: puts another file in the image's place
     replaces_file = False
 
+    def reads_below(self, cluster_size: t.Optional[int]) -> bool:
+        """Whether QEMU copies into the image what its backing chain holds. C(cluster_size): in bytes, None if unknown."""
+        return False
+
 
 @dataclass(frozen=True)
 class _Making(ImageAction):
@@ -115,6 +119,10 @@ class RewriteImage(_Making):
     differences: t.Tuple[str, ...]
     compressed: bool = False
 
+    def reads_below(self, cluster_size: t.Optional[int]) -> bool:
+        """Also where the base is kept: what a new cluster of another size lacks comes from it."""
+        return True
+
     def __str__(self) -> str:
         return "Rewrite %s as %s because of %s." % (self.path, self.kind, "; ".join(self.differences))
 
@@ -132,6 +140,10 @@ class ResizeImage(ImageAction):
     def shrink(self) -> bool:
         """Whether bytes are cut off."""
         return self.virtual_size < self.old_size
+
+    def reads_below(self, cluster_size: t.Optional[int]) -> bool:
+        """QEMU 7.2 fills up the last cluster when it grows, from the base as far as the image went."""
+        return not self.shrink and not (cluster_size and self.old_size % cluster_size == 0)
 
     def apply(self, state: ImageState) -> ImageState:
         return replace(state, virtual_size=self.virtual_size)
@@ -171,6 +183,9 @@ class RebaseImage(ImageAction):
     backing: t.Optional[Backing]
     safe: bool
     why: str = ""
+
+    def reads_below(self, cluster_size: t.Optional[int]) -> bool:
+        return self.safe
 
     def apply(self, state: ImageState) -> ImageState:
         return replace(state, backing=self.backing, base_unchanged=True)

@@ -17,6 +17,9 @@ from ansible_collections.platter.qemu.plugins.module_utils._inspect import depen
 from ansible_collections.platter.qemu.plugins.module_utils._inspect.members import extent_paths
 from ansible_collections.platter.qemu.plugins.module_utils._tools import process
 
+if t.TYPE_CHECKING:
+    from ansible_collections.platter.qemu.plugins.module_utils._inspect import leading
+
 Holders = t.Mapping[str, t.List[holders.Holder]]
 
 
@@ -33,6 +36,7 @@ def guard(items: t.Sequence[Item], patient: bool, run_command: process.RunComman
     """
     local = [item for item in items if item.spec.place is None]
     _guard_places(local)
+    _guard_led(local)
     overlays = _overlays_of(local)
     _guard_bases(local, overlays)
     waited = _guard_holders(local, patient)
@@ -51,6 +55,64 @@ def _guard_places(items: t.Sequence[Item]) -> None:
     for item in items:
         if item.plan and not item.refusal and item.reading.kind != "block":
             item.refusal = target.refusal_of_owned_directory(item.spec, item.plan)
+
+
+# --- where it leads
+
+
+def _guard_led(items: t.Sequence[Item]) -> None:
+    """Who can write to an image chooses what root's QEMU opens with it: only what that user can open too."""
+    if os.geteuid() != 0:  # an ordinary user's task can do no more than that user
+        return
+    for item in items:
+        opening = [action for action in item.plan if action.opens_image and action.writes_content]
+        if not opening or item.refusal or item.reading.header is None:
+            continue
+        try:
+            item.refusal = _refusal_of_leading(item, opening)
+        except errors.EngineError as exc:
+            item.refusal = not_begun(exc)
+
+
+def _refusal_of_leading(item: Item, opening: t.Sequence[t.Any]) -> t.Optional[errors.RefusedError]:
+    """The first refusal among the files that are opened with the image."""
+    from ansible_collections.platter.qemu.plugins.module_utils._inspect import leading
+
+    path, header, named = item.spec.path, item.reading.header, item.spec.option("data_file")
+    changes = any(not isinstance(action, actions.RewriteImage) for action in opening)
+    below = any(action.reads_below(header.options.get("cluster_size")) for action in opening)
+    for step in leading.steps(path, header, below=below):
+        what = "its %s %s" % (step.kind.replace("_", " "), step.path)
+        unsafe = target.refusal_of_owned_name(item.spec, what, step.path)
+        if unsafe:
+            return unsafe
+        write = changes and step.image == path and step.kind != "backing_file"
+        who = None if named and step.image == path and step.path == named else step.closed_to(write=write)
+        if who:
+            return _leads_elsewhere(item, step, str(who), "write to" if write else "read")
+    return None
+
+
+def _leads_elsewhere(item: Item, step: leading.Step, who: str, verb: str) -> errors.RefusedError:
+    own = step.image == item.spec.path
+    way_out = "If that is the right file, let %s %s it." % (who, verb)
+    if own and step.kind == "data_file":
+        way_out = "If that is the right file, name it in options.data_file."
+    return refuse.refused(
+        item.spec,
+        "image_references_file",
+        "%s names %s as its %s, and %s, who can write to %s, cannot %s that file"
+        % (
+            "it" if own else step.image,
+            step.path,
+            step.kind.replace("_", " "),
+            who,
+            "the image" if own else "that or to an image above it",
+            verb,
+        ),
+        way_out,
+        {"image": step.image, "kind": step.kind, "file": step.path, "writer": who},
+    )
 
 
 # --- who builds on it

@@ -69,21 +69,26 @@ def refusal_of_owned_directory(spec: ImageSpec, plan: t.Sequence[t.Any]) -> t.Op
     Whole images are made and removed there through descriptors. But QEMU opens an image that is there, its bases and
     its data file by their names, and chattr(1) its file: those names their user can give to any other file.
     """
+    what = _by_name(spec, plan)
+    return refusal_of_owned_name(spec, *what) if what else None
+
+
+def refusal_of_owned_name(spec: ImageSpec, what: str, name: str) -> t.Optional[errors.RefusedError]:
+    """Why root does not have C(name), which is C(what) of the image, opened by its name; None where that is safe."""
     if os.geteuid() != 0:  # an ordinary user's task can do no more than that user
         return None
-    what = _by_name(spec, plan)
-    directory = os.path.dirname(os.path.realpath(what[1])) if what else ""
+    directory = os.path.dirname(os.path.realpath(name))
     owned = [mover for mover in walk.movers(directory) if mover.owned] if os.path.isdir(directory) else []
-    if what is None or not owned:
+    if not owned:
         return None
     mover = owned[0]
     return errors.RefusedError(
         "the path",
         spec.path,
         "%s is opened by its name, and %s belongs to user %d, who can give that name to another file meanwhile"
-        % (what[0], mover.directory, mover.owner),
+        % (what, mover.directory, mover.owner),
         reason="unsafe_directory",
-        way_out="Run the task as that user (become_user), or keep the image in a directory of root's.",
+        way_out="Run the task as that user (become_user), or keep %s in a directory of root's." % what.split(",")[0],
         evidence={"directory": mover.directory, "owner": mover.owner},
         joined="",
     )

@@ -1,0 +1,60 @@
+# Copyright: the platter.qemu authors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# PRIVATE to the collection: it can change at any time without notice.
+
+"""Whither an image leads whoever opens it: the files that its header names, and those that lie below. Read-only.
+
+Who can write to an image chooses what QEMU, started by root, opens with it.
+"""
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible_collections.platter.qemu.plugins.module_utils._core.header import Header
+from ansible_collections.platter.qemu.plugins.module_utils._inspect import chain, image, members
+from ansible_collections.platter.qemu.plugins.module_utils._tools import access
+
+
+class Step(t.NamedTuple):
+    """One file that is opened with an image: C(image), that one or one below it, names it as its C(kind)
+    (backing_file, data_file, extent). C(who) chooses it: others than root who can write to that image, or to one above.
+    """
+
+    image: str
+    kind: str
+    path: str
+    who: t.FrozenSet[access.Writer] = frozenset()
+
+    def closed_to(self, *, write: bool) -> t.Optional[access.Writer]:
+        """Who chooses the file and could not open it; None when all could."""
+        return next((one for one in sorted(self.who, key=str) if not access.may(one, self.path, write=write)), None)
+
+
+def steps(path: str, header: Header, *, below: bool) -> t.Iterator[Step]:
+    """What the image at C(path) leads to: its data file and extents; with C(below) its chain too, as far as it can be
+    followed.
+    """
+    who = access.other_writers(path)
+    for step in _beside(path, header):
+        yield step._replace(who=who)
+    if not below or not header.backing_file:
+        return
+    for link in chain.walk_chain(path, header.format, image.chain_header).links[1:]:
+        if link.kind != "file" or link.header is None:  # refused for itself
+            return
+        yield Step(path, "backing_file", link.path, who)
+        path, who = link.path, who | access.other_writers(link.path)
+        for step in _beside(path, link.header):
+            yield step._replace(who=who)
+
+
+def _beside(path: str, header: Header) -> t.Iterator[Step]:
+    """What holds the content of this one image, in other files."""
+    kind, target = chain.resolve_backing(path, header.data_file) if header.data_file else ("", "")
+    if kind == "file":
+        yield Step(path, "data_file", target)
+    for extent in members.extent_paths(path, header)[1:]:
+        yield Step(path, "extent", extent)

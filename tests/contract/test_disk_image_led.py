@@ -1,0 +1,169 @@
+"""An image that others can write to leads root's QEMU to no file that they could not open themselves."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any, Iterator
+
+import pytest
+
+from ansible_collections.platter.qemu.tests.lab.beats import four_beats, refused
+from ansible_collections.platter.qemu.tests.lab.modules import call
+from ansible_collections.platter.qemu.tests.lab.oracle import create, qemu_img
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+
+NOBODY = 65534
+SECRET = b"root's own" * 6554  # 64 KiB and a bit
+TASK: dict[str, Any] = {"format": "qcow2"}
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A directory of root's that everybody reaches, with a file for root only."""
+    found = Path(tempfile.mkdtemp(prefix="led-"))
+    found.chmod(0o755)
+    (found / "secret").write_bytes(SECRET)
+    (found / "secret").chmod(0o600)
+    yield found
+    shutil.rmtree(found)
+
+
+def given(path: Path, mode: int = 0o600, owner: int = NOBODY, group: int = 0) -> Path:
+    """To that user: as the disk of a VM is its user's."""
+    os.chown(path, owner, group)
+    path.chmod(mode)
+    return path
+
+
+def led(path: Path, base: Path, size: str = "1000K", format: str = "raw") -> Path:
+    """As its owner can make it: an overlay on whatever C(base) is."""
+    qemu_img("create", "-q", "-f", "qcow2", "-u", "-b", base, "-F", format, path, size)
+    return given(path)
+
+
+def with_data_file(path: Path, data: Path) -> Path:
+    """The header names C(data), as its owner can rewrite it."""
+    own = path.with_name("d" * (len(str(data)) - len(str(path.parent)) - 1))
+    create(path, "qcow2", "1M", f"data_file={own},data_file_raw=on")
+    path.write_bytes(path.read_bytes().replace(os.fsencode(own), os.fsencode(data)))
+    own.unlink()
+    return given(path)
+
+
+TO_OTHER = {"options": {"cluster_size": "128K"}, "allow_rewrite": True}
+
+
+@pytest.mark.parametrize("change", [{"flatten": True}, {"size": "4M"}, TO_OTHER, {"backing": True}], ids=str)
+def test_what_is_copied_from_below_is_readable_by_those_who_chose_it(place: Path, change: dict[str, Any]) -> None:
+    image = led(place / "image", place / "secret")
+    if "backing" in change:
+        change = {"backing": {"path": str(create(place / "new", "qcow2", "1000K")), "format": "qcow2"}}
+    result = refused("image_references_file", path=str(image), **TASK, **change)
+    assert result["evidence"] == {
+        "image": str(image),
+        "kind": "backing_file",
+        "file": str(place / "secret"),
+        "writer": "user 65534 (nobody)",
+    }
+    (place / "secret").chmod(0o644)
+    four_beats(path=str(image), **TASK, **change)
+
+
+def test_nothing_is_copied_when_whole_clusters_are_added(place: Path) -> None:
+    """As with the overlays of libvirt's user on a base that libvirt gives to that user while its VM runs."""
+    image = led(place / "image", place / "secret", "1M")
+    four_beats(path=str(image), **TASK, size="4M")
+    assert SECRET[:100] not in image.read_bytes()
+
+
+@pytest.mark.parametrize("change", [{"size": "4M"}, {"options": {"lazy_refcounts": True}}], ids=str)
+def test_a_data_file_is_writable_by_those_who_chose_it(place: Path, change: dict[str, Any]) -> None:
+    image = with_data_file(place / "image", place / "secret")
+    (place / "secret").chmod(0o644)
+    task = {"path": str(image), **TASK, **change}
+    assert refused("image_references_file", **task)["evidence"]["kind"] == "data_file"
+    assert (place / "secret").read_bytes() == SECRET
+    os.chown(place / "secret", NOBODY, 0)
+    four_beats(**task)
+
+
+def test_a_data_file_that_the_task_names_is_nobody_elses_choice(place: Path) -> None:
+    image = with_data_file(place / "image", place / "secret")
+    data_file = {"options": {"data_file": str(place / "secret"), "data_file_raw": True}}
+    four_beats(path=str(image), **TASK, **data_file, size="4M")
+
+
+def test_the_content_of_a_data_file_is_not_copied_either(place: Path) -> None:
+    image = with_data_file(place / "image", place / "secret")
+    refused("image_references_file", path=str(image), **TASK, **TO_OTHER)
+
+
+def test_who_chooses_an_image_below_chooses_what_lies_below_that(place: Path) -> None:
+    """Root's own overlay, which all can read, on a base that only root can."""
+    middle = given(led(place / "middle", place / "secret"), 0o644, owner=0)
+    image = led(place / "image", middle, format="qcow2")
+    found = refused("image_references_file", path=str(image), **TASK, flatten=True)["evidence"]
+    assert (found["image"], found["file"]) == (str(middle), str(place / "secret"))
+    four_beats(path=str(given(image, owner=0)), **TASK, flatten=True)
+
+
+def test_an_image_of_roots_is_led_by_the_owner_of_its_base(place: Path) -> None:
+    middle = led(place / "middle", place / "secret")
+    image = given(led(place / "image", middle, format="qcow2"), owner=0)
+    assert refused("image_references_file", path=str(image), **TASK, flatten=True)["evidence"]["image"] == str(middle)
+
+
+@pytest.mark.parametrize(("mode", "who"), [(0o660, "group 60000"), (0o606, "anyone")])
+def test_whoever_else_is_let_in_is_asked_too(place: Path, mode: int, who: str) -> None:
+    os.chown(place / "secret", NOBODY, 0)
+    image = given(led(place / "image", place / "secret"), mode, owner=NOBODY, group=60000)
+    assert refused("image_references_file", path=str(image), **TASK, flatten=True)["evidence"]["writer"] == who
+    four_beats(path=str(given(image, 0o640, owner=NOBODY, group=60000)), **TASK, flatten=True)
+
+
+def test_a_file_behind_a_closed_directory_is_not_readable(place: Path) -> None:
+    closed = place / "closed"
+    closed.mkdir(0o700)
+    (place / "secret").chmod(0o644)
+    image = led(place / "image", (place / "secret").rename(closed / "secret"))
+    refused("image_references_file", path=str(image), **TASK, flatten=True)
+
+
+@pytest.mark.parametrize("kind", ["base", "data"])
+def test_what_is_opened_by_its_name_lies_in_no_directory_of_a_users(place: Path, kind: str) -> None:
+    """Who owns the directory can give the name to another file at any time."""
+    home = place / "home"
+    home.mkdir()
+    os.chown(home, NOBODY, NOBODY)
+    other = given((place / "secret").rename(home / kind), 0o644)
+    image = led(place / "image", other) if kind == "base" else with_data_file(place / "image", other)
+    refused("unsafe_directory", path=str(image), **TASK, size="4M")
+    os.chown(home, 0, 0)
+    four_beats(path=str(image), **TASK, size="4M")
+
+
+def test_access_lists_count(place: Path) -> None:
+    if shutil.which("setfacl") is None:
+        pytest.skip("needs setfacl")
+    image = given(led(place / "image", place / "secret"), 0o600, owner=0)
+    subprocess.run(["setfacl", "-m", "u:nobody:rw", image], check=True)
+    refused("image_references_file", path=str(image), **TASK, flatten=True)
+    subprocess.run(["setfacl", "-m", "u:nobody:r", place / "secret"], check=True)
+    four_beats(path=str(image), **TASK, flatten=True)
+
+
+def test_libvirts_images_are_worked_on_as_ever(place: Path) -> None:
+    """Root's golden image, readable by all; overlays of the user of the VMs, in root's directory."""
+    golden = str(place / "golden.qcow2")
+    backing = {"backing": {"path": golden, "format": "qcow2"}}
+    call("disk_image", path=golden, **TASK, size="1000K", mode="0644")
+    task = {"path": str(place / "vm.qcow2"), **TASK, "owner": "nobody"}
+    four_beats(**task, **backing)
+    four_beats(**task, **backing, size="4M")
+    four_beats(**task, **backing, **TO_OTHER)
+    four_beats(**task, flatten=True)
