@@ -14,6 +14,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item, in_order, not_begun
 from ansible_collections.platter.qemu.plugins.module_utils._image import leftovers, observe
 from ansible_collections.platter.qemu.plugins.module_utils._image.order import (
+    mentioned,
     needs_of,
     pass_on_refusals,
     plan_item,
@@ -94,13 +95,14 @@ class ImageEngine:
         waited = False
         items = [self._observed(spec) for spec in self._specs]
         by_path = {item.name: item for item in items}
-        needs = needs_of(items)
+        named = _known_as(by_path, items)
+        needs = needs_of(items, named)
         self._levels = in_order(list(by_path), needs)
         order = [name for level in self._levels for name in level]
         for name in order:
-            plan_item(by_path[name], by_path, needs)
+            plan_item(by_path[name], by_path, needs, named)
         if any(item.plan for item in items):
-            waited = self._guard(items, patient)
+            waited = self._guard(items, needs, patient)
         pass_on_refusals(order, by_path, needs)
         warn_of_other_sources(items)
         for item in items:
@@ -111,11 +113,11 @@ class ImageEngine:
         self._needs = needs
         return items, waited
 
-    def _guard(self, items: t.Sequence[Item], patient: bool) -> bool:
+    def _guard(self, items: t.Sequence[Item], needs: t.Mapping[str, t.AbstractSet[str]], patient: bool) -> bool:
         # imported here, as what acts is further below: a run with nothing to do, the usual one, does not pay for it
         from ansible_collections.platter.qemu.plugins.module_utils._image.guard import guard
 
-        return guard([item for item in items if not item.refusal], patient, self._runner)
+        return guard([item for item in items if not item.refusal], needs, patient, self._runner)
 
     def _observed(self, spec: ImageSpec) -> Item:
         item = Item(spec.path, spec, before=ImageState(spec.path), after=ImageState(spec.path))
@@ -197,6 +199,16 @@ def resolved_spec(params: t.Mapping[str, t.Any]) -> ImageSpec:
     if backing:
         backing = replace(backing, path=os.path.realpath(backing.path))
     return replace(spec, path=resolve_target(spec.path), backing=backing)
+
+
+def _known_as(by_path: t.Mapping[str, Item], items: t.Sequence[Item]) -> t.Mapping[str, str]:
+    """Which image of the task each path leads to by which one of them names another."""
+    others = mentioned(items).difference(by_path)
+    if not others:
+        return {name: name for name in by_path}
+    from ansible_collections.platter.qemu.plugins.module_utils._inspect import block_use
+
+    return block_use.known_as(list(by_path), sorted(others))
 
 
 def _listing(directory: str) -> t.List[str]:

@@ -9,38 +9,41 @@ from __future__ import annotations
 
 import os
 import typing as t
+from dataclasses import replace
 
-from ansible_collections.platter.qemu.plugins.module_utils._core import errors, words
+from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item, not_begun
-from ansible_collections.platter.qemu.plugins.module_utils._image import actions, refuse, secret, space, target
-from ansible_collections.platter.qemu.plugins.module_utils._inspect import dependents, holders, named_files, waiting
-from ansible_collections.platter.qemu.plugins.module_utils._inspect.members import extent_paths
+from ansible_collections.platter.qemu.plugins.module_utils._image import (
+    actions,
+    depending,
+    refuse,
+    secret,
+    space,
+    target,
+)
+from ansible_collections.platter.qemu.plugins.module_utils._inspect import holders, waiting
 from ansible_collections.platter.qemu.plugins.module_utils._tools import process
 
 if t.TYPE_CHECKING:
     from ansible_collections.platter.qemu.plugins.module_utils._inspect import leading
 
+Needs = t.Mapping[str, t.AbstractSet[str]]
 Holders = t.Mapping[str, t.List[holders.Holder]]
 
 
-def writes_existing(item: Item) -> bool:
-    """Whether the plan changes the bytes of, replaces or removes an image that is there."""
-    there = item.before.exists or item.reading.kind == "block"
-    return there and any(action.writes_content for action in item.plan)
-
-
-def guard(items: t.Sequence[Item], patient: bool, run_command: process.RunCommand) -> bool:
+def guard(items: t.Sequence[Item], needs: Needs, patient: bool, run_command: process.RunCommand) -> bool:
     """Turn plans that would touch what is in use, or is a base of others, into refusals (or skips).
 
-    True when it has waited: then everything has to be looked at anew.
+    C(needs): the images that are done with before each. True when it has waited: then everything has to be looked at
+    anew.
     """
     local = [item for item in items if item.spec.place is None]
     _guard_places(local)
     _guard_led(local)
-    overlays = _overlays_of(local)
-    _guard_bases(local, overlays)
+    overlays = depending.overlays_of(local)
+    depending.guard_bases(local, overlays, needs)
     waited = _guard_holders(local, patient)
-    while _guard_bases(local, overlays):  # what is refused or skipped keeps its base
+    while depending.guard_bases(local, overlays, needs):  # what is refused or skipped keeps its base
         pass
     _guard_secrets(local, run_command)
     _guard_sources(items)
@@ -115,50 +118,20 @@ def _leads_elsewhere(item: Item, step: leading.Step, who: str, verb: str) -> err
     )
 
 
-# --- who builds on it
-
-
-def _overlays_of(items: t.Sequence[Item]) -> t.Mapping[str, t.List[str]]:
-    """What is built on each image that is to be changed, by one look through the directories."""
-    touched = [item.spec.path for item in items if writes_existing(item)]
-    directories = {os.path.dirname(item.spec.path) for item in items}
-    directories.update(name for item in items for name in item.spec.overlay_directories)
-    return dependents.find_dependents(touched, sorted(directories), named_files.recorded_base) if touched else {}
-
-
-def _guard_bases(items: t.Sequence[Item], found: t.Mapping[str, t.List[str]]) -> bool:
-    """Refuse what overlays stay on; whether anything was refused."""
-    refusals = 0
-    leaving = {
-        item.spec.path: item.after.backing.path if item.after.backing else None for item in items if not item.refusal
-    }
-    for item in (item for item in items if writes_existing(item) and not item.refusal):
-        overlays = [o for o in found.get(item.spec.path, []) if leaving.get(o, item.spec.path) == item.spec.path]
-        if overlays:
-            refusals += 1
-            item.refusal = refuse.refused(
-                item.spec,
-                "has_overlays",
-                "it is the backing file of %s: %s"
-                % (words.counted(len(overlays), "other image"), ", ".join(overlays[:5])),
-                "Rebase or flatten those first; or make a new image under another name.",
-                {"overlays": overlays},
-            )
-    return refusals > 0
-
-
 # --- who uses it
 
 
 def _guard_holders(items: t.Sequence[Item], patient: bool) -> bool:
-    touched = [item for item in items if writes_existing(item) and not item.refusal]
+    touched = [item for item in items if depending.writes_existing(item) and not item.refusal]
     return waiting.wait_until_free(touched, patient, _held, _in_use)
 
 
 def _held(items: t.Sequence[Item]) -> t.Dict[str, t.List[holders.Holder]]:
-    members = {item.name: extent_paths(item.spec.path, item.reading.header) for item in items}
-    found = holders.find_holders(sorted({path for paths in members.values() for path in paths}))
-    return {name: [holder for path in paths for holder in found[path]] for name, paths in members.items()}
+    opened = {item.name: depending.opened_files(item) for item in items}
+    found = holders.find_holders(sorted({path for paths in opened.values() for path in paths}))
+    for path in (path for paths in opened.values() for path in paths[1:]):
+        found[path] = [replace(holder, detail=holder.detail or path) for holder in found[path]]
+    return {name: [holder for path in paths for holder in found[path]] for name, paths in opened.items()}
 
 
 def _in_use(item: Item, text: str, evidence: t.Mapping[str, t.Any]) -> errors.RefusedError:

@@ -153,12 +153,15 @@ class Observer:
         if not spec.source or spec.state != "present":
             return None
         place = spec.source.place
-        if place and place.path and place.path in self._coming and files.file_facts(place.path).kind == "absent":
+        if place and place.path and files.file_facts(place.path).kind == "absent" and self._is_coming(place.path):
             return state.SourceReading()
         from ansible_collections.platter.qemu.plugins.module_utils._image.source import read_source
 
         blank = seen.facts.kind == "absent" or _is_blank(spec, seen.facts.kind, seen.header, signature)
         return read_source(self._run_command, spec, seen, occupied=not blank)
+
+    def _is_coming(self, path: str) -> bool:
+        return os.path.realpath(path) in self._coming
 
     @staticmethod
     def _squatters(spec: ImageSpec, seen: image.Seen) -> t.Tuple[str, ...]:

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import posixpath
 import typing as t
 from dataclasses import replace
 
@@ -18,38 +19,63 @@ from ansible_collections.platter.qemu.plugins.module_utils._image import differe
 from ansible_collections.platter.qemu.plugins.module_utils._image.plan import plan_image
 
 Needs = t.Mapping[str, t.AbstractSet[str]]
+#: the name of the image of the task that a path leads to, by paths (C(_inspect/block_use.py: known_as))
+Named = t.Mapping[str, str]
 
 
-def needs_of(items: t.Sequence[Item]) -> t.Dict[str, t.Set[str]]:
+def mentioned(items: t.Iterable[Item]) -> t.Set[str]:
+    """Every path by which one image of the task may need another."""
+    return {path for item in items for path in [*_wanted(item), *_built_on(item)]}
+
+
+def _wanted(item: Item) -> t.List[str]:
+    """The base and the source that are asked for."""
+    source, backing = _source(item), item.spec.backing
+    if item.spec.state == "absent":
+        return []
+    return ([backing.path] if backing else []) + ([source] if source else [])
+
+
+def _source(item: Item) -> t.Optional[str]:
+    place = item.spec.source.place if item.spec.source else None
+    return (place.path or place.text) if place else None
+
+
+def _built_on(item: Item) -> t.List[str]:
+    """The files that the image names now: its base (below its snapshots too), its data file, its extents."""
+    header = item.reading.header if item.reading else None
+    names = [extent.filename for extent in header.extents] if header else []
+    names += [header.backing_file, header.data_file] if header else []
+    names += [item.before.backing.path] if item.before.backing else []
+    return [posixpath.join(posixpath.dirname(item.name), name) for name in names if name]
+
+
+def needs_of(items: t.Sequence[Item], named: Named) -> t.Dict[str, t.Set[str]]:
     """An image needs its base and its source first; a base is removed only after its overlays are done with, and a
     source only after what is made from it.
     """
-    names = {item.name for item in items}
     needs: t.Dict[str, t.Set[str]] = {item.name: set() for item in items}
     removed = {item.name for item in items if item.spec.state == "absent"}
     for item in items:
-        spec = item.spec
-        place = spec.source.place if spec.source else None
-        source = place.path or place.text if place else None
+        source = named.get(_source(item) or "")
         if source in removed and source != item.name:
             needs[str(source)].add(item.name)
-        wanted = [spec.backing.path if spec.backing else None, source]
-        needs[item.name].update(path for path in wanted if path in names and path not in removed)
-        base = item.before.backing.path if item.before.backing else None
-        if base in names and (base in removed or _leaves(item)):
-            needs[str(base)].add(item.name)
+        wanted = {named[path] for path in _wanted(item) if path in named} - removed
+        needs[item.name] |= wanted
+        for base in {named[path] for path in _built_on(item) if path in named} - wanted - {item.name}:
+            if base in removed or _leaves(item):
+                needs[base].add(item.name)
     return needs
 
 
 def _leaves(item: Item) -> bool:
-    """Whether the task takes the image off its present base: that must be done before the base is touched."""
-    spec = item.spec
-    return (
-        spec.state == "absent" or spec.flatten or bool(spec.backing and spec.backing.path != item.before.backing.path)
-    )
+    """Whether the task takes the image off what it is built on: that must be done before the base is touched."""
+    spec, source = item.spec, item.reading.source if item.reading else None
+    copied = (spec.allow_rewrite and spec.format != item.before.format) or bool(source and source.changed)
+    return bool(spec.state == "absent" or spec.flatten or spec.backing or copied)
 
 
-def plan_item(item: Item, by_path: t.Mapping[str, Item], needs: Needs) -> None:
+def plan_item(item: Item, by_path: t.Mapping[str, Item], needs: Needs, named: Named) -> None:
     """Fill in the plan and what it leads to, or the refusal, of an item whose needs are planned already."""
     if item.refusal:
         return
@@ -58,13 +84,28 @@ def plan_item(item: Item, by_path: t.Mapping[str, Item], needs: Needs) -> None:
         item.refusal = missing
         return
     try:
-        item.reading = _with_predictions(item, by_path)
-        item.plan = list(plan_image(item.spec, item.before, item.reading))
+        item.reading = _with_predictions(item, by_path, named)
+        plan = list(plan_image(item.spec, item.before, item.reading))
+        _refuse_removed_base(item.spec, plan, by_path, named)
+        item.plan = plan
         item.after = predict(item.before, item.plan)
     except errors.RefusedError as exc:
         item.refusal = exc
         return
     _note(item)
+
+
+def _refuse_removed_base(spec: t.Any, plan: t.Sequence[t.Any], by_path: t.Mapping[str, Item], named: Named) -> None:
+    """No image gets a base that the same task removes."""
+    bases = [action.backing.path for action in plan if getattr(action, "backing", None)]
+    for base in (path for path in bases if path in named and by_path[named[path]].spec.state == "absent"):
+        raise refuse.refused(
+            spec,
+            "base_missing",
+            "its backing file %s is removed by the same task" % base,
+            "Name another base, or leave that one out of the task.",
+            {"backing_file": base},
+        )
 
 
 def warn_of_other_sources(items: t.Sequence[Item]) -> None:
@@ -89,16 +130,15 @@ def _note(item: Item) -> None:
         item.notes["unprovable_options"] = unprovable
 
 
-def _with_predictions(item: Item, by_path: t.Mapping[str, Item]) -> t.Any:
+def _with_predictions(item: Item, by_path: t.Mapping[str, Item], named: Named) -> t.Any:
     """The reading, with base and source as earlier items of this task will have left them."""
     reading, spec = item.reading, item.spec
-    base = by_path.get(spec.backing.path) if spec.backing else None
+    base = by_path.get(named.get(spec.backing.path, "")) if spec.backing else None
     if base is not None and base.plan and base.after.exists:
         looks = () if base.after.format == "raw" else (base.after.format,)
-        there = state.BaseReading(base.name, True, looks, base.after.virtual_size)
+        there = state.BaseReading(spec.backing.path, True, looks, base.after.virtual_size)
         reading = replace(reading, base=there)
-    place = spec.source.place if spec.source else None
-    source = by_path.get(place.path) if place and place.path else None
+    source = by_path.get(named.get(_source(item) or "", ""))
     if source is not None and source.plan and not item.before.exists:
         reading = replace(reading, source=state.SourceReading(virtual_size=source.after.virtual_size))
     return reading

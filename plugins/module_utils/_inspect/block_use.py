@@ -62,6 +62,29 @@ def identity_of(path: str) -> Identity | None:
         return None
 
 
+def known_as(names: t.Sequence[str], mentioned: t.Iterable[str]) -> dict[str, str]:
+    """Which of the images C(names) each of the paths C(mentioned) is, whatever links, hard links or mounts lead there.
+
+    One that is still to be made is known by its place. What is none of them is left out.
+    """
+    found = {name: name for name in names}
+    others = [path for path in dict.fromkeys(mentioned) if path not in found]
+    images = {identity_of(name): name for name in names} if others else {}
+    for path in others:
+        which = identity_of(path)
+        name = images.get(which) if which else found.get(_place(path))
+        if name:
+            found[path] = name
+    return found
+
+
+def _place(path: str) -> str:
+    try:
+        return os.path.realpath(path)
+    except ValueError:  # a header can say what is no name of a file
+        return path
+
+
 def _text(path: str) -> str:
     try:
         with open(path, "rb") as attribute:

@@ -1,0 +1,121 @@
+# Copyright: the platter.qemu authors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# PRIVATE to the collection: it can change at any time without notice.
+"""Who is built on the files that plans change or remove, and whether it leaves them in the same task. Read-only."""
+
+from __future__ import annotations
+
+import os
+import typing as t
+
+from ansible_collections.platter.qemu.plugins.module_utils._core import errors, words
+from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item
+from ansible_collections.platter.qemu.plugins.module_utils._image import actions, data_file, refuse
+from ansible_collections.platter.qemu.plugins.module_utils._inspect import block_use, dependents, members, named_files
+
+#: the images built on each file that is to be changed
+Found = t.Mapping[str, t.Sequence[str]]
+Needs = t.Mapping[str, t.AbstractSet[str]]
+_WHOLE = (actions.CreateImage, actions.ImportImage, actions.RewriteImage)
+
+
+def writes_existing(item: Item) -> bool:
+    """Whether the plan changes the bytes of, replaces or removes an image that is there."""
+    there = item.before.exists or item.reading.kind == "block"
+    return there and any(action.writes_content for action in item.plan)
+
+
+# --- which files
+
+
+def opened_files(item: Item) -> t.List[str]:
+    """The image and the files that hold its content: who uses one of them uses the image."""
+    if _removes(item):  # what is no file of its own stays as it is
+        return _own_files(item)
+    data = _data_file(item)
+    return members.extent_paths(item.spec.path, item.reading.header) + ([data] if data else [])
+
+
+def _own_files(item: Item) -> t.List[str]:
+    """Those that go with the image: a data file only if we made it for the image."""
+    data = _data_file(item)
+    own = [data] if data and data_file.is_of(data, item.spec.name) else []
+    return members.member_paths(item.spec.path, item.reading.header) + own
+
+
+def _changed_files(item: Item) -> t.List[str]:
+    """The image, and the other files whose content the plan changes or removes. Where the image is made anew, its data
+    file stays as it is.
+    """
+    if any(isinstance(action, _WHOLE) for action in item.plan):
+        return members.member_paths(item.spec.path, item.reading.header)
+    return opened_files(item)
+
+
+def _removes(item: Item) -> bool:
+    return any(isinstance(action, actions.RemoveImage) for action in item.plan)
+
+
+def _data_file(item: Item) -> t.Optional[str]:
+    header = item.reading.header
+    return header.data_file if header and header.data_file and header.data_file.startswith("/") else None
+
+
+# --- who builds on them
+
+
+def overlays_of(items: t.Sequence[Item]) -> Found:
+    """What is built on each file that is to be changed, by one look through the directories."""
+    touched = [path for item in items if writes_existing(item) for path in _changed_files(item)]
+    directories = {os.path.dirname(path) for path in touched} | {os.path.dirname(item.spec.path) for item in items}
+    directories.update(name for item in items for name in item.spec.overlay_directories)
+    return dependents.find_dependents(touched, sorted(directories), named_files.recorded_base) if touched else {}
+
+
+def guard_bases(items: t.Sequence[Item], found: Found, needs: Needs) -> bool:
+    """Refuse what overlays stay on; whether anything was refused."""
+    refused = False
+    listed = {block_use.identity_of(item.spec.path): item for item in items} if any(found.values()) else {}
+    for item in (item for item in items if writes_existing(item) and not item.refusal):
+        for path in _changed_files(item):
+            overlays = [o for o in found.get(path, ()) if not _is_done_with(o, item, path, listed, needs)]
+            if overlays and not item.refusal:
+                refused, item.refusal = True, _has_overlays(item, path, overlays)
+    return refused
+
+
+def _is_done_with(overlay: str, item: Item, path: str, listed: t.Mapping[t.Any, Item], needs: Needs) -> bool:
+    """Whether C(overlay), which is built on C(path) now, is the image itself, or is none any more when that is changed."""
+    other = listed.get(block_use.identity_of(overlay))
+    if other is None or other is item:
+        return other is item
+    before = path == item.spec.path and other.name in needs.get(item.name, ())
+    return before and _leaves(other, overlay, block_use.identity_of(path))
+
+
+def _leaves(item: Item, name: str, base: t.Any) -> bool:
+    """Whether the plan of the image, found as C(name), takes it off the file C(base)."""
+    if item.refusal or not item.plan:
+        return False
+    other = item.after.backing.path if item.after.backing else None
+    onto_it = other is not None and block_use.identity_of(other) == base
+    if _removes(item) or any(isinstance(action, _WHOLE) for action in item.plan):
+        return not onto_it and (item.reading.nlink == 1 or name == item.spec.path)
+    rebased = any(isinstance(action, actions.RebaseImage) for action in item.plan)
+    return rebased and not onto_it and base not in map(block_use.identity_of, opened_files(item)[1:])
+
+
+def _has_overlays(item: Item, path: str, overlays: t.Sequence[str]) -> errors.RefusedError:
+    counted = words.counted(len(overlays), "other image")
+    what = "it is the backing file of %s" % counted
+    if path != item.spec.path:
+        what = "its file %s is used by %s" % (path, counted)
+    return refuse.refused(
+        item.spec,
+        "has_overlays",
+        "%s: %s" % (what, ", ".join(overlays[:5])),
+        "Rebase or flatten those first; or make a new image under another name.",
+        {"overlays": list(overlays)},
+    )

@@ -1,0 +1,183 @@
+"""The images of one task among each other, by whatever names they are called: links, hard links, mounts, data files."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+from pathlib import Path
+from typing import Any, Callable, Iterator
+
+import pytest
+
+from ansible_collections.platter.qemu.tests.lab.beats import four_beats, refused
+from ansible_collections.platter.qemu.tests.lab.guest import facts, scribble, shows
+from ansible_collections.platter.qemu.tests.lab.modules import call
+from ansible_collections.platter.qemu.tests.lab.oracle import create, qemu_img
+
+FORMAT = {"format": "qcow2"}
+
+
+def hard(path: Path) -> Path:
+    other = path.with_name("hard")
+    os.link(path, other)
+    return other
+
+
+def soft(path: Path) -> Path:
+    other = path.with_name("soft")
+    other.symlink_to(path.name)
+    return other
+
+
+@contextlib.contextmanager
+def mounted_again(path: Path) -> Iterator[Path]:
+    """The same directory at another place."""
+    place = path.parent.parent / "again"
+    place.mkdir()
+    if subprocess.run(["mount", "--bind", path.parent, place], check=False).returncode:
+        pytest.skip("needs root and mounts")
+    try:
+        yield place / path.name
+    finally:
+        subprocess.run(["umount", place], check=True)
+
+
+@pytest.fixture(params=[hard, soft, mounted_again])
+def rename(request: pytest.FixtureRequest) -> Iterator[Callable[[Path], Path]]:
+    """Gives another name to a file."""
+    with contextlib.ExitStack() as stack:
+
+        def renamed(path: Path) -> Path:
+            other = request.param(path)
+            return other if isinstance(other, Path) else stack.enter_context(other)
+
+        yield renamed
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    """With room beside it for a mount."""
+    found = tmp_path / "images"
+    found.mkdir()
+    return found
+
+
+def overlay(path: Path, base: Path) -> Path:
+    return create(path, "qcow2", "", "", "-b", base, "-F", "qcow2")
+
+
+CHANGES: list[dict[str, Any]] = [{"size": "8M", **FORMAT}, {"state": "absent"}]
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=str)
+@pytest.mark.parametrize("staying", [{}, {"options": {"lazy_refcounts": True}}], ids=str)
+def test_an_overlay_stays_on_its_base_whatever_that_is_called(
+    images: Path, rename: Callable[[Path], Path], change: dict[str, Any], staying: dict[str, Any]
+) -> None:
+    base = create(images / "base", "qcow2", "4M")
+    top = overlay(images / "top", rename(base))
+    both = [{"path": str(base), **change}, {"path": str(top), **FORMAT, **staying}]
+    result = call("disk_image", images=both, fail_fast=False)
+    assert result["images"][0]["reason"] == "has_overlays"
+    assert facts(base, "qcow2")["virtual-size"] == 4 << 20
+
+
+def test_an_overlay_leaves_its_base_before_that_goes_whatever_it_is_called(
+    images: Path, rename: Callable[[Path], Path]
+) -> None:
+    base = create(images / "base", "qcow2", "4M")
+    scribble(base, "qcow2")
+    top = overlay(images / "top", rename(base))
+    four_beats(images=[{"path": str(base), "state": "absent"}, {"path": str(top), **FORMAT, "flatten": True}])
+    shows(top, "qcow2")
+    assert not base.exists()
+
+
+def test_a_removed_name_of_an_overlay_leaves_the_others(images: Path) -> None:
+    base = create(images / "base", "qcow2", "4M")
+    top = overlay(images / "top", base)
+    hard(top)
+    result = refused("has_overlays", state="absent", images=[{"path": str(base)}, {"path": str(top)}])
+    assert result["evidence"]["overlays"] == [str(images / "hard")]
+
+
+def test_a_rewritten_overlay_leaves_its_base_first(images: Path) -> None:
+    base = create(images / "base", "qcow2", "4M")
+    scribble(base, "qcow2")
+    top = overlay(images / "top", base)
+    rewritten = {"path": str(top), "format": "vhdx", "current_format": "qcow2", "allow_rewrite": True}
+    four_beats(images=[{"path": str(base), "state": "absent"}, rewritten])
+    shows(top, "vhdx")
+
+
+@pytest.mark.parametrize("link", [None, soft])
+def test_no_image_is_put_on_a_base_that_the_task_removes(images: Path, link: Callable[[Path], Path] | None) -> None:
+    base = create(images / "base", "qcow2", "4M")
+    backing = {"path": str(link(base) if link else base), "format": "qcow2"}
+    both = [{"path": str(base), "state": "absent"}, {"path": str(images / "new"), **FORMAT, "backing": backing}]
+    assert refused("base_missing", images=both)["evidence"] == {"backing_file": str(base)}
+
+
+def test_a_source_is_removed_after_what_is_made_from_it_whatever_it_is_called(
+    images: Path, rename: Callable[[Path], Path]
+) -> None:
+    source = create(images / "source", "qcow2", "4M")
+    scribble(source, "qcow2")
+    new = {"path": str(images / "new"), **FORMAT, "source": {"path": str(rename(source)), "format": "qcow2"}}
+    call("disk_image", images=[{"path": str(source), "state": "absent"}, new], workers=1)
+    assert not source.exists()
+    shows(images / "new", "qcow2")
+
+
+def test_a_source_that_is_still_to_be_made_may_be_called_by_a_link_to_its_directory(images: Path) -> None:
+    (images.parent / "link").symlink_to("images")
+    made = {"path": str(images / "made"), **FORMAT, "size": "4M"}
+    copy = {"path": str(images / "copy"), "format": "raw"}
+    copy["source"] = {"path": str(images.parent / "link" / "made"), "format": "qcow2"}
+    four_beats(images=[copy, made])
+
+
+# --- data files
+
+
+def with_data(path: Path, data: Path) -> Path:
+    return create(path, "qcow2", "4M", f"data_file={data},data_file_raw=on")
+
+
+def test_a_data_file_stays_with_its_image(images: Path) -> None:
+    image = with_data(images / "image", images / "data")
+    both = [{"path": str(images / "data"), "state": "absent"}, {"path": str(image), **FORMAT}]
+    assert refused("has_overlays", images=both)["evidence"] == {"overlays": [str(image)]}
+    both[1] = {"path": str(image), "state": "absent"}
+    four_beats(images=both)
+    assert list(images.iterdir()) == []
+
+
+def test_an_image_whose_data_file_is_in_use_is_in_use(images: Path) -> None:
+    image = with_data(images / "image", images / "data")
+    with (images / "data").open("r+b") as stream, subprocess.Popen(["sleep", "60"], stdin=stream) as user:
+        text = refused("image_in_use", path=str(image), **FORMAT, size="8M")["msg"]
+        assert f"open for writing, {images}/data" in text
+        user.kill()
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=str)
+def test_an_image_does_not_change_a_data_file_that_others_are_on(images: Path, change: dict[str, Any]) -> None:
+    (images / "elsewhere").mkdir()
+    data = images / "elsewhere" / "data"
+    image, options = images / "image", {"options": {"data_file": str(data), "data_file_raw": True}}
+    call("disk_image", path=str(image), **FORMAT, size="4M", **options)
+    qemu_img("create", "-q", "-f", "qcow2", "-b", data, "-F", "raw", images / "elsewhere" / "other", "4M")
+    task = {"path": str(image), **change}
+    result = refused("has_overlays", **task)
+    assert (result["evidence"]["overlays"], str(data) in result["msg"]) == ([str(data.with_name("other"))], True)
+    data.with_name("other").unlink()
+    four_beats(**task)
+
+
+def test_an_image_goes_and_leaves_to_others_a_data_file_that_is_not_its_own(images: Path) -> None:
+    image = with_data(images / "image", images / "data")
+    qemu_img("create", "-q", "-f", "qcow2", "-b", images / "data", "-F", "raw", images / "other", "4M")
+    four_beats(path=str(image), state="absent")
+    assert sorted(path.name for path in images.iterdir()) == ["data", "other"]
