@@ -315,7 +315,8 @@ options:
           path:
             description:
               - The base, an absolute path. A symbolic link is resolved before it is recorded, so that switching the
-                link later does not change what is under the overlay.
+                link later does not change what is under the overlay. Another user's link is followed to a file of that
+                user's only.
             type: str
             required: true
           format:

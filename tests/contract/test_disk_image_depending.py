@@ -138,6 +138,17 @@ def test_a_source_that_is_still_to_be_made_may_be_called_by_a_link_to_its_direct
     four_beats(images=[copy, made])
 
 
+NAMES = ["file:base", 'json:{"driver":"qcow2","file":{"driver":"file","filename":"base"}}']
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_overlay_made_in_its_directory_is_found(images: Path, name: str) -> None:
+    """QEMU looks for such a base in the directory where it is started."""
+    base = create(images / "base", "qcow2", "4M")
+    qemu_img("create", "-q", "-f", "qcow2", "-b", name, "-F", "qcow2", "top", cwd=images)
+    assert refused("has_overlays", path=str(base), state="absent")["evidence"] == {"overlays": [str(images / "top")]}
+
+
 # --- data files
 
 

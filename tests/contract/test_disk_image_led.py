@@ -147,6 +147,38 @@ def test_what_is_opened_by_its_name_lies_in_no_directory_of_a_users(place: Path,
     four_beats(path=str(image), **TASK, size="4M")
 
 
+def lead(link: Path, target: Path) -> Path:
+    """A link of that user's."""
+    link.symlink_to(target)
+    os.lchown(link, NOBODY, NOBODY)
+    return link
+
+
+def test_a_base_is_not_found_through_another_users_link(place: Path) -> None:
+    """But that user's own file is."""
+    link = lead(place / "link", place / "secret")
+    task = {"path": str(place / "image"), **TASK, "backing": {"path": str(link), "format": "raw"}}
+    assert refused("unsafe_directory", **task)["evidence"] == {"owner": NOBODY}
+    os.chown(place / "secret", NOBODY, NOBODY)
+    four_beats(**task)
+    assert qemu_img("info", place / "image").count(str(place / "secret"))
+
+
+def test_a_base_to_be_made_is_not_found_through_another_users_link(place: Path) -> None:
+    link = lead(place / "link", place / "base")
+    base = {"path": str(place / "base"), **TASK, "size": "1M"}
+    overlay = {"path": str(place / "image"), **TASK, "backing": {"path": str(link), "format": "qcow2"}}
+    assert call("disk_image", images=[base, overlay])["reason"] == "unsafe_directory"
+
+
+def test_a_data_file_is_not_made_through_another_users_link(place: Path) -> None:
+    (place / "closed").mkdir()
+    link = lead(place / "link", place / "closed")
+    data = {"options": {"data_file": str(link / "data")}}
+    refused("unsafe_directory", path=str(place / "image"), **TASK, size="1M", **data)
+    assert not list((place / "closed").iterdir())
+
+
 def test_access_lists_count(place: Path) -> None:
     if shutil.which("setfacl") is None:
         pytest.skip("needs setfacl")

@@ -222,6 +222,16 @@ def test_what_a_killed_run_has_left_there_is_removed_and_what_looks_like_it_is_n
     assert sorted(os.listdir(home.images)) == sorted([forged.name, "disk.raw"])
 
 
+def test_a_directory_of_roots_is_no_leftover_because_of_its_name(zygote: Zygote, home: Home) -> None:
+    """Its owner cannot write to it, but rename it."""
+    own = home.images / "backups"
+    own.mkdir(0o700)
+    (own / "precious").write_bytes(SECRET)
+    as_nobody("mv", "-T", own, renamed := Path(files.BuildDirectory(str(home.disk)).directory))
+    assert "removed_leftovers" not in zygote.run("disk_image", {"path": str(home.disk), "format": "raw", "size": "1M"})
+    assert (renamed / "precious").read_bytes() == SECRET
+
+
 def test_a_directory_of_a_group_is_worked_in_as_ever(zygote: Zygote, home: Home) -> None:
     """As libvirt's users have it; who is in the group is trusted with what is there."""
     os.chown(home.images.parent, 0, 0)

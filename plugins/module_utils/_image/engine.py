@@ -24,7 +24,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._image.read_spec impo
 from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec
 from ansible_collections.platter.qemu.plugins.module_utils._image.state import ImageState
 from ansible_collections.platter.qemu.plugins.module_utils._image.target import refuse_unsafe_directory
-from ansible_collections.platter.qemu.plugins.module_utils._inspect.target import resolve_target
+from ansible_collections.platter.qemu.plugins.module_utils._inspect import target
 from ansible_collections.platter.qemu.plugins.module_utils._tools import files, locks, process
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qemu_img import QemuImg
 
@@ -197,8 +197,10 @@ def resolved_spec(params: t.Mapping[str, t.Any]) -> ImageSpec:
         return spec
     backing = spec.backing
     if backing:
-        backing = replace(backing, path=os.path.realpath(backing.path))
-    return replace(spec, path=resolve_target(spec.path), backing=backing)
+        backing = replace(backing, path=target.resolve_base(backing.path))
+    if spec.option("data_file"):
+        target.refuse_leading_link(str(spec.option("data_file")))
+    return replace(spec, path=target.resolve_target(spec.path), backing=backing)
 
 
 def _known_as(by_path: t.Mapping[str, Item], items: t.Sequence[Item]) -> t.Mapping[str, str]:

@@ -69,25 +69,37 @@ def resolve_backing(image_path: str, name: str) -> tuple[str, str]:
     if name.startswith("file:/"):
         return "file", "/" + name[len("file:/") :].lstrip("/")
     if name.startswith("json:"):
-        named = _file_of_json(name[len("json:") :])
-        return ("file", named) if named and _is_file_name(named) else ("protocol", name)
+        named = _file_of_json(name)
+        return ("file", named) if named.startswith("/") and _is_file_name(named) else ("protocol", name)
     if ":" in name.split("/")[0]:
         return "protocol", name
     return "file", os.path.join(os.path.dirname(image_path), name)
 
 
-def _file_of_json(text: str) -> str | None:
-    """The absolute path in a C(json:) name of a plain file, which QEMU itself writes for bases opened by blockdev."""
+def possible_files(image_path: str, name: str) -> t.Iterator[str]:
+    """The files that the backing file C(name) of an image can be, also where that depends on the working directory of
+    the QEMU that opens it: mostly that of the image, as for a C(file:base) that was made there, or the root of the host.
+    """
+    kind, target = resolve_backing(image_path, name)
+    relative = name[len("file:") :] if name.startswith("file:") else _file_of_json(name)
+    if kind == "file":
+        yield target
+    elif relative and _is_file_name(relative):
+        yield from (os.path.join(directory, relative) for directory in (os.path.dirname(image_path), "/"))
+
+
+def _file_of_json(name: str) -> str:
+    """The path in a C(json:) name of a plain file, which QEMU itself writes for bases opened by blockdev; else empty."""
     try:
-        node = json.loads(text)
+        node = json.loads(name[len("json:") :]) if name.startswith("json:") else None
     except (ValueError, RecursionError):
-        return None
+        return ""
     while isinstance(node, dict) and isinstance(node.get("file"), dict):
         node = node["file"]
     node = node if isinstance(node, dict) else {}
-    name = node.get("filename", node.get("file.filename"))
+    named = node.get("filename", node.get("file.filename"))
     driver = node.get("driver") if "filename" in node else node.get("file.driver", "file")
-    return name if driver in ("file", "host_device") and isinstance(name, str) and name.startswith("/") else None
+    return named if driver in ("file", "host_device") and isinstance(named, str) else ""
 
 
 def walk_chain(path: str, format: str | None, read_header: ReadHeader, limit: int = 200) -> ChainResult:

@@ -25,9 +25,7 @@ def recorded_base(path: str) -> t.List[str]:
 
 def _named_files(path: str, header: Header) -> t.Iterator[str]:
     for name in (header.backing_file, header.data_file):
-        kind, target = chain.resolve_backing(path, name) if name else ("", "")
-        if kind == "file":
-            yield target
+        yield from chain.possible_files(path, name) if name else ()
     yield from members.extent_paths(path, header)[1:]
 
 

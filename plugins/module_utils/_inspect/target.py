@@ -16,8 +16,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._tools import walk
 
 def resolve_target(path: str) -> str:
     """The file behind C(path): directories resolved, a symbolic link followed if its place can be trusted."""
-    directory = _behind(os.path.dirname(path), path, "its directory")
-    resolved = os.path.join(directory, os.path.basename(path))
+    resolved = _in_its_directory(path)
     try:
         seen = os.lstat(resolved)
     except OSError:  # absent, or in a directory that is reported on later
@@ -30,6 +29,32 @@ def resolve_target(path: str) -> str:
     if not os.path.exists(target):
         raise _dangling_link(path, target)
     return _behind(resolved, path, "a file")
+
+
+def resolve_base(path: str) -> str:
+    """The file behind the name of a base: as C(resolve_target) does it, but another user's link to a file of that user's
+    is followed too, as the base is only read.
+    """
+    if os.path.realpath(path) == path:  # most are: there are no links
+        return path
+    resolved = _in_its_directory(path)
+    if os.path.exists(resolved):
+        return _behind(resolved, path, "a file")
+    if os.path.islink(resolved):
+        owner = os.lstat(resolved).st_uid
+        if owner not in (0, os.geteuid()):
+            raise _planted_link(path, owner)
+    return os.path.realpath(resolved)
+
+
+def refuse_leading_link(path: str) -> None:
+    """For the name of a file that is to be made: not where another user's link leads to a directory of somebody else's."""
+    _in_its_directory(path)
+
+
+def _in_its_directory(path: str) -> str:
+    """C(path) with its directory resolved."""
+    return os.path.join(_behind(os.path.dirname(path), path, "its directory"), os.path.basename(path))
 
 
 def _behind(name: str, path: str, what: str) -> str:

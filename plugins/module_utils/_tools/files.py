@@ -16,10 +16,13 @@ import stat
 import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
-from ansible_collections.platter.qemu.plugins.module_utils._tools import pinned
+from ansible_collections.platter.qemu.plugins.module_utils._tools import pinned, walk
 
 #: build directories are named C(.platter-tmp.<12 hex of the image's name>.<8 hex>), in the image's own directory
 TEMP_PREFIX = ".platter-tmp."
+#: the sticky bit says nothing of a directory that only root may write to, so nobody sets it: it tells ours from one
+#: that its own user, who cannot set it, has given such a name
+_BUILD_MODE = 0o1700
 #: all that a header reader may read of one image, in bytes
 READ_BUDGET = 2 << 20
 #: read at once, as most headers fit in it
@@ -184,7 +187,7 @@ class BuildDirectory:
 
     def __enter__(self) -> BuildDirectory:
         try:
-            os.mkdir(self.directory, 0o700)
+            os.mkdir(self.directory, _BUILD_MODE)
         except OSError as exc:
             raise errors.EngineError(
                 "nothing can be made in %s: %s" % (os.path.dirname(self.directory), exc.strerror)
@@ -247,12 +250,21 @@ def stale_builds(path: str, names: t.Optional[t.Iterable[str]] = None) -> t.List
 
 
 def _made_by_us(build: str) -> bool:
-    """In a directory that others can write to, anyone can make something of that name."""
     try:
         seen = os.lstat(build)
     except OSError:
         return False
-    return stat.S_ISDIR(seen.st_mode) and seen.st_uid == os.geteuid() and not seen.st_mode & 0o077
+    return is_build(seen, os.path.dirname(build))
+
+
+def is_build(seen: os.stat_result, directory: str) -> bool:
+    """Whether C(seen), of the name of a build directory in C(directory), is one.
+
+    Where others can write, anyone can make something of that name, or give it to a directory of root's. Where nobody
+    else can, it needs no sticky bit: not every file system keeps that.
+    """
+    ours = stat.S_ISDIR(seen.st_mode) and seen.st_uid == os.geteuid() and not seen.st_mode & 0o077
+    return ours and (bool(seen.st_mode & stat.S_ISVTX) or not walk.movers(directory))
 
 
 def fsync_path(path: str) -> None:

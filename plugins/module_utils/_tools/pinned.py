@@ -40,9 +40,14 @@ class PinnedDirectory:
         os.close(self._descriptor)
 
     @property
+    def seen(self) -> os.stat_result:
+        """What it is."""
+        return os.fstat(self._descriptor)
+
+    @property
     def is_ours(self) -> bool:
         """Whether nobody else can do anything in it."""
-        seen = os.fstat(self._descriptor)
+        seen = self.seen
         return seen.st_uid == os.geteuid() and not seen.st_mode & 0o077
 
     def refuse_foreign(self) -> None:

@@ -11,6 +11,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._core.errors import H
 from ansible_collections.platter.qemu.plugins.module_utils._core.header import Header
 from ansible_collections.platter.qemu.plugins.module_utils._inspect.chain import (
     ChainResult,
+    possible_files,
     resolve_backing,
     walk_chain,
 )
@@ -54,11 +55,30 @@ def write(directory: Path, **backing: str) -> None:
         ("file:/abs/base", ("file", "/abs/base")),
         ("file:///abs/base", ("file", "/abs/base")),
         ("file:base", ("protocol", "file:base")),
+        ('json:{"file.filename":"base"}', ("protocol", 'json:{"file.filename":"base"}')),
+        ('json:{"file":{"driver":"file","filename":"/abs/base"}}', ("file", "/abs/base")),
         ("fat:rw:/etc", ("protocol", "fat:rw:/etc")),
     ],
 )
 def test_backing_names_are_read_as_qemu_reads_them(name: str, resolved: tuple[str, str]) -> None:
     assert resolve_backing("/dir/overlay.qcow2", name) == resolved
+
+
+@pytest.mark.parametrize(
+    ("name", "files"),
+    [
+        ("base", ["/dir/base"]),
+        ("file:/abs/base", ["/abs/base"]),
+        ("file:base", ["/dir/base", "/base"]),
+        ('json:{"driver":"qcow2","file":{"driver":"file","filename":"base"}}', ["/dir/base", "/base"]),
+        ('json:{"driver":"raw","file.filename":"base"}', ["/dir/base", "/base"]),
+        ('json:{"driver":"nbd","filename":"base"}', []),
+        ("json:[", []),
+        ("nbd://host/export", []),
+    ],
+)
+def test_every_file_that_a_backing_name_can_mean_is_known(name: str, files: list[str]) -> None:
+    assert list(possible_files("/dir/overlay.qcow2", name)) == files
 
 
 def test_a_chain_is_followed_to_its_base(tmp_path: Path) -> None:
