@@ -502,7 +502,8 @@ options:
         description:
           - Agree to copying the image into a new file where it differs in what cannot be changed in place (another
             format, another cluster size). The copy is compared with the image before it takes its name.
-          - An image with internal snapshots or bitmaps is refused, as a copy would not have them.
+          - An image with internal snapshots or bitmaps is refused, as a copy would not have them; so is an encrypted one
+            with several key slots in use (C(would_lose_keyslots)), as a copy has the key of O(encryption) only.
         type: bool
       current_format: &current_format
         description:

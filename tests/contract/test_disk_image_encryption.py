@@ -213,6 +213,22 @@ def test_a_new_image_gets_its_other_key_slots_at_once(tmp_path: Path) -> None:
     assert slots(options["path"], "luks") == [0, 1]
 
 
+def test_a_rewrite_that_would_drop_keys_is_refused(tmp_path: Path, secret: Path, made: dict[str, Path]) -> None:
+    options = qcow2(tmp_path, size=None)
+    shutil.copy(made["qcow2"], options["path"])
+    two = {"secret": SECRET, "keyslots": [{"slot": 3, "new_secret": "neuer Schlüssel"}]}
+    call("disk_image", **{**options, "encryption": two})
+    smaller = {"options": {**options["options"], "cluster_size": "4K"}, "allow_rewrite": True}
+    for encryption in (options["encryption"], two):
+        result = refused("would_lose_keyslots", **{**options, **smaller, "encryption": encryption})
+        assert result["evidence"] == {"keyslots": [0, 3]}
+    one = {"secret": SECRET, "keyslots": [{"slot": 3, "state": "absent"}]}
+    call("disk_image", **{**options, "encryption": one})
+    four_beats(**{**options, **smaller, "encryption": two})
+    assert slots(options["path"], "qcow2") == [0, 3]
+    shows(options["path"], "qcow2", secret=secret)
+
+
 @pytest.mark.parametrize("given", [luks, qcow2])
 def test_an_encrypted_image_grows(tmp_path: Path, secret: Path, made: dict[str, Path], given: Any) -> None:
     options = given(tmp_path)

@@ -36,6 +36,7 @@ PURE_NAMES = (
     "plan_change",
     "difference",
     "refuse",
+    "refuse_rewrite",
     "gate",
     "order",
 )

@@ -103,3 +103,10 @@ class Header(t.NamedTuple):
     def has_luks(self) -> bool:
         """Whether it takes a secret to read the image. (The old AES of qcow and qcow2 is no LUKS, and takes any secret.)"""
         return self.format == "luks" or self.options.get("encrypt_format") == "luks"
+
+    @property
+    def keyslots(self) -> t.Tuple[int, ...]:
+        """The numbers of the LUKS key slots that are in use."""
+        data = (self.format_specific or {}).get("data", {})
+        slots = data.get("slots") or data.get("encrypt", {}).get("slots") or ()
+        return tuple(number for number, slot in enumerate(slots) if slot.get("active"))

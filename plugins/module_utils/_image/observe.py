@@ -205,10 +205,7 @@ class Observer:
     def _keyslots(spec: ImageSpec, seen: image.Seen) -> t.Optional[t.Tuple[int, ...]]:
         if not spec.encryption or not spec.encryption.keyslots or seen.header is None:
             return None
-        specific = seen.header.format_specific or {}
-        data = specific.get("data", {})
-        slots = data.get("slots") or data.get("encrypt", {}).get("slots") or ()
-        return tuple(number for number, slot in enumerate(slots) if slot.get("active"))
+        return seen.header.keyslots
 
     def _base(self, spec: ImageSpec) -> t.Optional[state.BaseReading]:
         if not spec.backing:

@@ -11,9 +11,10 @@ import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core.size import human
 from ansible_collections.platter.qemu.plugins.module_utils._formats import features
-from ansible_collections.platter.qemu.plugins.module_utils._image import actions, refuse
+from ansible_collections.platter.qemu.plugins.module_utils._image import actions, refuse, refuse_rewrite
 from ansible_collections.platter.qemu.plugins.module_utils._image.plan_change import (
     asked_backing,
+    asked_keyslots,
     plan_change,
     plan_keyslots,
     refuse_too_large,
@@ -39,7 +40,9 @@ def plan_image(spec: ImageSpec, state: ImageState, reading: ImageReading) -> Pla
         refuse.refuse_other_content(spec, state, reading)
     if reading.source and spec.source and spec.source.policy == "if_changed" and _differs(reading):
         refuse.refuse_split_backup(spec, reading)
-        plan: Plan = [_import(spec, reading, replaces=reading.source.why)]
+        refuse_rewrite.refuse_replaced_keys(spec, reading)
+        imported = _import(spec, reading, replaces=reading.source.why)
+        plan: Plan = [imported, *plan_keyslots(spec, imported.apply(state))]
     else:
         plan = plan_change(spec, state, reading)
         if reading.kind == "export":
@@ -95,11 +98,6 @@ def _plan_absent(spec: ImageSpec, state: ImageState, reading: ImageReading) -> P
 # --- a new image
 
 
-def _asked_keyslots(spec: ImageSpec) -> t.Optional[t.Tuple[int, ...]]:
-    """A new LUKS image has one key, in slot 0."""
-    return (0,) if spec.encryption and spec.encryption.keyslots else None
-
-
 def _plan_new(spec: ImageSpec, reading: ImageReading) -> Plan:
     if (spec.format == "luks" or spec.option("encrypt_format")) and not spec.secrets:
         raise refuse.refused(
@@ -145,7 +143,7 @@ def _create(spec: ImageSpec, reading: ImageReading) -> actions.CreateImage:
         options=spec.options,
         backing=asked_backing(spec),
         attributes=reading.desired_attributes,
-        keyslots=_asked_keyslots(spec),
+        keyslots=asked_keyslots(spec),
     )
 
 
@@ -168,7 +166,7 @@ def _import(spec: ImageSpec, reading: ImageReading, replaces: str = "") -> actio
         options=spec.options,
         backing=None,
         attributes=reading.desired_attributes,
-        keyslots=_asked_keyslots(spec),
+        keyslots=asked_keyslots(spec),
         source=t.cast(t.Any, spec.source),
         digest=source.digest if source else None,
         compressed=spec.compressed,

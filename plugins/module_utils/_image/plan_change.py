@@ -15,7 +15,7 @@ from posixpath import dirname
 from ansible_collections.platter.qemu.plugins.module_utils._core import place, words
 from ansible_collections.platter.qemu.plugins.module_utils._core.size import human
 from ansible_collections.platter.qemu.plugins.module_utils._formats.features import FEATURES, largest_size, rounded_size
-from ansible_collections.platter.qemu.plugins.module_utils._image import actions, difference, refuse
+from ansible_collections.platter.qemu.plugins.module_utils._image import actions, difference, refuse, refuse_rewrite
 from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec
 from ansible_collections.platter.qemu.plugins.module_utils._image.state import Backing, ImageReading, ImageState
 
@@ -46,7 +46,9 @@ def _plan_rewrite(spec: ImageSpec, state: ImageState, reading: ImageReading, dif
     """The rewrite keeps the base, if the new format can have it; another base comes after it."""
     rewrite = _rewrite(spec, state, reading, differences)
     kept = reading.current_base_is_asked and rewrite.backing is not None
-    return [rewrite, *_plan_base(spec, rewrite.apply(state), replace(reading, current_base_is_asked=kept))]
+    after = rewrite.apply(state)
+    base = _plan_base(spec, after, replace(reading, current_base_is_asked=kept))
+    return [rewrite, *base, *plan_keyslots(spec, after)]
 
 
 def _opens_chain(action: actions.ImageAction) -> bool:
@@ -92,8 +94,9 @@ def _can_resize(spec: ImageSpec, state: ImageState) -> bool:
 def _rewrite(
     spec: ImageSpec, state: ImageState, reading: ImageReading, differences: t.Tuple[str, ...]
 ) -> actions.RewriteImage:
-    refuse.refuse_losing_rewrite(spec, reading)
-    refuse.refuse_rewritten_data_file(spec, differences)
+    refuse_rewrite.refuse_losing_rewrite(spec, reading)
+    refuse_rewrite.refuse_rewritten_data_file(spec, differences)
+    refuse_rewrite.refuse_rewritten_keys(spec, reading)
     refuse.refuse_split_backup(spec, reading)
     size = t.cast(int, state.virtual_size)
     if _needs_resize(spec, state):
@@ -119,7 +122,7 @@ def _rewrite(
         options=spec.options,
         backing=backing,
         attributes=reading.desired_attributes or state.attributes,
-        keyslots=state.keyslots,
+        keyslots=asked_keyslots(spec),
         old_format=t.cast(str, state.format),
         differences=differences,
         compressed=spec.compressed,
@@ -221,6 +224,11 @@ def _plan_resize(spec: ImageSpec, state: ImageState, reading: ImageReading) -> P
         refuse.refuse_shrink(spec, old, reading.data_end)
     refuse_too_large(spec, new)
     return [actions.ResizeImage(spec.path, t.cast(str, state.format), old, new)]
+
+
+def asked_keyslots(spec: ImageSpec) -> t.Optional[t.Tuple[int, ...]]:
+    """What a new LUKS image has, where the task says anything of its slots: one key, in slot 0."""
+    return (0,) if spec.encryption and spec.encryption.keyslots else None
 
 
 def plan_keyslots(spec: ImageSpec, state: ImageState) -> Plan:

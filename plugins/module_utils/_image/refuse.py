@@ -195,41 +195,6 @@ def refuse_broken_chain(spec: ImageSpec, reading: ImageReading) -> None:
     raise refused(spec, reason, sentence, "Mend the backing chain first.", {"chain": sentence})
 
 
-def refuse_losing_rewrite(spec: ImageSpec, reading: ImageReading) -> None:
-    """A rewrite copies what the guest sees now, and nothing else; and never what belongs to others."""
-    if reading.foreign_extents:
-        raise refused(
-            spec,
-            "image_references_file",
-            "its descriptor names files that are not its own: %s" % ", ".join(reading.foreign_extents[:5]),
-            "Import it as a source with source.trusted, if that is meant.",
-            {"extents": list(reading.foreign_extents)},
-        )
-    header = reading.header
-    lost = [s.name for s in header.snapshots] + [b.name for b in header.bitmaps] if header else []
-    if lost:
-        raise refused(
-            spec,
-            "would_lose_snapshots",
-            "a rewrite would lose its internal snapshots and bitmaps: %s" % ", ".join(lost),
-            "Delete those first.",
-            {"snapshots_and_bitmaps": lost},
-        )
-
-
-def refuse_rewritten_data_file(spec: ImageSpec, differences: t.Sequence[str]) -> None:
-    """QEMU would empty the data file, which may be the very one that it reads."""
-    if spec.option("data_file"):
-        raise refused(
-            spec,
-            "exists_different",
-            "it differs in what cannot be changed in place (%s), and an image with a data file is not rewritten"
-            % "; ".join(differences),
-            "Describe the image as it is, or make a new one under another name.",
-            {"differences": list(differences)},
-        )
-
-
 def refuse_split_backup(spec: ImageSpec, reading: ImageReading) -> None:
     """The descriptor alone would be no backup, and its extents have one name each."""
     files = list(reading.members) + ([reading.header.data_file] if reading.header and reading.header.data_file else [])
