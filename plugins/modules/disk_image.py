@@ -661,7 +661,7 @@ notes:
     another host, is not seen.
   - Locks of other hosts are not seen on network file systems, and who else uses an NBD export is not seen at all.
   - In a directory that belongs to an ordinary user, root makes, replaces and removes whole images, and sets their owner and mode.
-    What would have to be opened by its name there (to grow, amend, rebase, repair or rewrite an image, a data file,
+    What would have to be opened by its name there (to grow, amend, rebase, check, repair or rewrite an image, a data file,
     O(attributes)) is refused, as that user can give the name to another file meanwhile. Run such a task as that user
     (C(become_user)).
   - Who can write to an image chooses, by its header, which data file and which backing file are opened with it. When root runs

@@ -12,10 +12,10 @@ import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._core.header import Header, SplitExtent
-from ansible_collections.platter.qemu.plugins.module_utils._image import difference, state
+from ansible_collections.platter.qemu.plugins.module_utils._image import difference, refuse, state
 from ansible_collections.platter.qemu.plugins.module_utils._image.data_file import data_file_is_taken
 from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec
-from ansible_collections.platter.qemu.plugins.module_utils._image.target import refuse_foreign_owner
+from ansible_collections.platter.qemu.plugins.module_utils._image.target import refuse_foreign_owner, refuse_opening
 from ansible_collections.platter.qemu.plugins.module_utils._inspect import image
 from ansible_collections.platter.qemu.plugins.module_utils._inspect.members import (
     foreign_extents,
@@ -124,7 +124,7 @@ class Observer:
             current_base_fingerprint=image.fingerprint(current) if current else None,
             points=points.names if points else (),
             source=self._source(spec, seen, signature),
-            data_end=None if problem else self._data_end(spec, seen),
+            data_end=self._data_end(spec, seen) if _opens(spec, seen, problem) else None,
             desired_attributes=self._attributes.desired(spec, members),
         )
 
@@ -134,7 +134,7 @@ class Observer:
             return state.ImageState(spec.path)
         if header is None:
             return state.ImageState(spec.path, format=seen.detected[0] if seen.detected else "unknown")
-        check = self._check(spec, seen) if spec.repair and not reading.chain_problem else {}
+        check = self._check(spec, seen) if spec.repair and _opens(spec, seen, reading.chain_problem) else {}
         return state.ImageState(
             path=spec.path,
             format=header.format,
@@ -213,7 +213,7 @@ class Observer:
         seen = image.look_at(spec.backing.path, spec.backing.format)
         if seen.facts.kind == "absent":
             return state.BaseReading(spec.backing.path, exists=False)
-        from ansible_collections.platter.qemu.plugins.module_utils._inspect.chain import walk_chain
+        from ansible_collections.platter.qemu.plugins.module_utils._inspect.chain import led_elsewhere, walk_chain
 
         chain = walk_chain(spec.backing.path, spec.backing.format, image.chain_header)
         return state.BaseReading(
@@ -223,17 +223,17 @@ class Observer:
             virtual_size=seen.header.virtual_size if seen.header else None,
             fingerprint=image.fingerprint(seen.facts),
             chain_problem=(chain.problem.reason, chain.problem.fact) if chain.problem else None,
+            leads_elsewhere=led_elsewhere(chain.links),
             in_chain_of=tuple(os.path.realpath(link.path) for link in chain.links),
         )
 
     def _check(self, spec: ImageSpec, seen: image.Seen) -> t.Dict[str, t.Any]:
-        if seen.header is None:
-            return {}
         from ansible_collections.platter.qemu.plugins.module_utils._image import secret
 
-        file = files.local_node(seen.facts)
-        secret.refuse_closed(self._run_command, spec, seen.header, file)
-        node, secrets = secret.opened_node(spec, seen.header, file)
+        refuse_opening(spec)
+        header, file = t.cast(Header, seen.header), files.local_node(seen.facts)
+        secret.refuse_closed(self._run_command, spec, header, file)
+        node, secrets = secret.opened_node(spec, header, file)
         return self._qemu_img.check(node, secrets=secrets)
 
     def _data_end(self, spec: ImageSpec, seen: image.Seen) -> t.Optional[t.Tuple[int, str]]:
@@ -246,8 +246,16 @@ class Observer:
         from ansible_collections.platter.qemu.plugins.module_utils._image import secret
         from ansible_collections.platter.qemu.plugins.module_utils._image.data_end import find_data_end
 
+        refuse_opening(spec)
         secret.refuse_closed(self._run_command, spec, seen.header, files.local_node(seen.facts))
         return find_data_end(self._qemu_img, self._run_command, spec, seen, size)
+
+
+def _opens(spec: ImageSpec, seen: image.Seen, chain_problem: t.Optional[t.Tuple[str, str]]) -> bool:
+    """Whether QEMU may open the image for an answer: not where the plan will be a refusal for what headers say."""
+    if seen.header is None or chain_problem or spec.state == "absent":
+        return False
+    return refuse.damage(spec, seen.header, seen.facts.kind, seen.facts.length) is None
 
 
 def _is_blank(spec: ImageSpec, kind: str, header: t.Optional[Header], signature: t.Optional[str]) -> bool:
@@ -267,8 +275,8 @@ def _extent_of(spec: ImageSpec, seen: image.Seen) -> t.Optional[SplitExtent]:
 
 
 def _chain_problem(path: str, seen: image.Seen) -> t.Optional[t.Tuple[str, str]]:
-    """What is wrong with the backing chain of an image that is there: (reason, sentence)."""
-    if seen.header is None or not seen.header.backing_file:
+    """What is wrong with an image that is there and what it is built on: (reason, sentence)."""
+    if seen.header is None or not seen.header.references:
         return None
     from ansible_collections.platter.qemu.plugins.module_utils._inspect.chain import chain_problem
 

@@ -38,7 +38,8 @@ def plan_change(spec: ImageSpec, state: ImageState, reading: ImageReading) -> Pl
         )
         plan += plan_keyslots(spec, state) + _plan_attributes(spec, state, reading)
     if spec.repair or any(_opens_chain(action) for action in plan):
-        refuse.refuse_broken_chain(spec, reading)
+        opens_base = any(isinstance(action, actions.RebaseImage) and action.safe for action in plan)
+        refuse.refuse_broken_chain(spec, reading, base=opens_base)
     return plan
 
 

@@ -82,7 +82,9 @@ def refuse_foreign_content(spec: ImageSpec, reading: ImageReading) -> None:
         )
     if reading.header is None:
         raise _other_format(spec, reading)
-    _refuse_damaged(spec, reading, reading.header)
+    damaged = damage(spec, reading.header, reading.kind, reading.length)
+    if damaged:
+        raise damaged
 
 
 def _refuse_signature(spec: ImageSpec, reading: ImageReading) -> None:
@@ -108,17 +110,18 @@ def _other_format(spec: ImageSpec, reading: ImageReading) -> errors.RefusedError
     )
 
 
-def _refuse_damaged(spec: ImageSpec, reading: ImageReading, header: Header) -> None:
-    if header.shortage(reading.length) and reading.kind == "file":
-        raise refused(
+def damage(spec: ImageSpec, header: Header, kind: str, length: int) -> t.Optional[errors.RefusedError]:
+    """Why QEMU is not to open the image at all; C(kind), C(length): of what it is in."""
+    if header.shortage(length) and kind == "file":
+        return refused(
             spec,
             "image_damaged",
-            header.shortage(reading.length),
+            header.shortage(length),
             "Restore it from a copy.",
-            {"length": reading.length, "needed": header.least_length},
+            {"length": length, "needed": header.least_length},
         )
     if header.data_file and not header.data_file.startswith("/"):
-        raise refused(
+        return refused(
             spec,
             "relative_data_file",
             "it names its data file %s relative to wherever a program runs" % header.data_file,
@@ -126,15 +129,16 @@ def _refuse_damaged(spec: ImageSpec, reading: ImageReading, header: Header) -> N
             {"data_file": header.data_file},
         )
     if header.corrupt and spec.repair != "all":
-        raise refused(spec, "image_corrupt", "it is marked corrupt", "Set repair to all, after a backup.")
+        return refused(spec, "image_corrupt", "it is marked corrupt", "Set repair to all, after a backup.")
     if header.unknown_features:
-        raise refused(
+        return refused(
             spec,
             "unknown_features",
             "it uses features that are not known here: %s" % ", ".join(header.unknown_features),
             "Use a newer version of this collection.",
             {"unknown_features": list(header.unknown_features)},
         )
+    return None
 
 
 def _hides_another_format(spec: ImageSpec, reading: ImageReading) -> bool:
@@ -187,12 +191,13 @@ def _refuse_undeclared_base(spec: ImageSpec, reading: ImageReading) -> None:
         )
 
 
-def refuse_broken_chain(spec: ImageSpec, reading: ImageReading) -> None:
-    """QEMU reads a looping chain for ever, and what lies under a missing link cannot be read at all."""
-    if reading.chain_problem is None:
-        return
-    reason, sentence = reading.chain_problem
-    raise refused(spec, reason, sentence, "Mend the backing chain first.", {"chain": sentence})
+def refuse_broken_chain(spec: ImageSpec, reading: ImageReading, *, base: bool = False) -> None:
+    """QEMU reads a looping chain for ever, what lies under a missing link cannot be read at all, and a link can lead it
+    anywhere. C(base): it opens the asked base too.
+    """
+    problem = reading.chain_problem or (reading.base.leads_elsewhere if base and reading.base else None)
+    if problem:
+        raise refused(spec, problem[0], problem[1], "Mend the backing chain first.", {"chain": problem[1]})
 
 
 def refuse_split_backup(spec: ImageSpec, reading: ImageReading) -> None:

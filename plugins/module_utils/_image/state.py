@@ -81,6 +81,8 @@ class BaseReading:
     virtual_size: t.Optional[int] = None
     fingerprint: t.Optional[t.Mapping[str, t.Any]] = None
     chain_problem: t.Optional[t.Tuple[str, str]] = None  # (reason, sentence)
+    #: as C(chain_problem), of what only matters when QEMU opens it
+    leads_elsewhere: t.Optional[t.Tuple[str, str]] = None
     in_chain_of: t.Tuple[str, ...] = ()  # every path of its backing chain
 
 

@@ -63,6 +63,13 @@ def refuse_foreign_owner(spec: ImageSpec, seen: image.Seen) -> None:
         )
 
 
+def refuse_opening(spec: ImageSpec) -> None:
+    """For QEMU that is to open the image before there is a plan: as C(refusal_of_owned_directory)."""
+    refusal = refusal_of_owned_name(spec, "the image", spec.path)
+    if refusal:
+        raise refusal
+
+
 def refusal_of_owned_directory(spec: ImageSpec, plan: t.Sequence[t.Any]) -> t.Optional[errors.RefusedError]:
     """Why root does not carry out C(plan) in a directory of an ordinary user; None when there is no such reason.
 

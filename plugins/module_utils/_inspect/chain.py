@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._core.header import Header
+from ansible_collections.platter.qemu.plugins.module_utils._formats import info
 from ansible_collections.platter.qemu.plugins.module_utils._inspect import block_use
 
 ReadHeader = t.Callable[[str, t.Optional[str]], Header]
@@ -71,7 +72,7 @@ def resolve_backing(image_path: str, name: str) -> tuple[str, str]:
     if name.startswith("json:"):
         named = _file_of_json(name)
         return ("file", named) if named.startswith("/") and _is_file_name(named) else ("protocol", name)
-    if ":" in name.split("/")[0]:
+    if info.has_protocol(name):
         return "protocol", name
     return "file", os.path.join(os.path.dirname(image_path), name)
 
@@ -119,14 +120,37 @@ def walk_chain(path: str, format: str | None, read_header: ReadHeader, limit: in
 
 
 def chain_problem(path: str, header: Header | None, read_header: ReadHeader) -> tuple[str, str] | None:
-    """What is wrong with the backing chain of an image that is there, as (reason, sentence); a remote link too."""
-    if header is None or not header.backing_file:
+    """What is wrong with an image that is there and all that it is built on, as (reason, sentence), before QEMU opens it."""
+    if header is None or not header.references:
         return None
     chain = walk_chain(path, header.format, read_header)
-    remote = [link.path for link in chain.links if link.kind == "protocol"]
-    if remote:
-        return "backing_protocol_refused", "its backing chain leads to %s, which QEMU would connect to" % remote[0]
+    elsewhere = led_elsewhere(chain.links)
+    if elsewhere:
+        return elsewhere
     return (chain.problem.reason, chain.problem.fact) if chain.problem else None
+
+
+def led_elsewhere(links: t.Iterable[Link]) -> tuple[str, str] | None:
+    """What QEMU would be led to by one of these images, as (reason, sentence): another host, a file that its working
+    directory decides, or what nobody here can tell.
+    """
+    return next((found for link in links for found in _ways_out(link)), None)
+
+
+def _ways_out(link: Link) -> t.Iterator[tuple[str, str]]:
+    if link.kind == "protocol":
+        yield "backing_protocol_refused", "its backing chain leads to %s, which QEMU would connect to" % link.path
+    if link.header is None:
+        return
+    for kind, target in link.header.references:
+        if kind in ("data_file", "extent") and info.has_protocol(target):
+            yield "backing_protocol_refused", "%s leads to %s, which QEMU would connect to" % (link.path, target)
+        elif kind == "data_file" and not target.startswith("/"):
+            fact = "%s names its data file %s relative to wherever a program runs"
+            yield "relative_data_file", fact % (link.path, target)
+    if link.header.unknown_features:
+        fact = "%s uses features that are not known here: %s"
+        yield "unknown_features", fact % (link.path, ", ".join(link.header.unknown_features))
 
 
 @dataclass

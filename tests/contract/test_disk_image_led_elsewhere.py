@@ -1,0 +1,105 @@
+"""Images whose headers lead to another host: nobody is spoken to, neither to carry out a task nor to find out about it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from pathlib import Path
+from typing import Any, Callable, Iterator
+
+import pytest
+
+from ansible_collections.platter.qemu.tests.lab.beats import refused, settled
+from ansible_collections.platter.qemu.tests.lab.guest import MIB
+from ansible_collections.platter.qemu.tests.lab.headers import descriptor, qcow2
+from ansible_collections.platter.qemu.tests.lab.modules import call
+from ansible_collections.platter.qemu.tests.lab.oracle import create, qemu_img
+
+
+@pytest.fixture
+def spy(tmp_path: Path) -> Iterator[str]:
+    """The address of a server that nobody may speak to."""
+    path = tmp_path / "spy"
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(path))
+        listening.listen()
+        yield f"nbd+unix:///?socket={path}"
+        listening.setblocking(False)
+        with contextlib.suppress(BlockingIOError), listening.accept()[0]:
+            pytest.fail("the server was spoken to")
+
+
+def of_its_own(where: Path, target: str) -> dict[str, Any]:
+    """An image with that data file."""
+    path = where / "disk.qcow2"
+    path.write_bytes(qcow2(data_file=target))
+    return {"path": str(path), "format": "qcow2"}
+
+
+def below(where: Path, target: str) -> dict[str, Any]:
+    """An overlay on such an image."""
+    base = of_its_own(where, target)["path"]
+    path = create(where / "top.qcow2", "qcow2", "1M", "", "-u", "-b", base, "-F", "qcow2")
+    return {"path": str(path), "format": "qcow2"}
+
+
+def in_extents(where: Path, target: str) -> dict[str, Any]:
+    """A VMDK with that extent."""
+    path = where / "disk.vmdk"
+    path.write_bytes(descriptor(f'RW 2048 FLAT "{target}" 0', create_type="monolithicFlat"))
+    return {"path": str(path), "format": "vmdk", "allow_rewrite": True}
+
+
+Making = Callable[[Path, str], "dict[str, Any]"]
+SMALLER = {"size": "512K", "allow_shrink": True}
+LED: list[tuple[Making, dict[str, Any], str]] = [
+    (of_its_own, {"repair": "all"}, "relative_data_file"),
+    (of_its_own, SMALLER, "relative_data_file"),
+    (below, {"repair": "leaks"}, "backing_protocol_refused"),
+    (below, SMALLER, "backing_protocol_refused"),
+    (below, {"size": "2M"}, "backing_protocol_refused"),
+    (below, {"flatten": True}, "backing_protocol_refused"),
+    (in_extents, SMALLER, "image_references_file"),
+]
+
+
+@pytest.mark.parametrize(("make", "task", "reason"), LED)
+def test_nobody_is_led_to_another_host(
+    tmp_path: Path, spy: str, make: Making, task: dict[str, Any], reason: str
+) -> None:
+    refused(reason, **make(tmp_path, spy), **task)
+
+
+def test_a_relative_data_file_below_is_refused(tmp_path: Path) -> None:
+    refused("relative_data_file", **below(tmp_path, "data"), size="2M")
+
+
+def test_features_below_that_are_not_known_are_refused(tmp_path: Path) -> None:
+    task = below(tmp_path, "/dev/null")
+    (tmp_path / "disk.qcow2").write_bytes(qcow2(incompatible=1 << 40))
+    refused("unknown_features", **task, size="2M")
+
+
+def test_a_new_base_leads_nowhere_either(tmp_path: Path, spy: str) -> None:
+    """Only its name is needed for a new overlay, and for a reference that is changed without a look."""
+    base = {"path": below(tmp_path, spy)["path"], "format": "qcow2"}
+    overlay = {"path": str(tmp_path / "overlay"), "format": "qcow2"}
+    create(Path(overlay["path"]), "qcow2", "1M")
+    refused("backing_protocol_refused", **overlay, backing=base)
+    assert call("disk_image", **overlay, backing={**base, "rebase": "unsafe"})["changed"]
+    assert call("disk_image", **{**overlay, "path": str(tmp_path / "new")}, backing=base)["changed"]
+
+
+@pytest.mark.parametrize("task", [{"repair": "leaks"}, SMALLER])
+def test_root_opens_nothing_by_its_name_to_find_out(tmp_path: Path, task: dict[str, Any]) -> None:
+    """Who owns the directory could give the name to another image, after our look at its header."""
+    directory = tmp_path / "user"
+    directory.mkdir()
+    disk = create(directory / "disk", "qcow2", 1 * MIB)
+    os.chown(directory, 1234, 1234)
+    result = refused("unsafe_directory", path=str(disk), format="qcow2", **task)
+    assert result["evidence"] == {"directory": str(directory), "owner": 1234}
+    os.chown(directory, 0, 0)
+    qemu_img("resize", "-q", "--shrink", disk, "512K")
+    settled(path=str(disk), format="qcow2", **task)
