@@ -59,7 +59,7 @@ class Converter:
         """
         if reading.kind == "block":
             notes = self._import_to_device(spec, action, reading, node)
-            _verify_written(spec, verify)
+            verify_written(spec, verify)
             return notes
         with files.BuildDirectory(spec.path, another_name=bool(reading.members)) as build:
             method = self._fill(spec, action, node, build, source)
@@ -214,14 +214,13 @@ class Converter:
             self._qemu_img.unsafe_rebase(node, action.backing.name, str(action.backing.format))
 
 
-def _verify_written(spec: ImageSpec, verify: t.Callable[[], None]) -> None:
-    """A device has been written when that is found, so it is no refusal any more."""
+def verify_written(spec: ImageSpec, verify: t.Callable[[], None]) -> None:
+    """A device or an export has been written when that is found, so it is no refusal any more."""
     try:
         verify()
     except errors.RefusedError as exc:
         raise errors.FailedError(
-            "failed: the source of %s has changed while it was read: what is on the device now is not to be used."
-            % spec.path,
+            "failed: the source of %s has changed while it was read: what is there now is not to be used." % spec.path,
             reason=exc.reason,
             evidence=exc.facts["evidence"],
         ) from exc

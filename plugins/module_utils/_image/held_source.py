@@ -35,8 +35,13 @@ class HeldSource(t.NamedTuple):
 
 
 @contextlib.contextmanager
-def held_source(spec: ImageSpec, source: SourceSpec, staging: files.BuildDirectory) -> t.Iterator[HeldSource]:
-    """The source of one import while the block runs; C(staging): for a private copy, where there has to be one."""
+def held_source(
+    spec: ImageSpec, source: SourceSpec, staging: t.Optional[files.BuildDirectory]
+) -> t.Iterator[HeldSource]:
+    """The source of one import while the block runs; C(staging): for a private copy, where there has to be one.
+
+    Without C(staging) (an export has no directory) a source that would have to be copied first is refused.
+    """
     path = source.place.path if source.place and not source.url else None
     if path is None:
         yield HeldSource("", files.FileFacts("", "absent"), lambda: None)
@@ -59,7 +64,9 @@ def _watched(spec: ImageSpec, path: str, format_name: str) -> HeldSource:
     return HeldSource(path, before[path], verify)
 
 
-def _held(spec: ImageSpec, source: SourceSpec, still: StillFile, staging: files.BuildDirectory) -> HeldSource:
+def _held(
+    spec: ImageSpec, source: SourceSpec, still: StillFile, staging: t.Optional[files.BuildDirectory]
+) -> HeldSource:
     refuse_strangers(spec, still)
     if still.facts.kind not in ("file", "block"):
         raise source_refused(
@@ -67,6 +74,8 @@ def _held(spec: ImageSpec, source: SourceSpec, still: StillFile, staging: files.
         )
     path = still.path
     if _may_deceive(source, still):
+        if staging is None:
+            raise _restless(spec, still)
         path = staging.spare("copy")
         convert.Converter.require_space(spec, still.facts.allocated)
         copy.copy_file(still.path, path)
@@ -82,6 +91,18 @@ def _may_deceive(source: SourceSpec, still: StillFile) -> bool:
     """Raw bytes mean the same to everybody; but a checksum is only worth something for bytes that stay."""
     meaning = source.format != "raw" or bool(source.checksum)
     return meaning and still.facts.kind == "file" and still.others_write and not still.leased
+
+
+def _restless(spec: ImageSpec, still: StillFile) -> errors.EngineError:
+    return source_refused(
+        spec,
+        "source_writable",
+        "others may write to it while it is read (owner %d, mode %04o), and what goes to an export is not copied first"
+        % (still.facts.owner, still.facts.mode & 0o7777),
+        "Import it into a file of this host first, and that file to the export; or set source.trusted to true.",
+        owner=still.facts.owner,
+        mode="%04o" % (still.facts.mode & 0o7777),
+    )
 
 
 def _disturbed(spec: ImageSpec, before: files.FileFacts, now: files.FileFacts, name: str) -> errors.EngineError:

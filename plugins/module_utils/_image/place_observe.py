@@ -9,6 +9,7 @@ image; whether it holds its source is found by comparing the two. Read-only.
 
 from __future__ import annotations
 
+import contextlib
 import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
@@ -89,15 +90,19 @@ class PlaceObserver:
         """Whether the image shows what its source does; C(changed) None: there is no image to compare."""
         if spec.source is None or spec.state != "present":
             return None
-        size, node = source_node(spec, self._qemu_img)
-        if header is None or header.format != spec.format or size > header.virtual_size:
-            return state.SourceReading(size)
+        with open_source(spec, self._qemu_img) as source:
+            if header is None or header.format != spec.format or source.virtual_size > header.virtual_size:
+                return state.SourceReading(source.virtual_size)
+            same = self._is_same(spec, source.node, header.format)
+            source.refuse_disturbed()
+        return state.SourceReading(source.virtual_size, changed=not same, why="its content is not that of the source")
+
+    def _is_same(self, spec: ImageSpec, source: Node, format_name: str) -> bool:
         try:
-            same = self._qemu_img.compare(node, target_node(spec, header.format))
+            return self._qemu_img.compare(source, target_node(spec, format_name))
         except errors.ImageLockedError as exc:
             fact, way_out = "another process has it open and may write to it", "Stop what writes to it."
             raise source_refused(spec, "image_in_use", fact, way_out) from exc
-        return state.SourceReading(size, changed=not same, why="its content is not that of the source")
 
 
 def target_node(spec: ImageSpec, format_name: str) -> t.Dict[str, t.Any]:
@@ -105,25 +110,45 @@ def target_node(spec: ImageSpec, format_name: str) -> t.Dict[str, t.Any]:
     return image_node(format_name, t.cast(Place, spec.place).node())
 
 
-def source_node(spec: ImageSpec, qemu_img: QemuImg) -> t.Tuple[int, Node]:
-    """(virtual size, node) of the source after its gate. A source that has to be fetched cannot be compared."""
-    from ansible_collections.platter.qemu.plugins.module_utils._image.fetch import compression_of, verified_digest
+class OpenSource(t.NamedTuple):
+    """The source of an export after its gate, as long as it is held still. C(virtual_size): in bytes."""
 
+    virtual_size: int
+    node: Node
+    #: raises RefusedError when it did not stay what it was
+    refuse_disturbed: t.Callable[[], None]
+
+
+@contextlib.contextmanager
+def open_source(spec: ImageSpec, qemu_img: QemuImg) -> t.Iterator[OpenSource]:
+    """The source while the block runs. One that has to be fetched cannot be compared."""
     source = t.cast(SourceSpec, spec.source)
     place = t.cast(Place, source.place)
     if place.path is None:
         node = image_node(source.format, place.node())
-        return int(qemu_img.info(node)["virtual-size"]), node
+        yield OpenSource(int(qemu_img.info(node)["virtual-size"]), node, lambda: None)
+        return
     facts = files.file_facts(place.path)
     if facts.kind not in ("file", "block"):
         raise missing_source(spec, place.path, facts.kind)
-    if compression_of(source, place.path):
+    from ansible_collections.platter.qemu.plugins.module_utils._image.held_source import held_source
+
+    with held_source(spec, source, None) as held:
+        yield OpenSource(*_inspected(spec, held.path), held.refuse_disturbed)
+
+
+def _inspected(spec: ImageSpec, path: str) -> t.Tuple[int, Node]:
+    """(virtual size, node) of the local source that is read at C(path), after its gate."""
+    from ansible_collections.platter.qemu.plugins.module_utils._image.fetch import compression_of, verified_digest
+
+    source = t.cast(SourceSpec, spec.source)
+    if compression_of(source, path):
         way_out = "Import it into a file of this host first, and that file to the export."
         raise source_refused(spec, "bad_option", "a packed source cannot be compared with an export", way_out)
     if source.checksum:
-        verified_digest(spec, place.path)
-    size = inspect_source(spec, place.path).virtual_size
-    return size, image_node(source.format, files.local_node(facts))
+        verified_digest(spec, path)
+    size = inspect_source(spec, path).virtual_size
+    return size, image_node(source.format, files.local_node(files.file_facts(path)))
 
 
 def _header(spec: ImageSpec, view: qemu_io.GuestView, detected: t.Tuple[str, ...]) -> t.Optional[Header]:

@@ -12,10 +12,10 @@ from __future__ import annotations
 import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core.place import Place
-from ansible_collections.platter.qemu.plugins.module_utils._image import actions, build, place_observe, state
+from ansible_collections.platter.qemu.plugins.module_utils._image import actions, build, convert, place_observe, state
 from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec
 from ansible_collections.platter.qemu.plugins.module_utils._tools import process, qemu_io
-from ansible_collections.platter.qemu.plugins.module_utils._tools.qemu_img import QemuImg, json_filename
+from ansible_collections.platter.qemu.plugins.module_utils._tools.qemu_img import Node, QemuImg, json_filename
 
 
 class PlaceWriter:
@@ -43,16 +43,19 @@ class PlaceWriter:
             self._qemu_img.create(uri, action.format, action.virtual_size, options=options)
 
     def _import(self, spec: ImageSpec, action: actions.ImportImage, reading: state.ImageReading) -> None:
+        with place_observe.open_source(spec, self._qemu_img) as source:
+            self._refuse_bad_source(spec, action, source.node, reading.length)
+            source.refuse_disturbed()
+            self._format(spec, action)
+            target = json_filename(place_observe.target_node(spec, action.format))
+            self._qemu_img.convert(source.node, target, action.format, existing=True)
+            convert.verify_written(spec, source.refuse_disturbed)
+
+    def _refuse_bad_source(self, spec: ImageSpec, action: actions.ImportImage, node: Node, room: int) -> None:
         from ansible_collections.platter.qemu.plugins.module_utils._image.fetch import refuse_damaged
 
-        _size, node = place_observe.source_node(spec, self._qemu_img)
-        place = action.source.place
-        if place and place.path:
+        if action.source.place and action.source.place.path:
             refuse_damaged(self._qemu_img, spec, node)
         if action.format != "raw":
-            place_observe.refuse_too_little_room(
-                spec, int(self._qemu_img.measure(node, "qcow2")["required"]), reading.length
-            )
-        self._format(spec, action)
-        target = json_filename(place_observe.target_node(spec, action.format))
-        self._qemu_img.convert(node, target, action.format, existing=True)
+            needed = int(self._qemu_img.measure(node, "qcow2")["required"])
+            place_observe.refuse_too_little_room(spec, needed, room)
