@@ -109,9 +109,9 @@ class Converter:
         source: t.Optional[str],
     ) -> str:
         if source and self._copy_suffices(spec, action, source):
-            self.require_space(spec, files.file_facts(source).allocated)
+            space.require_space(spec, files.file_facts(source).allocated)
             return str(copy.copy_file(source, build.path).method)
-        self.require_space(spec, self._space_needed(spec.import_secrets, node, action.format))
+        space.require_space(spec, self._space_needed(spec.import_secrets, node, action.format))
         if not features.FEATURES[action.format].grow and source:
             header = image.look_at(source, action.source.format).header
             node = self._resized_view(action.virtual_size, node, header.virtual_size if header else 0, build) or node
@@ -132,13 +132,6 @@ class Converter:
         """Bytes that the image may come to need: measured where QEMU can, else as if it were qcow2."""
         target = format_name if format_name in ("qcow2", "raw") else "qcow2"
         return int(self._qemu_img.measure(node, target, secrets)["required"])
-
-    @staticmethod
-    def require_space(spec: ImageSpec, needed: int) -> None:
-        """Refuse what may need more bytes than there are where the image is to be."""
-        have = file_system.free_bytes(os.path.dirname(spec.path))
-        if needed + space.SPACE_RESERVE > have:
-            raise space.no_space(spec, needed, have)
 
     def _convert(
         self,
@@ -180,7 +173,7 @@ class Converter:
         """Carry out C(action): the new file shows the guest the same, which is compared before it takes the name."""
         file = {"driver": "file", "filename": spec.path}
         old, _secrets = secret.opened_node(spec, t.cast(Header, reading.header), file)
-        self.require_space(spec, self._space_needed(spec.secrets, old, action.format))
+        space.require_space(spec, self._space_needed(spec.secrets, old, action.format))
         with image_lock(spec.path), files.BuildDirectory(spec.path, another_name=bool(reading.members)) as build:
             node = self._resized_view(action.virtual_size, old, old_size, build) or old
             options = action.options + difference.kept_options(action.options, action.format, reading)

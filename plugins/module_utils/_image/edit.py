@@ -98,7 +98,7 @@ class Editor:
             self._attributes.dress(spec, build.path, spec.path, reading.identity)
             records.write_record(build.path, dict(reading.record), spec.path)
             files.fsync_path(build.path)
-            backup = publish.keep_backup(spec)
+            backup = publish.keep_backup(spec, reading.identity)
             if not files.publish_over(build.path, spec.path, reading.identity):
                 raise publish.taken(spec)
         return dict(self._durable(spec), backup_file=backup)
@@ -140,11 +140,11 @@ class Editor:
 
     def remove(self, spec: ImageSpec, action: actions.RemoveImage, reading: state.ImageReading) -> Notes:
         """The descriptor last: as long as it is there, a next run finds the members to remove."""
-        backup = publish.keep_backup(spec) if spec.backup else None
         header = image.look_at(spec.path, spec.format).header
         with image_lock(spec.path, readers=False):
             if files.file_facts(spec.path, follow=False).identity != reading.identity:
                 raise publish.taken(spec)
+            backup = publish.keep_backup(spec, reading.identity) if spec.backup else None
             for member in reversed(members.member_paths(spec.path, header)):
                 if os.path.lexists(member):
                     os.unlink(member)

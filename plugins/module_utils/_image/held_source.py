@@ -17,7 +17,7 @@ import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._core.renaming import renaming
-from ansible_collections.platter.qemu.plugins.module_utils._image import convert
+from ansible_collections.platter.qemu.plugins.module_utils._image import space
 from ansible_collections.platter.qemu.plugins.module_utils._image.source import refuse_strangers, source_refused
 from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec, SourceSpec
 from ansible_collections.platter.qemu.plugins.module_utils._inspect import named_files
@@ -77,7 +77,7 @@ def _held(
         if staging is None:
             raise _restless(spec, still)
         path = staging.spare("copy")
-        convert.Converter.require_space(spec, still.facts.allocated)
+        space.require_space(spec, still.facts.allocated)
         copy.copy_file(still.path, path)
 
     def verify() -> None:

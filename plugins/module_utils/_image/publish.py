@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import shutil
@@ -15,7 +16,7 @@ import time
 import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
-from ansible_collections.platter.qemu.plugins.module_utils._image import actions, data_file, state
+from ansible_collections.platter.qemu.plugins.module_utils._image import actions, data_file, space, state
 from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec
 from ansible_collections.platter.qemu.plugins.module_utils._inspect import image
 from ansible_collections.platter.qemu.plugins.module_utils._inspect.members import member_paths
@@ -111,22 +112,53 @@ class Publisher:
                 raise taken(spec)
             return {}
         with image_lock(spec.path, readers=False):
-            backup = keep_backup(spec) if spec.backup else None
+            backup = keep_backup(spec, reading.identity) if spec.backup else None
             if not files.publish_over(built, spec.path, reading.identity):
                 raise taken(spec)
         return {"backup_file": backup} if backup else {}
 
 
-def keep_backup(spec: ImageSpec) -> str:
-    """Give the present file a second, dated name; costs nothing, as the new one will be another file."""
+#: the file system, the kernel or the file itself allows no second name
+_NO_SECOND_NAME = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK)
+
+
+def keep_backup(spec: ImageSpec, identity: t.Tuple[int, int]) -> str:
+    """Give the present file, C(identity) as it was observed, a second, dated name, on stable storage.
+
+    That costs nothing, as the new image will be another file; where a file cannot have two names, it is copied.
+    """
     name = "%s.%d.%s~" % (spec.path, os.getpid(), time.strftime("%Y-%m-%d@%H:%M:%S"))
     try:
-        os.link(spec.path, name)
+        os.link(spec.path, name, follow_symlinks=False)
     except OSError as exc:
-        if exc.errno not in (errno.EPERM, errno.ENOTSUP, errno.EMLINK):
+        if exc.errno not in _NO_SECOND_NAME:
             raise
-        shutil.copy2(spec.path, name)
+        _copy(spec, identity, name)
+    files.fsync_path(os.path.dirname(name))
     return name
+
+
+def _copy(spec: ImageSpec, identity: t.Tuple[int, int], name: str) -> None:
+    """From the very file to a name that only root knows: in a user's own directory links can take the place of both."""
+    from ansible_collections.platter.qemu.plugins.module_utils._tools import copy
+
+    descriptor = os.open(spec.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        facts = os.fstat(descriptor)
+        if (facts.st_dev, facts.st_ino) != identity:
+            raise taken(spec)
+        space.require_space(spec, facts.st_blocks * 512)
+        with files.BuildDirectory(spec.path) as build:
+            same = "/proc/self/fd/%d" % descriptor
+            copy.copy_file(same, build.path)
+            with contextlib.suppress(PermissionError):  # an ordinary user keeps a copy of one's own
+                os.chown(build.path, facts.st_uid, facts.st_gid)
+            shutil.copystat(same, build.path)
+            files.fsync_path(build.path)
+            if not files.publish_new(build.path, name):
+                raise taken(spec)
+    finally:
+        os.close(descriptor)
 
 
 def taken(spec: ImageSpec) -> errors.RefusedError:

@@ -57,6 +57,13 @@ def _downloaded(item: Item) -> int:
     return (item.reading.source.length or 0) if packed or action.source.format not in _HOLLOW else 0
 
 
+def require_space(spec: ImageSpec, needed: int) -> None:
+    """Refuse what may need more bytes than there are where the image is to be."""
+    have = file_system.free_bytes(os.path.dirname(spec.path))
+    if needed + SPACE_RESERVE > have:
+        raise no_space(spec, needed, have)
+
+
 def no_space(spec: ImageSpec, needed: int, have: int) -> errors.RefusedError:
     """The refusal of an image that needs C(needed) bytes where there are C(have)."""
     return errors.RefusedError(
