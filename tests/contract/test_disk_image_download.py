@@ -198,6 +198,17 @@ def test_a_changed_checksum_file_is_another_source(tmp_path: Path, site: Site, c
     shows(given["path"], "qcow2", ((0x99, 0, MIB),))
 
 
+def test_a_checksum_of_another_kind_is_no_other_source(tmp_path: Path, site: Site, content: bytes) -> None:
+    """What the server says of the file counts then."""
+    given = task(tmp_path, site, checksum=f"sha256:{sha256(content)}")
+    four_beats(**given, source_policy="if_changed", unpredictable=UNKNOWN)
+    given["source"]["checksum"] = f"sha512:{hashlib.sha512(content).hexdigest()}"
+    settled(**given, source_policy="if_changed")
+    site.resources["/disk.qcow2"] = Resource(content, etag='"v2"')
+    four_beats(**given, source_policy="if_changed", unpredictable=UNKNOWN)
+    assert site.methods().count("GET") == 2
+
+
 def test_user_and_password_are_sent_and_never_shown(tmp_path: Path, site: Site) -> None:
     basic = "Basic " + base64.b64encode(b"me:ge:heim").decode()
     site.resources["/disk.qcow2"].need_authorization = basic

@@ -162,6 +162,18 @@ def test_another_checksum_is_another_source(tmp_path: Path, source: Path) -> Non
     assert result["image"]["source"] == sha256()
 
 
+def test_a_checksum_of_another_kind_is_no_other_source(tmp_path: Path, source: Path) -> None:
+    """The two cannot be compared; length and time of the file can."""
+    given = task(tmp_path / "image", source)
+    for kind in ("sha256", "sha512"):
+        given["source"]["checksum"] = f"{kind}:{hashlib.new(kind, source.read_bytes()).hexdigest()}"
+        (four_beats if kind == "sha256" else settled)(**given, source_policy="if_changed")
+    scribble(source, "qcow2", ((0x77, 3 * MIB, KIB),))
+    given["source"]["checksum"] = f"sha512:{hashlib.sha512(source.read_bytes()).hexdigest()}"
+    result = four_beats(**given, source_policy="if_changed")
+    assert result["image"]["source"] == given["source"]["checksum"]
+
+
 def test_a_golden_image_is_compressed_with_zstd(tmp_path: Path) -> None:
     raw = tmp_path / "raw"
     raw.write_bytes(bytes(range(256)) * (16 * KIB))

@@ -42,8 +42,12 @@ def other_digest(spec: ImageSpec, state: ImageState) -> t.Optional[t.Tuple[str, 
     declared = spec.source.checksum if spec.source and spec.source.policy == "if_absent" else None
     if not declared or not state.exists or not state.source or "://" in declared:
         return None
-    same_kind = declared.partition(":")[0] == state.source.partition(":")[0]
-    return (state.source, declared) if same_kind and declared != state.source else None
+    return (state.source, declared) if of_one_kind(declared, state.source) and declared != state.source else None
+
+
+def of_one_kind(first: str, second: str) -> bool:
+    """Whether two digests (C(algorithm:hex)) can be compared at all."""
+    return first.partition(":")[0] == second.partition(":")[0]
 
 
 def unprovable_options(spec: ImageSpec, reading: ImageReading) -> t.List[str]:

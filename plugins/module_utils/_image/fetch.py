@@ -15,7 +15,15 @@ from ansible_collections.platter.qemu.plugins.module_utils._core import errors, 
 from ansible_collections.platter.qemu.plugins.module_utils._core.header import Header
 from ansible_collections.platter.qemu.plugins.module_utils._core.renaming import renaming
 from ansible_collections.platter.qemu.plugins.module_utils._formats import features
-from ansible_collections.platter.qemu.plugins.module_utils._image import actions, convert, refuse, secret, space, state
+from ansible_collections.platter.qemu.plugins.module_utils._image import (
+    actions,
+    convert,
+    difference,
+    refuse,
+    secret,
+    space,
+    state,
+)
 from ansible_collections.platter.qemu.plugins.module_utils._image.held_source import HeldSource, held_source
 from ansible_collections.platter.qemu.plugins.module_utils._image.source import (
     closed_source,
@@ -198,9 +206,11 @@ def read_remote(spec: ImageSpec, remembered: t.Optional[Record]) -> state.Source
     seen = download.head(t.cast(str, source.url), **_http(source))
     if remembered is None:
         return state.SourceReading(digest=digest, length=seen.size)
-    if digest and known_digest:
+    if digest and known_digest and difference.of_one_kind(digest, known_digest):
         return state.SourceReading(digest=digest, changed=True, why="its checksum is another", length=seen.size)
     now = {"etag": seen.etag, "last_modified": seen.last_modified}
     known = [key for key in now if now[key] and remembered.get(key)]
     changed = any(now[key] != remembered[key] for key in known)
-    return state.SourceReading(changed=changed, why="the server says that it has changed", length=seen.size)
+    return state.SourceReading(
+        digest=digest, changed=changed, why="the server says that it has changed", length=seen.size
+    )

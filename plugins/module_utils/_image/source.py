@@ -13,7 +13,7 @@ import typing as t
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._core.header import Header
 from ansible_collections.platter.qemu.plugins.module_utils._formats import registry
-from ansible_collections.platter.qemu.plugins.module_utils._image import gate, state
+from ansible_collections.platter.qemu.plugins.module_utils._image import difference, gate, state
 from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec, SourceSpec
 from ansible_collections.platter.qemu.plugins.module_utils._inspect import descriptor, luks_secret
 from ansible_collections.platter.qemu.plugins.module_utils._inspect.image import Seen, chain_header, look_at
@@ -133,11 +133,12 @@ def refuse_strangers(spec: ImageSpec, found: still.StillFile) -> None:
 def _local_change(
     source: SourceSpec, facts: files.FileFacts, remembered: t.Optional[t.Dict[str, t.Any]]
 ) -> t.Tuple[t.Optional[bool], str]:
-    """(changed, why), from the declared digest if there is one, else from length and time of the last write."""
+    """(changed, why), from the declared digest if one of its kind is known, else from length and time of the last write."""
     if not remembered:
         return None, ""
-    if source.checksum and remembered.get("digest") and "://" not in source.checksum:
-        return source.checksum.lower() != remembered["digest"], "the checksum of the source is another"
+    declared, known = source.checksum or "", str(remembered.get("digest") or "")
+    if "://" not in declared and known and difference.of_one_kind(declared, known):
+        return declared != known, "the checksum of the source is another"
     now = {"size": facts.length, "mtime_ns": facts.mtime_ns}
     return any(remembered.get(key) != now[key] for key in now), "the source file has changed"
 
