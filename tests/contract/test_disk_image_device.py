@@ -10,7 +10,7 @@ from typing import Any, Iterator
 import pytest
 
 from ansible_collections.platter.qemu.tests.lab.beats import four_beats, refused, settled
-from ansible_collections.platter.qemu.tests.lab.guest import MIB, facts, scribble, shows
+from ansible_collections.platter.qemu.tests.lab.guest import KIB, MIB, facts, scribble, shows
 from ansible_collections.platter.qemu.tests.lab.http_server import Resource, serving
 from ansible_collections.platter.qemu.tests.lab.loops import HAVE_LOOPS, attached, mounted
 from ansible_collections.platter.qemu.tests.lab.modules import call
@@ -130,6 +130,19 @@ def test_what_a_device_carries_is_not_overwritten(device: str, fill: Any, format
     fill(device)
     result = refused("signature_present", **task(device, format, size="8M"))
     assert result["evidence"]
+
+
+def test_a_large_device_is_blank_only_if_all_of_it_is(tmp_path: Path, source: Path) -> None:
+    """A few bytes far from both ends, and between all samples."""
+    disk = create(tmp_path / "disk", "raw", 72 * MIB + 512)
+    with attached(disk) as device:
+        put(device, MIB + 64 * KIB + 100, b"PRECIOUS")
+        for check in (True, False):
+            result = call("disk_image", check=check, **task(device, size="1M"))
+            assert (result["reason"], result["changed"]) == ("signature_present", False)
+            assert result["evidence"] == {"signature": "data of an unknown kind"}
+        put(device, MIB + 64 * KIB + 100, bytes(8))
+        assert call("disk_image", **task(device, "raw", source={"path": str(source), "format": "qcow2"}))["changed"]
 
 
 @pytest.mark.parametrize("fill", CONTENTS, ids=lambda fill: fill.__name__)

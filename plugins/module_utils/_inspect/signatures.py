@@ -16,12 +16,12 @@ import typing as t
 from ansible_collections.platter.qemu.plugins.module_utils._core import header
 from ansible_collections.platter.qemu.plugins.module_utils._inspect import containers, disk_labels, filesystems
 from ansible_collections.platter.qemu.plugins.module_utils._inspect.signature import Signature, View
-from ansible_collections.platter.qemu.plugins.module_utils._tools import files
+from ansible_collections.platter.qemu.plugins.module_utils._tools import files, sparse
 
 __all__ = ["Signature", "content_of", "end_of_data", "first_signature", "gpt_copy_at", "signatures"]
 
-#: a device up to this size is read whole to see whether it is blank; of a larger one the edges, and samples between
-_SMALL, _EDGE, _SAMPLES, _SAMPLE = 64 << 20, 1 << 20, 1024, 64 << 10
+#: what is read first of a device: its edges, and samples between
+_EDGE, _SAMPLES, _SAMPLE = 1 << 20, 1024, 64 << 10
 
 
 def signatures(source: header.ByteSource) -> list[Signature]:
@@ -52,22 +52,26 @@ def first_signature(path: str) -> str | None:
 
 
 def content_of(path: str) -> str | None:
-    """What a device carries, as text for a message; None when it is blank."""
+    """What a device carries, as text for a message; None when it is blank, which only all of it can tell.
+
+    Samples find most data long before that.
+    """
     known = first_signature(path)
     if known:
         return known
-    with files.FileReader(path, budget=2 * _SMALL + _SAMPLES * _SAMPLE) as source:
-        return (
-            "data of an unknown kind"
-            if any(any(source.read(at, size)) for at, size in _places(source.length))
-            else None
-        )
+    blank = not _sampled(path) and sparse.is_zero(path)
+    return None if blank else "data of an unknown kind"
 
 
-def _places(length: int) -> t.Iterator[tuple[int, int]]:
-    """(offset, size) of what is read of a device of that length."""
-    if length <= _SMALL:
-        yield from ((at, _EDGE) for at in range(0, length, _EDGE))
+def _sampled(path: str) -> bool:
+    """Whether there is anything but zeros in the samples."""
+    with files.FileReader(path, budget=2 * _EDGE + 2 * _SAMPLES * _SAMPLE) as source:
+        return any(source.read(at, size).strip(b"\0") for at, size in _samples(source.length))
+
+
+def _samples(length: int) -> t.Iterator[tuple[int, int]]:
+    """(offset, size) of what is read first of a device of that length."""
+    if length <= 2 * _EDGE:
         return
     yield from ((0, _EDGE), (length - _EDGE, _EDGE))
     step = max(_SAMPLE, length // _SAMPLES // 4096 * 4096)
