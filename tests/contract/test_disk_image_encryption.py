@@ -229,6 +229,51 @@ def test_a_rewrite_that_would_drop_keys_is_refused(tmp_path: Path, secret: Path,
     shows(options["path"], "qcow2", secret=secret)
 
 
+def overlay(tmp_path: Path, base: Path, **more: Any) -> dict[str, Any]:
+    return qcow2(
+        tmp_path, size=None, path=str(tmp_path / "top"), backing={"path": str(base), "format": "qcow2"}, **more
+    )
+
+
+def test_an_encrypted_overlay_leaves_its_base(tmp_path: Path, secret: Path) -> None:
+    base, other = (create(tmp_path / name, "qcow2", "4M") for name in ("base", "other"))
+    scribble(base, "qcow2")
+    given = overlay(tmp_path, base)
+    assert call("disk_image", **given)["changed"]
+    four_beats(**overlay(tmp_path, other))
+    shows(given["path"], "qcow2", secret=secret)
+    unsafe = {"path": str(base), "format": "qcow2", "rebase": "unsafe"}
+    assert call("disk_image", **{**given, "backing": unsafe})["changed"]
+    flat = {**given, "backing": None, "flatten": True}
+    refused("wrong_secret", **{**flat, "encryption": {"secret": "falsch"}})
+    four_beats(**flat)
+    base.unlink()
+    shows(given["path"], "qcow2", secret=secret)
+
+
+@pytest.mark.parametrize("encryption", [None, {"secret": SECRET}], ids=["plain", "encrypted"])
+def test_what_lies_on_an_encrypted_base_is_not_opened(tmp_path: Path, made: dict[str, Path], encryption: Any) -> None:
+    """QEMU asks for a secret of each image, and the task has one for its own image only."""
+    options = qcow2(tmp_path)["options"] if encryption else None
+    given = overlay(tmp_path, made["qcow2"], encryption=encryption)
+    assert call("disk_image", **{**given, "options": options})["changed"]
+    given.update(backing=None, options=None)
+    for change in ({"size": "6M"}, {"flatten": True}, {"repair": "leaks"}, {"options": {"lazy_refcounts": True}}):
+        result = refused("image_encrypted", **{**given, **change})
+        assert str(made["qcow2"]) in result["msg"]
+    assert call("disk_image", **given, mode="0640")["changed"]
+    plain = {"path": str(create(tmp_path / "plain", "qcow2", "4M")), "format": "qcow2"}
+    refused("image_encrypted", **{**given, "backing": plain})
+    assert call("disk_image", **{**given, "backing": {**plain, "rebase": "unsafe"}})["changed"]
+    refused("image_encrypted", **{**given, "backing": {"path": str(made["qcow2"]), "format": "qcow2"}})
+
+
+def test_a_source_on_an_encrypted_base_is_refused(tmp_path: Path, made: dict[str, Path]) -> None:
+    top = create(tmp_path / "top", "qcow2", "4M", "", "-u", "-b", made["qcow2"], "-F", "qcow2")
+    source = {"path": str(top), "format": "qcow2", "trusted": True}
+    refused("image_encrypted", path=str(tmp_path / "new"), format="qcow2", source=source)
+
+
 @pytest.mark.parametrize("given", [luks, qcow2])
 def test_an_encrypted_image_grows(tmp_path: Path, secret: Path, made: dict[str, Path], given: Any) -> None:
     options = given(tmp_path)

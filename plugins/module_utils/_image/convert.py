@@ -204,7 +204,7 @@ class Converter:
         """Only now: a relative name leads nowhere from the build directory."""
         if action.backing and action.backing.name != action.backing.path:
             node = file_node(spec, action.format, path)
-            self._qemu_img.unsafe_rebase(node, action.backing.name, str(action.backing.format))
+            self._qemu_img.unsafe_rebase(node, action.backing.name, str(action.backing.format), spec.secrets)
 
 
 def verify_written(spec: ImageSpec, verify: t.Callable[[], None]) -> None:

@@ -59,7 +59,7 @@ class Editor:
             self._announce_base(spec.path, action.backing.path)
         name, format_name = (action.backing.name, action.backing.format) if action.backing else ("", None)
         change = self._qemu_img.rebase if action.safe else self._qemu_img.unsafe_rebase
-        change(node, name, format_name or "")
+        change(node, name, format_name or "", spec.secrets)
         if reading.kind == "file":
             self.remember_base(spec.path, action.backing.path if action.backing else None)
         return self._durable(spec)

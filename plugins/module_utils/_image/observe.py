@@ -213,9 +213,9 @@ class Observer:
         seen = image.look_at(spec.backing.path, spec.backing.format)
         if seen.facts.kind == "absent":
             return state.BaseReading(spec.backing.path, exists=False)
-        from ansible_collections.platter.qemu.plugins.module_utils._inspect.chain import led_elsewhere, walk_chain
+        from ansible_collections.platter.qemu.plugins.module_utils._inspect import chain as chains
 
-        chain = walk_chain(spec.backing.path, spec.backing.format, image.chain_header)
+        chain = chains.walk_chain(spec.backing.path, spec.backing.format, image.chain_header)
         return state.BaseReading(
             path=spec.backing.path,
             exists=True,
@@ -223,7 +223,7 @@ class Observer:
             virtual_size=seen.header.virtual_size if seen.header else None,
             fingerprint=image.fingerprint(seen.facts),
             chain_problem=(chain.problem.reason, chain.problem.fact) if chain.problem else None,
-            leads_elsewhere=led_elsewhere(chain.links),
+            opening_problem=chains.led_elsewhere(chain.links) or chains.encrypted_base(chain.links),
             in_chain_of=tuple(os.path.realpath(link.path) for link in chain.links),
         )
 
@@ -278,6 +278,7 @@ def _chain_problem(path: str, seen: image.Seen) -> t.Optional[t.Tuple[str, str]]
     """What is wrong with an image that is there and what it is built on: (reason, sentence)."""
     if seen.header is None or not seen.header.references:
         return None
-    from ansible_collections.platter.qemu.plugins.module_utils._inspect.chain import chain_problem
+    from ansible_collections.platter.qemu.plugins.module_utils._inspect import chain as chains
 
-    return chain_problem(path, seen.header, image.chain_header)
+    chain = chains.walk_chain(path, seen.header.format, image.chain_header)
+    return chains.problem_of(chain) or chains.encrypted_base(chain.links[1:])

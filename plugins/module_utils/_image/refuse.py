@@ -195,9 +195,12 @@ def refuse_broken_chain(spec: ImageSpec, reading: ImageReading, *, base: bool = 
     """QEMU reads a looping chain for ever, what lies under a missing link cannot be read at all, and a link can lead it
     anywhere. C(base): it opens the asked base too.
     """
-    problem = reading.chain_problem or (reading.base.leads_elsewhere if base and reading.base else None)
+    problem = reading.chain_problem or (reading.base.opening_problem if base and reading.base else None)
     if problem:
-        raise refused(spec, problem[0], problem[1], "Mend the backing chain first.", {"chain": problem[1]})
+        way_out = "Mend the backing chain first."
+        if problem[0] == "image_encrypted":
+            way_out = "Have it flattened by what knows both secrets: its VM (block-stream), or qemu-img convert."
+        raise refused(spec, problem[0], problem[1], way_out, {"chain": problem[1]})
 
 
 def refuse_split_backup(spec: ImageSpec, reading: ImageReading) -> None:

@@ -226,12 +226,17 @@ def _record_of(source: SourceSpec) -> t.Mapping[str, t.Any]:
 
 
 def _refuse_broken_chain(spec: ImageSpec, path: str) -> None:
-    from ansible_collections.platter.qemu.plugins.module_utils._inspect.chain import walk_chain
+    from ansible_collections.platter.qemu.plugins.module_utils._inspect.chain import encrypted_base, walk_chain
 
     source = t.cast(SourceSpec, spec.source)
-    problem = walk_chain(path, source.format, chain_header).problem
-    if problem:
-        raise source_refused(spec, problem.reason, problem.fact, "Mend the backing chain of the source.")
+    chain = walk_chain(path, source.format, chain_header)
+    if chain.problem:
+        raise source_refused(spec, chain.problem.reason, chain.problem.fact, "Mend the backing chain of the source.")
+    locked = encrypted_base(chain.links[1:])
+    if locked:
+        raise source_refused(
+            spec, locked[0], locked[1], "Flatten the source first, with a program that knows its secret."
+        )
 
 
 def _refuse_missing_members(spec: ImageSpec, path: str, seen: Seen) -> None:

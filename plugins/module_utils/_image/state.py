@@ -82,7 +82,7 @@ class BaseReading:
     fingerprint: t.Optional[t.Mapping[str, t.Any]] = None
     chain_problem: t.Optional[t.Tuple[str, str]] = None  # (reason, sentence)
     #: as C(chain_problem), of what only matters when QEMU opens it
-    leads_elsewhere: t.Optional[t.Tuple[str, str]] = None
+    opening_problem: t.Optional[t.Tuple[str, str]] = None
     in_chain_of: t.Tuple[str, ...] = ()  # every path of its backing chain
 
 

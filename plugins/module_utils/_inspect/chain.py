@@ -123,11 +123,26 @@ def chain_problem(path: str, header: Header | None, read_header: ReadHeader) -> 
     """What is wrong with an image that is there and all that it is built on, as (reason, sentence), before QEMU opens it."""
     if header is None or not header.references:
         return None
-    chain = walk_chain(path, header.format, read_header)
+    return problem_of(walk_chain(path, header.format, read_header))
+
+
+def problem_of(chain: ChainResult) -> tuple[str, str] | None:
+    """As C(chain_problem), of a chain that has been walked."""
     elsewhere = led_elsewhere(chain.links)
     if elsewhere:
         return elsewhere
     return (chain.problem.reason, chain.problem.fact) if chain.problem else None
+
+
+def encrypted_base(links: t.Iterable[Link]) -> tuple[str, str] | None:
+    """The first of these backing files that takes a secret of its own, as (reason, sentence): our tools give it none."""
+    locked = (link.path for link in links if link.header and link.header.encrypted)
+    found = next(locked, None)
+    return (
+        ("image_encrypted", "its backing file %s is encrypted, and takes a secret of its own" % found)
+        if found
+        else None
+    )
 
 
 def led_elsewhere(links: t.Iterable[Link]) -> tuple[str, str] | None:

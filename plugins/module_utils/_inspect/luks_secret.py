@@ -54,6 +54,8 @@ def secret_problem(
             "Set encryption.secret or encryption.secret_file.",
         )
     node, used = opened_node(header, file, secrets)
+    if header.backing_file:  # what is below is none of this secret's
+        node["backing"] = None
     try:
         qemu_io.GuestView(run_command, node, header.virtual_size, used).open()
     except errors.ToolError as exc:

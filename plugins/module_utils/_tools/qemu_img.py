@@ -129,21 +129,31 @@ class QemuImg:
             rest += ["-o", option]
         process.run(self._run_command, self._argv("amend", *rest, json_filename(image), secrets=secrets))
 
-    def rebase(self, image: Node, backing: str, backing_format: str) -> None:
+    def rebase(
+        self, image: Node, backing: str, backing_format: str, secrets: t.Iterable[t.Tuple[str, str]] = ()
+    ) -> None:
         """Give the image another backing file and copy what differs, so that the guest sees the same. C("") is none.
 
         Writethrough, because with any other cache mode QEMU (7.2) writes the new header before the tables that hold the
         copied clusters: killed between the two, the guest would see other data.
         """
-        self._rebase(image, ["-q", "-t", "writethrough"], backing, backing_format)
+        self._rebase(image, ["-q", "-t", "writethrough"], (backing, backing_format), secrets)
 
-    def unsafe_rebase(self, image: Node, backing: str, backing_format: str) -> None:
+    def unsafe_rebase(
+        self, image: Node, backing: str, backing_format: str, secrets: t.Iterable[t.Tuple[str, str]] = ()
+    ) -> None:
         """Only write another backing file name: the guest sees other data unless the two are equal."""
-        self._rebase(image, ["-q", "-u"], backing, backing_format)
+        self._rebase(image, ["-q", "-u"], (backing, backing_format), secrets)
 
-    def _rebase(self, image: Node, rest: t.List[str], backing: str, backing_format: str) -> None:
-        rest = rest + ["-b", backing] + (["-F", backing_format] if backing else [])
-        process.run(self._run_command, self._argv("rebase", *rest, json_filename(image)))
+    def _rebase(
+        self,
+        image: Node,
+        rest: t.List[str],
+        backing: t.Tuple[str, str],
+        secrets: t.Iterable[t.Tuple[str, str]],
+    ) -> None:
+        rest = rest + ["-b", backing[0]] + (["-F", backing[1]] if backing[0] else [])
+        process.run(self._run_command, self._argv("rebase", *rest, json_filename(image), secrets=secrets))
 
     def check(
         self, image: Node, *, repair: str = "", secrets: t.Iterable[t.Tuple[str, str]] = ()
