@@ -25,6 +25,8 @@ from ansible_collections.platter.qemu.plugins.module_utils._tools.unix_peer impo
 COMMAND_SECONDS = 30.0
 #: values that no record and no message may show, wherever they are in the arguments
 _SECRETS = frozenset(("data", "password", "passphrase", "new-secret", "old-secret"))
+#: one of these is in each message that is no greeting
+_LEFT = frozenset(("event", "return", "error"))
 
 Event = t.Dict[str, t.Any]
 Arguments = t.Mapping[str, t.Any]
@@ -130,8 +132,13 @@ class Qmp:
         self._events.clear()
 
     def _read_greeting(self, deadline: float) -> t.Tuple[int, int, int]:
+        """What belongs to the session before may come first: QEMU is connected a moment before it greets, and goes on
+        sending events and the answer to a command whose client has gone until it does.
+        """
         try:
             greeting = self._receive(deadline)
+            while _LEFT.intersection(greeting):
+                greeting = self._receive(deadline)
             numbers = greeting["QMP"]["version"]["qemu"]
             return int(numbers["major"]), int(numbers["minor"]), int(numbers["micro"])
         except TimeoutError as exc:

@@ -46,6 +46,23 @@ def test_the_greeting_tells_the_version(path: str) -> None:
         assert qmp.commands == []
 
 
+def test_what_the_session_before_has_left_may_come_before_the_greeting(path: str) -> None:
+    """QEMU sends it to whoever is connected; its monitor knows of a new session only when it greets."""
+    left = (event("JOB_STATUS_CHANGE", id="stream", status="pending"), {"return": {}, "id": 1}, {"error": {}, "id": 2})
+
+    def script(peer: Peer) -> None:
+        peer.send(*left, GREETING)
+        assert peer.receive()["execute"] == "qmp_capabilities"
+        peer.send({"return": "of another", "id": 7}, {"return": {}, "id": 1})
+        peer.answer("mine")
+        peer.receive()
+
+    with serving(path, script), Qmp.connect(path) as qmp:
+        assert qmp.version == (7, 2, 22)
+        assert qmp.execute("query-x") == "mine"
+        assert qmp.wait_event(["JOB_STATUS_CHANGE"], soon(SHORT)) is None, "of a time before ours"
+
+
 def test_a_command_carries_its_arguments_and_gives_what_is_returned(path: str) -> None:
     with serving(path, greeted(lambda peer: peer.answer([1]))) as peers, Qmp.connect(path) as qmp:
         assert qmp.execute("query-x", {"node-name": "n0"}) == [1]
