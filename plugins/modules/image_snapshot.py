@@ -76,7 +76,7 @@ options:
       qmp_socket: &qmp_socket
         description:
           - The QMP socket of the QEMU that may have the image open. If it has, all is done through it; if nobody has
-            the image open, the socket need not exist.
+            the image open, the socket need not exist. Layers that it does not have open are changed beside it.
           - Without it, an image in use is left alone, see O(on_in_use).
         type: path
       agent_socket: &agent_socket
@@ -89,6 +89,7 @@ options:
             They are thawed again whatever happens.
           - V(no) - it is not asked. V(try) - a guest that cannot do it is snapshot all the same, with a warning.
             V(required) - it is not.
+          - Of the entries of one VM, the one that asks most counts for all of them.
         type: str
         choices: ['no', try, required]
       memory: &memory

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot import layer_records
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.engine import SnapshotEngine
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.layers import LayerEditor
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.read_spec import read_spec
 from ansible_collections.platter.qemu.plugins.module_utils._tools.process import Runner
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qemu_img import QemuImg
+from ansible_collections.platter.qemu.tests.lab.between import QEMU_IMG, between, undressed
 from ansible_collections.platter.qemu.tests.lab.guest import KIB, extents, qemu_io, shows
 from ansible_collections.platter.qemu.tests.lab.modules import call
 from ansible_collections.platter.qemu.tests.lab.snapshots import Disk, disk
@@ -25,26 +24,8 @@ AFTER = '"$real" "$@"; ended=$?; case "$1" in {verb}) {what};; esac; exit $ended
 WRITE = 'qemu-io -f qcow2 -c "write -P 0x88 256k 64k" {path} >> {log} 2>&1'
 
 
-QEMU_IMG = shutil.which("qemu-img")
-
-
-def _undressed(_like: str, _built: str) -> None:
-    """Owner, mode and label are no matter here."""
-
-
-def between(one: Disk, meanwhile: Any, **options: Any) -> Item:
-    """The item of a task during which C(meanwhile) is called once all is planned."""
-    engine = SnapshotEngine([read_spec(one.task(**options))], _undressed, qemu_img=QEMU_IMG)
-    with engine.hold():
-        items = engine.prepare(patient=False)
-        assert items[0].plan and not items[0].refusal, items[0].refusal
-        meanwhile()
-        engine.execute(items)
-    return items[0]
-
-
 def refused_between(one: Disk, path: Path, **options: Any) -> None:
-    item = between(one, lambda: qemu_io(path, "qcow2", f"write -q -P {LATE[0]} {LATE[1]} {LATE[2]}"), **options)
+    item = between(lambda: qemu_io(path, "qcow2", f"write -q -P {LATE[0]} {LATE[1]} {LATE[2]}"), **one.task(**options))
     assert item.error and item.error.facts["reason"] == "changed_meanwhile", item.error
     assert (item.done, path.exists()) == (0, True)
     shows(path, "qcow2", (LATE,))
@@ -132,7 +113,7 @@ def test_an_overlay_that_a_vm_was_started_from_after_all_is_not_replaced(tmp_pat
 def test_the_link_leads_to_the_overlay_before_the_lock_on_the_file_of_then_goes(tmp_path: Path) -> None:
     one = disk(tmp_path, "external", "symlink")
     frozen = one.image.resolve()
-    engine = SnapshotEngine([read_spec(one.task(name="s1"))], _undressed, qemu_img=QEMU_IMG)
+    engine = SnapshotEngine([read_spec(one.task(name="s1"))], undressed, qemu_img=QEMU_IMG)
     item = engine.prepare(patient=False)[0]
-    LayerEditor(QemuImg(Runner(), QEMU_IMG), _undressed).add(item.spec, item.plan[0], item.reading)
+    LayerEditor(QemuImg(Runner(), QEMU_IMG), undressed).add(item.spec, item.plan[0], item.reading)
     assert (str(frozen), str(one.image.resolve())) == (item.plan[0].active, item.plan[0].overlay)

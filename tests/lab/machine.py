@@ -82,13 +82,20 @@ def _backend(disk: int) -> str:
     return f"/machine/peripheral/d{disk}/virtio-backend"
 
 
+def _where(number: int, disk: object, legacy: bool) -> list[str]:
+    return ["-drive", f"if=none,id=n{number},format=qcow2,file={disk}"] if legacy else qcow2(f"n{number}", disk)
+
+
 @contextlib.contextmanager
 def machine(socket: Path, *disks: object, legacy: bool = False, monitor: tuple[str, ...] = ()) -> Iterator[Machine]:
-    """A QEMU with these qcow2 images as its disks. C(legacy): by -drive, whose nodes have no names of their own."""
+    """A QEMU with these qcow2 images as its disks. C(legacy): by -drive, whose nodes have no names of their own.
+
+    A disk may also be the option for its node, which is to be called C(n0), C(n1), ...
+    """
     options: list[str] = []
     monitor = monitor or ("-qmp", f"unix:{socket},server=on,wait=off")
     for number, disk in enumerate(disks):
-        where = ["-drive", f"if=none,id=n{number},format=qcow2,file={disk}"] if legacy else qcow2(f"n{number}", disk)
+        where = disk if isinstance(disk, list) else _where(number, disk, legacy)
         options += [*where, "-device", f"virtio-blk-pci,drive=n{number},id=d{number}"]
     with running(*_QEMU, *options, *monitor) as process:
         wait_until(lambda: listens(socket) or process.poll() is not None, "the monitor is there")

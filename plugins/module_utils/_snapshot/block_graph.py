@@ -93,6 +93,11 @@ class BlockGraph:
                 return found
         return []
 
+    def uses(self, path: str) -> bool:
+        """Whether a guest (or an export) has the file open, as a disk or below one; nodes that are left do not count."""
+        ours = set(self.nodes_on(path))
+        return any(ours & {top, *self.reachable(top)} for top in self._tops(self._users))
+
     def _tops(self, names: t.Iterable[str]) -> t.List[str]:
         """The uppermost format node below each of these nodes; not those that are part of another."""
         tops = list(dict.fromkeys(top for name in sorted(names) for top in self.chain(name)[:1]))

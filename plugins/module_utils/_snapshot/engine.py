@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 import typing as t
+from dataclasses import replace
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item, not_begun
@@ -80,7 +81,10 @@ class SnapshotEngine:
 
     def _prepared(self, patient: bool) -> t.Tuple[t.List[Item], bool]:
         self._observer.look_anew()
-        items = [self._planned(spec) for spec in self._specs]
+        items = [self._observed(spec) for spec in self._specs]
+        _name_together(items)
+        for item in items:
+            self._plan(item)
         _refuse_duplicates(items)
         waited = self._guard(items, patient) if any(item.plan for item in items) else False
         for item in items:
@@ -90,7 +94,7 @@ class SnapshotEngine:
                 item.notes["removed_leftovers"] = self._held.removed[item.name]
         return items, waited
 
-    def _planned(self, spec: SnapshotSpec) -> Item:
+    def _observed(self, spec: SnapshotSpec) -> Item:
         nothing = SnapshotState(spec.image, spec.kind, spec.image)
         item = Item(spec.image, spec, before=nothing, after=nothing)
         try:
@@ -98,13 +102,21 @@ class SnapshotEngine:
             item.spec = spec = plan_switch.with_switch(spec, item.reading)
             item.after = item.before
             item.warnings += warn.warnings(spec, item.before, item.reading)
-            item.plan = list(plan.plan_snapshots(spec, item.before, item.reading))
+        except errors.EngineError as exc:
+            item.refusal = not_begun(exc)
+        return item
+
+    @staticmethod
+    def _plan(item: Item) -> None:
+        if item.refusal:
+            return
+        try:
+            item.plan = list(plan.plan_snapshots(item.spec, item.before, item.reading))
             item.after = predict(item.before, item.plan)
             if item.reading.live is not None:
                 item.after = item.after.untold()
         except errors.EngineError as exc:
             item.refusal = not_begun(exc)
-        return item
 
     def _guard(self, items: t.Sequence[Item], patient: bool) -> bool:
         # imported here, as what acts is below: a run with nothing to do, the usual one, does not pay for it
@@ -181,6 +193,18 @@ def _lockable(spec: SnapshotSpec) -> t.Set[str]:
 
         paths |= {os.path.dirname(path) for path in paths} | set(family_paths(spec, target.target_of(spec.image)))
     return paths
+
+
+def _name_together(items: t.Sequence[Item]) -> None:
+    """What is kept of a VM with its memory is kept in all of its disks, by one name that is free in each."""
+    machines: t.Dict[str, t.List[Item]] = {}
+    for item in items:
+        if not item.refusal and item.spec.memory and item.reading.live is not None:
+            machines.setdefault(item.reading.live.socket, []).append(item)
+    for group in machines.values():
+        names = frozenset(name for item in group for name in item.before.names)
+        for item in group:
+            item.reading = replace(item.reading, names_beside=names)
 
 
 def _refuse_duplicates(items: t.Sequence[Item]) -> None:

@@ -46,7 +46,7 @@ class Executor:
         self._commands = commands
         self._layers = layers = LayerEditor(qemu_img, dress)
         editor = edit.Editor(qemu_img)
-        merger = merge.Merger(qemu_img)
+        self._merger = merger = merge.Merger(qemu_img)
         self._methods: t.Dict[t.Any, t.Callable[..., t.Dict[str, t.Any]]] = {
             act.TakeSnapshot: editor.take,
             act.DeleteSnapshot: editor.delete,
@@ -77,7 +77,7 @@ class Executor:
             return
         from ansible_collections.platter.qemu.plugins.module_utils._snapshot.execute_live import LiveExecutor
 
-        live = LiveExecutor(self._layers, self._commands)
+        live = LiveExecutor(self._layers, self._merger, self._commands)
         for socket in dict.fromkeys(item.reading.live.socket for item in items):
             group = [item for item in items if item.reading.live.socket == socket]
             errors = live.run(socket, group)

@@ -7,12 +7,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core.errors import EngineError
 from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot import actions, layer_actions, live_edit
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot import live_edit
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.layers import LayerEditor
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot.merge import Merger
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qmp import Qmp
 
 Together = t.Callable[[t.Sequence[Item]], None]
@@ -21,8 +23,9 @@ Together = t.Callable[[t.Sequence[Item]], None]
 class LiveExecutor:
     """Runs the actions of items whose images one QEMU has open. C(commands) gets what was said to it."""
 
-    def __init__(self, layers: LayerEditor, commands: t.List[t.List[str]]) -> None:
+    def __init__(self, layers: LayerEditor, merger: Merger, commands: t.List[t.List[str]]) -> None:
         self._layers = layers
+        self._merger = merger
         self._commands = commands
 
     def run(self, socket: str, items: t.Sequence[Item]) -> t.Dict[int, Exception]:
@@ -32,50 +35,45 @@ class LiveExecutor:
         except EngineError as exc:
             return dict.fromkeys(range(len(items)), exc)
         with qmp:
-            errors = _carry_out(live_edit.LiveEditor(qmp, self._layers), items)
+            errors = _carry_out(live_edit.LiveEditor(qmp, self._layers, self._merger), items)
             self._commands += qmp.commands
         return errors
 
 
 def _carry_out(editor: live_edit.LiveEditor, items: t.Sequence[Item]) -> t.Dict[int, Exception]:
+    """Each image up to where its next step belongs to those of others, then these at once, until nothing is left."""
     errors: t.Dict[int, Exception] = {}
-    steps: t.Sequence[t.Tuple[Together, t.Callable[[t.Any], bool]]] = (
-        (editor.take_together, _is_point),
-        (editor.save_together, _saves_memory),
-        (editor.load_together, _loads_memory),
-    )
-    for together, belongs in steps:
-        left = [n for n, item in enumerate(items) if n not in errors and item.done < len(item.plan)]
-        group = [n for n in left if belongs(items[n].plan[items[n].done])]
-        if group:
-            try:
-                together([items[number] for number in group])
-            except (EngineError, OSError) as exc:
-                errors.update(dict.fromkeys(group, exc))
-    for number, item in enumerate(items):
-        if number not in errors:
-            try:
-                _rest(editor, item)
-            except (EngineError, OSError) as exc:
-                errors[number] = exc
-    return errors
+    while True:
+        for number in _left(items, errors):
+            with _noting(errors, [number]):
+                _own_steps(editor, items[number])
+        waiting = {number: editor.belongs_together(_next(items[number])) for number in _left(items, errors)}
+        if not waiting:
+            return errors
+        together = next(iter(waiting.values()))
+        group = [number for number in waiting if waiting[number] == together]
+        with _noting(errors, group):
+            t.cast(Together, together)([items[number] for number in group])
 
 
-def _rest(editor: live_edit.LiveEditor, item: Item) -> None:
-    for action in item.plan[item.done :]:
-        item.notes.update(editor.carry_out(item, action))
+def _left(items: t.Sequence[Item], errors: t.Collection[int]) -> t.List[int]:
+    return [number for number, item in enumerate(items) if number not in errors and item.done < len(item.plan)]
+
+
+def _next(item: Item) -> t.Any:
+    return item.plan[item.done]
+
+
+@contextlib.contextmanager
+def _noting(errors: t.Dict[int, Exception], numbers: t.Iterable[int]) -> t.Iterator[None]:
+    """An error ends the items that it is about, and no others."""
+    try:
+        yield
+    except (EngineError, OSError) as exc:
+        errors.update(dict.fromkeys(numbers, exc))
+
+
+def _own_steps(editor: live_edit.LiveEditor, item: Item) -> None:
+    while item.done < len(item.plan) and editor.belongs_together(_next(item)) is None:
+        item.notes.update(editor.carry_out(item, _next(item)))
         item.done += 1
-
-
-def _is_point(action: t.Any) -> bool:
-    return isinstance(action, layer_actions.AddOverlay) or (
-        isinstance(action, actions.TakeSnapshot) and not action.memory
-    )
-
-
-def _saves_memory(action: t.Any) -> bool:
-    return isinstance(action, actions.TakeSnapshot) and action.memory
-
-
-def _loads_memory(action: t.Any) -> bool:
-    return isinstance(action, actions.RevertImage) and action.memory

@@ -65,6 +65,12 @@ def above(layers: Layers, paths: t.Sequence[str]) -> t.List[str]:
     return found
 
 
+def in_chain(chain: t.Collection[str], *paths: str) -> t.Optional[bool]:
+    """Whether the files are in the chain that a running QEMU has; None when only some of them are."""
+    found = {path in chain for path in paths}
+    return found.pop() if len(found) == 1 else None
+
+
 def is_ours(layers: Layers, path: str, active: str) -> bool:
     """Whether a layer belongs to the disk: the active one, or a point."""
     return path == active or (path in layers and layers[path].point is not None)
@@ -83,6 +89,7 @@ def committed(layers: Layers, base: str, overlay: str, renamed: t.Optional[str])
         empty=low.empty and top.empty,
         point=top.point,
         merging=None,
+        complete=False,
         stamp=None,
         frozen=None,
     )

@@ -12,7 +12,13 @@ import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item, not_begun
-from ansible_collections.platter.qemu.plugins.module_utils._inspect import dependents, holders, named_files, waiting
+from ansible_collections.platter.qemu.plugins.module_utils._inspect import (
+    block_use,
+    dependents,
+    holders,
+    named_files,
+    waiting,
+)
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot import layer_actions, refuse
 from ansible_collections.platter.qemu.plugins.module_utils._tools import files, process
 
@@ -77,7 +83,8 @@ def _guard_memory(items: t.Sequence[Item]) -> None:
 
 def _memory_refusal(group: t.Sequence[Item]) -> t.Optional[errors.EngineError]:
     spec, live = group[0].spec, group[0].reading.live
-    missing = sorted({path for path, _node in live.disks} - {item.reading.live.active for item in group})
+    listed = {block_use.identity_of(item.reading.live.active) for item in group}
+    missing = sorted(path for path, _node in live.disks if block_use.identity_of(path) not in listed)
     if missing or len({item.spec.name for item in group}) > 1:
         fact = "its VM writes to other disks too, which would not fit the memory: %s" % ", ".join(missing)
         return refuse.refused(

@@ -243,6 +243,7 @@ class LayerDirectory:
             empty=self._is_empty(path, base),
             point=record.get("name"),
             merging=self.record(path).get("merging"),
+            complete=bool(self.record(path).get("merged") or self.record(path).get("copied")),
             bitmaps=observe.bitmaps_of(header),
             snapshots=tuple(snapshot.name for snapshot in header.snapshots),
             stamp=seen.facts.stamp,

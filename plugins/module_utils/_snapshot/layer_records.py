@@ -7,7 +7,8 @@
 C(switch) for how the VM comes to it;
 C(name) and C(date) for a point, with C(size) and C(mtime_ns) of its file, by which it is told whether somebody has written
 to it, and with C(leaf) when it was left rather than built on; C(merging), the overlay that is being
-copied into it, with C(heir), the point that it will be after that, and C(merged) once all is in it; C(streaming), the
+copied into it, with C(heir), the point that it will be after that, C(copied) once all is in it and a running QEMU may let
+the overlay go, and C(merged) once nobody is built on the overlay any more; C(streaming), the
 point that is copied up into it, which has C(into) for that; C(overlay), one on it that lies in another directory.
 
 Written before a step begins and after it has ended, so that a next run can tell what a killed one left.
@@ -29,7 +30,7 @@ _NUMBER = (int, float)
 _KINDS: t.Mapping[str, t.Any] = {
     **dict.fromkeys(("name", "merging", "heir", "streaming", "into", "overlay", "switch"), str),
     **dict.fromkeys(("made", "date", "heir_date", "size", "mtime_ns"), _NUMBER),
-    **dict.fromkeys(("leaf", "heir_leaf", "merged"), bool),
+    **dict.fromkeys(("leaf", "heir_leaf", "copied", "merged"), bool),
 }
 
 
@@ -121,7 +122,8 @@ def begin_merge(path: str, overlay: str) -> None:
     """Remember, on stable storage, that the file holds neither then nor now until the merge has ended."""
     heir = snapshot_in(records.read_record(overlay))
     snapshot = dict(snapshot_in(records.read_record(path)), merging=overlay)
-    snapshot.pop("merged", None)
+    for key in ("copied", "merged"):
+        snapshot.pop(key, None)
     if heir.get("switch"):
         snapshot["switch"] = heir["switch"]
     if heir.get("name"):
@@ -132,6 +134,13 @@ def begin_merge(path: str, overlay: str) -> None:
 def note_merged(path: str) -> None:
     """Remember, on stable storage, that all of the overlay is in the file: nobody may copy it again."""
     _remember(path, dict(snapshot_in(records.read_record(path)), merged=True))
+
+
+def note_copied(path: str) -> None:
+    """Remember, on stable storage, that all of the overlay is in the file, before a running QEMU lets the overlay go."""
+    snapshot = snapshot_in(records.read_record(path))
+    if not snapshot.get("copied"):
+        _remember(path, dict(snapshot, copied=True))
 
 
 def end_merge(path: str) -> None:

@@ -16,6 +16,9 @@ from ansible_collections.platter.qemu.plugins.module_utils._snapshot import bloc
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.spec import SnapshotSpec
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qmp import Qmp
 
+#: file -> the file that it is built on; None for none of this host
+Bases = t.Mapping[str, t.Optional[str]]
+
 
 class _Vm(t.NamedTuple):
     """One look at a QEMU: its nodes, the processes behind its socket, and which files these have open."""
@@ -35,16 +38,22 @@ class RunningVms:
         self._commands = commands
         self._seen: t.Dict[str, t.Optional[_Vm]] = {}
 
-    def find(self, spec: SnapshotSpec, paths: t.Sequence[str]) -> t.Optional[state.Live]:
+    def find(
+        self, spec: SnapshotSpec, paths: t.Sequence[str], bases: t.Optional[Bases] = None
+    ) -> t.Optional[state.Live]:
         """The QEMU behind the task's socket, if it has one of the files C(paths) open; None when nobody is behind it.
 
+        C(bases): external only, which file each image is built on: the QEMU's chain must be the same.
         Raises RefusedError (unsafe_qmp_socket, managed_by_libvirt, ...), QmpConnectError.
         """
         socket = str(spec.qmp_socket)
         if socket not in self._seen:
             self._seen[socket] = self._look(socket)
         vm = self._seen[socket]
-        return None if vm is None else _on_a_disk(spec, paths, vm)
+        found = None if vm is None else _on_a_disk(spec, paths, _files_of(bases or {}), vm)
+        if found is not None and bases is not None:
+            _refuse_other_chain(spec, found, bases)
+        return found
 
     def _look(self, socket: str) -> t.Optional[_Vm]:
         if not os.path.exists(socket):
@@ -64,17 +73,30 @@ class RunningVms:
         return vm
 
 
-def _on_a_disk(spec: SnapshotSpec, paths: t.Sequence[str], vm: _Vm) -> t.Optional[state.Live]:
+def look_again(qmp: Qmp, spec: SnapshotSpec, reading: state.SnapshotReading) -> state.Live:
+    """The same disk in the same QEMU as it is now, between two steps: nodes come and go, and others change them too.
+
+    Raises RefusedError as C(RunningVms.find) does, FailedError when the disk is not there any more.
+    """
+    before = t.cast(state.Live, reading.live)
+    vm = _Vm(block_graph.BlockGraph(qmp), before.pids, open_files(before.pids))
+    known = {*before.nodes, *_files_of({path: layer.base for path, layer in reading.layers.items()})}
+    found = _on_a_disk(spec, list(reading.layers), known, vm)
+    if found is None:
+        raise errors.FailedError("failed: the image is not open in a running QEMU any more.")
+    return found
+
+
+def _on_a_disk(spec: SnapshotSpec, paths: t.Sequence[str], known: t.Collection[str], vm: _Vm) -> t.Optional[state.Live]:
     graph = vm.graph
-    by_identity = {block_use.identity_of(path): path for path in reversed(paths)}
-    disks = graph.disks_on([which for which in by_identity if which is not None])
+    ours = _by_identity(paths)
+    disks = graph.disks_on(list(ours))
     if not disks:
         return None
     _refuse_libvirt(spec, vm.pids)
-    active = _only_known(spec, graph, disks, by_identity)
+    active = _only_known(spec, graph, disks, ours)
     _refuse_moved_names(spec, vm, disks[0])
-    files = {target.there(str(graph.file_of(name))): name for name in reversed(graph.chain(disks[0]))}
-    nodes = {os.path.realpath(path): name for path, name in files.items()}
+    nodes = {active: disks[0]} if not known else _chain(spec, graph, disks[0], {**_by_identity(known), **ours})
     return state.Live(
         socket=str(spec.qmp_socket),
         pids=vm.pids,
@@ -90,6 +112,38 @@ def _on_a_disk(spec: SnapshotSpec, paths: t.Sequence[str], vm: _Vm) -> t.Optiona
             if block_graph.job_id(verb, path) in graph.jobs
         ),
     )
+
+
+def _files_of(bases: Bases) -> t.Set[str]:
+    return {*bases, *(base for base in bases.values() if base is not None)}
+
+
+def _refuse_other_chain(spec: SnapshotSpec, live: state.Live, bases: Bases) -> None:
+    """A VM may have been given other backing files than the headers name; merges would mix the two up."""
+    chain = list(live.nodes)
+    for below, path in zip([None, *chain], chain):
+        if bases.get(path) != below:
+            raise refuse.chain_differs(spec, below or str(bases[path]))
+
+
+def _by_identity(paths: t.Collection[str]) -> t.Dict[block_use.Identity, str]:
+    """What is which of these files; of several names of one file the first."""
+    found = ((block_use.identity_of(path), path) for path in reversed(list(paths)))
+    return {which: path for which, path in found if which is not None}
+
+
+def _chain(
+    spec: SnapshotSpec, graph: block_graph.BlockGraph, disk: str, known: t.Mapping[block_use.Identity, str]
+) -> t.Dict[str, str]:
+    """The nodes of a disk's chain by their files as we know them, whatever QEMU calls those; lowest first."""
+    nodes = {}
+    for name in reversed(graph.chain(disk)):
+        file = target.there(str(graph.file_of(name)))
+        which = block_use.identity_of(file)
+        if which is None or which not in known:
+            raise refuse.chain_differs(spec, file)
+        nodes[known[which]] = name
+    return nodes
 
 
 def _refuse_moved_names(spec: SnapshotSpec, vm: _Vm, disk: str) -> None:
@@ -137,11 +191,12 @@ def _only_known(
     spec: SnapshotSpec,
     graph: block_graph.BlockGraph,
     disks: t.Sequence[str],
-    paths: t.Mapping[t.Optional[block_use.Identity], str],
+    paths: t.Mapping[block_use.Identity, str],
 ) -> str:
     """The file of the one disk that there must be; one that was not seen may have any relation to the image."""
     files = [target.there(str(graph.file_of(disk))) for disk in disks]
-    active = paths.get(block_use.identity_of(files[0]))
+    which = block_use.identity_of(files[0])
+    active = paths.get(which) if which is not None else None
     if len(files) == 1 and active is not None:
         return active
     fact, way_out = "several disks of the VM are built on it", "Name the layer that is the disk in image."

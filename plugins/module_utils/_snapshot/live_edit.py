@@ -14,27 +14,44 @@ import hashlib
 import os
 import time
 import typing as t
+from dataclasses import replace
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot import actions as act
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot import layer_actions as layer_act
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot import layer_records, layers, live_merge, merge
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot import (
+    layer_records,
+    layers,
+    live,
+    live_merge,
+    merge,
+)
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.spec import SnapshotSpec
 from ansible_collections.platter.qemu.plugins.module_utils._tools import files, guest_agent, qmp_jobs
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qmp import Qmp
 
 Notes = t.Dict[str, t.Any]
 QmpActions = t.List[t.Dict[str, t.Any]]
+#: the least first
+_QUIESCE = ("no", "try", "required")
+_ON_NODES = (layer_act.CommitOverlay, layer_act.FinishMerge, layer_act.StreamBase, layer_act.RemoveLayer)
+
+
+class _Quiet(t.NamedTuple):
+    """Whether a guest C(was) quiet, None when nobody asked it to be; C(problem): what is wrong beside the snapshot."""
+
+    was: t.Optional[bool]
+    problem: t.Optional[errors.EngineError] = None
 
 
 class LiveEditor:
-    """The actions on the images of one QEMU. C(editor): for the files that are made beside it."""
+    """The actions on the images of one QEMU. C(editor), C(merger): for the files that it does not have open."""
 
-    def __init__(self, qmp: Qmp, editor: layers.LayerEditor) -> None:
+    def __init__(self, qmp: Qmp, editor: layers.LayerEditor, merger: merge.Merger) -> None:
         self._qmp = qmp
         self._editor = editor
-        self._merge = live_merge.LiveMerge(qmp)
+        self._merge = live_merge.LiveMerge(qmp, merger)
         self._methods: t.Dict[t.Any, t.Callable[..., Notes]] = {
             act.DeleteSnapshot: self._delete,
             act.AddBitmap: self._add_bitmap,
@@ -44,31 +61,38 @@ class LiveEditor:
             layer_act.CommitOverlay: self._merge.commit,
             layer_act.FinishMerge: self._merge.finish,
             layer_act.StreamBase: self._merge.stream,
-            layer_act.RemoveLayer: self._remove,
-            layer_act.AcceptPoint: merge.Merger.accept,
+            layer_act.RemoveLayer: self._merge.remove,
+            layer_act.AcceptPoint: merger.accept,
         }
 
     def carry_out(self, item: Item, action: t.Any) -> Notes:
-        """An action that concerns one image only."""
-        return self._methods[type(action)](item.spec, action, item.reading)
+        """An action that concerns one image only. A merge changes the nodes that the next one is about."""
+        reading = item.reading
+        if isinstance(action, _ON_NODES):
+            reading = replace(reading, live=live.look_again(self._qmp, item.spec, reading))
+        return self._methods[type(action)](item.spec, action, reading)
+
+    def belongs_together(self, action: t.Any) -> t.Optional[t.Callable[[t.Sequence[Item]], None]]:
+        """What carries out the next action of several items at once, when it is C(action); None for one of its own."""
+        if isinstance(action, layer_act.AddOverlay):
+            return self.take_together
+        if isinstance(action, act.TakeSnapshot):
+            return self.save_together if action.memory else self.take_together
+        return self.load_together if isinstance(action, act.RevertImage) else None
 
     # --- points of several disks at one moment
 
     def take_together(self, items: t.Sequence[Item]) -> None:
-        """The first action of each item, all in one QMP transaction, with the guest quiet where the task asks it."""
+        """The next action of each item, all in one QMP transaction, with the guest quiet where the task asks it."""
         with contextlib.ExitStack() as undo:
-            steps = [self._prepared(item, item.plan[0], undo) for item in items]
+            steps = [self._prepared(item, item.plan[item.done], undo) for item in items]
             quiet = self._quietly(items, steps, undo)
         for item in items:
-            if isinstance(item.plan[0], layer_act.AddOverlay):
-                layer_records.settle_point(item.plan[0].active)
-                layer_records.remember_base(item.plan[0].overlay, item.plan[0].active)
-                files.fsync_path(item.plan[0].active)
-                files.fsync_path(os.path.dirname(item.plan[0].overlay))
-            else:
-                files.fsync_path(item.plan[0].path)
-            item.notes.update({} if quiet is None else {"quiesced": quiet})
+            _settle(item.plan[item.done])
+            item.notes.update({} if quiet.was is None else {"quiesced": quiet.was})
             item.done += 1
+        if quiet.problem is not None:
+            raise quiet.problem
 
     def _prepared(self, item: Item, action: t.Any, undo: contextlib.ExitStack) -> t.Dict[str, t.Any]:
         node = item.reading.live.node
@@ -110,26 +134,28 @@ class LiveEditor:
     def _agent(item: Item) -> guest_agent.GuestAgent:
         return guest_agent.GuestAgent.connect(str(item.spec.agent_socket), vm=item.reading.live.pids)
 
-    def _quietly(self, items: t.Sequence[Item], steps: QmpActions, undo: contextlib.ExitStack) -> t.Optional[bool]:
-        """Whether the guest was quiet; None when nobody asked it to be."""
-        spec = items[0].spec
-        if spec.quiesce == "no":
+    def _quietly(self, items: t.Sequence[Item], steps: QmpActions, undo: contextlib.ExitStack) -> _Quiet:
+        """As the entry asks that asks most: a guest is quiet for all of its disks, or for none."""
+        asking = max(items, key=lambda item: _QUIESCE.index(item.spec.quiesce))
+        required = asking.spec.quiesce == "required"
+        if asking.spec.quiesce == "no":
             self._commit(steps, undo)
-            return None
+            return _Quiet(None)
         taken = False
         try:
-            with self._agent(items[0]) as agent, guest_agent.frozen(agent) as state:
+            with self._agent(asking) as agent, guest_agent.frozen(agent) as state:
                 self._commit(steps, undo)
                 taken = True
         except errors.GuestAgentError as exc:
-            if taken or spec.quiesce == "required":
+            if taken:
+                return _Quiet(False, _not_thawed(exc))
+            if required:
                 raise
-            items[0].warnings.append("The guest's file systems were not frozen: %s." % exc.message)
+            asking.warnings.append("The guest's file systems were not frozen: %s." % exc.message)
             self._commit(steps, undo)
-            return False
-        if spec.quiesce == "required" and not state.held:
-            raise errors.FailedError("the snapshot was taken, but somebody thawed the guest meanwhile")
-        return state.held
+            return _Quiet(False)
+        fact = "the snapshot was taken, but somebody thawed the guest meanwhile"
+        return _Quiet(state.held, errors.FailedError(fact) if required and not state.held else None)
 
     # --- snapshots with memory: all disks of a VM at once
 
@@ -145,13 +171,23 @@ class LiveEditor:
     def _vm_job(self, command: str, items: t.Sequence[Item], vmstate: str) -> None:
         nodes = [item.reading.live.node for item in items]
         job, tag = node_name(command, *nodes), items[0].plan[items[0].done].point.name
+        self._end_earlier(job, items)
         qmp_jobs.start_job(self._qmp, command, job, tag=tag, vmstate=vmstate, devices=nodes)
         ended = qmp_jobs.finish_job(self._qmp, job, time.monotonic() + items[0].spec.job_timeout)
-        if ended.failed:
-            raise errors.FailedError("QEMU's job %s ended with: %s" % (command, ended.error))
+        if ended.failed or ended.status == qmp_jobs.GONE:
+            said = ended.error or "somebody else has dismissed it"
+            raise errors.FailedError("QEMU's job %s ended with: %s" % (command, said))
         for item in items:
             files.fsync_path(item.plan[item.done].path)
             item.done += 1
+
+    def _end_earlier(self, job: str, items: t.Sequence[Item]) -> None:
+        """A killed run may have left its job. What one does that was still at work is not what was looked at."""
+        found = qmp_jobs.find_job(self._qmp, job)
+        if found is not None:
+            qmp_jobs.finish_job(self._qmp, job, time.monotonic() + items[0].spec.job_timeout)
+            if found.status != "concluded":
+                raise layers.changed_meanwhile(items[0].spec, "a job of an earlier run has ended")
 
     # --- one image
 
@@ -160,11 +196,6 @@ class LiveEditor:
         self._qmp.execute("blockdev-snapshot-delete-internal-sync", arguments)
         files.fsync_path(action.path)
         return {}
-
-    def _remove(self, spec: SnapshotSpec, action: layer_act.RemoveLayer, reading: t.Any) -> Notes:
-        """What a killed run has streamed out of the point's file may not be on the disk yet."""
-        self._merge.flush(reading.live.node)
-        return merge.Merger.remove(spec, action, reading)
 
     def _add_bitmap(self, spec: SnapshotSpec, action: act.AddBitmap, reading: t.Any) -> Notes:
         node = {"node": reading.live.node}
@@ -186,6 +217,22 @@ class LiveEditor:
         command = "block-dirty-bitmap-enable" if action.enabled else "block-dirty-bitmap-disable"
         self._qmp.execute(command, {"node": reading.live.node, "name": action.name})
         return {}
+
+
+def _not_thawed(exc: errors.GuestAgentError) -> errors.EngineError:
+    fact = "the snapshot was taken, but the guest was not thawed (%s); a process that was left for it goes on trying"
+    return errors.FailedError(fact % exc.message, reason=exc.reason)
+
+
+def _settle(action: t.Any) -> None:
+    """After a point was taken: on stable storage, and with what its file is to stay."""
+    if isinstance(action, layer_act.AddOverlay):
+        layer_records.settle_point(action.active)
+        layer_records.remember_base(action.overlay, action.active)
+        files.fsync_path(action.active)
+        files.fsync_path(os.path.dirname(action.overlay))
+    else:
+        files.fsync_path(action.path)
 
 
 def node_name(*words: str) -> str:

@@ -21,9 +21,12 @@ from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot import (
     block_graph,
     family,
+    last_look,
     layer_actions,
     layer_records,
     layers,
+    merge,
+    refuse,
     state,
 )
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.spec import SnapshotSpec
@@ -34,93 +37,141 @@ Notes = t.Dict[str, t.Any]
 
 
 class LiveMerge:
-    """Commits and streams in one QEMU."""
+    """Commits, streams and removals in one QEMU, and beside it: C(merger) does what concerns none of its files."""
 
-    def __init__(self, qmp: Qmp) -> None:
+    def __init__(self, qmp: Qmp, merger: merge.Merger) -> None:
         self._qmp = qmp
+        self._merger = merger
+
+    # --- down
 
     def commit(self, spec: SnapshotSpec, action: layer_actions.CommitOverlay, reading: state.SnapshotReading) -> Notes:
         """Copy an overlay down into the point's file; the active one is left by QEMU."""
         live = _live(reading)
-        job = block_graph.job_id("commit", action.base)
-        if action.overlay == live.active:
-            return self._commit_active(spec, action, live, job)
-        layer_records.begin_merge(action.base, action.overlay)
-        with contextlib.ExitStack() as rewritten:
-            for above in action.above:
-                rewritten.enter_context(layer_records.rewritten(above))
-            self._commit_middle(spec, action, live, job)
-        files.fsync_path(action.base)
-        for above in action.above:
-            layer_records.remember_base(above, action.base)
-        self._forget_nodes(action.overlay)
-        layer_records.remove_layer(action.overlay)
-        layer_records.end_merge(action.base)
+        inside = family.in_chain(live.nodes, action.base, action.overlay)
+        if inside is False:
+            return self._merger.commit(spec, action, reading)
+        if inside and action.overlay == live.active:
+            return self._commit_active(spec, action, reading)
+        if inside:
+            self._commit_middle(spec, action, live)
+        elif action.base not in live.nodes or not reading.layers[action.base].complete:
+            raise refuse.chain_differs(spec, action.overlay)
+        self._clear_up(spec, action, reading)
         return {}
 
-    def _commit_middle(
-        self, spec: SnapshotSpec, action: layer_actions.CommitOverlay, live: state.Live, job: str
+    def _commit_middle(self, spec: SnapshotSpec, action: layer_actions.CommitOverlay, live: state.Live) -> None:
+        above = [path for path in action.above if path in live.nodes]
+        if len(above) != 1:
+            raise refuse.chain_differs(spec, action.overlay)
+        layer_records.begin_merge(action.base, action.overlay)
+        with layer_records.rewritten(above[0]):
+            self._copy_down(spec, action, live, above[0])
+        files.fsync_path(action.base)
+        layer_records.remember_base(above[0], action.base)
+
+    def _copy_down(self, spec: SnapshotSpec, action: layer_actions.CommitOverlay, live: state.Live, above: str) -> None:
+        """A job of an earlier run is finished; one that has not done its work is started anew."""
+        job, node = block_graph.job_id("commit", action.base), live.nodes[action.base]
+        if qmp_jobs.find_job(self._qmp, job) is not None:
+            self._end_commit(job, node, action.base, spec)
+        if self._uses(action.overlay):
+            arguments = {"device": live.node, "top_node": live.nodes[action.overlay], "base_node": node}
+            name = layers.as_before(above, action.base)
+            qmp_jobs.start_job(self._qmp, "block-commit", job, backing_file=name, **arguments)
+            ended = self._end_commit(job, node, action.base, spec)
+            if self._uses(action.overlay):
+                raise _without_its_work(ended)
+        layer_records.note_copied(action.base)
+
+    def _end_commit(self, job: str, node: str, base: str, spec: SnapshotSpec) -> qmp_jobs.Job:
+        """When all is copied it is noted: once the job is over and forgotten, nothing else would tell."""
+        return self._end(job, node, spec, lambda: layer_records.note_copied(base))
+
+    def _clear_up(
+        self, spec: SnapshotSpec, action: layer_actions.CommitOverlay, reading: state.SnapshotReading
     ) -> None:
-        if not self._adopted(job, live.nodes.get(action.base), spec) and action.overlay in live.nodes:
-            arguments = {"device": live.node, "top_node": live.nodes[action.overlay], "backing_file": action.base}
-            qmp_jobs.start_job(self._qmp, "block-commit", job, base_node=live.nodes[action.base], **arguments)
-            self._succeeded(self._end(job, live.nodes[action.base], spec))
+        """QEMU has let the overlay go; who else is built on it is put onto the base."""
+        live, job = _live(reading), block_graph.job_id("commit", action.base)
+        if qmp_jobs.find_job(self._qmp, job) is not None:  # of a killed run, all but forgotten
+            self._end(job, live.nodes[action.base], spec)
+        for above in action.above:
+            if above not in live.nodes:
+                self._merger.put_onto(above, action.base, action.base_format)
+        self._remove_file(action.overlay, last_look.places_of(spec, reading))
+        layer_records.end_merge(action.base)
 
     def _commit_active(
-        self, spec: SnapshotSpec, action: layer_actions.CommitOverlay, live: state.Live, job: str
+        self, spec: SnapshotSpec, action: layer_actions.CommitOverlay, reading: state.SnapshotReading
     ) -> Notes:
         """The job finalizes itself: while it waited to be told, the guest's requests would wait too."""
-        deadline = time.monotonic() + spec.job_timeout
+        live, job = _live(reading), block_graph.job_id("commit", action.base)
+        places, deadline = last_look.places_of(spec, reading), time.monotonic() + spec.job_timeout
         layer_records.begin_merge(action.base, action.overlay)
         if qmp_jobs.find_job(self._qmp, job) is None:
-            self._qmp.execute(
-                "block-commit",
-                {
-                    "job-id": job,
-                    "device": live.node,
-                    "top-node": live.node,
-                    "base-node": live.nodes[action.base],
-                    "auto-dismiss": False,
-                },
-            )
+            nodes = {"device": live.node, "top-node": live.node, "base-node": live.nodes[action.base]}
+            self._qmp.execute("block-commit", {"job-id": job, "auto-dismiss": False, **nodes})
         self._ready(job, deadline)
+        try:
+            last_look.refuse_built_on(action.overlay, places)
+        except errors.FailedError:
+            qmp_jobs.cancel_job(self._qmp, job, deadline)
+            raise
         leaving = leave(action.overlay)
         layer_records.begin_merge(action.base, leaving)
-        self._succeeded(qmp_jobs.finish_job(self._qmp, job, deadline))
-        return self.finish(spec, layer_actions.FinishMerge(spec.image, action.base, leaving), None)
+        return self.finish(spec, layer_actions.FinishMerge(spec.image, action.base, leaving), reading)
 
     def _ready(self, job: str, deadline: float) -> None:
         """A commit of the active layer has caught up; it may also have failed, or been cancelled by somebody."""
         found = qmp_jobs.wait_job(self._qmp, job, ("ready",), deadline)
         if found.status != "ready":
-            self._succeeded(qmp_jobs.finish_job(self._qmp, job, deadline))
-            raise errors.FailedError("failed: QEMU's job %s ended before it could switch over." % job)
+            raise _without_its_work(qmp_jobs.finish_job(self._qmp, job, deadline))
 
-    def finish(self, spec: SnapshotSpec, action: layer_actions.FinishMerge, reading: t.Any) -> Notes:
-        """QEMU has left the overlay: the image's name leads to the base now, and the overlay goes."""
-        self._adopted(block_graph.job_id("commit", action.base), None, spec)
-        self._forget_nodes(action.overlay)
-        layer_records.note_merged(action.base)
+    def finish(self, spec: SnapshotSpec, action: layer_actions.FinishMerge, reading: state.SnapshotReading) -> Notes:
+        """QEMU leaves the overlay, or has left it: the image's name leads to the base then, and the overlay goes."""
+        self._leave(spec, action)
         if os.path.islink(spec.image) and spec.switch == "symlink":
             layers.switch_link(spec.image, action.base)
         files.fsync_path(action.base)
-        layer_records.remove_layer(action.overlay)
+        self._remove_file(action.overlay, last_look.places_of(spec, reading))
         layer_records.end_merge(action.base)
         return {}
+
+    def _leave(self, spec: SnapshotSpec, action: layer_actions.FinishMerge) -> None:
+        """That QEMU has left is seen in its graph: a job that was cancelled ends like one that has done its work.
+
+        It is noted before the job, the only other witness, is dismissed.
+        """
+        job = block_graph.job_id("commit", action.base)
+        ended = qmp_jobs.end_job(self._qmp, job, time.monotonic() + spec.job_timeout)
+        left = not self._uses(action.overlay)
+        if left:
+            layer_records.note_merged(action.base)
+        qmp_jobs.dismiss_ended(self._qmp, ended)
+        if not left:
+            raise _without_its_work(ended)
+
+    # --- up
 
     def stream(self, spec: SnapshotSpec, action: layer_actions.StreamBase, reading: state.SnapshotReading) -> Notes:
         """Copy what the point's file holds up into the layer above it; QEMU lets the file go."""
         live = _live(reading)
-        job = block_graph.job_id("stream", action.overlay)
+        inside = family.in_chain(live.nodes, action.base, action.overlay)
+        if inside is False:
+            return self._merger.stream(spec, action, reading)
+        if not inside or (action.new_base and action.new_base not in live.nodes):
+            raise refuse.chain_differs(spec, action.base)
         layer_records.begin_stream(action)
         with layer_records.rewritten(action.overlay):
-            self._stream(spec, action, live, job)
-        self._forget_nodes(action.base)
-        layer_records.end_stream(action)
+            self._copy_up(spec, action, live)
+        self._let_go(action.base)
+        places = last_look.places_of(spec, reading)
+        with contextlib.nullcontext() if action.keeps else last_look.unused(action.base, places):
+            layer_records.end_stream(action)
         return {}
 
-    def _stream(self, spec: SnapshotSpec, action: layer_actions.StreamBase, live: state.Live, job: str) -> None:
-        node = live.nodes[action.overlay]
+    def _copy_up(self, spec: SnapshotSpec, action: layer_actions.StreamBase, live: state.Live) -> None:
+        job, node = block_graph.job_id("stream", action.overlay), live.nodes[action.overlay]
         if qmp_jobs.find_job(self._qmp, job) is None:
             arguments = {"job-id": job, "device": node, "auto-finalize": False}
             self._qmp.execute("block-stream", {**arguments, **_onto(action, live)})
@@ -132,12 +183,10 @@ class LiveMerge:
     def _refuse_half_done(self, node: str, action: layer_actions.StreamBase, job: str) -> None:
         """A stream dismisses itself, as one that waits for it is a danger (see BlockGraph): its work tells of it."""
         graph = block_graph.BlockGraph(self._qmp)
-        if action.base in {os.path.realpath(str(graph.file_of(each))) for each in graph.chain(node)}:
+        if set(graph.nodes_on(action.base)) & graph.reachable(node):
             event = self._qmp.wait_event(lambda event: event["data"].get("device") == job, time.monotonic())
             said = event["data"].get("error") if event else None
-            raise errors.FailedError(
-                "failed: QEMU's job %s ended without its work: %s." % (job, said or "it was cancelled")
-            )
+            raise _without_its_work(qmp_jobs.Job(job, "stream", qmp_jobs.GONE, error=said))
 
     def flush(self, node: str) -> None:
         """Write out the tables of a node that QEMU has in memory until the guest flushes its disk.
@@ -150,34 +199,52 @@ class LiveMerge:
 
     # --- jobs
 
-    def _adopted(self, job: str, node: t.Optional[str], spec: SnapshotSpec) -> bool:
-        """Finish a job that an earlier run has started and did not see the end of; one that failed is started anew."""
-        found = qmp_jobs.find_job(self._qmp, job)
-        if found is None:
-            return False
-        return not self._end(job, node, spec).failed
-
-    def _end(self, job: str, node: t.Optional[str], spec: SnapshotSpec) -> qmp_jobs.Job:
-        """Bring a job to its end. C(node): what it has written to; None where the job itself writes that out.
+    def _end(
+        self, job: str, node: str, spec: SnapshotSpec, copied: t.Callable[[], None] = lambda: None
+    ) -> qmp_jobs.Job:
+        """Bring a job to its end. C(node): what it has written to; C(copied) is called when all is written there.
 
         QEMU names another base in a header without having written the tables of what it has copied: if it crashed then,
         the disk would be old data. So they are written out while the job waits to be told to go on.
         """
         deadline = time.monotonic() + spec.job_timeout
-        if node and qmp_jobs.wait_job(self._qmp, job, ("pending",), deadline).status == "pending":
+        if qmp_jobs.wait_job(self._qmp, job, ("pending",), deadline).status == "pending":
             self.flush(node)
+            copied()
         return qmp_jobs.finish_job(self._qmp, job, deadline)
 
-    def _succeeded(self, job: qmp_jobs.Job) -> None:
-        if job.failed:
-            raise errors.FailedError("failed: QEMU's job %s ended with: %s." % (job.id, job.error))
+    def _uses(self, path: str) -> bool:
+        return block_graph.BlockGraph(self._qmp).uses(path)
 
-    def _forget_nodes(self, path: str) -> None:
+    # --- files that go
+
+    def remove(self, spec: SnapshotSpec, action: layer_actions.RemoveLayer, reading: state.SnapshotReading) -> Notes:
+        """Remove a point's file that nothing is built on. What a killed run has streamed out of it may not be on the
+        disk yet.
+        """
+        path = str(action.point.path)
+        self.flush(_live(reading).node)
+        self._let_go(path)
+        last_look.refuse_built_on(path, last_look.places_of(spec, reading))
+        return self._merger.remove(spec, action, reading)
+
+    def _remove_file(self, path: str, places: t.Sequence[str]) -> None:
+        self._let_go(path)
+        with last_look.unused(path, places):
+            layer_records.remove_layer(path)
+
+    def _let_go(self, path: str) -> None:
         """A node that the VM's own command line has named stays open until it is deleted."""
         for name in block_graph.BlockGraph(self._qmp).nodes_on(path):
             if not name.startswith("#"):
                 with contextlib.suppress(errors.QmpCommandError):  # still used by something else: not ours to end
                     self._qmp.execute("blockdev-del", {"node-name": name})
+
+
+def _without_its_work(job: qmp_jobs.Job) -> errors.FailedError:
+    """Of a job that is gone nobody knows more than what its work shows."""
+    said = job.error or "it was cancelled"
+    return errors.FailedError("failed: QEMU's job %s ended without its work: %s." % (job.id, said))
 
 
 def leave(overlay: str) -> str:
@@ -193,7 +260,8 @@ def _onto(action: layer_actions.StreamBase, live: state.Live) -> t.Dict[str, t.A
     """Where the streamed layer lies afterwards; on nothing: no arguments."""
     if not action.new_base:
         return {}
-    return {"base-node": live.nodes[os.path.realpath(action.new_base)], "backing-file": action.new_base}
+    name = layers.as_before(action.overlay, action.new_base)
+    return {"base-node": live.nodes[action.new_base], "backing-file": name}
 
 
 def _live(reading: state.SnapshotReading) -> state.Live:

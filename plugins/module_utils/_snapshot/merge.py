@@ -11,7 +11,6 @@ between does not start, rather than lose what it writes. What is not QEMU asks n
 
 from __future__ import annotations
 
-import contextlib
 import os
 import typing as t
 
@@ -44,7 +43,7 @@ class Merger:
             if action.above:
                 layer_records.keep_leaf(action.overlay)
             for above in action.above:
-                self._put_onto(above, action.base, action.base_format)
+                self.put_onto(above, action.base, action.base_format)
             _refuse_written(action.overlay, copied)
             _let_go(spec, action)
             files.fsync_path(os.path.dirname(action.base))
@@ -64,7 +63,7 @@ class Merger:
                 return before
         raise _written(action.overlay)
 
-    def _put_onto(self, overlay: str, base: str, base_format: str) -> None:
+    def put_onto(self, overlay: str, base: str, base_format: str) -> None:
         """Only the name changes: the two bases hold the same now."""
         node = image_node("qcow2", {"driver": "file", "filename": overlay})
         with layer_records.rewritten(overlay):
@@ -97,9 +96,9 @@ class Merger:
 
     @staticmethod
     def remove(spec: SnapshotSpec, action: layer_actions.RemoveLayer, reading: state.SnapshotReading) -> Notes:
-        """Remove a point's file that nothing is built on. One in a running QEMU is that QEMU's: it has no lock of ours."""
+        """Remove a point's file that nothing is built on."""
         path = str(action.point.path)
-        with contextlib.nullcontext() if reading.live else image_lock(path, readers=False):
+        with image_lock(path, readers=False):
             if action.stamp and files.file_facts(path).stamp != action.stamp:
                 raise layers.changed_meanwhile(spec, "somebody has written to %s" % path)
             layer_records.keep_leaf(base_of(path, image.look_at(path, None)))

@@ -38,15 +38,15 @@ class Observer:
         """Before images are observed together: each running QEMU is then looked at once more, for all of them."""
         self._vms = None
 
-    def _find_live(self, spec: SnapshotSpec, paths: t.Sequence[str]) -> t.Any:
-        """The running QEMU that has one of the files open, or None."""
+    def _find_live(self, spec: SnapshotSpec, paths: t.Sequence[str], bases: t.Any = None) -> t.Any:
+        """The running QEMU that has one of the files open, or None. C(bases): see C(RunningVms.find)."""
         if not spec.qmp_socket:
             return None
         if self._vms is None:
             from ansible_collections.platter.qemu.plugins.module_utils._snapshot.live import RunningVms
 
             self._vms = RunningVms(self._commands)
-        return self._vms.find(spec, paths)
+        return self._vms.find(spec, paths, bases)
 
     def observe(self, spec: SnapshotSpec) -> Observed:
         """The state and the reading of C(spec)'s image. Raises RefusedError where nothing sound can be said."""

@@ -12,7 +12,7 @@ import time
 import typing as t
 from dataclasses import replace
 
-from ansible_collections.platter.qemu.plugins.module_utils._core import moment
+from ansible_collections.platter.qemu.plugins.module_utils._core import errors, moment
 from ansible_collections.platter.qemu.plugins.module_utils._inspect import chain, image
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot import family, layer_directory, observe
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.spec import SnapshotSpec
@@ -30,13 +30,22 @@ Observed = t.Tuple[SnapshotState, SnapshotReading]
 
 def observe_layers(spec: SnapshotSpec, path: str, qemu_img: QemuImg, find_live: t.Callable[..., t.Any]) -> Observed:
     """The state and the reading of an external image. Raises RefusedError when its active layer cannot be told."""
+    try:
+        return _observed(spec, path, qemu_img, find_live)
+    except errors.RefusedError as exc:
+        if exc.reason != "chain_differs":
+            raise
+    return _observed(spec, path, qemu_img, find_live)  # a job may have ended between our looks at files and at QEMU
+
+
+def _observed(spec: SnapshotSpec, path: str, qemu_img: QemuImg, find_live: t.Callable[..., t.Any]) -> Observed:
     seen = image.look_at(path, spec.format, follow=False)
     if seen.header is None or chain.chain_problem(
         path, seen.header, image.chain_header
     ):  # the planner refuses it; a loop has no end to be looked for
         return SnapshotState(spec.image, spec.kind, path), _reading(path, seen)
     directory = layer_directory.LayerDirectory(path, spec)
-    live = find_live(spec, directory.above(directory.settled_below(path)))
+    live = find_live(spec, directory.above(directory.settled_below(path)), directory.bases)
     active = live.active if live is not None else directory.active(path)
     written = directory.written(live.active) if live is not None else ()
     layers = directory.family(active, qemu_img if spec.state in _MERGING_STATES else None, written)

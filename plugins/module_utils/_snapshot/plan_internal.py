@@ -52,7 +52,8 @@ def _plan_revert(spec: SnapshotSpec, state: SnapshotState, reading: SnapshotRead
     refuse_stale_bitmaps(spec, state)
     plan: Plan = []
     if spec.save and not any(each.content == state.content for each in state.points if state.content):
-        plan.append(take(spec, state, saved_name(spec, state.names), reading, ", to be able to go back"))
+        taken = {*state.names, *reading.names_beside}
+        plan.append(take(spec, state, saved_name(spec, taken), reading, ", to be able to go back"))
     return [
         *plan,
         actions.RevertImage(state.active, point, state.virtual_size, spec.memory and reading.live is not None),

@@ -40,6 +40,7 @@ def finish_merges(spec: SnapshotSpec, state: SnapshotState, reading: SnapshotRea
     """The step that clears up what a killed run has left of a merge, and the reading as it is then.
 
     Raises RefusedError when the VM that did the merge does not run any more: what it wrote last may be in either file.
+    A VM that runs is that one if it has the job, or the merge was noted to be complete.
     """
     left = [path for path in reading.layers if path.endswith(family.LEAVING) and _is_merging(reading, path)]
     if not left:
@@ -50,8 +51,10 @@ def finish_merges(spec: SnapshotSpec, state: SnapshotState, reading: SnapshotRea
     if state.active == left[0]:
         _refuse_all_but_its_end(spec, state, base)
         return [], reading
+    if not reading.layers[base].complete and ("commit", base) not in reading.live.jobs:
+        raise _ended_in_between(spec, left[0], base)
     layers = family.removed(reading.layers, left[0])
-    layers[base] = replace(layers[base], merging=None)
+    layers[base] = replace(layers[base], merging=None, complete=False)
     return [layer_actions.FinishMerge(spec.image, base, left[0])], replace(reading, layers=layers)
 
 
@@ -123,6 +126,8 @@ class _Removal:
         self._points = state.points
         self._why = why
         self._named = "" if spec.switch == "symlink" and state.link else reading.named
+        #: the files that a running QEMU has open, if there is one
+        self._open: t.Set[str] = set(reading.live.nodes) if reading.live else set()
 
     def step(self, name: str) -> actions.SnapshotAction:
         """The step that takes the point of that name out."""
@@ -131,6 +136,8 @@ class _Removal:
         children = self._layers[path].children
         refuse.refuse_altered(self._spec, self._layers[path])
         if not children:
+            if path in self._open:
+                raise refuse.chain_differs(self._spec, path)
             layer = self._layers[path]
             self._layers = family.removed(self._layers, path)
             self._points = tuple(each for each in self._points if each != point)
@@ -139,9 +146,23 @@ class _Removal:
         if child is None or not family.is_ours(self._layers, child, self._active):
             raise self._has_overlays(path, children)
         refuse.refuse_altered(self._spec, self._layers[child])
+        self._refuse_other_chain(path, child)
         if self._commits(point, path, child):
             return self._commit(point, path, child)
         return self._stream(point, path, child)
+
+    def _refuse_other_chain(self, path: str, child: str) -> None:
+        """A running QEMU has both files of a merge open, or none, which is then done beside it.
+
+        One that it let go by a job of a killed run is the exception.
+        """
+        if path in self._open and child not in self._open and self._layers[path].complete:
+            return
+        inside = family.in_chain(self._open, path, child)
+        lowest = self._layers[path].base
+        if inside is None or (inside and lowest is not None and lowest not in self._open):
+            missing = (each for each in (child, path, lowest) if each and each not in self._open)
+            raise refuse.chain_differs(self._spec, next(missing))
 
     def _points_after(self, gone: Point, moved: t.Mapping[str, str]) -> t.Tuple[Point, ...]:
         """The other points as they are then; C(moved): old path -> new path."""
@@ -195,6 +216,7 @@ class _Removal:
         self._active, renamed = self._after_commit(path, child)
         self._refuse_to_lose_name(*((path, child) if renamed else (child, path)))
         self._layers = family.committed(self._layers, path, child, renamed)
+        self._open.discard(child)
         self._points = self._points_after(point, {child: renamed or path})
         return layer_actions.CommitOverlay(
             image=self._spec.image,
@@ -232,6 +254,7 @@ class _Removal:
             refuse.refuse_loss(self._spec, low)
         self._refuse_to_lose_name(path, child)
         self._layers = family.streamed(self._layers, path, child, bool(keeps))
+        self._open.discard(path)
         self._points = self._points_after(point, {})
         return layer_actions.StreamBase(
             image=self._spec.image,

@@ -181,6 +181,17 @@ def refuse_altered(spec: SnapshotSpec, layer: Layer) -> None:
     )
 
 
+def chain_differs(spec: SnapshotSpec, path: str) -> errors.RefusedError:
+    """The refusal where the files say something else of a disk than the QEMU that has it open."""
+    return refused(
+        spec,
+        "chain_differs",
+        "the running QEMU and the headers of the files do not agree on whether %s belongs to the disk's chain" % path,
+        "Stop the VM, and start it with the disk's file and no other backing file than it names.",
+        {"path": path},
+    )
+
+
 def refuse_live_revert(spec: SnapshotSpec, reading: SnapshotReading) -> None:
     """The memory of a running guest does not fit a disk of another time."""
     if reading.live is not None and not spec.memory:

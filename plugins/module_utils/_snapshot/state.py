@@ -137,7 +137,8 @@ class Layer:
 
     C(base): the file it is built on, resolved. C(children): every image that is built on it, also of others.
     C(data): what the file itself holds, where somebody asked; C(empty): nothing, and its base has the same size.
-    C(point): the snapshot that it is, by our record. C(stamp): (device, inode, size, time of the last write),
+    C(point): the snapshot that it is, by our record. C(merging): the overlay that is being copied into it, by our record;
+    C(complete): all of that is in it. C(stamp): (device, inode, size, time of the last write),
     None when not known; C(frozen): the last two of these when the file became a point, by our record.
     """
 
@@ -151,6 +152,7 @@ class Layer:
     empty: bool = False
     point: t.Optional[str] = None
     merging: t.Optional[str] = None
+    complete: bool = False
     bitmaps: t.Tuple[BitmapState, ...] = ()
     snapshots: t.Tuple[str, ...] = ()
     stamp: t.Optional[t.Tuple[int, int, int, int]] = None
@@ -173,7 +175,8 @@ class Layer:
 @dataclass(frozen=True)
 class Live:
     """An image in a running QEMU. C(active): the file that its guest writes to; C(node): that file's node; C(nodes):
-    the nodes of its whole chain, by file; C(pids): the processes behind the socket; C(bitmaps): of the active node;
+    the nodes of its whole chain, by file as we know it, lowest first (of an image with internal snapshots only its own);
+    C(pids): the processes behind the socket; C(bitmaps): of the active node;
     C(disks): file and node of every disk of the VM that can be written to; C(jobs): (C(commit) or C(stream), the file
     that is written to), of merges that a killed run has begun.
     """
@@ -215,6 +218,8 @@ class SnapshotReading:
     taken_names: t.FrozenSet[str] = frozenset()
     missing_directory: bool = False
     unused_overlays: t.FrozenSet[str] = frozenset()
+    #: the snapshots of the other disks whose memory and contents go together with this one's
+    names_beside: t.FrozenSet[str] = frozenset()
     #: what the file lacks of the image (Header.shortage)
     shortage: str = ""
     live: t.Optional[Live] = None

@@ -25,6 +25,8 @@ FREEZE_SECONDS = 60.0
 COMMAND_SECONDS = 10.0
 #: seconds for which a watcher goes on trying to thaw
 RESCUE_SECONDS = 300.0
+#: seconds before it tries again what the agent did not do
+_BETWEEN_TRIES = 0.2
 #: no valid UTF-8, so that the agent's parser drops what it holds; the agent sends it before its delimited answer
 _DELIMITER = b"\xff"
 
@@ -98,14 +100,22 @@ class GuestAgent:
         """
         deadline = time.monotonic() + timeout
         self._send(command, arguments or {}, deadline)
+        line = self._receive_line(command, deadline)
         try:
-            message = json_lines.parsed(self._receive_line(command, deadline))
+            message = json_lines.parsed(line)
         except ConnectionError as exc:
-            raise self._unreachable(exc) from exc
+            raise self._refused(command, str(exc)) from exc
         if "error" in message:
-            said = "%s: %s" % (command, message["error"].get("desc", ""))
-            raise errors.GuestAgentError(self.path, said, reason="agent_refused")
+            error = message["error"]
+            raise self._refused(command, str(error.get("desc", "") if isinstance(error, dict) else error))
         return message.get("return")
+
+    def _count(self, command: str, timeout: float) -> int:
+        """The number that the command returns. The guest can send anything, and what it means is then unknown."""
+        found = self.execute(command, timeout=timeout)
+        if not isinstance(found, int):
+            raise self._refused(command, "its answer is no number: %r" % str(found)[:80])
+        return found
 
     def fsfreeze_status(self) -> str:
         """C(thawed) or C(frozen)."""
@@ -114,7 +124,7 @@ class GuestAgent:
     def freeze(self, timeout: float = FREEZE_SECONDS) -> int:
         """The number of file systems frozen. Use C(frozen), which thaws. Raises GuestAgentError (freeze_failed)."""
         try:
-            return int(self.execute("guest-fsfreeze-freeze", timeout=timeout))
+            return self._count("guest-fsfreeze-freeze", timeout)
         except errors.GuestAgentError as exc:
             raise errors.GuestAgentError(self.path, "not frozen: %s" % exc.message, reason="freeze_failed") from exc
 
@@ -122,7 +132,7 @@ class GuestAgent:
         """The number of file systems thawed; none is no error. Works also behind a command that is still running."""
         deadline = time.monotonic() + timeout
         self.synchronize(timeout)
-        return int(self.execute("guest-fsfreeze-thaw", timeout=max(0.1, deadline - time.monotonic())))
+        return self._count("guest-fsfreeze-thaw", max(0.1, deadline - time.monotonic()))
 
     def _send(self, command: str, arguments: t.Mapping[str, t.Any], deadline: float, before: bytes = b"") -> None:
         self.commands.append(["guest-agent", self.path, command, json.dumps(arguments, sort_keys=True)])
@@ -144,6 +154,9 @@ class GuestAgent:
 
     def _silent(self, command: str) -> errors.GuestAgentError:
         return errors.GuestAgentError(self.path, "no answer to %s; does it run?" % command, reason="agent_timeout")
+
+    def _refused(self, command: str, said: str) -> errors.GuestAgentError:
+        return errors.GuestAgentError(self.path, "%s: %s" % (command, said), reason="agent_refused")
 
     def _unreachable(self, exc: OSError) -> errors.GuestAgentError:
         return errors.GuestAgentError(self.path, exc.strerror or str(exc), reason="agent_unreachable")
@@ -226,5 +239,6 @@ def _rescue(agent: GuestAgent, seconds: float) -> None:
         except errors.GuestAgentError as exc:
             if exc.reason == "agent_unreachable":
                 return
+            time.sleep(_BETWEEN_TRIES)
         else:
             return

@@ -96,10 +96,18 @@ def _concerns(event: t.Mapping[str, t.Any], job_id: str) -> bool:
 
 
 def finish_job(qmp: Qmp, job_id: str, deadline: float) -> Job:
-    """Bring a job to its end from wherever it is, and dismiss it; gives the last look before that.
+    """C(end_job), and dismiss it; gives the last look before that."""
+    job = end_job(qmp, job_id, deadline)
+    dismiss_ended(qmp, job)
+    return job
+
+
+def end_job(qmp: Qmp, job_id: str, deadline: float) -> Job:
+    """Bring a job to its end from wherever it is; it stays there until it is dismissed.
 
     A C(ready) job is completed, a C(pending) one finalized; of a transaction's jobs the first that is pending brings
-    the others along. The caller looks at C(failed). Raises JobTimeoutError; the job is then still there.
+    the others along. The caller looks at C(failed), and at C(GONE): of that job nobody knows how it ended.
+    Raises JobTimeoutError; the job is then still there.
     """
     acting = {"ready": complete_job, "pending": finalize_job}
     waited_for = set(acting)
@@ -109,9 +117,13 @@ def finish_job(qmp: Qmp, job_id: str, deadline: float) -> Job:
             break
         _unless_moved_on(qmp, acting[job.status], job_id)
         waited_for.discard(job.status)
-    if job.status == "concluded":
-        _unless_moved_on(qmp, dismiss_job, job_id)
     return job
+
+
+def dismiss_ended(qmp: Qmp, job: Job) -> None:
+    """Dismiss a job that C(end_job) has brought to its end; somebody else may have done so."""
+    if job.status == "concluded":
+        _unless_moved_on(qmp, dismiss_job, job.id)
 
 
 def _unless_moved_on(qmp: Qmp, act: t.Callable[[Qmp, str], None], job_id: str) -> None:
@@ -145,8 +157,7 @@ def cancel_job(qmp: Qmp, job_id: str, deadline: float) -> Job:
     if found and found.status not in ("concluded", "aborting"):
         _unless_moved_on(qmp, _cancel, job_id)
     job = wait_job(qmp, job_id, (), deadline)
-    if job.status == "concluded":
-        _unless_moved_on(qmp, dismiss_job, job_id)
+    dismiss_ended(qmp, job)
     return job
 
 

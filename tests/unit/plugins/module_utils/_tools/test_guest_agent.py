@@ -98,17 +98,26 @@ def test_a_socket_without_anybody_is_unreachable(path: str) -> None:
     assert caught.value.reason == "agent_unreachable"
 
 
-@pytest.mark.parametrize("garbage", [b"", b"no JSON\n", b"[1]\n"])
-def test_an_end_or_garbage_is_unreachable(path: str, garbage: bytes) -> None:
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        (b"", "agent_unreachable"),
+        (b"no JSON\n", "agent_refused"),
+        (b"[1]\n", "agent_refused"),
+        (b'{"error": "x"}\n', "agent_refused"),
+        (b'{"error": {"desc": null}}\n', "agent_refused"),
+    ],
+)
+def test_an_end_is_unreachable_and_garbage_a_refusal(path: str, said: bytes, reason: str) -> None:
     def script(peer: Peer) -> None:
-        peer.send(garbage)
+        peer.send(said)
         peer.hang_up()
 
     agent = Agent(guest_fsfreeze_status=script)
     with serving(path, lambda peer: _until_closed(agent, peer)), GuestAgent.connect(path) as connected:
         with pytest.raises(GuestAgentError) as caught:
             connected.fsfreeze_status()
-        assert caught.value.reason == "agent_unreachable"
+        assert caught.value.reason == reason
 
 
 def _until_closed(agent: Agent, peer: Peer) -> None:
@@ -165,7 +174,19 @@ def test_a_guest_frozen_by_somebody_else_is_left_alone(path: str) -> None:
         assert (caught.value.reason, guest.state) == ("freeze_failed", "frozen")
 
 
-@pytest.mark.parametrize("answer", [refusing, silent])
+def odd(peer: Peer) -> None:
+    peer.send({"return": {"file-systems": [1]}})
+
+
+def nothing(peer: Peer) -> None:
+    peer.send({"return": None})
+
+
+def garbage(peer: Peer) -> None:
+    peer.send(b"]\n")
+
+
+@pytest.mark.parametrize("answer", [refusing, silent, odd, nothing, garbage])
 def test_what_a_failed_freeze_has_frozen_is_thawed(path: str, answer: Script) -> None:
     guest = Agent(guest_fsfreeze_freeze=answer)
     with serving(path, guest), GuestAgent.connect(path) as agent:
@@ -175,9 +196,10 @@ def test_what_a_failed_freeze_has_frozen_is_thawed(path: str, answer: Script) ->
     assert guest.asked == FREEZING + THAWING
 
 
-def test_the_watcher_goes_on_where_our_thaw_fails(path: str) -> None:
+@pytest.mark.parametrize("answer", [refusing, odd, garbage])
+def test_the_watcher_goes_on_where_our_thaw_fails(path: str, answer: Script) -> None:
     guest = Agent()
-    refusals = iter([refusing, refusing])
+    refusals = iter([answer, answer])
 
     def at_the_third_time(peer: Peer) -> None:
         next(refusals, lambda peer: guest._answer(peer, "guest-fsfreeze-thaw", {}))(peer)

@@ -1,0 +1,27 @@
+"""What happens between the planning of a task of image_snapshot and its steps."""
+
+from __future__ import annotations
+
+import shutil
+from typing import Any, Callable
+
+from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot.engine import SnapshotEngine
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot.read_spec import read_spec
+
+QEMU_IMG = shutil.which("qemu-img")
+
+
+def undressed(_like: str, _built: str) -> None:
+    """Owner, mode and label are no matter here."""
+
+
+def between(meanwhile: Callable[[], object], **options: Any) -> Item:
+    """The item of a task during which C(meanwhile) is called once all is planned."""
+    engine = SnapshotEngine([read_spec(options)], undressed, qemu_img=QEMU_IMG)
+    with engine.hold():
+        items = engine.prepare(patient=False)
+        assert items[0].plan and not items[0].refusal, items[0].refusal
+        meanwhile()
+        engine.execute(items)
+    return items[0]
