@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ansible_collections.platter.qemu.plugins.module_utils._tools import records
 from ansible_collections.platter.qemu.plugins.module_utils._tools.guest_agent import GuestAgent
 from ansible_collections.platter.qemu.tests.lab.guest import filename
 from ansible_collections.platter.qemu.tests.lab.load import mounted
@@ -95,6 +97,26 @@ def run_under_strace(log: Path, task: dict[str, Any], *more: str) -> int:
     module = process("image_snapshot", under=strace, **task)
     module.communicate(timeout=60)
     return module.returncode
+
+
+def test_a_snapshot_whose_guest_cannot_be_thawed_at_once_is_told_as_taken(
+    guest: Guest, image: Path, tmp_path: Path
+) -> None:
+    """The watcher thaws the guest; and what the snapshot's file is to stay is remembered."""
+    log = tmp_path / "calls"
+    with plugged(guest, Disk(image)) as plugged_in, mounted(guest, plugged_in[0]):
+        assert run_under_strace(log, options(guest, image, kind="internal", name="seen")) == 0
+        task = options(guest, image, kind="external")
+        inject = f"inject=sendto:error=EPIPE:when={moments(log)[-1]}"
+        strace = ("strace", "-f", "-qq", "-o", str(log), "-e", "trace=sendto", "-e", inject)
+        module = process("image_snapshot", under=strace, **task)
+        told = json.loads(module.communicate(timeout=60)[0].splitlines()[-1])
+        assert (told["failed"], told["changed"], told["reason"]) == (True, True, "agent_unreachable"), told
+        assert "the snapshot was taken" in told["msg"]
+        with GuestAgent.connect(str(guest.agent)) as agent:
+            assert agent.fsfreeze_status() == "thawed"
+        assert "mtime_ns" in records.read_record(str(image))["snapshot"]
+        assert not call("image_snapshot", **task)["changed"]
 
 
 def moments(log: Path) -> list[int]:
