@@ -39,6 +39,7 @@ PURE_NAMES = (
     "refuse_rewrite",
     "gate",
     "order",
+    "unit",
 )
 IMPURE = {"os", "subprocess", "socket", "shutil", "tempfile", "time", "ansible", "fcntl", "pathlib", "threading"}
 

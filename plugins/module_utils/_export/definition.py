@@ -23,20 +23,26 @@ PSK_NAME = "keys.psk"
 
 class Ground(t.NamedTuple):
     """What a definition is made from beside the task. C(target): the file behind the image's name; C(device): it is a
-    block device; C(program): the server's absolute path; C(directory): that of the export, for run-time files.
+    block device; C(program): the server's absolute path; C(directory): that of the export, for the keys of clients;
+    C(supervisor): what starts the server again, C(process) or C(systemd).
     """
 
     target: str
     device: bool
     program: str
     directory: str = ""
+    supervisor: str = "process"
 
 
 def define(spec: ExportSpec, ground: Ground) -> Definition:
-    """The definition of an export that is served by a process with a supervisor of ours."""
-    argv, options = qemu_nbd_command(spec, ground), shown_options(spec)
-    text = json.dumps({"argv": argv, "options": options}, indent=1) + "\n"
-    return Definition(tuple(argv), options, text)
+    """The definition of an export, written down for a supervisor of ours."""
+    argv, options = qemu_nbd_command(spec, ground), shown_options(spec, ground.supervisor)
+    return Definition(tuple(argv), options, to_line(argv, options) + "\n")
+
+
+def to_line(argv: t.Sequence[str], options: t.Mapping[str, t.Any]) -> str:
+    """One line of ASCII that says all of it."""
+    return json.dumps({"argv": list(argv), "options": options})
 
 
 def parse(text: str) -> t.Optional[Definition]:
@@ -48,17 +54,20 @@ def parse(text: str) -> t.Optional[Definition]:
         return None
 
 
-def shown_options(spec: ExportSpec) -> t.Dict[str, t.Any]:
+def shown_options(spec: ExportSpec, supervisor: str) -> t.Dict[str, t.Any]:
     """The options of an export as results show them."""
     shown: t.Dict[str, t.Any] = {
         "image": spec.image,
         "format": spec.format,
         "read_only": spec.read_only,
         "server": "qemu_nbd",
-        "supervisor": "process",
+        "supervisor": supervisor,
     }
     if spec.bind is None:
-        shown.update(socket=spec.socket, uri="nbd+unix:///%s?socket=%s" % (spec.name, quote(str(spec.socket))))
+        shown.update(
+            socket=spec.socket,
+            uri="nbd+unix:///%s?socket=%s" % (spec.name, quote(str(spec.socket), errors="surrogateescape")),
+        )
     else:
         scheme = "nbds" if spec.tls else "nbd"
         shown.update(bind=spec.bind, port=spec.port, uri="%s://%s/%s" % (scheme, spec.where, spec.name))
@@ -69,6 +78,8 @@ def shown_options(spec: ExportSpec) -> t.Dict[str, t.Any]:
         value = getattr(spec, name)
         if value != getattr(_UNSET, name):
             shown[name] = list(value) if isinstance(value, tuple) else value
+    if supervisor == "systemd" and spec.stop_timeout != _UNSET.stop_timeout:
+        shown["stop_timeout"] = spec.stop_timeout
     return shown
 
 
