@@ -99,6 +99,15 @@ def read_header(source: ByteSource, offset: int) -> LuksHeader:
     )
 
 
+def with_one_key(data: bytes, slot: int) -> bytes:
+    """A LUKS header whose only active key slot is C(slot): the same image, for who has that key."""
+    changed = bytearray(data)
+    for other in set(range(_SLOTS)) - {slot}:
+        at = _HEADER.size + other * _SLOT.size
+        changed[at : at + 4] = struct.pack(">I", _INACTIVE)
+    return bytes(changed)
+
+
 def _split_mode(mode: str) -> tuple[str, str, str | None]:
     """C(cbc-essiv:sha256) is the mode cbc, the IV generator essiv and its hash sha256."""
     cipher_mode, dash, ivgen = mode.partition("-")

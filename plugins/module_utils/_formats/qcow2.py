@@ -207,10 +207,18 @@ def _encrypt(
     )
     if method != "luks":
         return {"format": method} if method else None
+    return dict(luks.read_header(source, _luks_at(extensions)).info(), format="luks")
+
+
+def luks_at(source: header.ByteSource) -> int:
+    """Where the LUKS header of an encrypted image begins."""
+    return _luks_at(dict(_walk_extensions(source, _read_fixed(source))))
+
+
+def _luks_at(extensions: t.Mapping[int, bytes]) -> int:
     where = extensions.get(_EXT_CRYPTO, b"")
     reading.require(len(where) == 16, "a LUKS-encrypted image without its crypto header extension")
-    offset, _length = struct.unpack(">QQ", where)
-    return dict(luks.read_header(source, offset).info(), format="luks")
+    return int(struct.unpack(">QQ", where)[0])
 
 
 def _bitmaps(source: header.ByteSource, fixed: _Fixed, extensions: t.Mapping[int, bytes]) -> tuple[t.Any, ...]:

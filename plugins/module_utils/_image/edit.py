@@ -14,7 +14,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._formats import optio
 from ansible_collections.platter.qemu.plugins.module_utils._image import actions, data_file, publish, state
 from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec, Keyslot
 from ansible_collections.platter.qemu.plugins.module_utils._inspect import image, members
-from ansible_collections.platter.qemu.plugins.module_utils._tools import copy, files, pinned, records
+from ansible_collections.platter.qemu.plugins.module_utils._tools import copy, files, pinned, process, records
 from ansible_collections.platter.qemu.plugins.module_utils._tools.image_lock import image_lock
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qemu_img import QemuImg, image_node
 
@@ -24,7 +24,8 @@ Notes = t.Dict[str, t.Any]
 class Editor:
     """One method per action; each ends with the image on stable storage and returns notes for the result."""
 
-    def __init__(self, qemu_img: QemuImg, attributes: t.Any) -> None:
+    def __init__(self, run_command: process.RunCommand, qemu_img: QemuImg, attributes: t.Any) -> None:
+        self._run_command = run_command
         self._qemu_img = qemu_img
         self._attributes = attributes
 
@@ -105,9 +106,22 @@ class Editor:
 
     def change_keyslots(self, spec: ImageSpec, action: actions.ChangeKeyslots, reading: state.ImageReading) -> Notes:
         """Set new slots, then erase; each step is one amend of its own."""
-        for slot in action.changes:
+        for slot in self._in_order(spec, action, reading):
             self._change_keyslot(spec, action.format, slot, reading)
         return self._durable(spec)
+
+    def _in_order(
+        self, spec: ImageSpec, action: actions.ChangeKeyslots, reading: state.ImageReading
+    ) -> t.Sequence[Keyslot]:
+        """The slot that the secret opens is erased last: once it is, nothing opens the image for the others."""
+        erased = [slot.slot for slot in action.changes if not slot.active]
+        if len(erased) < 2 or reading.header is None:
+            return action.changes
+        from ansible_collections.platter.qemu.plugins.module_utils._inspect import luks_slots
+
+        # where it opens none but the last, they are in order as they are
+        opened = luks_slots.opened_slot(self._run_command, spec.path, reading.header, spec.secrets, erased[:-1])
+        return sorted(action.changes, key=lambda slot: slot.slot == opened and not slot.active)
 
     def _change_keyslot(self, spec: ImageSpec, format_name: str, slot: Keyslot, reading: state.ImageReading) -> None:
         prefix = "" if format_name == "luks" else "encrypt."

@@ -40,7 +40,7 @@ class Executor:
         publisher = publish.Publisher(attributes)
         self._builder = build.Builder(qemu_img, publisher)
         self._converter = convert.Converter(qemu_img, publisher)
-        self._editor = edit.Editor(qemu_img, attributes)
+        self._editor = edit.Editor(run_command, qemu_img, attributes)
         self._workers = workers or min(_MOST_WORKERS, 2 * (os.cpu_count() or 1))
 
     def run(self, items: t.Sequence[Item]) -> None:
