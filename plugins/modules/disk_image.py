@@ -392,7 +392,9 @@ options:
             default: false
           headers:
             description:
-              - Further HTTP headers.
+              - Further HTTP headers. Their values are kept out of logs and results, as one of them may be a token; so a value of
+                one or two characters makes a result hard to read.
+              - Like user and password they are sent to the host of O(source.url) only, and not without TLS if that has it.
             type: dict
           username:
             description:

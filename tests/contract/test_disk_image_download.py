@@ -222,9 +222,25 @@ def test_user_and_password_are_sent_and_never_shown(tmp_path: Path, site: Site) 
     assert "heim" not in str(result)
 
 
-def test_headers_are_sent(tmp_path: Path, site: Site) -> None:
-    four_beats(**task(tmp_path, site, headers={"X-Token": "abc"}), unpredictable=UNKNOWN)
-    assert {asked.headers.get("x-token") for asked in site.asked} == {"abc"}
+def test_headers_are_sent_and_never_shown(tmp_path: Path, site: Site) -> None:
+    result = four_beats(**task(tmp_path, site, headers={"X-Token": "abc-def"}), unpredictable=UNKNOWN)
+    assert {asked.headers.get("x-token") for asked in site.asked} == {"abc-def"}
+    wrong = call("disk_image", **task(tmp_path, site, "/none", headers={"X-Token": "abc-def"}), size="abc-def")
+    assert wrong["failed"] and "abc-def" not in str([result, wrong])
+
+
+def test_what_is_for_a_server_with_tls_is_not_sent_to_one_without(tmp_path: Path, site: Site, content: bytes) -> None:
+    """A file of checksums at the same address, but another scheme: whoever answers there is not who was meant."""
+    site.resources["/SUMS"] = Resource(f"{sha256(content)}  disk.qcow2\n".encode())
+    given = task(tmp_path, site, username="me", password="ge:heim", headers={"X-Token": "abc-def"})
+    given["source"]["checksum"] = "sha256:" + site.url("/SUMS")
+    given["source"]["url"] = given["source"]["url"].replace("http:", "https:")
+    assert call("disk_image", **given)["reason"] == "tls_failed"
+    assert [asked.path for asked in site.asked] == ["/SUMS"]
+    assert not {"authorization", "x-token"} & set(site.asked[0].headers)
+    given["source"]["url"] = site.url("/disk.qcow2")
+    assert call("disk_image", **given)["changed"]
+    assert {"authorization", "x-token"} <= set(site.asked[1].headers)
 
 
 def test_a_foreign_certificate_is_refused_unless_it_is_named(tmp_path: Path, content: bytes) -> None:

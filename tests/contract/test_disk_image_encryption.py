@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import shutil
 import subprocess
 from itertools import zip_longest
@@ -173,6 +174,12 @@ def test_a_secret_file_opens_what_it_made(tmp_path: Path, secret: Path, given: A
 def test_a_secret_file_that_others_can_read_is_refused(tmp_path: Path, secret: Path) -> None:
     secret.chmod(0o644)
     refused("key_permissions", **luks(tmp_path, encryption={"secret_file": str(secret)}))
+
+
+def test_a_secret_file_of_another_user_is_refused(tmp_path: Path, secret: Path) -> None:
+    os.chown(secret, 1234, 1234)
+    result = refused("key_permissions", **luks(tmp_path, encryption={"secret_file": str(secret)}))
+    assert "it belongs to another user (1234)" in result["msg"]
 
 
 def test_a_secret_file_that_is_not_there_is_refused(tmp_path: Path) -> None:

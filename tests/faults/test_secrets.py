@@ -105,7 +105,7 @@ def _home_tmp() -> Path:
 def test_a_secret_file_that_others_can_read_is_refused(zygote: Zygote, place: Path) -> None:
     key = place / "key"
     key.write_text("token")
-    for mode in (0o644, 0o660, 0o604):
+    for mode in (0o644, 0o640, 0o660, 0o604):
         key.chmod(mode)
         options = dict(LUKS, path=str(place / "disk.luks"), encryption={"secret_file": str(key)})
         result = zygote.run("disk_image", options)

@@ -13,8 +13,17 @@ import typing as t
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 
 
+def refuse_foreign(mode: int, owner: int, me: int, file: str, subject: str) -> None:
+    """A file with a secret, to be read by the user C(me): nobody else reads it, or can put another secret there."""
+    if mode & 0o077:
+        raise bad_key(file, subject, "its mode is %04o" % (mode & 0o7777), "key_permissions")
+    if owner not in (0, me):
+        way_out = "Give it to root, or to the user who runs the task."
+        raise bad_key(file, subject, "it belongs to another user (%d)" % owner, "key_permissions", way_out)
+
+
 def refuse_shared(mode: int, file: str, subject: str) -> None:
-    """A key that others can read is no secret. C(mode): the permissions of the file."""
+    """A key of TLS, which servers read as members of its group. C(mode): the permissions of the file."""
     if mode & 0o037:
         raise bad_key(file, subject, "its mode is %04o" % (mode & 0o7777), "key_permissions")
 

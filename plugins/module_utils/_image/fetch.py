@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import typing as t
-from urllib.parse import urlsplit
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors, words
 from ansible_collections.platter.qemu.plugins.module_utils._core.header import Header
@@ -31,7 +30,13 @@ from ansible_collections.platter.qemu.plugins.module_utils._image.source import 
     source_refused,
 )
 from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec, SourceSpec
-from ansible_collections.platter.qemu.plugins.module_utils._tools import decompress, download, files, sparse
+from ansible_collections.platter.qemu.plugins.module_utils._tools import (
+    decompress,
+    download,
+    files,
+    http_access,
+    sparse,
+)
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qemu_img import QemuImg, image_node
 
 Record = t.Dict[str, t.Any]
@@ -118,7 +123,7 @@ def expected_digest(spec: ImageSpec) -> t.Optional[str]:
     if not source.checksum:
         return None
     access = _http(source)
-    if not source.url or urlsplit(source.url).netloc != urlsplit(source.checksum.partition(":")[2]).netloc:
+    if not source.url or not http_access.same_host(source.url, source.checksum.partition(":")[2]):
         access.update(headers={}, username=None, password=None)  # they are for the source's own host
     return str(download.resolve_checksum(source.checksum, _file_name(source), **access))
 

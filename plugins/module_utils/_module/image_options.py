@@ -90,7 +90,7 @@ def _source() -> ArgumentSpec:
         "checksum": {"type": "str"},
         "compression": {"type": "str", "choices": ["auto", "none", "gzip", "bzip2", "xz", "zstd"], "default": "auto"},
         "trusted": {"type": "bool", "default": False},
-        "headers": {"type": "dict"},
+        "headers": {"type": "dict", "no_log": True},
         "username": {"type": "str"},
         "password": {"type": "str", "no_log": True},
         "validate_certs": {"type": "bool", "default": True},

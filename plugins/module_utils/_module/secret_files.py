@@ -58,10 +58,10 @@ def _refuse_readable(params: t.Mapping[str, t.Any], path: str) -> None:
     """A key that others can read is no secret."""
     image = str(params.get("path") or params.get("image"))
     try:
-        mode = stat.S_IMODE(os.stat(path).st_mode)
+        facts = os.stat(path)
     except FileNotFoundError as exc:
         way_out = "Make that file first, or correct its path. In check mode an earlier task has not made it."
         raise key_file.bad_key(path, image, "it does not exist", "secret_missing", way_out) from exc
     except OSError as exc:
         raise key_file.bad_key(path, image, "it cannot be read (%s)" % exc.strerror, "secret_missing") from exc
-    key_file.refuse_shared(mode, path, image)
+    key_file.refuse_foreign(stat.S_IMODE(facts.st_mode), facts.st_uid, os.geteuid(), path, image)

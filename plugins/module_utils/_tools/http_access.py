@@ -172,7 +172,7 @@ def _certificates(path: str) -> dict[str, str]:
 
 def _own_headers(start: str, url: str, access: Access) -> dict[str, str]:
     """The user's headers and password, if C(url) is still on the host they were meant for."""
-    at_home = _same_host(start, url)
+    at_home = same_host(start, url)
     sent = {name: value for name, value in access.headers.items() if at_home or name.lower() in _HARMLESS}
     sent.setdefault("User-Agent", "platter.qemu")
     if at_home and access.username is not None:
@@ -181,9 +181,13 @@ def _own_headers(start: str, url: str, access: Access) -> dict[str, str]:
     return sent
 
 
-def _same_host(start: str, url: str) -> bool:
+def same_host(start: str, url: str) -> bool:
+    """Whether what is for the server of C(start) may be sent to that of C(url): the same, or the same with TLS."""
     one, two = urllib.parse.urlsplit(start), urllib.parse.urlsplit(url)
-    ports = [part.port or _DEFAULT_PORT[part.scheme] for part in (one, two)]
+    try:
+        ports = [part.port or _DEFAULT_PORT.get(part.scheme) for part in (one, two)]
+    except ValueError:  # no number: whoever opens it says so
+        return False
     upgraded = ports == [80, 443] and (one.scheme, two.scheme) == ("http", "https")
     return one.hostname == two.hostname and (upgraded or (ports[0] == ports[1] and one.scheme == two.scheme))
 

@@ -12,7 +12,7 @@ import pytest
 from ansible_collections.platter.qemu.plugins.module_utils._core.errors import EngineError, RefusedError
 from ansible_collections.platter.qemu.plugins.module_utils._tools import download as module
 from ansible_collections.platter.qemu.plugins.module_utils._tools.download import download
-from ansible_collections.platter.qemu.plugins.module_utils._tools.http_access import _same_host, public_url
+from ansible_collections.platter.qemu.plugins.module_utils._tools.http_access import public_url, same_host
 from ansible_collections.platter.qemu.tests.lab.http_server import Resource, Site, certificate, serving
 
 CONTENT = b"the content"
@@ -161,4 +161,4 @@ def test_a_url_is_shown_without_its_secrets() -> None:
     ],
 )
 def test_passwords_go_to_the_same_host_and_over_no_worse_a_way(start: str, now: str, same: bool) -> None:
-    assert _same_host(start, now) is same
+    assert same_host(start, now) is same
