@@ -165,6 +165,7 @@ def test_a_disk_that_fills_up_meanwhile_is_told(small: Path, site: Site, packed:
     result = call("disk_image", **task(small, site, "/disk", format="raw"))
     assert (result["failed"], result["changed"], result["reason"]) == (True, False, "would_exceed_space")
     assert site.url("/disk") in result["msg"] and "Make room" in result["msg"]
+    assert "16 MiB" in result["msg"], "the others in this file system need room too"
     assert ".platter-tmp" not in result["msg"] and list(small.iterdir()) == []
 
 

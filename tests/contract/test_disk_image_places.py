@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -206,3 +207,17 @@ def test_a_full_file_system_is_foreseen(tmp_path: Path, disk: Path) -> None:
             )
             assert (result["reason"], result["changed"]) == ("would_exceed_space", False)
             assert [entry.name for entry in directory.iterdir()] == ["lost+found"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to mount")
+def test_there_has_to_be_room_for_the_bytes_of_another_host(tmp_path: Path) -> None:
+    """They are fetched as they are first, so that our own parser sees the image before QEMU does."""
+    disk = create(tmp_path / "disk.qcow2", "qcow2", "64M")
+    scribble(disk, "qcow2", ((0x11, 0, 40 << 20),))
+    small = tmp_path / "small"
+    small.mkdir()
+    place = f"nbd+unix:///?socket={tmp_path / 's'}"
+    with mounted("tmpfs", small, "-t", "tmpfs", "-o", "size=32m"), exported(disk, "raw", tmp_path / "s", "-r"):
+        result = call("disk_image", path=str(small / "new"), format="qcow2", source={"path": place, "format": "qcow2"})
+        assert (result["reason"], result["changed"]) == ("would_exceed_space", False)
+        assert list(small.iterdir()) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from ansible_collections.platter.qemu.tests.lab.beats import digest, four_beats, refused, settled
 from ansible_collections.platter.qemu.tests.lab.guest import check, extents, facts, guest_bytes, scribble, shows
+from ansible_collections.platter.qemu.tests.lab.loops import mounted
 from ansible_collections.platter.qemu.tests.lab.modules import call
 from ansible_collections.platter.qemu.tests.lab.oracle import create
 
@@ -86,6 +88,16 @@ def test_corruptions_are_repaired_in_a_copy_and_the_damaged_file_is_kept(image: 
     assert "corruptions" not in check(image, "qcow2")
     assert guest_bytes(image, "qcow2") == seen
     assert digest(result["backup_file"]) == damaged
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to mount")
+def test_there_has_to_be_room_for_the_copy(tmp_path: Path) -> None:
+    with mounted("tmpfs", tmp_path, "-t", "tmpfs", "-o", "size=32m"):
+        image = create(tmp_path / "image.qcow2", "qcow2", "16M")
+        scribble(image, "qcow2", ((0x11, 0, 10 << 20),))
+        corrupt(image)
+        result = refused("would_exceed_space", path=str(image), format="qcow2", repair="all")
+        assert result["evidence"]["needed_bytes"] > 10 << 20
 
 
 def test_corruptions_stay_when_only_leaks_are_to_be_repaired(image: Path) -> None:

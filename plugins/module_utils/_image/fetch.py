@@ -89,8 +89,9 @@ def _staged(
     place = t.cast(t.Any, source.place)
     if place.path is None:
         # QEMU reads the foreign bytes as raw only, so that our parser sees the image before QEMU's do
-        path = staging.spare("source")
-        qemu_img.convert(image_node("raw", place.node()), path, "raw")
+        path, node = staging.spare("source"), image_node("raw", place.node())
+        space.require_space(spec, int(qemu_img.measure(node, "qcow2")["required"]))
+        qemu_img.convert(node, path, "raw")
         return path, {}
     record: Record = {"size": held.facts.length, "mtime_ns": held.facts.mtime_ns}
     if source.checksum:
@@ -100,7 +101,13 @@ def _staged(
 
 def _downloaded(spec: ImageSpec, source: SourceSpec, staging: files.BuildDirectory) -> t.Tuple[str, Record]:
     path = staging.spare("download")
-    report = download.download(t.cast(str, source.url), path, expected_digest=expected_digest(spec), **_http(source))
+    report = download.download(
+        t.cast(str, source.url),
+        path,
+        expected_digest=expected_digest(spec),
+        free_bytes_reserve=space.SPACE_RESERVE,
+        **_http(source),
+    )
     record = {"digest": report.digest, "etag": report.etag, "last_modified": report.last_modified}
     return path, {key: value for key, value in record.items() if value}
 

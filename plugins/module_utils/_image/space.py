@@ -21,10 +21,10 @@ SPACE_RESERVE = 16 << 20
 
 
 def guard_space(items: t.Sequence[Item]) -> None:
-    """Refuse new images that certainly take their bytes, where those of a file system do not fit in together."""
+    """Refuse new files that take their bytes at once, where those of a file system do not fit in together."""
     left: t.Dict[int, int] = {}
     for item in items:
-        needed = _taken_at_once(item) or _downloaded(item)
+        needed = _taken_at_once(item) or _downloaded(item) or _copied(item)
         directory = os.path.dirname(item.spec.path) if needed else ""
         if not needed or item.refusal or not os.path.isdir(directory):
             continue
@@ -41,6 +41,12 @@ def _taken_at_once(item: Item) -> int:
     if not isinstance(action, actions.CreateImage) or item.spec.place is not None or item.reading.kind == "block":
         return 0
     return (action.virtual_size or 0) if dict(action.options).get("preallocation") in ("falloc", "full") else 0
+
+
+def _copied(item: Item) -> int:
+    """The bytes of an image that is repaired in a copy; where the file system shares them it takes less."""
+    repaired = any(isinstance(action, actions.RepairImage) and action.replaces_file for action in item.plan)
+    return os.lstat(item.spec.path).st_blocks * 512 if repaired and item.reading.kind == "file" else 0
 
 
 #: their unused parts are zeros in the file, which a download leaves out

@@ -73,6 +73,7 @@ def download(
     expected_digest: str | None = None,
     resume: bool = True,
     limit_bytes: int | None = None,
+    free_bytes_reserve: int = 0,
     condition: Validator | None = None,
     **access: t.Any,
 ) -> DownloadReport:
@@ -81,10 +82,10 @@ def download(
     C(expected_digest) is algorithm:hex. C(condition): what is known of an earlier download; nothing is fetched when
     the server still has that version. C(access) as in C(Access). What a broken download left is beside C(dest_path)
     (C(.part)) and continued by the next call, if the server gave a means to know that it is the same version.
-    No fsync: the caller does that.
+    Refuses to go on where less than C(free_bytes_reserve) would be left on the file system. No fsync: the caller does that.
     """
     algorithm, _colon, expected = (expected_digest or "sha256:").partition(":")
-    with Partial(dest_path, url, algorithm, resume=resume) as partial:
+    with Partial(dest_path, url, algorithm, resume=resume, reserve=free_bytes_reserve) as partial:
         job = _Job(url, Access(**access), partial, limit_bytes, condition)
         while True:
             final = job.run()

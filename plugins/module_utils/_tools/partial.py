@@ -16,18 +16,20 @@ import os
 import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors, size
-from ansible_collections.platter.qemu.plugins.module_utils._tools import http_access, sparse
+from ansible_collections.platter.qemu.plugins.module_utils._tools import file_system, http_access, sparse
 
 
 class Partial:
     """C(dest.part), its running hash, and C(dest.part.json), which says of what version it is a part."""
 
-    def __init__(self, dest_path: str, url: str, algorithm: str, *, resume: bool) -> None:
+    def __init__(self, dest_path: str, url: str, algorithm: str, *, resume: bool, reserve: int = 0) -> None:
+        """C(reserve): bytes that are kept free on the file system."""
         self._dest, self._path, self._note = dest_path, dest_path + ".part", dest_path + ".part.json"
         #: the URL itself may hold a secret
         self._source = hashlib.sha256(url.encode("utf-8", "surrogateescape")).hexdigest()
         self._url = url
         self._algorithm, self._resume = algorithm, resume
+        self._reserve = reserve
         self._hasher = _new_hash(algorithm)
         self._fd = -1
         self.validator = http_access.Validator()
@@ -106,6 +108,8 @@ class Partial:
 
     def append(self, data: bytes) -> None:
         """The next bytes."""
+        if self._reserve and file_system.free_bytes(os.path.dirname(self._path)) < self._reserve + len(data):
+            raise self._no_room("%s are kept free" % size.human(self._reserve))
         try:
             sparse.write_sparse(self._fd, data, self.length)
         except OSError as exc:
@@ -114,11 +118,15 @@ class Partial:
         self.length += len(data)
 
     def _unwritable(self, exc: OSError) -> errors.EngineError:
-        """Where there is no space, the part would keep others from theirs."""
+        if exc.errno in (errno.ENOSPC, errno.EDQUOT):
+            return self._no_room(str(exc.strerror))
         self.discard()
-        if exc.errno not in (errno.ENOSPC, errno.EDQUOT):
-            return errors.EngineError(f"what is downloaded cannot be written here: {exc.strerror}")
-        fact = f"there was no room for more of it than {size.human(self.length)} ({exc.strerror})"
+        return errors.EngineError(f"what is downloaded cannot be written here: {exc.strerror}")
+
+    def _no_room(self, why: str) -> errors.EngineError:
+        """The part would keep others from their space."""
+        self.discard()
+        fact = f"there was no room for more of it than {size.human(self.length)} ({why})"
         way_out = "Make room, or put the image elsewhere."
         return http_access.refused(self._url, fact, "would_exceed_space", way_out, received_bytes=self.length)
 
