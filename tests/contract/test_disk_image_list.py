@@ -52,6 +52,29 @@ def test_an_image_is_made_from_one_that_the_same_task_imports(tmp_path: Path) ->
     shows(copy, "vhdx")
 
 
+def test_a_copy_follows_what_the_same_task_imports_again(tmp_path: Path) -> None:
+    """In the same run; one that is to stay does, and one whose source is only given another mode."""
+    (tmp_path / "in").mkdir()
+    source = create(tmp_path / "in" / "source.raw", "raw", "4M")
+    golden, copy, kept = (str(tmp_path / name) for name in ("golden", "copy", "kept"))
+    made: dict[str, Any] = {"path": copy, "source": {"path": golden, "format": "qcow2"}}
+    again = {"source_policy": "if_changed"}
+    images = [
+        {**made, **again},
+        {**made, "path": kept},
+        {"path": golden, "source": {"path": str(source), "format": "raw"}, **again},
+    ]
+    four_beats(format="qcow2", images=images)
+    scribble(source, "raw")
+    result = four_beats(format="qcow2", images=images)
+    assert [entry["changed"] for entry in result["images"]] == [True, False, True]
+    assert result["images"][0]["actions"][0].endswith("replacing the image there: this task changes the source.")
+    shows(copy, "qcow2")
+    images[2]["mode"] = "0640"
+    result = four_beats(format="qcow2", images=images)
+    assert [entry["changed"] for entry in result["images"]] == [False, False, True]
+
+
 @pytest.mark.parametrize("order", ["abcd", "dcba", "bdac"])
 def test_a_whole_chain_is_removed(tmp_path: Path, order: str) -> None:
     call("disk_image", format="qcow2", images=chain(tmp_path, "abcd"))

@@ -141,7 +141,22 @@ def _with_predictions(item: Item, by_path: t.Mapping[str, Item], named: Named) -
     source = by_path.get(named.get(_source(item) or "", ""))
     if source is not None and source.plan and not item.before.exists:
         reading = replace(reading, source=state.SourceReading(virtual_size=source.after.virtual_size))
+    elif source is not None and _follows(item, source):
+        why = "this task changes the source"
+        reading = replace(reading, source=state.SourceReading(source.after.virtual_size, changed=True, why=why))
     return reading
+
+
+def _follows(item: Item, source: Item) -> bool:
+    """Whether the image is as its source is now, and is to follow it: what it holds is not changed before the source is.
+
+    A checksum in the task says what the source is to be, whatever becomes of the image there.
+    """
+    asked, known = item.spec.source, item.before.source or ""
+    proven = bool(asked.checksum and known and difference.of_one_kind(asked.checksum, known))
+    same = item.reading.source is not None and item.reading.source.changed is False
+    changes = source.after.exists and any(action.writes_content for action in source.plan)
+    return bool(asked.policy == "if_changed" and same and changes and not proven)
 
 
 def pass_on_refusals(order: t.Iterable[str], by_path: t.Mapping[str, Item], needs: Needs) -> None:
