@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,8 +10,9 @@ from typing import Any, Iterator
 
 import pytest
 
+from ansible_collections.platter.qemu.plugins.module_utils._tools import file_system, files
 from ansible_collections.platter.qemu.tests.lab.beats import four_beats, refused, settled
-from ansible_collections.platter.qemu.tests.lab.guest import KIB, MIB, facts, scribble, shows
+from ansible_collections.platter.qemu.tests.lab.guest import KIB, MIB, check, facts, scribble, shows
 from ansible_collections.platter.qemu.tests.lab.http_server import Resource, serving
 from ansible_collections.platter.qemu.tests.lab.loops import HAVE_LOOPS, attached, mounted
 from ansible_collections.platter.qemu.tests.lab.modules import call
@@ -137,8 +139,8 @@ def test_a_large_device_is_blank_only_if_all_of_it_is(tmp_path: Path, source: Pa
     disk = create(tmp_path / "disk", "raw", 72 * MIB + 512)
     with attached(disk) as device:
         put(device, MIB + 64 * KIB + 100, b"PRECIOUS")
-        for check in (True, False):
-            result = call("disk_image", check=check, **task(device, size="1M"))
+        for checking in (True, False):
+            result = call("disk_image", check=checking, **task(device, size="1M"))
             assert (result["reason"], result["changed"]) == ("signature_present", False)
             assert result["evidence"] == {"signature": "data of an unknown kind"}
         put(device, MIB + 64 * KIB + 100, bytes(8))
@@ -242,3 +244,31 @@ def _leak(path: Path) -> None:
         block = int.from_bytes(stream.read(8), "big")
         stream.seek(block + 2 * 200)
         stream.write((1).to_bytes(2, "big"))
+
+
+@pytest.mark.parametrize("format", ["qcow2", "vdi"])
+def test_an_import_is_grown_on_a_device_too(device: str, source: Path, format: str) -> None:
+    given = {"path": str(source), "format": "qcow2"}
+    four_beats(**task(device, format, size="16M", source=given))
+    assert facts(device, format)["virtual-size"] == 16 * MIB
+    shows(device, format)
+
+
+def test_an_import_is_compressed_on_a_device_too(device: str, source: Path) -> None:
+    given = {"path": str(source), "format": "qcow2"}
+    assert call("disk_image", **task(device, compressed=True, source=given))["changed"]
+    assert check(device, "qcow2")["compressed-clusters"]
+    shows(device, "qcow2")
+
+
+def test_nothing_is_staged_in_the_memory_below_dev(device: str, source: Path, tmp_path: Path, instead: Any) -> None:
+    log = tmp_path / "log"
+    instead(f'[ "$1" = check ] && ls -ad /dev/.platter* /var/tmp/.platter* >>{log} 2>/dev/null\nexec "$real" "$@"')
+    with files.BuildDirectory(file_system.build_place(device)) as killed:
+        killed.keep = True
+    with serving() as site:
+        site.resources["/disk.qcow2"] = Resource(source.read_bytes())
+        result = call("disk_image", **task(device, source={"url": site.url("/disk.qcow2"), "format": "qcow2"}))
+    assert result["changed"] and result["removed_leftovers"] == [killed.directory], result
+    assert log.read_text().startswith("/var/tmp/.platter-tmp.") and "/dev/" not in log.read_text()
+    assert not os.path.exists(log.read_text().split()[0])

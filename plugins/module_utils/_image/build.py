@@ -124,8 +124,9 @@ def create_arguments(spec: ImageSpec, format_name: str, options: state.Pairs) ->
 
 
 def file_node(spec: ImageSpec, format_name: str, path: str) -> t.Dict[str, t.Any]:
-    """The node of an image file of this task; an encrypted one is opened by the secret object sec0."""
-    return image_node(format_name, {"driver": "file", "filename": path}, "sec0" if spec.encryption else None)
+    """The node of an image of this task, also on a device; an encrypted one is opened by the secret object sec0."""
+    protocol = files.local_node(files.file_facts(path))
+    return image_node(format_name, protocol, "sec0" if spec.encryption else None)
 
 
 def open_with_qemu(qemu_img: QemuImg, spec: ImageSpec, format_name: str, path: str) -> None:

@@ -58,7 +58,7 @@ class Converter:
         RefusedError when the source did not stay what it was; it is asked before the new image gets its name.
         """
         if reading.kind == "block":
-            notes = self._import_to_device(spec, action, reading, node)
+            notes = self._import_to_device(spec, action, reading, node, source)
             verify_written(spec, verify)
             return notes
         with files.BuildDirectory(spec.path, another_name=bool(reading.members)) as build:
@@ -83,20 +83,20 @@ class Converter:
             build.keep = not leftovers.forget_old_members(spec.path, build.directory)
 
     def _import_to_device(
-        self, spec: ImageSpec, action: actions.ImportImage, reading: state.ImageReading, node: t.Mapping[str, t.Any]
+        self,
+        spec: ImageSpec,
+        action: actions.ImportImage,
+        reading: state.ImageReading,
+        node: t.Mapping[str, t.Any],
+        source: t.Optional[str],
     ) -> t.Dict[str, t.Any]:
         needed = self._space_needed(spec.import_secrets, node, action.format)
         if needed > reading.length:
             raise space.no_space(spec, needed, reading.length)
-        self._qemu_img.convert(
-            node,
-            spec.path,
-            action.format,
-            options=create_arguments(spec, action.format, action.options),
-            existing=action.format == "raw",
-            direct=True,
-            secrets=spec.import_secrets,
-        )
+        with files.BuildDirectory(file_system.build_place(spec.path)) as build:
+            node = self._large_enough(action, node, build, source)
+            self._convert(spec, action, node, spec.path, action.options)
+        self._grow(spec, action, spec.path)
         files.fsync_path(spec.path)
         return {"method": "convert"}
 
@@ -112,11 +112,21 @@ class Converter:
             space.require_space(spec, files.file_facts(source).allocated)
             return str(copy.copy_file(source, build.path).method)
         space.require_space(spec, self._space_needed(spec.import_secrets, node, action.format))
-        if not features.FEATURES[action.format].grow and source:
-            header = image.look_at(source, action.source.format).header
-            node = self._resized_view(action.virtual_size, node, header.virtual_size if header else 0, build) or node
-        self._convert(spec, action, node, build.path, action.options)
+        self._convert(spec, action, self._large_enough(action, node, build, source), build.path, action.options)
         return "convert"
+
+    def _large_enough(
+        self,
+        action: actions.ImportImage,
+        node: t.Mapping[str, t.Any],
+        build: files.BuildDirectory,
+        source: t.Optional[str],
+    ) -> t.Mapping[str, t.Any]:
+        """C(node), of the size of the new image where that cannot be resized afterwards."""
+        if features.FEATURES[action.format].grow or not source:
+            return node
+        header = image.look_at(source, action.source.format).header
+        return self._resized_view(action.virtual_size, node, header.virtual_size if header else 0, build) or node
 
     @staticmethod
     def _copy_suffices(spec: ImageSpec, action: actions.ImportImage, source: str) -> bool:
@@ -141,7 +151,7 @@ class Converter:
         path: str,
         options: state.Pairs,
     ) -> None:
-        compressed = action.compressed
+        compressed, device = action.compressed, files.file_facts(path).kind == "block"
         if compressed and action.format == "qcow2" and not _says_compression(options):
             options = (*options, ("compression_type", "zstd"))
         self._qemu_img.convert(
@@ -151,7 +161,8 @@ class Converter:
             options=create_arguments(spec, action.format, options),
             compressed=compressed or dict(options).get("subformat") == "streamOptimized",
             parallel=compressed,
-            direct=file_system.direct_io_works(os.path.dirname(path)),
+            direct=device or file_system.direct_io_works(os.path.dirname(path)),
+            existing=device and action.format == "raw",
             backing=(action.backing.path, str(action.backing.format)) if action.backing else None,
             secrets=spec.import_secrets if isinstance(action, actions.ImportImage) else spec.secrets,
         )

@@ -25,7 +25,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._image.spec import Im
 from ansible_collections.platter.qemu.plugins.module_utils._image.state import ImageState
 from ansible_collections.platter.qemu.plugins.module_utils._image.target import refuse_unsafe_directory
 from ansible_collections.platter.qemu.plugins.module_utils._inspect import target
-from ansible_collections.platter.qemu.plugins.module_utils._tools import files, locks, process
+from ansible_collections.platter.qemu.plugins.module_utils._tools import file_system, files, locks, process
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qemu_img import QemuImg
 
 
@@ -175,10 +175,10 @@ class _Hold:
     def __enter__(self) -> _Hold:
         self._locks.__enter__()
         self._runner.keep_open.append(self._locks.descriptor)
-        local = [spec for spec in self._specs if spec.place is None]
-        names = {directory: _listing(directory) for directory in {os.path.dirname(spec.path) for spec in local}}
-        for spec in local:
-            stale = files.stale_builds(spec.path, names[os.path.dirname(spec.path)])
+        local = [(spec, file_system.build_place(spec.path)) for spec in self._specs if spec.place is None]
+        names = {directory: _listing(directory) for directory in {os.path.dirname(place) for _spec, place in local}}
+        for spec, place in local:
+            stale = files.stale_builds(place, names[os.path.dirname(place)])
             if stale:
                 self.removed[spec.path] = leftovers.remove_builds(spec, stale)
         return self

@@ -33,6 +33,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._image.spec import Im
 from ansible_collections.platter.qemu.plugins.module_utils._tools import (
     decompress,
     download,
+    file_system,
     files,
     http_access,
     sparse,
@@ -54,7 +55,9 @@ def import_image(
     if place is not None and place.path is None and (action.source.format == "raw" or action.source.trusted):
         node = image_node(action.source.format, place.node(), "sec1" if action.source.secret_file else None)
         return converter.import_node(spec, action, reading, node, {})
-    with files.BuildDirectory(spec.path) as staging, held_source(spec, action.source, staging) as held:
+    with files.BuildDirectory(file_system.build_place(spec.path)) as staging, held_source(
+        spec, action.source, staging
+    ) as held:
         path, record = _staged(qemu_img, spec, action.source, staging, held)
         path = _unpacked(spec, action.source, path, staging)
         header = inspect_source(spec, path)

@@ -25,13 +25,13 @@ def guard_space(items: t.Sequence[Item]) -> None:
     left: t.Dict[int, int] = {}
     for item in items:
         needed = _taken_at_once(item) or _downloaded(item) or _copied(item)
-        directory = os.path.dirname(item.spec.path) if needed else ""
+        directory = os.path.dirname(file_system.build_place(item.spec.path)) if needed else ""
         if not needed or item.refusal or not os.path.isdir(directory):
             continue
         which = os.stat(directory).st_dev
         have = left.setdefault(which, file_system.free_bytes(directory))
         if needed + SPACE_RESERVE > have:
-            item.refusal = no_space(item.spec, needed, have)
+            item.refusal = no_space(item.spec, needed, have, directory)
         else:
             left[which] = have - needed
 
@@ -65,19 +65,24 @@ def _downloaded(item: Item) -> int:
 
 def require_space(spec: ImageSpec, needed: int) -> None:
     """Refuse what may need more bytes than there are where the image is to be."""
-    have = file_system.free_bytes(os.path.dirname(spec.path))
+    directory = os.path.dirname(file_system.build_place(spec.path))
+    have = file_system.free_bytes(directory)
     if needed + SPACE_RESERVE > have:
-        raise no_space(spec, needed, have)
+        raise no_space(spec, needed, have, directory)
 
 
-def no_space(spec: ImageSpec, needed: int, have: int) -> errors.RefusedError:
-    """The refusal of an image that needs C(needed) bytes where there are C(have)."""
+def no_space(spec: ImageSpec, needed: int, have: int, directory: str = "") -> errors.RefusedError:
+    """The refusal of an image that needs C(needed) bytes where there are C(have): in C(directory), or on its device."""
+    elsewhere = directory not in ("", os.path.dirname(spec.path))
     return errors.RefusedError(
         "a new image",
         spec.path,
-        "it may need %s, and there are %s" % (size.human(needed), size.human(have)),
+        "it may need %s%s, and there are %s"
+        % (size.human(needed), " in %s" % directory if elsewhere else "", size.human(have)),
         reason="would_exceed_space",
-        way_out="Make room, or put the image elsewhere.",
+        way_out="Make room there, or import a file of this host that needs no copy."
+        if elsewhere
+        else "Make room, or put the image elsewhere.",
         evidence={"needed_bytes": needed, "free_bytes": have},
         joined="at",
     )

@@ -8,6 +8,10 @@
 from __future__ import annotations
 
 import os
+import stat
+
+#: kept over a restart and large (file-hierarchy(7)); others can make files there, but not move ours
+_FOR_DEVICES = "/var/tmp"
 
 
 def direct_io_works(directory: str) -> bool:
@@ -24,3 +28,12 @@ def free_bytes(directory: str) -> int:
     """Bytes that this user can still write in the file system of C(directory)."""
     facts = os.statvfs(directory)
     return facts.f_bavail * facts.f_frsize if facts.f_blocks else 1 << 62  # a size of 0: it does not say
+
+
+def build_place(path: str) -> str:
+    """The path beside which files for the image at C(path) are made: its own; of a device another one, as C(/dev) is
+    memory, and nothing there is renamed to the device anyway.
+    """
+    if path.startswith("/dev/") and os.path.exists(path) and stat.S_ISBLK(os.stat(path).st_mode):
+        return os.path.join(_FOR_DEVICES, path.strip("/").replace("/", "%2F"))
+    return path
