@@ -100,6 +100,16 @@ def test_there_has_to_be_room_for_the_copy(tmp_path: Path) -> None:
         assert result["evidence"]["needed_bytes"] > 10 << 20
 
 
+def test_a_copy_gets_its_mode_where_others_can_move_things(image: Path) -> None:
+    """There a file is given another mode only if it is the one that was looked at, which the copy is not."""
+    image.parent.chmod(0o770)
+    image.chmod(0o644)
+    corrupt(image)
+    result = four_beats(path=str(image), format="qcow2", repair="all", mode="0640")
+    assert image.stat().st_mode & 0o777 == 0o640
+    assert len(result["actions"]) == 1 and result["diff"]["after"]["mode"] == "0640"
+
+
 def test_corruptions_stay_when_only_leaks_are_to_be_repaired(image: Path) -> None:
     """What cannot be mended with this consent is said in the facts, or refused; never written over."""
     corrupt(image)

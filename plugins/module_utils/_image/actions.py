@@ -218,13 +218,14 @@ class ChangeKeyslots(ImageAction):
 
 @dataclass(frozen=True)
 class RepairImage(ImageAction):
-    """Repair what check found. C(repair): leaks or all."""
+    """Repair what check found. C(repair): leaks or all. C(attributes): of the copy, which gets them as any new file."""
 
     path: str
     format: str
     repair: str
     leaks: int
     corruptions: int
+    attributes: Pairs = ()
 
     @property
     def replaces_file(self) -> bool:  # type: ignore[override]
@@ -232,7 +233,9 @@ class RepairImage(ImageAction):
         return self.repair == "all"
 
     def apply(self, state: ImageState) -> ImageState:
-        return replace(state, leaks=0, corruptions=0 if self.repair == "all" else state.corruptions)
+        if not self.replaces_file:
+            return replace(state, leaks=0)
+        return replace(state, leaks=0, corruptions=0, attributes=self.attributes)
 
     def __str__(self) -> str:
         found = counted(self.leaks, "leaked cluster"), counted(self.corruptions, "corruption")

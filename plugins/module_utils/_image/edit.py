@@ -102,6 +102,7 @@ class Editor:
             backup = publish.keep_backup(spec, reading.identity)
             if not files.publish_over(build.path, spec.path, reading.identity):
                 raise publish.taken(spec)
+        self._attributes.set_flags(spec, spec.path)
         return dict(self._durable(spec), backup_file=backup)
 
     def change_keyslots(self, spec: ImageSpec, action: actions.ChangeKeyslots, reading: state.ImageReading) -> Notes:

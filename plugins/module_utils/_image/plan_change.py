@@ -13,6 +13,7 @@ from dataclasses import replace
 from posixpath import dirname
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import place, words
+from ansible_collections.platter.qemu.plugins.module_utils._core.plan import predict
 from ansible_collections.platter.qemu.plugins.module_utils._core.size import human
 from ansible_collections.platter.qemu.plugins.module_utils._formats.features import FEATURES, largest_size, rounded_size
 from ansible_collections.platter.qemu.plugins.module_utils._image import actions, difference, refuse, refuse_rewrite
@@ -30,13 +31,14 @@ def plan_change(spec: ImageSpec, state: ImageState, reading: ImageReading) -> Pl
     if differences:
         plan = _plan_rewrite(spec, state, reading, differences)
     else:
+        repair = _plan_repair(spec, state, reading)
         plan = (
-            _plan_repair(spec, state)
+            repair
             + _plan_base(spec, state, reading)
             + _plan_amend(spec, state, reading)
             + _plan_resize(spec, state, reading)
         )
-        plan += plan_keyslots(spec, state) + _plan_attributes(spec, state, reading)
+        plan += plan_keyslots(spec, state) + _plan_attributes(spec, predict(state, repair), reading)
     if spec.repair or any(_opens_chain(action) for action in plan):
         opens_base = any(isinstance(action, actions.RebaseImage) and action.safe for action in plan)
         refuse.refuse_broken_chain(spec, reading, base=opens_base)
@@ -137,11 +139,13 @@ def _rewritten_backing(spec: ImageSpec, state: ImageState) -> t.Optional[Backing
     return state.backing if state.backing and state.backing.format in bases else None
 
 
-def _plan_repair(spec: ImageSpec, state: ImageState) -> Plan:
+def _plan_repair(spec: ImageSpec, state: ImageState, reading: ImageReading) -> Plan:
     wanted = state.leaks + (state.corruptions if spec.repair == "all" else 0)
     if not spec.repair or not wanted:
         return []
-    return [actions.RepairImage(spec.path, t.cast(str, spec.format), spec.repair, state.leaks, state.corruptions)]
+    attributes = reading.desired_attributes if spec.repair == "all" else ()
+    format_name = t.cast(str, spec.format)
+    return [actions.RepairImage(spec.path, format_name, spec.repair, state.leaks, state.corruptions, attributes)]
 
 
 def _plan_base(spec: ImageSpec, state: ImageState, reading: ImageReading) -> Plan:
