@@ -175,15 +175,14 @@ def test_an_image_whose_data_file_is_in_use_is_in_use(images: Path) -> None:
 
 @pytest.mark.parametrize("change", CHANGES, ids=str)
 def test_an_image_does_not_change_a_data_file_that_others_are_on(images: Path, change: dict[str, Any]) -> None:
-    (images / "elsewhere").mkdir()
-    data = images / "elsewhere" / "data"
+    data, other = images / "data", images / "other"
     image, options = images / "image", {"options": {"data_file": str(data), "data_file_raw": True}}
     call("disk_image", path=str(image), **FORMAT, size="4M", **options)
-    qemu_img("create", "-q", "-f", "qcow2", "-b", data, "-F", "raw", images / "elsewhere" / "other", "4M")
+    qemu_img("create", "-q", "-f", "qcow2", "-b", data, "-F", "raw", other, "4M")
     task = {"path": str(image), **change}
     result = refused("has_overlays", **task)
-    assert (result["evidence"]["overlays"], str(data) in result["msg"]) == ([str(data.with_name("other"))], True)
-    data.with_name("other").unlink()
+    assert (result["evidence"]["overlays"], str(data) in result["msg"]) == ([str(other)], True)
+    other.unlink()
     four_beats(**task)
 
 

@@ -67,9 +67,11 @@ def _data_file(item: Item) -> t.Optional[str]:
 
 
 def overlays_of(items: t.Sequence[Item]) -> Found:
-    """What is built on each file that is to be changed, by one look through the directories."""
+    """What is built on each file that is to be changed, by one look through the directories of the task: those that
+    headers name may be any, such as that of a pseudo file system.
+    """
     touched = [path for item in items if writes_existing(item) for path in _changed_files(item)]
-    directories = {os.path.dirname(path) for path in touched} | {os.path.dirname(item.spec.path) for item in items}
+    directories = {os.path.dirname(item.spec.path) for item in items}
     directories.update(name for item in items for name in item.spec.overlay_directories)
     return dependents.find_dependents(touched, sorted(directories), named_files.recorded_base) if touched else {}
 
