@@ -170,14 +170,14 @@ def noting() -> Iterator[list[str]]:
 
 @pytest.mark.parametrize("named", ["nothing", "foreign.qcow2"])
 def test_a_record_opens_no_directory_to_us(tmp_path: Path, image: Path, named: str) -> None:
-    """C(overlay): where an overlay of ours is said to lie; C(directory) was its name once."""
+    """C(overlays): where overlays of ours are said to lie; C(directory) was its name once."""
     secret = tmp_path / "secret"
     secret.mkdir()
     (secret / "other").write_bytes(b"theirs")
     create(secret / "foreign.qcow2", "qcow2", "1M")
     changed(image=str(image), name="s1", switch="rename")
     for path in (image, tmp_path / "a.s1.qcow2"):
-        forge(path, overlay=str(secret / named), directory=str(secret))
+        forge(path, overlays=[str(secret / named)], directory=str(secret))
     with noting() as opened:
         call("image_snapshot", image=str(image), format="qcow2", kind="external", name="s1")
     seen = {path for path in opened if path.startswith(str(secret))}
@@ -191,7 +191,7 @@ def test_what_is_no_path_is_none(tmp_path: Path, image: Path, path: str) -> None
     link.symlink_to(image)
     changed(image=str(link), name="s1", switch="symlink")
     for each in (image, link.resolve()):
-        forge(each, overlay=path, merging=path, merged=True, streaming=path, into=path)
+        forge(each, overlays=[path], merging=path, copied=True, merged=True, streaming=path, into=path)
     given = {"image": str(link), "format": "qcow2", "kind": "external"}
     assert call("image_snapshot", **given, name="other", state="absent")["changed"] is False
 
@@ -211,7 +211,7 @@ def test_whatever_a_record_says_nothing_of_others_goes(tmp_path: Path, image: Pa
     before = victim.read_bytes()
     changed(image=str(image), name="s1", switch="rename")
     for path in (image, tmp_path / "a.s1.qcow2"):
-        forge(path, merging=str(victim), streaming=str(victim), overlay=str(victim), **forged)
+        forge(path, merging=str(victim), streaming=str(victim), overlays=[str(victim)], **forged)
     kept = {path: (path.read_bytes(), path.stat().st_ino) for path in (image, tmp_path / "a.s1.qcow2")}
     given = {"image": str(image), "format": "qcow2", "kind": "external"}
     for name in ("x", "5", "7", "victim"):
@@ -224,6 +224,40 @@ def test_whatever_a_record_says_nothing_of_others_goes(tmp_path: Path, image: Pa
         if path.exists() and path.stat().st_ino == inode and path != image:
             assert path.read_bytes() == content
     shows(image, "qcow2", (ONE,))
+
+
+def test_an_overlay_that_another_user_has_made_gives_no_right_to_a_snapshot(tmp_path: Path, image: Path) -> None:
+    changed(image=str(image), name="s1", switch="rename")
+    write(image, TWO)
+    changed(image=str(image), name="s1", state="reverted", save_as="left")
+    left = tmp_path / "a.left.qcow2"
+    before = left.read_bytes()
+    foreign = tmp_path / "theirs" / "web.qcow2"
+    foreign.parent.mkdir()
+    create(foreign, "qcow2", "", "", "-b", left, "-F", "qcow2")
+    forge(foreign, made=1.0, switch="rename")
+    os.chown(foreign, 1234, 1234)
+    for options in ({"name": "left", "state": "absent"}, {"state": "pruned", "retention": {"keep_last": 1}}):
+        result = call("image_snapshot", image=str(foreign), format="qcow2", kind="external", **options)
+        assert (result["changed"], result["snapshot"]["snapshots"]) == (False, []), result
+    assert left.read_bytes() == before
+    assert call("image_snapshot", image=str(image), format="qcow2", kind="external", name="s1")["changed"] is False
+
+
+@pytest.mark.parametrize("way", ["committed", "streamed", "absent"])
+def test_snapshots_that_root_has_taken_over_are_still_those_of_the_disk(tmp_path: Path, image: Path, way: str) -> None:
+    """The VM's user has the file of now, and no other."""
+    os.chown(image, 1234, 1234)
+    for name in ("s1", "s2", "s3"):
+        changed(image=str(image), name=name, switch="rename")
+        os.chown(tmp_path / f"a.{name}.qcow2", 0, 0)
+    write(image, TWO)
+    changed(image=str(image), name="s2", state=way)
+    for name in ("s1", "s3"):
+        changed(image=str(image), name=name, state="reverted", save_as=f"left-{name}")
+        write(image, TWO)
+    result = changed(image=str(image), name="s4")
+    assert [each["name"] for each in result["snapshot"]["snapshots"]] == ["s1", "s3", "left-s1", "left-s3", "s4"]
 
 
 def test_a_name_does_not_make_a_merge_of_a_running_vm(tmp_path: Path, image: Path) -> None:

@@ -89,7 +89,7 @@ def committed(layers: Layers, base: str, overlay: str, renamed: t.Optional[str])
         empty=low.empty and top.empty,
         point=top.point,
         merging=None,
-        complete=False,
+        copied=False,
         stamp=None,
         frozen=None,
     )

@@ -112,6 +112,7 @@ class CommitOverlay(actions.SnapshotAction):
 
     C(merged): what is copied. C(above): images to be put onto the point's file. C(active), C(layers), C(content),
     C(points), C(bitmaps): the disk afterwards; the point that the overlay may have been is then the point's file.
+    C(copied): all is in the point's file already, from a run that was killed.
     """
 
     image: str
@@ -129,6 +130,7 @@ class CommitOverlay(actions.SnapshotAction):
     bitmaps: t.Tuple[BitmapState, ...] = ()
     above: t.Tuple[str, ...] = ()
     why: str = ""
+    copied: bool = False
 
     @property
     def writes(self) -> t.Tuple[str, ...]:  # type: ignore[override]
@@ -150,6 +152,9 @@ class CommitOverlay(actions.SnapshotAction):
         )
 
     def __str__(self) -> str:
+        if self.copied:
+            words: t.Tuple[t.Any, ...] = (self.point.name, self.image, self.why, self.overlay, self.base)
+            return "Finish the merge of snapshot %s of %s%s: all of %s is in %s already." % words
         grown = " (it grows to %s)" % size.human(self.virtual_size) if self.virtual_size > self.old_size else ""
         return "Merge snapshot %s of %s%s: commit %s of %s into %s%s." % (
             self.point.name,

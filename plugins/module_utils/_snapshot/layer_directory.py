@@ -69,8 +69,9 @@ class LayerDirectory:
             record = layer_records.snapshot_in(seen.record)
             if record:
                 yield os.path.dirname(path)
-            if self._is_on_ours(str(record.get("overlay") or "")):
-                yield os.path.dirname(record["overlay"])
+            for overlay in layer_records.overlays_in(record):
+                if self._is_on_ours(overlay):
+                    yield os.path.dirname(overlay)
 
     def _is_on_ours(self, path: str) -> bool:
         """Whether an overlay of ours is there, on what has been seen: a record alone opens no directory to us."""
@@ -119,7 +120,8 @@ class LayerDirectory:
         merging = str(record.get("merging") or "")
         record["merging"] = next((each for each in (merging, merging + LEAVING) if self.bases.get(each) == path), None)
         if merging and not record["merging"]:
-            return layer_records.after_merge(record)
+            whole = record.get("copied") or merging == path  # it has taken the overlay's name, as the last step
+            return layer_records.after_merge(dict(record, merging=merging)) if whole else layer_records.no_merge(record)
         return {key: value for key, value in record.items() if value is not None}
 
     def is_point(self, path: str, active: t.Optional[str] = None) -> bool:
@@ -134,7 +136,16 @@ class LayerDirectory:
 
     def is_made(self, path: str) -> bool:
         """Whether the file is an overlay that was made for a snapshot: not a clone, which is a disk of its own."""
-        return "made" in self.record(path)
+        return "made" in self.record(path) and self._may_speak_for_its_base(path)
+
+    def _may_speak_for_its_base(self, path: str) -> bool:
+        """A user can make an overlay on a file of another's, with a record as ours: what the base's owner has says no."""
+        base = self.bases.get(path)
+        if base not in self.seen:
+            return True
+        named = [path for path in layer_records.overlays_in(self.record(base)) if self.bases.get(path) == base]
+        owners = {self.seen[each].facts.owner for each in (base, *named)}
+        return self.seen[path].facts.owner in {0, os.geteuid(), *owners}
 
     def ours_above(self, paths: t.Iterable[str]) -> t.List[str]:
         """These files, and the overlays of ours on them; no clones, and nothing that is built on those."""
@@ -203,7 +214,7 @@ class LayerDirectory:
         points = [path for path in chain if path != active and self.is_point(path)]
         members = self.ours_above(reversed(chain[: chain.index(points[-1]) + 1] if points else [active]))
         members += [left for left in map(self._left_by_stream, members) if left and left not in members]
-        layers = {path: self._layer(path, active) for path in members}
+        layers = {path: self._layer(path, active, written) for path in members}
         if qemu_img is None:
             return layers
         from ansible_collections.platter.qemu.plugins.module_utils._snapshot import layer_amount
@@ -229,10 +240,11 @@ class LayerDirectory:
         own = [self.record(path)["name"]] if self.is_point(path) else []
         return own + [layer.point for layer in layers.values() if layer.point]
 
-    def _layer(self, path: str, active: str) -> state.Layer:
+    def _layer(self, path: str, active: str, written: t.Collection[str]) -> state.Layer:
         seen, base = self.seen[path], self.bases[path]
         header = t.cast(t.Any, seen.header)
         record = self.record(path) if self.is_point(path, active) else {}
+        copied, forked = self._copied(path, written)
         return state.Layer(
             path=path,
             format=header.format,
@@ -243,12 +255,22 @@ class LayerDirectory:
             empty=self._is_empty(path, base),
             point=record.get("name"),
             merging=self.record(path).get("merging"),
-            complete=bool(self.record(path).get("merged") or self.record(path).get("copied")),
+            copied=copied,
+            forked=forked,
             bitmaps=observe.bitmaps_of(header),
             snapshots=tuple(snapshot.name for snapshot in header.snapshots),
             stamp=seen.facts.stamp,
             frozen=(record["size"], record["mtime_ns"]) if {"size", "mtime_ns"} <= record.keys() else None,
         )
+
+    def _copied(self, path: str, written: t.Collection[str]) -> t.Tuple[bool, bool]:
+        """(whether all of the overlay whose merge was begun is in the file; whether both were written to since)"""
+        overlay = self.record(path).get("merging")
+        if overlay is None:
+            return (False, False)
+        record = layer_records.snapshot_in(self.seen[path].record)
+        facts = (self.seen[path].facts, self.seen[overlay].facts)
+        return layer_records.copy_state(record, *facts, in_use=overlay in written)
 
     def _is_empty(self, path: str, base: t.Optional[str]) -> bool:
         header = t.cast(t.Any, self.seen[path].header)

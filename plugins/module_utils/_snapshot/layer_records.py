@@ -7,9 +7,21 @@
 C(switch) for how the VM comes to it;
 C(name) and C(date) for a point, with C(size) and C(mtime_ns) of its file, by which it is told whether somebody has written
 to it, and with C(leaf) when it was left rather than built on; C(merging), the overlay that is being
-copied into it, with C(heir), the point that it will be after that, C(copied) once all is in it and a running QEMU may let
-the overlay go, and C(merged) once nobody is built on the overlay any more; C(streaming), the
-point that is copied up into it, which has C(into) for that; C(overlay), one on it that lies in another directory.
+copied into it, with C(heir), the point that it will be after that; C(streaming), the point that is copied up into it,
+which has C(into) for that; C(overlays), those of ours on it: they may lie in other directories, and belong to others than
+the file does.
+
+The stages of a merge, whether it is done here or by a running QEMU:
+
+* C(merging): it was begun. The file holds neither then nor now; a next run copies once more.
+* C(copied), with C(copied_size) and C(copied_mtime_ns) of the overlay: all of it is in the file. A running QEMU may let the
+  overlay go from then on, so that it is in no chain any more. It is copied again only if a running QEMU still uses it.
+* C(merged): nobody is built on the overlay any more either. The disk may go on in the file, to which a link may lead from
+  then on; the overlay has only to be removed.
+
+What was copied counts only while the overlay is as it was then. When it alone was written to since, it is merged once more;
+when both files were, nobody can tell which is right. A QEMU that leaves an overlay (C(.leaving~)) may still write its tables
+to it, and nothing can be started from that one: it is as it was.
 
 Written before a step begins and after it has ended, so that a next run can tell what a killed one left.
 """
@@ -24,13 +36,15 @@ import typing as t
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._inspect.image import fingerprint, look_at
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot import layer_actions, target
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot.family import LEAVING
 from ansible_collections.platter.qemu.plugins.module_utils._tools import files, records
 
 _NUMBER = (int, float)
 _KINDS: t.Mapping[str, t.Any] = {
-    **dict.fromkeys(("name", "merging", "heir", "streaming", "into", "overlay", "switch"), str),
-    **dict.fromkeys(("made", "date", "heir_date", "size", "mtime_ns"), _NUMBER),
+    **dict.fromkeys(("name", "merging", "heir", "streaming", "into", "switch"), str),
+    **dict.fromkeys(("made", "date", "heir_date", "size", "mtime_ns", "copied_size", "copied_mtime_ns"), _NUMBER),
     **dict.fromkeys(("leaf", "heir_leaf", "copied", "merged"), bool),
+    "overlays": list,
 }
 
 
@@ -38,6 +52,11 @@ def snapshot_in(record: t.Mapping[str, t.Any]) -> t.Dict[str, t.Any]:
     """What a file's record says of it as a layer. The owner of the file can write there: only what is as we write it."""
     found = record.get("snapshot") or {}
     return {key: value for key, value in found.items() if isinstance(value, _KINDS.get(key, ()))}
+
+
+def overlays_in(snapshot: t.Mapping[str, t.Any]) -> t.List[str]:
+    """The overlays of ours on a file, by its own account: some may have gone."""
+    return [path for path in snapshot.get("overlays") or () if os.path.isabs(path)]
 
 
 def is_layer(record: t.Mapping[str, t.Any]) -> bool:
@@ -58,12 +77,12 @@ def note_point(
 ) -> None:
     """Remember that the file is a point from now on; it counts only once something is built on it, or it is left.
 
-    C(overlay): what is about to be built on it, where that lies in another directory and would not be found there.
+    C(overlay): what is about to be built on it.
     C(settled): nobody writes to it any more; otherwise C(settle_point) is to follow.
     """
     snapshot = dict(_made(path), name=name, date=time.time(), **(_frozen(path) if settled else {}))
-    if overlay and os.path.dirname(overlay) != os.path.dirname(path):
-        snapshot["overlay"] = overlay
+    if overlay:
+        snapshot["overlays"] = [overlay]
     _remember(path, dict(snapshot, leaf=True) if leaf else snapshot)
 
 
@@ -118,12 +137,30 @@ def keep_leaf(path: t.Optional[str]) -> None:
         _remember(path, dict(snapshot, leaf=True))
 
 
+def change_overlays(path: t.Optional[str], *, gone: t.Sequence[str] = (), new: t.Sequence[str] = ()) -> None:
+    """Remember which overlays of ours are on a point's file. Nothing is done for other files, and other users'."""
+    snapshot = snapshot_in(records.read_record(path)) if path else {}
+    changed = _without(snapshot, gone, new)
+    if path and snapshot.get("name") and changed != overlays_in(snapshot):
+        with contextlib.suppress(PermissionError):
+            _remember(path, dict(snapshot, overlays=changed))
+
+
+def _without(snapshot: t.Mapping[str, t.Any], gone: t.Sequence[str], new: t.Sequence[str]) -> t.List[str]:
+    return list(dict.fromkeys([*(each for each in overlays_in(snapshot) if each not in gone), *new]))
+
+
+#: how far a merge has come
+_STAGES = ("copied", "copied_size", "copied_mtime_ns", "merged")
+
+
 def begin_merge(path: str, overlay: str) -> None:
     """Remember, on stable storage, that the file holds neither then nor now until the merge has ended."""
     heir = snapshot_in(records.read_record(overlay))
     snapshot = dict(snapshot_in(records.read_record(path)), merging=overlay)
-    for key in ("copied", "merged"):
+    for key in _STAGES:
         snapshot.pop(key, None)
+    snapshot["overlays"] = _without(snapshot, (), overlays_in(heir))
     if heir.get("switch"):
         snapshot["switch"] = heir["switch"]
     if heir.get("name"):
@@ -131,16 +168,46 @@ def begin_merge(path: str, overlay: str) -> None:
     _remember(path, snapshot)
 
 
-def note_merged(path: str) -> None:
-    """Remember, on stable storage, that all of the overlay is in the file: nobody may copy it again."""
-    _remember(path, dict(snapshot_in(records.read_record(path)), merged=True))
-
-
 def note_copied(path: str) -> None:
     """Remember, on stable storage, that all of the overlay is in the file, before a running QEMU lets the overlay go."""
     snapshot = snapshot_in(records.read_record(path))
     if not snapshot.get("copied"):
-        _remember(path, dict(snapshot, copied=True))
+        _remember(path, _copied(path, snapshot))
+
+
+def note_merged(path: str) -> None:
+    """Remember, on stable storage, that all of the overlay is in the file and nobody is built on the overlay any more:
+    nobody may copy it again over what is written to the file from now on.
+    """
+    _remember(path, dict(_copied(path, snapshot_in(records.read_record(path))), merged=True))
+
+
+def _copied(path: str, snapshot: t.Mapping[str, t.Any]) -> t.Dict[str, t.Any]:
+    overlay = {"copied_" + key: value for key, value in _frozen(str(snapshot["merging"])).items()}
+    return dict(snapshot, copied=True, **overlay, **_frozen(path))
+
+
+def copy_state(
+    snapshot: t.Mapping[str, t.Any], file: files.FileFacts, overlay: files.FileFacts, *, in_use: bool = False
+) -> t.Tuple[bool, bool]:
+    """(whether all that the overlay holds is in the file, whether both were written to since it was), by C(snapshot).
+
+    C(in_use): a guest writes to the overlay now. An overlay that alone was written to is to be merged once more.
+    """
+    if not snapshot.get("copied"):
+        return (False, False)
+    known = (snapshot.get("copied_size"), snapshot.get("copied_mtime_ns"))
+    if str(snapshot.get("merging")).endswith(LEAVING) or (known == (overlay.length, overlay.mtime_ns) and not in_use):
+        return (True, False)
+    return (False, (snapshot.get("size"), snapshot.get("mtime_ns")) != (file.length, file.mtime_ns))
+
+
+def is_copied(path: str, overlay: str) -> bool:
+    """Whether all that the overlay holds is in the file now."""
+    snapshot = snapshot_in(records.read_record(path))
+    if snapshot.get("merging") != overlay:
+        return False
+    return copy_state(snapshot, files.file_facts(path), files.file_facts(overlay))[0]
 
 
 def end_merge(path: str) -> None:
@@ -160,7 +227,9 @@ def merged_overlay(image: str, path: str) -> t.Optional[str]:
         return None
     snapshot = snapshot_in(records.read_record(path))
     merging = str(snapshot.get("merging") or "")
-    return merging if snapshot.get("merged") and _is_overlay_of_ours(merging, path) else None
+    if not snapshot.get("merged") or not _is_overlay_of_ours(merging, path):
+        return None
+    return merging if is_copied(path, merging) else None
 
 
 def _is_overlay_of_ours(overlay: str, base: str) -> bool:
@@ -187,8 +256,17 @@ def after_merge(snapshot: t.Mapping[str, t.Any]) -> t.Dict[str, t.Any]:
     made = {key: snapshot[key] for key in _LASTING if key in snapshot}
     if not snapshot.get("heir"):
         return made
-    leaf = {"leaf": True} if snapshot.get("heir_leaf") else {}
-    return dict(made, name=snapshot["heir"], date=snapshot.get("heir_date"), **leaf)
+    merged = str(snapshot.get("merging") or "")
+    merged = merged[: -len(LEAVING)] if merged.endswith(LEAVING) else merged
+    kept: t.Dict[str, t.Any] = {"leaf": True} if snapshot.get("heir_leaf") else {}
+    kept["overlays"] = _without(snapshot, (merged, merged + LEAVING), ())
+    return dict(made, name=snapshot["heir"], date=snapshot.get("heir_date"), **kept)
+
+
+def no_merge(snapshot: t.Mapping[str, t.Any]) -> t.Dict[str, t.Any]:
+    """The same for a merge that cannot be ended, as its overlay is not there: others have written to the point's file."""
+    about = ("merging", "heir", "heir_date", "heir_leaf", *_STAGES)
+    return {key: value for key, value in snapshot.items() if key not in about and value is not None}
 
 
 def begin_stream(action: layer_actions.StreamBase) -> None:
@@ -202,6 +280,7 @@ def begin_stream(action: layer_actions.StreamBase) -> None:
 def end_stream(action: layer_actions.StreamBase) -> None:
     """The overlay has what its base had: the base goes, or is no point any more."""
     remember_base(action.overlay, action.new_base)
+    change_overlays(action.new_base, gone=() if action.keeps else (action.base,), new=(action.overlay,))
     if action.keeps:
         forget_point(action.base)
         return

@@ -45,7 +45,7 @@ class LayerEditor:
             layer_records.note_point(action.active, action.point.name, overlay=action.overlay)
             with self.built(spec, action.overlay, action.active, base, action.format) as build:
                 if action.renames:
-                    self._give_second_name(spec, action.active, base)
+                    self._give_second_name(spec, action.active, base, reading)
                     _publish_over(spec, build.path, action.overlay, reading.identity)
                 else:
                     self.publish(spec, build.path, action.overlay, reading)
@@ -74,8 +74,9 @@ class LayerEditor:
             raise _taken(spec, path)
 
     @staticmethod
-    def _give_second_name(spec: SnapshotSpec, path: str, second: str) -> None:
+    def _give_second_name(spec: SnapshotSpec, path: str, second: str, reading: state.SnapshotReading) -> None:
         """A killed run may have given it already."""
+        layer_records.change_overlays(reading.layers[path].base, new=(second,))
         if not os.path.lexists(second):
             os.link(path, second)
         elif not os.path.samefile(path, second):
@@ -95,9 +96,10 @@ class LayerEditor:
             _refuse_written(spec, action.active, reading)
             layer_records.keep_leaf(reading.layers[action.active].base)
             with self.built(as_before, action.active, action.active, base, action.format) as build:
+                layer_records.change_overlays(base, new=(action.active,))
                 if action.saved:
                     layer_records.note_point(action.active, action.saved.name, leaf=True)
-                    self._give_second_name(spec, action.active, str(action.saved.path))
+                    self._give_second_name(spec, action.active, str(action.saved.path), reading)
                 _publish_over(spec, build.path, action.active, reading.identity)
             files.fsync_path(os.path.dirname(action.active))
         return {}

@@ -55,7 +55,7 @@ class LiveMerge:
             return self._commit_active(spec, action, reading)
         if inside:
             self._commit_middle(spec, action, live)
-        elif action.base not in live.nodes or not reading.layers[action.base].complete:
+        elif action.base not in live.nodes or not reading.layers[action.base].copied:
             raise refuse.chain_differs(spec, action.overlay)
         self._clear_up(spec, action, reading)
         return {}

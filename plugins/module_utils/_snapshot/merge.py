@@ -37,9 +37,12 @@ class Merger:
     def commit(self, spec: SnapshotSpec, action: layer_actions.CommitOverlay, reading: state.SnapshotReading) -> Notes:
         """Copy the overlay down into the point's file, put what is above onto it, and let the overlay go."""
         with image_lock(action.overlay, readers=False) as lock:
-            with image_lock(action.base, readers=False):
-                layer_records.begin_merge(action.base, action.overlay)
-            copied = self._copy_down(action, lock)
+            if layer_records.is_copied(action.base, action.overlay):
+                copied = files.file_facts(action.overlay).stamp
+            else:
+                with image_lock(action.base, readers=False):
+                    layer_records.begin_merge(action.base, action.overlay)
+                copied = self._copy_down(action, lock)
             if action.above:
                 layer_records.keep_leaf(action.overlay)
             for above in action.above:
@@ -101,18 +104,23 @@ class Merger:
         with image_lock(path, readers=False):
             if action.stamp and files.file_facts(path).stamp != action.stamp:
                 raise layers.changed_meanwhile(spec, "somebody has written to %s" % path)
-            layer_records.keep_leaf(base_of(path, image.look_at(path, None)))
+            base = base_of(path, image.look_at(path, None))
+            layer_records.keep_leaf(base)
             layer_records.remove_layer(path)
+            layer_records.change_overlays(base, gone=(path,))
         return {}
 
 
 def _let_go(spec: SnapshotSpec, action: layer_actions.CommitOverlay) -> None:
     """The overlay, all of which is in its base now, goes."""
     if action.renames:
+        below = base_of(action.base, image.look_at(action.base, action.base_format))
+        layer_records.change_overlays(below, new=(action.overlay,))
         # for file systems where what is remembered goes by the name
         records.write_record(action.base, records.read_record(action.base), action.overlay)
         os.rename(action.base, action.overlay)
         records.remove_record(action.base)
+        layer_records.change_overlays(below, gone=(action.base,))
     else:
         layer_records.note_merged(action.base)
         if os.path.islink(spec.image) and os.path.realpath(spec.image) == action.overlay:

@@ -27,6 +27,7 @@ def plan_snapshots(spec: SnapshotSpec, state: SnapshotState, reading: SnapshotRe
     plan = _plan(spec, state, reading)
     if plan:
         refuse.refuse_encrypted(spec, reading)
+        refuse.refuse_forked(spec, reading.layers)
         plan_merge.refuse_beside_a_merge(spec, plan, reading)
     return plan
 

@@ -64,6 +64,7 @@ def _plan_present(spec: SnapshotSpec, state: SnapshotState, reading: SnapshotRea
         return [layer_actions.AcceptPoint(spec.image, there)] if there.altered and spec.allow_altered else []
     plan_switch.refuse_switch(spec, state, reading)
     plan_switch.refuse_rename(spec, state, reading)
+    refuse.refuse_half_merged(spec, reading.layers, [state.active])
     frozen, overlay = _new_names(spec, state, reading)
     layer = reading.layers[state.active]
     content = family.content_of(reading.layers, state.active)
@@ -141,6 +142,7 @@ def _plan_revert(spec: SnapshotSpec, state: SnapshotState, reading: SnapshotRead
     if state.content is not None and state.content == point.content:
         return plan
     refuse.refuse_live_revert(spec, reading)
+    refuse.refuse_half_merged(spec, reading.layers, [state.active])
     active = reading.layers[state.active]
     if active.children:
         raise refuse.refused(

@@ -32,8 +32,8 @@ def remove_points(
 ) -> Plan:
     """The steps that take C(points) out, one after the other, each on what the ones before it leave. RefusedError."""
     removal = _Removal(spec, state, reading, why)
-    left = [point for point in points if not reading.layers[t.cast(str, point.path)].children]
-    return [removal.step(point.name) for point in [*left, *(point for point in points if point not in left)]]
+    order = sorted(points, key=lambda point: (not point.merging, bool(reading.layers[str(point.path)].children)))
+    return [removal.step(point.name) for point in order]
 
 
 def finish_merges(spec: SnapshotSpec, state: SnapshotState, reading: SnapshotReading) -> t.Tuple[Plan, SnapshotReading]:
@@ -51,10 +51,10 @@ def finish_merges(spec: SnapshotSpec, state: SnapshotState, reading: SnapshotRea
     if state.active == left[0]:
         _refuse_all_but_its_end(spec, state, base)
         return [], reading
-    if not reading.layers[base].complete and ("commit", base) not in reading.live.jobs:
+    if not reading.layers[base].copied and ("commit", base) not in reading.live.jobs:
         raise _ended_in_between(spec, left[0], base)
     layers = family.removed(reading.layers, left[0])
-    layers[base] = replace(layers[base], merging=None, complete=False)
+    layers[base] = replace(layers[base], merging=None, copied=False)
     return [layer_actions.FinishMerge(spec.image, base, left[0])], replace(reading, layers=layers)
 
 
@@ -72,7 +72,7 @@ def refuse_beside_a_merge(spec: SnapshotSpec, plan: Plan, reading: SnapshotReadi
         layer = reading.layers.get(path)
         point = reading.layers.get(str(layer.base)) if layer and verb == "stream" else layer
         if point and point.point and (verb, path) not in ended:
-            raise _unfinished(spec, point.point, path, "committed" if verb == "commit" else "streamed")
+            raise refuse.unfinished(spec, point.point, path, "committed" if verb == "commit" else "streamed")
 
 
 _ON_LAYERS = (layer_actions.AddOverlay, layer_actions.CommitOverlay, layer_actions.StreamBase)
@@ -90,17 +90,7 @@ def _refuse_all_but_its_end(spec: SnapshotSpec, state: SnapshotState, base: str)
     if spec.state in ("absent", "committed") and asked is not None and asked.merging:
         return
     name = next((point.name for point in state.points if point.path == base), "")
-    raise _unfinished(spec, name, base, "committed")
-
-
-def _unfinished(spec: SnapshotSpec, name: str, path: str, state: str) -> Exception:
-    return refuse.refused(
-        spec,
-        "merge_unfinished",
-        "a merge of snapshot %s into %s was begun and not ended" % (name, path),
-        "Finish it with state=%s and name=%s." % (state, name),
-        {"path": path, "snapshot": name},
-    )
+    raise refuse.unfinished(spec, name, base, "committed")
 
 
 def _ended_in_between(spec: SnapshotSpec, overlay: str, base: str) -> Exception:
@@ -135,6 +125,7 @@ class _Removal:
         path = t.cast(str, point.path)
         children = self._layers[path].children
         refuse.refuse_altered(self._spec, self._layers[path])
+        refuse.refuse_half_merged(self._spec, self._layers, [path], path)
         if not children:
             if path in self._open:
                 raise refuse.chain_differs(self._spec, path)
@@ -146,6 +137,7 @@ class _Removal:
         if child is None or not family.is_ours(self._layers, child, self._active):
             raise self._has_overlays(path, children)
         refuse.refuse_altered(self._spec, self._layers[child])
+        refuse.refuse_half_merged(self._spec, self._layers, [child], path)
         self._refuse_other_chain(path, child)
         if self._commits(point, path, child):
             return self._commit(point, path, child)
@@ -156,7 +148,7 @@ class _Removal:
 
         One that it let go by a job of a killed run is the exception.
         """
-        if path in self._open and child not in self._open and self._layers[path].complete:
+        if path in self._open and child not in self._open and self._layers[path].copied:
             return
         inside = family.in_chain(self._open, path, child)
         lowest = self._layers[path].base
@@ -234,6 +226,7 @@ class _Removal:
             bitmaps=self._layers[self._active].bitmaps,
             above=top.children,
             why=self._why,
+            copied=low.copied,
         )
 
     def _after_commit(self, path: str, child: str) -> t.Tuple[str, t.Optional[str]]:

@@ -202,3 +202,41 @@ def refuse_live_revert(spec: SnapshotSpec, reading: SnapshotReading) -> None:
             "Stop the VM first." + ("" if spec.external else " Or set memory to true, if the snapshot was taken so."),
             {"qmp_socket": spec.qmp_socket},
         )
+
+
+def refuse_half_merged(
+    spec: SnapshotSpec, layers: t.Mapping[str, Layer], touched: t.Collection[str], but: str = ""
+) -> None:
+    """What a killed run was merging must not get another name, base or content: only the end of that merge can tell what
+    is where. C(but): the point's file whose merge is to be ended. Raises RefusedError.
+    """
+    refuse_forked(spec, layers)
+    for path, layer in layers.items():
+        if layer.merging and path != but and {path, layer.merging} & set(touched):
+            raise unfinished(spec, str(layer.point), path, "committed")
+
+
+def refuse_forked(spec: SnapshotSpec, layers: t.Mapping[str, Layer]) -> None:
+    """For any change of layers after a run was killed at the end of a merge, and both files were written to since."""
+    for path, layer in layers.items():
+        if layer.forked:
+            raise refused(
+                spec,
+                "merge_unfinished",
+                "%s had been merged into %s when a run was killed, and both have been written to since"
+                % (layer.merging, path),
+                "Find out which of them the VM uses. Remove %s if it is %s; else copy what the former shows to a new image."
+                % (layer.merging, path),
+                {"overlay": layer.merging, "base": path},
+            )
+
+
+def unfinished(spec: SnapshotSpec, name: str, path: str, state: str) -> errors.RefusedError:
+    """A run was killed, or failed, in the middle of a merge, which has to be ended first."""
+    return refused(
+        spec,
+        "merge_unfinished",
+        "a merge of snapshot %s into %s was begun and not ended" % (name, path),
+        "Finish it with state=%s and name=%s." % (state, name),
+        {"path": path, "snapshot": name},
+    )

@@ -58,11 +58,19 @@ _KINDS = {
 def _of_known_kinds(record: t.Dict[str, t.Any]) -> t.Dict[str, t.Any]:
     """Others can write attributes and sidecars too: what is not as we write it is not believed."""
     known = {name: value for name, value in record.items() if isinstance(value, _KINDS.get(name, ()))}
-    return {name: value for name, value in known.items() if not isinstance(value, dict) or _is_flat(value)}
+    return {name: value for name, value in known.items() if not isinstance(value, dict) or _is_flat(name, value)}
 
 
-def _is_flat(value: t.Dict[str, t.Any]) -> bool:
-    return all(each is None or isinstance(each, (str, int, bool, float)) for each in value.values())
+def _is_flat(name: str, value: t.Dict[str, t.Any]) -> bool:
+    lists = name == "snapshot"
+    return all(each is None or isinstance(each, _PLAIN) or (lists and _is_names(each)) for each in value.values())
+
+
+_PLAIN = (str, int, bool, float)
+
+
+def _is_names(value: t.Any) -> bool:
+    return isinstance(value, list) and all(isinstance(each, str) for each in value)
 
 
 def _read_sidecar(path: str) -> t.Dict[str, t.Any]:

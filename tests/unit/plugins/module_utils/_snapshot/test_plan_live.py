@@ -85,7 +85,7 @@ def test_an_overlay_that_qemu_let_go_counts_as_merged_only_if_it_was_noted() -> 
     chain = {"s1": None, "s2": "s1", "disk": "s1"}
     seen = reading("s1", "disk", tree=chain, s1="s2")
     assert refusal(seen, "s1") == ("chain_differs", "s2")
-    noted = {**seen.layers, "s1": replace(seen.layers["s1"], complete=True)}
+    noted = {**seen.layers, "s1": replace(seen.layers["s1"], copied=True)}
     assert planned(replace(seen, layers=noted), "s1") == [layer_actions.CommitOverlay]
 
 
@@ -96,7 +96,7 @@ def test_what_was_being_left_goes_if_it_was_noted_or_the_job_is_there() -> None:
     assert finished(base) == "merge_unfinished"
     job = replace(base, live=replace(base.live, jobs=(("commit", "s1"),)))
     assert finished(job) == "FinishMerge"
-    assert finished(replace(base, layers={**layers, "s1": replace(layers["s1"], complete=True)})) == "FinishMerge"
+    assert finished(replace(base, layers={**layers, "s1": replace(layers["s1"], copied=True)})) == "FinishMerge"
 
 
 def finished(seen: SnapshotReading) -> str:

@@ -1,0 +1,111 @@
+"""Merges that were killed, or that failed half-way: what their files hold is not taken for something else."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot import layer_records
+from ansible_collections.platter.qemu.tests.lab.guest import MIB, qemu_io, shows
+from ansible_collections.platter.qemu.tests.lab.modules import call
+from ansible_collections.platter.qemu.tests.lab.oracle import qemu_img
+from ansible_collections.platter.qemu.tests.lab.snapshots import Disk, disk
+
+BASE, OVERLAY = (0x66, 0, MIB // 4), (0x77, MIB // 2, MIB // 4)
+
+
+def write(path: Path, pattern: tuple[int, int, int]) -> None:
+    qemu_io(path, "qcow2", f"write -q -P {pattern[0]} {pattern[1]} {pattern[2]}")
+
+
+def test_a_merge_that_failed_is_ended_before_another_one_begins(tmp_path: Path) -> None:
+    one = disk(tmp_path, "external", "rename", size="16M")
+    one.take("s1")
+    one.write(3, 0, 8 * MIB)
+    one.take("s2")
+    seen, limits = one.now(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4 * MIB, limits[1]))
+    try:
+        result = call("image_snapshot", **one.task(name="s1", state="committed"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert "File too large" in result["msg"]
+    for state in ("absent", "streamed", "committed"):
+        one.refuses("merge_unfinished", name="s2", state=state)
+    one.beats(name="s1", state="absent")
+    one.sound("s2")
+    assert one.now() == seen
+
+
+def test_a_half_merged_file_whose_overlay_has_gone_is_no_sound_snapshot(tmp_path: Path) -> None:
+    """Nothing can tell how much of the overlay is in it."""
+    one = disk(tmp_path, "external", "rename")
+    for number, name in enumerate(("s1", "s2", "s3"), 2):
+        one.take(name)
+        one.write(number)
+    low, overlay, above = (one.points()[name] for name in ("s1", "s2", "s3"))
+    assert low and overlay and above
+    layer_records.begin_merge(str(low), str(overlay))
+    qemu_img("commit", "-q", "-d", "-f", "qcow2", overlay)
+    qemu_img("rebase", "-q", "-u", "-f", "qcow2", "-b", low, "-F", "qcow2", above)
+    overlay.rename(tmp_path / "away")
+    one.refuses("snapshot_altered", name="s1", state="absent")
+    one.refuses("snapshot_altered", name="s1", state="reverted")
+    assert list(one.points_now()) == ["s1", "s3"]
+
+
+def merged(tmp_path: Path, switch: str) -> Disk:
+    """A disk whose overlay is all in the file below when the run is killed that has merged it."""
+    one = disk(tmp_path, "external", switch)
+    one.take("s1")
+    one.write(3)
+    point = one.points()["s1"]
+    layer_records.begin_merge(str(point), str(one.active))
+    qemu_img("commit", "-q", "-d", "-f", "qcow2", one.active)
+    layer_records.note_merged(str(point))
+    return one
+
+
+@pytest.mark.parametrize("way", ["absent", "committed", "streamed"])
+def test_what_was_merged_is_not_merged_again_over_what_the_guest_wrote_since(tmp_path: Path, way: str) -> None:
+    one = merged(tmp_path, "none")
+    write(one.image, BASE)
+    one.refuses("merge_unfinished", name="s2")
+    result = one.beats(name="s1", state=way)
+    assert result["actions"][0].startswith("Finish the merge of snapshot s1")
+    assert (one.active, os.listdir(one.image.parent)) == (one.image, [one.image.name])
+    shows(one.image, "qcow2", (BASE,))
+
+
+def test_what_the_guest_wrote_to_the_overlay_since_is_merged(tmp_path: Path) -> None:
+    one = merged(tmp_path, "none")
+    write(one.active, OVERLAY)
+    seen = one.now()
+    one.beats(name="s1", state="committed")
+    assert (one.active, one.now()) == (one.image, seen)
+
+
+@pytest.mark.parametrize("switch", ["none", "symlink"])
+def test_nothing_is_chosen_where_both_were_written_to(tmp_path: Path, switch: str) -> None:
+    one = merged(tmp_path, switch)
+    low, high = one.points()["s1"], one.active
+    assert low
+    write(low, BASE)
+    write(high, OVERLAY)
+    if switch == "symlink":
+        one.image.unlink()
+        one.image.symlink_to(low)
+    for options in ({"name": "s1", "state": "committed"}, {"name": "s2"}, {"name": "s1", "state": "streamed"}):
+        result = one.refuses("merge_unfinished", **options)
+        assert result["evidence"] == {"overlay": str(high), "base": str(low)}
+    shows(low, "qcow2", (BASE,))
+    shows(high, "qcow2", (OVERLAY,))
+    high.unlink()
+    assert one.points_now() == {}
+    shows(one.image, "qcow2", (BASE,))
