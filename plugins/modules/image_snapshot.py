@@ -311,8 +311,10 @@ seealso:
 notes:
   - An encrypted image gets internal snapshots only, as what an overlay takes would not be encrypted.
   - An external snapshot hides the internal ones that the image has by then; they stay in the lower file.
-  - Overlays are looked for in the directory of the image and in O(overlay_directories). An overlay elsewhere, or on
-    another host, is not seen.
+  - Overlays are looked for in the directories of the image and its layers and in O(overlay_directories). An overlay
+    elsewhere, or on another host, is not seen.
+  - Root works on the layers of an image, or on one that no QEMU has open, only where nobody else can rename things; in a
+    directory of an ordinary user, run the task as that user.
   - Which files are external snapshots is remembered in their attribute C(user.platter.qemu), or beside them where the
     file system has no attributes. Copy them with their attributes.
 """

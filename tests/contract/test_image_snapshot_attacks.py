@@ -109,6 +109,25 @@ def test_a_base_that_a_clone_uses_by_another_name_is_not_written_to(tmp_path: Pa
     shows(tmp_path / "a.s1.qcow2", "qcow2", (TWO,))
 
 
+@pytest.mark.parametrize("state", ["committed", "absent", "reverted"])
+def test_a_base_that_a_clone_behind_a_link_uses_is_not_written_to(tmp_path: Path, image: Path, state: str) -> None:
+    changed(image=str(image), name="s1", switch="rename")
+    write(image, TWO)
+    on = image if state == "reverted" else tmp_path / "a.s1.qcow2"
+    other = tmp_path / "elsewhere" / "clone.qcow2"
+    other.parent.mkdir()
+    create(other, "qcow2", "", "", "-b", on, "-F", "qcow2")
+    (tmp_path / "clone").symlink_to(other)
+    before = on.read_bytes()
+    given = {"image": str(image), "format": "qcow2", "kind": "external", "name": "s1", "state": state}
+    result = refused("has_overlays", **given)
+    assert result["evidence"]["overlays"] == [str(tmp_path / "clone")]
+    assert on.read_bytes() == before
+    if state == "absent":
+        changed(**given, overlay_directories=[str(other.parent)])
+        shows(other, "qcow2", (ONE,))
+
+
 def test_what_an_empty_layer_holds_beside_its_data_is_kept(tmp_path: Path, image: Path) -> None:
     for name in ("s0", "s1"):
         changed(image=str(image), name=name, switch="rename")

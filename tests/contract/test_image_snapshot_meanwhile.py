@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import subprocess
 from pathlib import Path
-from typing import Any
+from typing import Any, Iterator
 
 import pytest
 
@@ -16,7 +19,8 @@ from ansible_collections.platter.qemu.plugins.module_utils._tools.qemu_img impor
 from ansible_collections.platter.qemu.tests.lab.between import QEMU_IMG, between, undressed
 from ansible_collections.platter.qemu.tests.lab.guest import KIB, extents, qemu_io, shows
 from ansible_collections.platter.qemu.tests.lab.modules import call
-from ansible_collections.platter.qemu.tests.lab.snapshots import Disk, disk
+from ansible_collections.platter.qemu.tests.lab.oracle import create
+from ansible_collections.platter.qemu.tests.lab.snapshots import Disk, backing_name, disk, held
 
 LATE = (0x88, 256 * KIB, 64 * KIB)
 #: ends as the real program did
@@ -80,6 +84,83 @@ def test_a_vm_does_not_start_from_a_point_that_has_been_streamed(tmp_path: Path,
     instead(AFTER.format(verb="rebase", what=WRITE.format(path=one.points()["s1"], log=log)))
     assert call("image_snapshot", **one.task(name="s1", state="streamed"))["changed"]
     assert 'Failed to get "write" lock' in log.read_text()
+
+
+# --- what is built on them meanwhile
+
+
+def clone_on(base: object, path: Path) -> str:
+    """A line of shell that makes a clone, as a user does."""
+    return f'"$real" create -q -f qcow2 -b {base} -F qcow2 {path} > /dev/null'
+
+
+def test_a_clone_that_was_made_while_a_point_was_streamed_keeps_its_base(tmp_path: Path, instead: Any) -> None:
+    one = disk(tmp_path, "external", "rename")
+    one.take("s1")
+    one.write(3)
+    point, clone, seen = one.points()["s1"], one.image.parent / "clone.qcow2", one.now()
+    instead(AFTER.format(verb="rebase", what=clone_on(point, clone)))
+    result = call("image_snapshot", **one.task(name="s1", state="streamed"))
+    assert result["changed"] and f"{point} stays" in str(result["warnings"]), result
+    assert (held(clone), one.now(), backing_name(one.image)) == (one.then["s1"], seen, None)
+    assert one.points_now() == {}
+
+
+def test_a_point_that_a_vm_reads_stays_and_goes_later(tmp_path: Path) -> None:
+    """The clone that the VM was started with lies where nobody looks."""
+    one = disk(tmp_path, "external", "rename")
+    one.take("s1")
+    one.write(3)
+    point, clone = one.points()["s1"], tmp_path / "elsewhere" / "clone.qcow2"
+    clone.parent.mkdir()
+    create(clone, "qcow2", "", "", "-b", point, "-F", "qcow2")
+    with contextlib.ExitStack() as running:
+        item = between(lambda: running.enter_context(opened(clone)), **one.task(name="s1", state="streamed"))
+        assert item.error and item.error.facts["reason"] == "image_in_use", item.error
+        assert held(clone) == one.then["s1"]
+    assert list(one.points_now()) == ["s1"]
+    one.beats(name="s1", state="absent")
+    assert point and not point.exists()
+
+
+@contextlib.contextmanager
+def opened(image: Path) -> Iterator[None]:
+    """A QEMU has it open meanwhile."""
+    program = ["qemu-io", "-f", "qcow2", "-c", "read 0 4k", "-c", "sleep 60000", str(image)]
+    with subprocess.Popen(["stdbuf", "-oL", *program], stdout=subprocess.PIPE, text=True) as started:
+        assert started.stdout and started.stdout.readline().startswith("read ")
+        yield
+        started.kill()
+
+
+@pytest.mark.parametrize("state", ["committed", "reverted"])
+def test_a_clone_that_was_made_after_the_look_is_seen_before_anything_is_changed(tmp_path: Path, state: str) -> None:
+    one = disk(tmp_path, "external", "rename")
+    one.take("s1")
+    one.write(3)
+    base = one.points()["s1"] if state == "committed" else one.active
+    clone = one.image.parent / "clone.qcow2"
+    options = {"save": False} if state == "reverted" else {}
+    make = functools.partial(create, clone, "qcow2", "", "", "-b", base, "-F", "qcow2")
+    item = between(make, **one.task(name="s1", state=state, **options))
+    assert item.error and item.error.facts["reason"] == "has_overlays", item.error
+    assert item.error.message.startswith("refused: ")
+
+
+def test_a_clone_that_was_made_while_its_base_was_committed_away_keeps_it(tmp_path: Path, instead: Any) -> None:
+    one = disk(tmp_path, "external")
+    one.take("s1")
+    one.write(3)
+    clone, seen = one.image.parent / "clone.qcow2", one.now()
+    instead(AFTER.format(verb="commit", what=clone_on(one.active, clone)))
+    result = call("image_snapshot", **one.task(name="s1", state="committed"))
+    assert (result["reason"], result["failed"]) == ("has_overlays", True), result
+    assert held(clone) == seen
+    one.refuses("has_overlays", name="s1", state="committed")
+    clone.unlink()
+    (tmp_path / "bin" / "qemu-img").unlink()
+    one.beats(name="s1", state="committed")
+    assert one.now() == seen
 
 
 def test_what_was_written_to_a_point_that_is_to_go_is_seen(tmp_path: Path) -> None:

@@ -248,3 +248,63 @@ def test_a_directory_of_a_group_is_worked_in_as_ever(zygote: Zygote, home: Home)
     _settled(zygote, {**overlay, "flatten": True})
     _settled(zygote, {**overlay, "state": "absent"})
     assert sorted(os.listdir(home.images)) == ["base", "other"]
+
+
+# --- snapshots
+
+
+SNAPSHOTS: dict[str, dict[str, t.Any]] = {
+    "internal": {"name": "i"},
+    "bitmap": {"bitmaps": [{"name": "b"}]},
+    "take": {"kind": "external", "name": "s2"},
+    "revert": {"kind": "external", "name": "s1", "state": "reverted"},
+    "commit": {"kind": "external", "name": "s1", "state": "committed"},
+    "stream": {"kind": "external", "name": "s1", "state": "streamed"},
+}
+
+
+def _snapshotted(zygote: Zygote, home: Home) -> dict[str, t.Any]:
+    """The user's disk with a snapshot s1 that the user has taken; the options of a task about it."""
+    disk = create(home.images / "disk.qcow2", "qcow2", "1M")
+    os.chown(disk, NOBODY, NOBODY)
+    options = {"image": str(disk), "format": "qcow2"}
+    taken = {**options, "kind": "external", "name": "s1", "switch": "rename"}
+    assert zygote.run("image_snapshot", taken, uid=NOBODY)["changed"]
+    as_nobody("qemu-io", "-f", "qcow2", "-c", "write -q 0 64k", disk)
+    return options
+
+
+@pytest.mark.parametrize(
+    ("step", "whose"), [*((each, "theirs") for each in sorted(SNAPSHOTS)), ("take", "above"), ("take", "all")]
+)
+def test_root_takes_no_snapshots_there_and_removes_none(zygote: Zygote, home: Home, step: str, whose: str) -> None:
+    options = {**_snapshotted(zygote, home), **SNAPSHOTS[step]}
+    if whose != "theirs":
+        os.chown(home.images, 0, 0)
+    if whose == "all":
+        os.chown(home.images.parent, 0, 0)
+        home.images.chmod(0o777)
+    for check in (True, False):
+        result = zygote.run("image_snapshot", options, check=check)
+        assert result["reason"] == "unsafe_directory", result
+        assert result["evidence"]["directory"] == str(home.images.parent if whose == "above" else home.images)
+    if whose == "theirs":
+        assert zygote.run("image_snapshot", options, uid=NOBODY)["changed"]
+
+
+def test_what_a_killed_snapshot_has_left_there_is_left_to_its_user(zygote: Zygote, home: Home) -> None:
+    disk = create(home.images / "disk.qcow2", "qcow2", "1M")
+    with files.BuildDirectory(str(disk)) as build:
+        build.keep = True
+    options = {"image": str(disk), "format": "qcow2", "kind": "external", "name": "s1", "state": "absent"}
+    assert "removed_leftovers" not in zygote.run("image_snapshot", options)
+    assert os.path.isdir(build.directory)
+
+
+def test_an_image_that_cannot_be_read_may_be_built_on_a_layer(zygote: Zygote, home: Home) -> None:
+    options = {**_snapshotted(zygote, home), "kind": "external", "name": "s1"}
+    clone = create(home.images / "clone.qcow2", "qcow2", "", "", "-b", home.images / "disk.s1.qcow2", "-F", "qcow2")
+    clone.chmod(0o600)
+    for state in ("committed", "streamed", "absent", "reverted"):
+        result = zygote.run("image_snapshot", {**options, "state": state}, uid=NOBODY)
+        assert "clone.qcow2 cannot be opened" in result["msg"], result

@@ -18,7 +18,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._core.plan import pre
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot import observe, plan, plan_switch, target, warn
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.spec import SnapshotSpec
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.state import SnapshotState
-from ansible_collections.platter.qemu.plugins.module_utils._tools import files, locks, process
+from ansible_collections.platter.qemu.plugins.module_utils._tools import files, locks, process, walk
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qemu_img import QemuImg
 
 #: how often an image in use may be waited for, as each wait may end with another user
@@ -164,11 +164,11 @@ class _Hold:
         for path in self._paths[spec.image]:
             directory = os.path.dirname(path)
             if directory not in names:
-                names[directory] = os.listdir(directory) if os.path.isdir(directory) else []
+                names[directory] = _listed(directory)
             found += files.stale_builds(path, names[directory])
         for stale in found:
             shutil.rmtree(stale, ignore_errors=True)
-        if spec.external and os.path.islink(spec.image):
+        if spec.external and os.path.islink(spec.image) and all(names.values()):
             from ansible_collections.platter.qemu.plugins.module_utils._snapshot.layer_records import end_left_merge
 
             found += end_left_merge(spec.image)
@@ -177,6 +177,11 @@ class _Hold:
     def __exit__(self, *_unused: t.Any) -> None:
         self._runner.keep_open.clear()
         self._locks.__exit__()
+
+
+def _listed(directory: str) -> t.List[str]:
+    """The names in it; none where another user could put another file or directory under one of them."""
+    return os.listdir(directory) if os.path.isdir(directory) and walk.unsafe_mover(directory) is None else []
 
 
 def _lockable(spec: SnapshotSpec) -> t.Set[str]:

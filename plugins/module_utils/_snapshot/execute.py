@@ -98,7 +98,9 @@ class Executor:
 
     def _carry_out(self, item: Item) -> None:
         for action in item.plan:
-            item.notes.update(self._methods[type(action)](item.spec, action, item.reading))
+            notes = self._methods[type(action)](item.spec, action, item.reading)
+            item.warnings += notes.pop("warnings", [])
+            item.notes.update(notes)
             item.done += 1
         self.look_again(item)
 

@@ -19,7 +19,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._inspect import (
     named_files,
     waiting,
 )
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot import layer_actions, refuse
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot import clones, layer_actions, places, refuse
 from ansible_collections.platter.qemu.plugins.module_utils._tools import files, process
 
 Held = t.Dict[str, t.List[holders.Holder]]
@@ -28,7 +28,10 @@ Held = t.Dict[str, t.List[holders.Holder]]
 def guard(items: t.Sequence[Item], patient: bool, run_command: process.RunCommand) -> bool:
     """Turn plans that would touch what others use or build on into refusals (or skips). True when it has waited."""
     planned = [item for item in items if item.plan]
+    places.guard_places(planned)
+    planned = [item for item in planned if not item.refusal]
     _guard_bases([item for item in planned if not item.spec.external])
+    _guard_layers([item for item in planned if item.spec.external])
     _guard_memory([item for item in planned if not item.refusal])
     waited = waiting.wait_until_free([item for item in planned if not item.refusal], patient, _held, _in_use)
     for item in planned:
@@ -67,6 +70,25 @@ def _guard_bases(items: t.Sequence[Item]) -> None:
                 "Take an external snapshot of the overlay instead; or rebase or flatten those first.",
                 {"overlays": overlays},
             )
+
+
+def _guard_layers(items: t.Sequence[Item]) -> None:
+    """What is built on a layer that is changed or goes, and does not count as a child of it, as it is behind a link."""
+    harmed = {item.name: {path for action in item.plan for path in clones.harmed(action)} for item in items}
+    items = [item for item in items if harmed[item.name]]
+    try:
+        found = clones.find_clones(
+            sorted({path for item in items for path in harmed[item.name]}),
+            [(item.spec, item.reading) for item in items],
+        )
+    except errors.EngineError as exc:
+        for item in items:
+            item.refusal = not_begun(exc)
+        return
+    for item in items:
+        path = next((path for path in sorted(harmed[item.name]) if found[path]), None)
+        if path:
+            item.refusal = clones.has_overlays(item.spec, path, found[path])
 
 
 def _guard_memory(items: t.Sequence[Item]) -> None:

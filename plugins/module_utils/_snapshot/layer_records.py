@@ -283,11 +283,11 @@ def end_stream(action: layer_actions.StreamBase) -> None:
     change_overlays(action.new_base, gone=() if action.keeps else (action.base,), new=(action.overlay,))
     if action.keeps:
         forget_point(action.base)
-        return
-    remove_layer(action.base)
+    else:
+        remove_layer(action.base)
     snapshot = dict(snapshot_in(records.read_record(action.overlay)))
-    snapshot.pop("streaming", None)
-    _remember(action.overlay, snapshot)
+    if snapshot.pop("streaming", None):
+        _remember(action.overlay, snapshot)
 
 
 def _remember(path: str, snapshot: t.Mapping[str, t.Any]) -> None:

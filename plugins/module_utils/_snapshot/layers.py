@@ -19,7 +19,7 @@ from dataclasses import replace
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._core.place import relative_name
 from ansible_collections.platter.qemu.plugins.module_utils._inspect import image
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot import layer_actions, layer_records, state
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot import clones, layer_actions, layer_records, state
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.spec import SnapshotSpec
 from ansible_collections.platter.qemu.plugins.module_utils._tools import files, records
 from ansible_collections.platter.qemu.plugins.module_utils._tools.image_lock import image_lock
@@ -42,6 +42,7 @@ class LayerEditor:
         base = str(action.point.path)
         with image_lock(action.active, readers=False):
             self._still_there(spec, action.active, reading)
+            clones.refuse_clones(spec, reading, clones.harmed(action))
             layer_records.note_point(action.active, action.point.name, overlay=action.overlay)
             with self.built(spec, action.overlay, action.active, base, action.format) as build:
                 if action.renames:
@@ -94,6 +95,7 @@ class LayerEditor:
         with image_lock(action.active, readers=False), image_lock(base):
             self._still_there(spec, action.active, reading)
             _refuse_written(spec, action.active, reading)
+            clones.refuse_clones(spec, reading, clones.harmed(action))
             layer_records.keep_leaf(reading.layers[action.active].base)
             with self.built(as_before, action.active, action.active, base, action.format) as build:
                 layer_records.change_overlays(base, new=(action.active,))

@@ -13,10 +13,17 @@ from __future__ import annotations
 
 import os
 import typing as t
+from dataclasses import replace
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._inspect import image
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot import layer_actions, layer_records, layers, state
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot import (
+    clones,
+    layer_actions,
+    layer_records,
+    layers,
+    state,
+)
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.spec import SnapshotSpec
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.target import base_of
 from ansible_collections.platter.qemu.plugins.module_utils._tools import files, records
@@ -37,6 +44,7 @@ class Merger:
     def commit(self, spec: SnapshotSpec, action: layer_actions.CommitOverlay, reading: state.SnapshotReading) -> Notes:
         """Copy the overlay down into the point's file, put what is above onto it, and let the overlay go."""
         with image_lock(action.overlay, readers=False) as lock:
+            clones.refuse_clones(spec, reading, clones.harmed(action))
             if layer_records.is_copied(action.base, action.overlay):
                 copied = files.file_facts(action.overlay).stamp
             else:
@@ -48,6 +56,7 @@ class Merger:
             for above in action.above:
                 self.put_onto(above, action.base, action.base_format)
             _refuse_written(action.overlay, copied)
+            clones.refuse_built_on(spec, reading, action.overlay)  # those above are not any more
             _let_go(spec, action)
             files.fsync_path(os.path.dirname(action.base))
         return {}
@@ -86,8 +95,7 @@ class Merger:
                 self._qemu_img.rebase(node, new_base, action.new_base_format or "")
                 files.fsync_path(action.overlay)
             _refuse_written(action.base, before)
-            layer_records.end_stream(action)
-        return {}
+            return drop_base(spec, action, reading)
 
     @staticmethod
     def accept(spec: SnapshotSpec, action: layer_actions.AcceptPoint, reading: state.SnapshotReading) -> Notes:
@@ -104,11 +112,24 @@ class Merger:
         with image_lock(path, readers=False):
             if action.stamp and files.file_facts(path).stamp != action.stamp:
                 raise layers.changed_meanwhile(spec, "somebody has written to %s" % path)
+            clones.refuse_clones(spec, reading, [path])
             base = base_of(path, image.look_at(path, None))
             layer_records.keep_leaf(base)
             layer_records.remove_layer(path)
             layer_records.change_overlays(base, gone=(path,))
         return {}
+
+
+def drop_base(spec: SnapshotSpec, action: layer_actions.StreamBase, reading: state.SnapshotReading) -> Notes:
+    """The point's file, all of which is in the layer above now, goes, or is no point any more."""
+    if action.keeps:
+        layer_records.end_stream(action)
+        return {}
+    with clones.unopened(action.base):
+        built = clones.built_on(spec, reading, action.base)
+        layer_records.end_stream(replace(action, keeps="others") if built else action)
+    kept = "%s stays, and is no snapshot any more: others have begun to build on it meanwhile (%s)."
+    return {"warnings": [kept % (action.base, ", ".join(built[:5]))]} if built else {}
 
 
 def _let_go(spec: SnapshotSpec, action: layer_actions.CommitOverlay) -> None:

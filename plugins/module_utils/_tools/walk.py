@@ -89,3 +89,16 @@ def movers(directory: str) -> t.List[Mover]:
         if at == os.path.dirname(at):
             return found
         at = os.path.dirname(at)
+
+
+def unsafe_mover(directory: str) -> t.Optional[Mover]:
+    """Who can put something else in the place of a file in C(directory), or of one above; None for nobody, as far as
+    root, this user and the groups that the administrator has let in are trusted.
+
+    An ordinary user's task can do no more in another's directory than that user: it only counts for root's.
+    """
+    if not os.path.isdir(directory):
+        return None
+    root = os.geteuid() == 0
+    found = [each for each in movers(directory) if (each.owned and root) or each.mode & 0o002]
+    return found[0] if found else None
