@@ -16,7 +16,7 @@ from ansible_collections.platter.qemu.tests.lab.live import holds, names, sound
 from ansible_collections.platter.qemu.tests.lab.machine import machine
 from ansible_collections.platter.qemu.tests.lab.modules import call
 from ansible_collections.platter.qemu.tests.lab.oracle import create, qemu_img
-from ansible_collections.platter.qemu.tests.lab.qemu import qcow2
+from ansible_collections.platter.qemu.tests.lab.qemu import blockdev, qcow2
 from ansible_collections.platter.qemu.tests.lab.snapshots import backing_name
 
 Task = dict[str, Any]
@@ -184,3 +184,28 @@ def other_chain(active: str, below: Path) -> list[str]:
     """The option for a disk that is put onto another file than its header says."""
     file = {"driver": "file", "filename": str(below)}
     return qcow2("n0", active, backing={"driver": "qcow2", "file": file, "backing": None})
+
+
+def test_a_raw_base_without_a_node_for_its_format(images: Path, tmp_path: Path) -> None:
+    create(images / "base.raw", "raw", "8M")
+    create(images / "a.qcow2", "qcow2", "", "", "-b", images / "base.raw", "-F", "raw")
+    task = {"image": str(images / "a.qcow2"), "format": "qcow2", "kind": "external", "switch": "none"}
+    given = {**task, "qmp_socket": str(tmp_path / "qmp")}
+    base = blockdev(driver="file", node_name="base", filename=str(images / "base.raw"))
+    with machine(tmp_path / "qmp", [*base, *qcow2("n0", images / "a.qcow2", backing="base")]) as vm:
+        vm.write(1, 0)
+        four_beats(**given, name="s1")
+        refused("chain_differs", **{**given, "image": str(images / "a.s1.qcow2")}, name="s1", state="streamed")
+        four_beats(**given, name="s1", state="committed")
+        assert vm.shows(1, 0)
+
+
+def test_a_layer_with_two_names_is_not_left(stopped: Task, task: Task, images: Path) -> None:
+    """It would lose one of them only, and could be started from the other."""
+    below = {"switch": "none"}
+    active = Path(taken({**stopped, **below}, "s1"))
+    (images / "second.qcow2").hardlink_to(active)
+    with machine(Path(task["qmp_socket"]), active):
+        told = refused("hardlinked", **{**task, **below}, name="s1", state="committed")
+    assert told["evidence"] == {"path": str(active), "links": 2}
+    four_beats(**{**stopped, **below}, name="s1", state="committed")

@@ -50,9 +50,11 @@ class RunningVms:
         if socket not in self._seen:
             self._seen[socket] = self._look(socket)
         vm = self._seen[socket]
-        found = None if vm is None else _on_a_disk(spec, paths, _files_of(bases or {}), vm)
+        if vm is None:
+            return None
+        found = _on_a_disk(spec, paths, _files_of(bases or {}), vm)
         if found is not None and bases is not None:
-            _refuse_other_chain(spec, found, bases)
+            _refuse_other_chain(spec, found, bases, vm.files)
         return found
 
     def _look(self, socket: str) -> t.Optional[_Vm]:
@@ -118,12 +120,18 @@ def _files_of(bases: Bases) -> t.Set[str]:
     return {*bases, *(base for base in bases.values() if base is not None)}
 
 
-def _refuse_other_chain(spec: SnapshotSpec, live: state.Live, bases: Bases) -> None:
-    """A VM may have been given other backing files than the headers name; merges would mix the two up."""
+def _refuse_other_chain(
+    spec: SnapshotSpec, live: state.Live, bases: Bases, opened: t.Collection[t.Optional[block_use.Identity]]
+) -> None:
+    """A VM may have been given other backing files than the headers name; merges would mix the two up.
+
+    C(opened): the files that it has open: a raw base needs no format node, and is no part of the chain then.
+    """
     chain = list(live.nodes)
     for below, path in zip([None, *chain], chain):
-        if bases.get(path) != below:
-            raise refuse.chain_differs(spec, below or str(bases[path]))
+        named = bases.get(path)
+        if named != below and not (below is None and block_use.identity_of(str(named)) in opened):
+            raise refuse.chain_differs(spec, below or str(named))
 
 
 def _by_identity(paths: t.Collection[str]) -> t.Dict[block_use.Identity, str]:

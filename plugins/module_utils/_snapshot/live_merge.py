@@ -98,6 +98,7 @@ class LiveMerge:
         for above in action.above:
             if above not in live.nodes:
                 self._merger.put_onto(above, action.base, action.base_format)
+        layer_records.note_merged(action.base)
         self._remove_file(action.overlay, last_look.places_of(spec, reading))
         layer_records.end_merge(action.base)
 

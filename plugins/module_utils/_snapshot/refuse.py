@@ -10,7 +10,7 @@ from __future__ import annotations
 import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot import retention
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot import family, retention
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.spec import SnapshotSpec
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.state import Layer, SnapshotReading, SnapshotState
 
@@ -181,6 +181,18 @@ def refuse_altered(spec: SnapshotSpec, layer: Layer) -> None:
     )
 
 
+def refuse_other_names(spec: SnapshotSpec, path: str, count: int) -> None:
+    """While a running QEMU leaves a layer, nothing may be started from it: so its one name is taken from it."""
+    if count > 1:
+        raise refused(
+            spec,
+            "hardlinked",
+            "%s has %d names, and could be started from the others while the VM leaves it" % (path, count),
+            "Remove the other names (find -samefile shows them); or merge it while the VM is stopped.",
+            {"path": path, "links": count},
+        )
+
+
 def chain_differs(spec: SnapshotSpec, path: str) -> errors.RefusedError:
     """The refusal where the files say something else of a disk than the QEMU that has it open."""
     return refused(
@@ -190,6 +202,12 @@ def chain_differs(spec: SnapshotSpec, path: str) -> errors.RefusedError:
         "Stop the VM, and start it with the disk's file and no other backing file than it names.",
         {"path": path},
     )
+
+
+def refuse_other_chain(spec: SnapshotSpec, chain: t.Collection[str], *files: str) -> None:
+    """A running QEMU has all of the files of a merge open, or none, which is then done beside it. C(chain): its files."""
+    if family.in_chain(chain, *files) is None:
+        raise chain_differs(spec, next(path for path in files if path not in chain))
 
 
 def refuse_live_revert(spec: SnapshotSpec, reading: SnapshotReading) -> None:
