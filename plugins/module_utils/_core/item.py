@@ -38,6 +38,11 @@ class Item:
         """The refusal or error of this item, if any."""
         return self.refusal or self.error
 
+    def note(self, told: t.Mapping[str, t.Any]) -> None:
+        """What a step tells: further keys of the result, and C(warnings)."""
+        self.warnings += told.get("warnings", [])
+        self.notes.update({key: value for key, value in told.items() if key != "warnings"})
+
 
 def not_begun(exc: errors.EngineError) -> errors.EngineError:
     """An error before anything was done, as users read it; a refusal says so itself."""

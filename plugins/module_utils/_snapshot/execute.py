@@ -98,9 +98,7 @@ class Executor:
 
     def _carry_out(self, item: Item) -> None:
         for action in item.plan:
-            notes = self._methods[type(action)](item.spec, action, item.reading)
-            item.warnings += notes.pop("warnings", [])
-            item.notes.update(notes)
+            item.note(self._methods[type(action)](item.spec, action, item.reading))
             item.done += 1
         self.look_again(item)
 

@@ -75,5 +75,5 @@ def _noting(errors: t.Dict[int, Exception], numbers: t.Iterable[int]) -> t.Itera
 
 def _own_steps(editor: live_edit.LiveEditor, item: Item) -> None:
     while item.done < len(item.plan) and editor.belongs_together(_next(item)) is None:
-        item.notes.update(editor.carry_out(item, _next(item)))
+        item.note(editor.carry_out(item, _next(item)))
         item.done += 1

@@ -179,7 +179,9 @@ def note_merged(path: str) -> None:
     """Remember, on stable storage, that all of the overlay is in the file and nobody is built on the overlay any more:
     nobody may copy it again over what is written to the file from now on.
     """
-    _remember(path, dict(_copied(path, snapshot_in(records.read_record(path))), merged=True))
+    snapshot = snapshot_in(records.read_record(path))
+    if not snapshot.get("merged"):
+        _remember(path, dict(_copied(path, snapshot), merged=True))
 
 
 def _copied(path: str, snapshot: t.Mapping[str, t.Any]) -> t.Dict[str, t.Any]:

@@ -20,8 +20,8 @@ import typing as t
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot import (
     block_graph,
+    clones,
     family,
-    last_look,
     layer_actions,
     layer_records,
     layers,
@@ -98,24 +98,22 @@ class LiveMerge:
         for above in action.above:
             if above not in live.nodes:
                 self._merger.put_onto(above, action.base, action.base_format)
-        layer_records.note_merged(action.base)
-        self._remove_file(action.overlay, last_look.places_of(spec, reading))
-        layer_records.end_merge(action.base)
+        self._remove_overlay(spec, action, reading)
 
     def _commit_active(
         self, spec: SnapshotSpec, action: layer_actions.CommitOverlay, reading: state.SnapshotReading
     ) -> Notes:
         """The job finalizes itself: while it waited to be told, the guest's requests would wait too."""
         live, job = _live(reading), block_graph.job_id("commit", action.base)
-        places, deadline = last_look.places_of(spec, reading), time.monotonic() + spec.job_timeout
+        deadline = time.monotonic() + spec.job_timeout
         layer_records.begin_merge(action.base, action.overlay)
         if qmp_jobs.find_job(self._qmp, job) is None:
             nodes = {"device": live.node, "top-node": live.node, "base-node": live.nodes[action.base]}
             self._qmp.execute("block-commit", {"job-id": job, "auto-dismiss": False, **nodes})
         self._ready(job, deadline)
         try:
-            last_look.refuse_built_on(action.overlay, places)
-        except errors.FailedError:
+            clones.refuse_built_on(spec, reading, action.overlay)
+        except errors.EngineError:
             qmp_jobs.cancel_job(self._qmp, job, deadline)
             raise
         leaving = leave(action.overlay)
@@ -134,8 +132,7 @@ class LiveMerge:
         if os.path.islink(spec.image) and spec.switch == "symlink":
             layers.switch_link(spec.image, action.base)
         files.fsync_path(action.base)
-        self._remove_file(action.overlay, last_look.places_of(spec, reading))
-        layer_records.end_merge(action.base)
+        self._remove_overlay(spec, action, reading)
         return {}
 
     def _leave(self, spec: SnapshotSpec, action: layer_actions.FinishMerge) -> None:
@@ -166,10 +163,7 @@ class LiveMerge:
         with layer_records.rewritten(action.overlay):
             self._copy_up(spec, action, live)
         self._let_go(action.base)
-        places = last_look.places_of(spec, reading)
-        with contextlib.nullcontext() if action.keeps else last_look.unused(action.base, places):
-            layer_records.end_stream(action)
-        return {}
+        return merge.drop_base(spec, action, reading)
 
     def _copy_up(self, spec: SnapshotSpec, action: layer_actions.StreamBase, live: state.Live) -> None:
         job, node = block_graph.job_id("stream", action.overlay), live.nodes[action.overlay]
@@ -226,13 +220,20 @@ class LiveMerge:
         path = str(action.point.path)
         self.flush(_live(reading).node)
         self._let_go(path)
-        last_look.refuse_built_on(path, last_look.places_of(spec, reading))
         return self._merger.remove(spec, action, reading)
 
-    def _remove_file(self, path: str, places: t.Sequence[str]) -> None:
-        self._let_go(path)
-        with last_look.unused(path, places):
-            layer_records.remove_layer(path)
+    def _remove_overlay(
+        self,
+        spec: SnapshotSpec,
+        action: t.Union[layer_actions.CommitOverlay, layer_actions.FinishMerge],
+        reading: state.SnapshotReading,
+    ) -> None:
+        self._let_go(action.overlay)
+        with clones.unopened(action.overlay):
+            clones.refuse_built_on(spec, reading, action.overlay)
+            layer_records.note_merged(action.base)
+            layer_records.remove_layer(action.overlay)
+        layer_records.end_merge(action.base)
 
     def _let_go(self, path: str) -> None:
         """A node that the VM's own command line has named stays open until it is deleted."""
