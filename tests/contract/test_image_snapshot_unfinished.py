@@ -109,3 +109,22 @@ def test_nothing_is_chosen_where_both_were_written_to(tmp_path: Path, switch: st
     high.unlink()
     assert one.points_now() == {}
     shows(one.image, "qcow2", (BASE,))
+
+
+def test_what_a_running_vm_has_let_go_is_not_merged_again(tmp_path: Path) -> None:
+    """Its QEMU had copied all and was on the file below; the run was killed, and the VM has ended."""
+    one = disk(tmp_path, "external", "rename")
+    for number, name in enumerate(("s1", "s2"), 3):
+        one.take(name)
+        one.write(number, number * MIB // 8)
+    low, overlay = (one.points()[name] for name in ("s1", "s2"))
+    assert low and overlay
+    layer_records.begin_merge(str(low), str(overlay))
+    qemu_img("commit", "-q", "-d", "-f", "qcow2", overlay)
+    layer_records.note_copied(str(low))
+    qemu_img("rebase", "-q", "-u", "-f", "qcow2", "-b", low, "-F", "qcow2", one.active)
+    write(low, (0x66, 3 * MIB // 8, MIB // 8))
+    seen = one.now()
+    result = one.beats(name="s1", state="absent")
+    assert result["actions"][0].startswith("Finish the merge of snapshot s1")
+    assert (one.now(), list(one.points_now())) == (seen, ["s2"])

@@ -11,6 +11,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._snapshot import bloc
 from ansible_collections.platter.qemu.plugins.module_utils._tools import records
 from ansible_collections.platter.qemu.tests.lab.beats import four_beats, refused
 from ansible_collections.platter.qemu.tests.lab.between import between
+from ansible_collections.platter.qemu.tests.lab.guest import qemu_io
 from ansible_collections.platter.qemu.tests.lab.live import holds, names
 from ansible_collections.platter.qemu.tests.lab.machine import Machine, machine
 from ansible_collections.platter.qemu.tests.lab.modules import call
@@ -85,6 +86,7 @@ def test_a_layer_that_was_left_goes_before_another_is_put_on(vm: Machine, task: 
     vm.end()
     left = left_while_leaving(task, images)
     layer_records.note_merged(task["image"])
+    qemu_io(left, "qcow2", "write -q 8M 64k")  # as its QEMU, which writes its tables when it closes it
     with machine(Path(task["qmp_socket"]), task["image"]) as again:
         actions = four_beats(**task, name="s2")["actions"]
         assert [action.split()[0] for action in actions] == ["Finish", "Keep"]
@@ -103,6 +105,18 @@ def test_dates_that_are_not_in_the_order_of_the_chain(vm: Machine, task: Task, i
     four_beats(**task, state="pruned", retention={"keep_last": 1})
     assert len(names(images)) == 2
     assert all(vm.shows(number + 1, number) for number in range(4))
+
+
+def test_a_layer_that_was_merged_and_whose_base_was_written_to_is_not_merged_again(task: Task, images: Path) -> None:
+    """The guest of now has a disk that is neither the one nor the other."""
+    active = call("image_snapshot", **{**task, "qmp_socket": None}, name="s1")["snapshot"]["active"]
+    layer_records.begin_merge(task["image"], active)
+    layer_records.note_merged(task["image"])
+    qemu_io(task["image"], "qcow2", "write -q -P 7 0 64k")
+    with machine(Path(task["qmp_socket"]), active):
+        told = refused("merge_unfinished", **task, name="s1", state="committed")
+    assert told["evidence"] == {"overlay": active, "base": task["image"]}
+    holds(task["image"], (7, 0))
 
 
 # --- jobs

@@ -1,0 +1,43 @@
+"""How far a merge has come, by what is remembered of it and what its two files are now."""
+
+from __future__ import annotations
+
+import pytest
+
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot.layer_records import after_merge, copy_state, no_merge
+from ansible_collections.platter.qemu.plugins.module_utils._tools.files import FileFacts
+
+THEN, SINCE = 5, 6
+COPIED = {"merging": "/d/top", "copied": True, "copied_size": 9, "copied_mtime_ns": THEN, "size": 9, "mtime_ns": THEN}
+LEAVING = {**COPIED, "merging": "/d/top.leaving~"}
+
+
+def facts(mtime_ns: int) -> FileFacts:
+    return FileFacts("/d/x", "file", length=9, mtime_ns=mtime_ns)
+
+
+@pytest.mark.parametrize(
+    ("record", "file", "overlay", "in_use", "copied", "forked"),
+    [
+        ({"merging": "/d/top"}, THEN, THEN, False, False, False),
+        ({**COPIED, "copied": False, "merged": True}, THEN, THEN, False, False, False),
+        (COPIED, THEN, THEN, False, True, False),
+        (COPIED, SINCE, THEN, False, True, False),
+        (COPIED, THEN, SINCE, False, False, False),
+        (COPIED, SINCE, SINCE, False, False, True),
+        (COPIED, THEN, THEN, True, False, False),
+        (COPIED, SINCE, THEN, True, False, True),
+        (LEAVING, SINCE, SINCE, False, True, False),
+    ],
+)
+def test_what_was_copied_counts_while_the_overlay_is_as_it_was(
+    record: dict[str, object], file: int, overlay: int, in_use: bool, copied: bool, forked: bool
+) -> None:
+    """A QEMU that leaves an overlay may write its tables to it; and a guest that uses one may have written to it."""
+    assert copy_state(record, facts(file), facts(overlay), in_use=in_use) == (copied, forked)
+
+
+def test_nothing_of_a_merge_is_left_after_it() -> None:
+    merge = {"name": "s1", "heir": "s2", "heir_leaf": True, "merged": True, **COPIED}
+    assert set(after_merge(merge)) == {"name", "date", "leaf", "overlays"}
+    assert set(no_merge(merge)) == {"name", "size", "mtime_ns"}
