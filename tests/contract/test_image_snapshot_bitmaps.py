@@ -38,6 +38,16 @@ def test_bitmaps_are_added_and_removed(one: Disk) -> None:
     assert not check(one.active, "qcow2").keys() & {"leaks", "corruptions"}
 
 
+@pytest.mark.parametrize("name", ["--clear", "-f", "--", "--merge=x", "a b", "'"])
+def test_a_bitmap_is_called_what_it_is_called(tmp_path: Path, name: str) -> None:
+    one = disk(tmp_path)
+    one.beats(**bitmaps({"name": name}))
+    one.beats(**bitmaps({"name": name, "enabled": False}, {"name": "other", "sources": [name]}))
+    assert seen(one) == {name: (65536, False), "other": (65536, True)}
+    one.beats(**bitmaps({"name": name, "state": "absent"}))
+    assert list(seen(one)) == ["other"]
+
+
 def test_bitmaps_are_switched(one: Disk) -> None:
     one.beats(**bitmaps({"name": "a"}))
     one.beats(**bitmaps({"name": "a", "enabled": False}))

@@ -64,6 +64,33 @@ def test_what_cannot_be_a_file_name_is_refused(tmp_path: Path, name: str) -> Non
     disk(tmp_path, "external").refuses("bad_name", name=name)
 
 
+@pytest.mark.parametrize("name", ["x" * 255, "ä" * 127, "x" * 249])
+def test_what_is_kept_gets_no_name_that_qemu_would_cut(tmp_path: Path, name: str) -> None:
+    one = disk(tmp_path)
+    one.take(name)
+    one.write(3)
+    assert one.refuses("bad_name", name=name, state="reverted")["evidence"]["name"] == name + ".undone"
+    one.then["before"] = one.now()
+    one.beats(name=name, state="reverted", save_as="before")
+    one.sound(name, "before")
+
+
+@pytest.mark.parametrize("switch", ["none", "rename"])
+def test_no_file_gets_a_name_that_is_too_long(tmp_path: Path, switch: str) -> None:
+    """With room for what is added to it: its record, where there are no attributes."""
+    one = disk(tmp_path, "external", switch)
+    one.image = one.active = one.image.rename(one.image.with_name("w" * 40 + ".qcow2"))
+    one.refuses("bad_name", name="x" * 186)
+    one.take("x" * 185)
+    one.write(3)
+    one.refuses("bad_name", name="x" * 185, state="reverted")
+    if switch == "none":
+        one.refuses("bad_name", name="short", overlay=str(tmp_path / ("x" * 233)))
+    one.then["before"] = one.now()
+    one.beats(name="x" * 185, state="reverted", save_as="before")
+    one.sound("x" * 185, "before")
+
+
 def test_two_of_one_name_are_not_chosen_from(tmp_path: Path) -> None:
     one = disk(tmp_path)
     for _each in range(2):

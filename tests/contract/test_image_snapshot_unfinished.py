@@ -35,6 +35,7 @@ def test_a_merge_that_failed_is_ended_before_another_one_begins(tmp_path: Path) 
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, ignored)
+    assert (result["changed"], result["failed"]) == (True, True), result
     assert "File too large" in result["msg"]
     for state in ("absent", "streamed", "committed"):
         one.refuses("merge_unfinished", name="s2", state=state)

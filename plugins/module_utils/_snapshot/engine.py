@@ -169,7 +169,7 @@ class _Hold:
         for stale in found:
             shutil.rmtree(stale, ignore_errors=True)
         if spec.external and os.path.islink(spec.image) and all(names.values()):
-            from ansible_collections.platter.qemu.plugins.module_utils._snapshot.layer_records import end_left_merge
+            from ansible_collections.platter.qemu.plugins.module_utils._snapshot.left_merge import end_left_merge
 
             found += end_left_merge(spec.image)
         return found

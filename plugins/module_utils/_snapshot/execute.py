@@ -107,7 +107,7 @@ class Executor:
         try:
             function()
         except ImageLockedError as exc:
-            item.error = self.failed(item, _locked(item, exc))
+            item.error = self.failed(item, exc if exc.facts.get("changed") else _locked(item, exc))
         except EngineError as exc:
             item.error = self.failed(item, exc)
         except OSError as exc:

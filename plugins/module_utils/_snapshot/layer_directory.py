@@ -15,6 +15,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._inspect import image
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot import (
     layer_records,
+    left_merge,
     observe,
     refuse,
     state,
@@ -48,7 +49,7 @@ class LayerDirectory:
             looked |= directories
             self._follow_down(path)
             directories |= set(self._directories_of_layers())
-        merged = layer_records.merged_overlay(spec.image, path)
+        merged = left_merge.merged_overlay(spec.image, path)
         if merged:
             self.seen.pop(merged, None)
             self.bases.pop(merged, None)
@@ -168,18 +169,20 @@ class LayerDirectory:
 
     def active(self, path: str) -> str:
         """The layer that the disk is in now: C(path), or where the layers lead that were made on it."""
-        if not (self.record(path).get("name") and self.children.get(path)):
-            return path
+        record = self.record(path)
+        if not record.get("name") or not (self.children.get(path) or record.get("settled")):
+            return path  # without C(settled), a run was killed before the disk was elsewhere
         tops = [each for each in self.ours_above([path])[1:] if not self.is_point(each)]
         if len(tops) != 1:
             raise refuse.refused(
                 self._spec,
                 "active_unknown",
-                "it is a snapshot, and %s"
+                "it is snapshot %s, and %s"
                 % (
+                    record["name"],
                     "several layers on it could be the disk of now"
                     if tops
-                    else "the layer on it that was the disk is not there"
+                    else "the disk is in another file, which is not on it or not there",
                 ),
                 "Name the layer that the VM uses in image.",
                 {"layers": tops},

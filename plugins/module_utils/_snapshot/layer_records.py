@@ -6,10 +6,10 @@
 """What a file is in the family of an image stands in its own record (C(snapshot)): C(made) for an overlay of ours;
 C(switch) for how the VM comes to it;
 C(name) and C(date) for a point, with C(size) and C(mtime_ns) of its file, by which it is told whether somebody has written
-to it, and with C(leaf) when it was left rather than built on; C(merging), the overlay that is being
-copied into it, with C(heir), the point that it will be after that; C(streaming), the point that is copied up into it,
-which has C(into) for that; C(overlays), those of ours on it: they may lie in other directories, and belong to others than
-the file does.
+to it, with C(leaf) when it was left rather than built on, and C(settled) once the disk is elsewhere; C(merging), the overlay
+that is being copied into it, with C(heir), the point that it will be after that; C(streaming), the point that is copied up
+into it, which has C(into) for that; C(overlays), those of ours on it: they may lie in other directories, and belong to
+others than the file does.
 
 The stages of a merge, whether it is done here or by a running QEMU:
 
@@ -33,9 +33,8 @@ import os
 import time
 import typing as t
 
-from ansible_collections.platter.qemu.plugins.module_utils._core import errors
-from ansible_collections.platter.qemu.plugins.module_utils._inspect.image import fingerprint, look_at
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot import layer_actions, target
+from ansible_collections.platter.qemu.plugins.module_utils._inspect.image import fingerprint
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot import layer_actions
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.family import LEAVING
 from ansible_collections.platter.qemu.plugins.module_utils._tools import files, records
 
@@ -43,7 +42,7 @@ _NUMBER = (int, float)
 _KINDS: t.Mapping[str, t.Any] = {
     **dict.fromkeys(("name", "merging", "heir", "streaming", "into", "switch"), str),
     **dict.fromkeys(("made", "date", "heir_date", "size", "mtime_ns", "copied_size", "copied_mtime_ns"), _NUMBER),
-    **dict.fromkeys(("leaf", "heir_leaf", "copied", "merged"), bool),
+    **dict.fromkeys(("leaf", "settled", "heir_leaf", "copied", "merged"), bool),
     "overlays": list,
 }
 
@@ -110,10 +109,10 @@ _FROZEN = ("size", "mtime_ns")
 
 
 def settle_point(path: str) -> None:
-    """From now on a point's file is to stay as it is now. Nothing is done for other files."""
+    """The disk is elsewhere now, and a point's file is to stay as it is. Nothing is done for other files."""
     snapshot = snapshot_in(records.read_record(path))
     if snapshot.get("name"):
-        _remember(path, dict(snapshot, **_frozen(path)))
+        _remember(path, dict(snapshot, settled=True, **_frozen(path)))
 
 
 @contextlib.contextmanager
@@ -216,41 +215,6 @@ def end_merge(path: str) -> None:
     """The merge has ended: the file is what its overlay was, the active one or a point."""
     _remember(path, after_merge(snapshot_in(records.read_record(path))))
     settle_point(path)
-
-
-def merged_overlay(image: str, path: str) -> t.Optional[str]:
-    """The overlay that a killed run has merged into C(path), all but removing it; None if there is none.
-
-    A symbolic link is led to the file below once the merge is complete: what the overlay holds must not be merged
-    again, as the guest may have written to the file below since. Others can lead links and write attributes too: so the
-    file must say that the merge was complete, and what would be removed must be an overlay of ours on it.
-    """
-    if not os.path.islink(image) or os.path.realpath(image) != path:
-        return None
-    snapshot = snapshot_in(records.read_record(path))
-    merging = str(snapshot.get("merging") or "")
-    if not snapshot.get("merged") or not _is_overlay_of_ours(merging, path):
-        return None
-    return merging if is_copied(path, merging) else None
-
-
-def _is_overlay_of_ours(overlay: str, base: str) -> bool:
-    try:
-        seen = look_at(overlay, "qcow2", follow=False)
-    except (errors.EngineError, OSError, ValueError):  # the last for what no path can be
-        return False
-    return "made" in snapshot_in(seen.record) and target.base_of(overlay, seen) == base
-
-
-def end_left_merge(image: str) -> t.List[str]:
-    """Under our locks: what a killed run has left of a complete merge is removed. Returns what was."""
-    path = os.path.realpath(image)
-    overlay = merged_overlay(image, path)
-    if overlay is None:
-        return []
-    remove_layer(overlay)
-    end_merge(path)
-    return [overlay]
 
 
 def after_merge(snapshot: t.Mapping[str, t.Any]) -> t.Dict[str, t.Any]:

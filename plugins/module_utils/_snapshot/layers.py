@@ -50,6 +50,7 @@ class LayerEditor:
                     _publish_over(spec, build.path, action.overlay, reading.identity)
                 else:
                     self.publish(spec, build.path, action.overlay, reading)
+            layer_records.settle_point(base)
             if spec.switch == "symlink":  # before the lock goes: a VM must not start from what is frozen now
                 switch_link(spec.image, action.overlay)
             files.fsync_path(os.path.dirname(action.overlay))
@@ -97,12 +98,15 @@ class LayerEditor:
             _refuse_written(spec, action.active, reading)
             clones.refuse_clones(spec, reading, clones.harmed(action))
             layer_records.keep_leaf(reading.layers[action.active].base)
+            layer_records.change_overlays(base, new=(action.active,))
+            if action.saved:  # before the overlay has its record, which may go by the same name
+                layer_records.note_point(action.active, action.saved.name, leaf=True)
             with self.built(as_before, action.active, action.active, base, action.format) as build:
-                layer_records.change_overlays(base, new=(action.active,))
                 if action.saved:
-                    layer_records.note_point(action.active, action.saved.name, leaf=True)
                     self._give_second_name(spec, action.active, str(action.saved.path), reading)
                 _publish_over(spec, build.path, action.active, reading.identity)
+            if action.saved:
+                layer_records.settle_point(str(action.saved.path))
             files.fsync_path(os.path.dirname(action.active))
         return {}
 

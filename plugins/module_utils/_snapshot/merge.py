@@ -11,6 +11,7 @@ between does not start, rather than lose what it writes. What is not QEMU asks n
 
 from __future__ import annotations
 
+import contextlib
 import os
 import typing as t
 from dataclasses import replace
@@ -50,16 +51,22 @@ class Merger:
             else:
                 with image_lock(action.base, readers=False):
                     layer_records.begin_merge(action.base, action.overlay)
-                copied = self._copy_down(action, lock)
-            if action.above:
-                layer_records.keep_leaf(action.overlay)
-            for above in action.above:
-                self.put_onto(above, action.base, action.base_format)
-            _refuse_written(action.overlay, copied)
-            clones.refuse_built_on(spec, reading, action.overlay)  # those above are not any more
-            _let_go(spec, action)
-            files.fsync_path(os.path.dirname(action.base))
+                with _begun():
+                    copied = self._copy_down(action, lock)
+            with _begun():
+                self._pass_on(action)
+                _refuse_written(action.overlay, copied)
+                clones.refuse_built_on(spec, reading, action.overlay)  # those above are not any more
+                _let_go(spec, action)
+                files.fsync_path(os.path.dirname(action.base))
         return {}
+
+    def _pass_on(self, action: layer_actions.CommitOverlay) -> None:
+        """Put what is above the overlay onto its base."""
+        if action.above:
+            layer_records.keep_leaf(action.overlay)
+        for above in action.above:
+            self.put_onto(above, action.base, action.base_format)
 
     def _copy_down(self, action: layer_actions.CommitOverlay, lock: int) -> files.Stamp:
         """Copy until nothing has been written meanwhile; what the overlay was then.
@@ -91,11 +98,12 @@ class Merger:
             before = files.file_facts(action.base).stamp
             with image_lock(action.overlay, readers=False):
                 layer_records.begin_stream(action)
-            with layer_records.rewritten(action.overlay):
-                self._qemu_img.rebase(node, new_base, action.new_base_format or "")
-                files.fsync_path(action.overlay)
-            _refuse_written(action.base, before)
-            return drop_base(spec, action, reading)
+            with _begun():
+                with layer_records.rewritten(action.overlay):
+                    self._qemu_img.rebase(node, new_base, action.new_base_format or "")
+                    files.fsync_path(action.overlay)
+                _refuse_written(action.base, before)
+                return drop_base(spec, action, reading)
 
     @staticmethod
     def accept(spec: SnapshotSpec, action: layer_actions.AcceptPoint, reading: state.SnapshotReading) -> Notes:
@@ -132,6 +140,18 @@ def drop_base(spec: SnapshotSpec, action: layer_actions.StreamBase, reading: sta
     return {"warnings": [kept % (action.base, ", ".join(built[:5]))]} if built else {}
 
 
+@contextlib.contextmanager
+def _begun() -> t.Iterator[None]:
+    """What fails from here on has changed something, and says so."""
+    try:
+        yield
+    except errors.EngineError as exc:
+        exc.facts["changed"] = True
+        raise
+    except OSError as exc:
+        raise errors.FailedError("%s: %s" % (exc.filename, exc.strerror), changed=True) from exc
+
+
 def _let_go(spec: SnapshotSpec, action: layer_actions.CommitOverlay) -> None:
     """The overlay, all of which is in its base now, goes."""
     if action.renames:
@@ -145,7 +165,7 @@ def _let_go(spec: SnapshotSpec, action: layer_actions.CommitOverlay) -> None:
     else:
         layer_records.note_merged(action.base)
         if os.path.islink(spec.image) and os.path.realpath(spec.image) == action.overlay:
-            layers.switch_link(spec.image, action.base)  # only now: see layer_records.merged_overlay
+            layers.switch_link(spec.image, action.base)  # only now: see left_merge.merged_overlay
         layer_records.remove_layer(action.overlay)
     layer_records.end_merge(action.overlay if action.renames else action.base)
 

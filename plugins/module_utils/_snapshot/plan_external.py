@@ -24,6 +24,9 @@ from ansible_collections.platter.qemu.plugins.module_utils._snapshot.spec import
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.state import Point, SnapshotReading, SnapshotState
 
 Plan = t.List[actions.SnapshotAction]
+#: bytes of the name of a new file: file systems have 255, of which what is added to a name for a while (C(.leaving~)), or
+#: beside it (its record, where there are no attributes), takes some
+_LONGEST_FILE_NAME = 232
 
 
 def plan_external(spec: SnapshotSpec, state: SnapshotState, reading: SnapshotReading) -> Plan:
@@ -80,19 +83,21 @@ def _new_names(spec: SnapshotSpec, state: SnapshotState, reading: SnapshotReadin
     """(what the file of now is called as a point, what the new overlay is called)"""
     name = t.cast(str, spec.name)
     if spec.switch == "rename":
-        return _free(reading, state.active, name, None), state.active
+        return _free(spec, reading, state.active, name, None), state.active
     if spec.overlay:
         _refuse_taken(spec, reading, spec.overlay)
+        refuse.refuse_long_name(spec, "the overlay", basename(spec.overlay), _LONGEST_FILE_NAME)
         return state.active, spec.overlay
-    return state.active, _free(reading, join(dirname(state.active), basename(spec.image)), name, ".qcow2")
+    return state.active, _free(spec, reading, join(dirname(state.active), basename(spec.image)), name, ".qcow2")
 
 
-def _free(reading: SnapshotReading, path: str, name: str, ending: t.Optional[str]) -> str:
+def _free(spec: SnapshotSpec, reading: SnapshotReading, path: str, name: str, ending: t.Optional[str]) -> str:
     """The file called after C(name), with a number where that name is taken: files keep theirs when points go."""
     number, found = 1, beside(path, name, ending)
     while found in reading.taken_names:
         number += 1
         found = beside(path, "%s-%d" % (name, number), ending)
+    refuse.refuse_long_name(spec, "a file", basename(found), _LONGEST_FILE_NAME)
     return found
 
 
@@ -166,6 +171,6 @@ def _plan_revert(spec: SnapshotSpec, state: SnapshotState, reading: SnapshotRead
 
 def _saved(spec: SnapshotSpec, state: SnapshotState, reading: SnapshotReading) -> Point:
     name = plan_internal.saved_name(spec, state.names)
-    path = _free(reading, join(dirname(state.active), basename(spec.image)), name, splitext(state.active)[1])
+    path = _free(spec, reading, join(dirname(state.active), basename(spec.image)), name, splitext(state.active)[1])
     content = state.content if reading.layers[state.active].empty else "%s:%d" % (path, state.virtual_size)
     return Point(name, content=content, virtual_size=state.virtual_size, path=path)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot import actions, refuse
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot.spec import SnapshotSpec
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot.spec import LONGEST_NAME, SnapshotSpec
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.state import Point, SnapshotReading, SnapshotState
 
 Plan = t.List[actions.SnapshotAction]
@@ -85,4 +85,6 @@ def saved_name(spec: SnapshotSpec, taken: t.Collection[str]) -> str:
             )
         return spec.save_as
     names = ["%s.undone" % spec.name] + ["%s.undone-%d" % (spec.name, number) for number in range(2, len(taken) + 3)]
-    return next(name for name in names if name not in taken)
+    name = next(name for name in names if name not in taken)
+    refuse.refuse_long_name(spec, "what is there now", name, LONGEST_NAME)
+    return name

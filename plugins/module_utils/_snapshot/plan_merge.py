@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import typing as t
 from dataclasses import replace
+from posixpath import dirname
 
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot import (
     actions,
@@ -163,7 +164,7 @@ class _Removal:
         only = self._layers[path].children == (child,)
         fits = self._layers[path].virtual_size <= self._layers[child].virtual_size
         if self._spec.state != "committed":
-            return only and fits
+            return only and fits and not self._would_move(path, child)
         if not only:
             raise self._has_overlays(path, [each for each in self._layers[path].children if each != child])
         if not fits:
@@ -174,6 +175,11 @@ class _Removal:
                 "Set state to streamed.",
             )
         return True
+
+    def _would_move(self, path: str, child: str) -> bool:
+        """Whether a commit would give the file a name in another directory."""
+        renamed = child == self._active and self._spec.switch == "rename"
+        return renamed and dirname(path) != dirname(child)
 
     def _has_overlays(self, path: str, others: t.Sequence[str]) -> Exception:
         return refuse.refused(
@@ -224,6 +230,15 @@ class _Removal:
         plan_switch.refuse_switch(self._spec, self._state, self._reading)
         if self._reading.live is not None:
             refuse.refuse_other_names(self._spec, child, self._reading.nlink)
+        if self._would_move(path, child):
+            raise refuse.refused(
+                self._spec,
+                "directory_differs",
+                "with switch=rename %s would get the name %s, in another directory, where names relative to its own lead "
+                "elsewhere" % (path, child),
+                "Set state to streamed.",
+                {"path": path, "active": child},
+            )
         return (child, child) if self._spec.switch == "rename" else (path, None)
 
     # --- up

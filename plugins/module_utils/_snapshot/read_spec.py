@@ -13,10 +13,13 @@ import typing as t
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._core.place import parse_place
 from ansible_collections.platter.qemu.plugins.module_utils._core.size import parse_size
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot.spec import BitmapSpec, Retention, SnapshotSpec
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot.spec import (
+    LONGEST_NAME,
+    BitmapSpec,
+    Retention,
+    SnapshotSpec,
+)
 
-#: qcow2 keeps a name in 16 bits of length, but QEMU (7.2) cuts it at 255 bytes without a word
-_LONGEST_NAME = 255
 #: docs/interop/qcow2.txt: bitmap names have at most 1023 bytes
 _LONGEST_BITMAP_NAME = 1023
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
@@ -229,7 +232,7 @@ def _about_the_vm(spec: SnapshotSpec) -> Contradictions:
 
 def _refuse_bad_name(name: str, external: bool, reader: _Reader) -> None:
     length = len(name.encode("utf-8", "surrogateescape"))
-    bad = not name or length > _LONGEST_NAME or name.isdigit() or not name.isprintable() or name != name.strip()
+    bad = not name or length > LONGEST_NAME or name.isdigit() or not name.isprintable() or name != name.strip()
     if bad or (external and ("/" in name or length > 200)):
         raise reader.refuse(
             "%r is no good name for a snapshot" % name,

@@ -43,6 +43,9 @@ def refuse_bad_image(spec: SnapshotSpec, reading: SnapshotReading) -> None:
     """The image must be there, be what it is declared to be, and be whole."""
     if reading.kind == "absent":
         raise refused(spec, "image_missing", "it does not exist", "Make it first (disk_image), or correct image.")
+    if reading.kind == "block" and spec.external:
+        fact = "it is on a block device, which cannot remember that it is a snapshot, and whose directory is not for overlays"
+        raise refused(spec, "is_device", fact, "Set kind: internal (qcow2 only); or import it to a file, and use that.")
     if reading.kind not in ("file", "block"):
         raise refused(spec, "not_a_file", "it is a %s" % reading.kind, "Name an image.", {"kind": reading.kind})
     header = reading.header
@@ -158,6 +161,19 @@ def refuse_other_kind(spec: SnapshotSpec, state: SnapshotState, reading: Snapsho
             "the snapshot of that name is %s" % kind,
             "Set kind: %s; or choose another name." % kind,
             {"kind": kind, "snapshots": list(reading.other_kind)},
+        )
+
+
+def refuse_long_name(spec: SnapshotSpec, what: str, name: str, most: int) -> None:
+    """A name that was made from others must not be cut by QEMU, or refused by the file system."""
+    length = len(name.encode("utf-8", "surrogateescape"))
+    if length > most:
+        raise refused(
+            spec,
+            "bad_name",
+            "%s would be called %s, and have %d bytes, of which %d are possible" % (what, name, length, most),
+            "Choose a shorter name%s." % (", or set save_as" if spec.state == "reverted" else ""),
+            {"name": name, "most": most},
         )
 
 

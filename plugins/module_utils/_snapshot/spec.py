@@ -10,6 +10,9 @@ from __future__ import annotations
 import typing as t
 from dataclasses import dataclass
 
+#: bytes; qcow2 keeps a name in 16 bits of length, but QEMU (7.2) cuts it here without a word
+LONGEST_NAME = 255
+
 
 @dataclass(frozen=True)
 class Retention:

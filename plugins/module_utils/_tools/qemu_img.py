@@ -223,7 +223,9 @@ class QemuImg:
         self, image: Node, name: str, changes: t.Sequence[str], secrets: t.Iterable[t.Tuple[str, str]] = ()
     ) -> None:
         """Change one persistent dirty bitmap; C(changes) are options of C(qemu-img bitmap), carried out in order."""
-        process.run(self._run_command, self._argv("bitmap", *changes, json_filename(image), name, secrets=secrets))
+        process.run(
+            self._run_command, self._argv("bitmap", *changes, "--", json_filename(image), name, secrets=secrets)
+        )
 
     def compare(self, first: Node, second: Node, secrets: t.Iterable[t.Tuple[str, str]] = ()) -> bool:
         """Whether two images show the guest the same bytes (a longer tail of zeros counts as equal, as in qemu-img)."""

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot.layer_records import after_merge, copy_state, no_merge
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot.layer_records import (
+    after_merge,
+    copy_state,
+    no_merge,
+)
 from ansible_collections.platter.qemu.plugins.module_utils._tools.files import FileFacts
 
 THEN, SINCE = 5, 6
