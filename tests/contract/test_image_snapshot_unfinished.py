@@ -129,3 +129,20 @@ def test_what_a_running_vm_has_let_go_is_not_merged_again(tmp_path: Path) -> Non
     result = one.beats(name="s1", state="absent")
     assert result["actions"][0].startswith("Finish the merge of snapshot s1")
     assert (one.now(), list(one.points_now())) == (seen, ["s2"])
+
+
+def test_a_link_does_not_tell_that_an_overlay_can_go(tmp_path: Path) -> None:
+    """All of it is in the file below, to which somebody has led the link; but the disk is built on it still."""
+    one = disk(tmp_path, "external", "symlink")
+    for number, name in enumerate(("s1", "s2"), 3):
+        one.take(name)
+        one.write(number, number * MIB // 8)
+    seen, (low, overlay) = one.now(), (one.points()[name] for name in ("s1", "s2"))
+    assert low and overlay
+    layer_records.begin_merge(str(low), str(overlay))
+    qemu_img("commit", "-q", "-d", "-f", "qcow2", overlay)
+    layer_records.note_copied(str(low))
+    one.image.unlink()
+    one.image.symlink_to(low)
+    call("image_snapshot", **one.task(name="no such", state="absent"))
+    assert one.now() == seen

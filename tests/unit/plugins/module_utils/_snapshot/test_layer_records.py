@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
 
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.layer_records import (
     after_merge,
+    begin_merge,
     copy_state,
+    is_copied,
     no_merge,
+    note_merged,
 )
 from ansible_collections.platter.qemu.plugins.module_utils._tools.files import FileFacts
 
@@ -45,3 +51,15 @@ def test_nothing_of_a_merge_is_left_after_it() -> None:
     merge = {"name": "s1", "heir": "s2", "heir_leaf": True, "merged": True, **COPIED}
     assert set(after_merge(merge)) == {"name", "date", "leaf", "overlays"}
     assert set(no_merge(merge)) == {"name", "size", "mtime_ns"}
+
+
+def test_what_was_copied_of_one_overlay_says_nothing_of_another(tmp_path: Path) -> None:
+    base, top, other = (str(tmp_path / name) for name in ("base", "top", "other"))
+    for path in (base, top, other):
+        Path(path).write_bytes(b"x")
+        os.utime(path, (THEN, THEN))
+    begin_merge(base, top)
+    note_merged(base)
+    assert (is_copied(base, top), is_copied(base, other)) == (True, False)
+    begin_merge(base, top)
+    assert not is_copied(base, top)
