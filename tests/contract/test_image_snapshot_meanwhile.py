@@ -128,9 +128,11 @@ def opened(image: Path) -> Iterator[None]:
     """A QEMU has it open meanwhile."""
     program = ["qemu-io", "-f", "qcow2", "-c", "read 0 4k", "-c", "sleep 60000", str(image)]
     with subprocess.Popen(["stdbuf", "-oL", *program], stdout=subprocess.PIPE, text=True) as started:
-        assert started.stdout and started.stdout.readline().startswith("read ")
-        yield
-        started.kill()
+        try:
+            assert started.stdout and started.stdout.readline().startswith("read ")
+            yield
+        finally:
+            started.kill()
 
 
 @pytest.mark.parametrize("state", ["committed", "reverted"])
