@@ -108,6 +108,7 @@ def test_nothing_is_chosen_where_both_were_written_to(tmp_path: Path, switch: st
     shows(low, "qcow2", (BASE,))
     shows(high, "qcow2", (OVERLAY,))
     high.unlink()
+    one.settled(name="s1", state="absent")
     assert one.points_now() == {}
     shows(one.image, "qcow2", (BASE,))
 
