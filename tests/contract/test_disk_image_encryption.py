@@ -24,6 +24,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._formats.options impo
 from ansible_collections.platter.qemu.tests.lab.beats import four_beats, refused, settled
 from ansible_collections.platter.qemu.tests.lab.guest import (
     MIB,
+    PATTERNS,
     filename,
     guest_bytes,
     scribble,
@@ -207,16 +208,40 @@ def test_key_slots_are_added_and_removed(tmp_path: Path, secret: Path, made: dic
     assert not opens(options["path"], options["format"], secret)
 
 
-def test_the_slot_of_the_secret_is_erased_last(tmp_path: Path, made: dict[str, Path]) -> None:
-    """Whichever of them it is: nobody can see that, and no other secret is in the task."""
-    options = qcow2(tmp_path)
+@pytest.fixture(scope="module")
+def crowded(tmp_path_factory: pytest.TempPathFactory, made: dict[str, Path]) -> Path:
+    """An encrypted qcow2 image with keys in the slots 0 (of the secret), 1 and 2."""
+    options = qcow2(tmp_path_factory.mktemp("crowded"))
     shutil.copy(made["qcow2"], options["path"])
     keys = [{"slot": slot, "new_secret": f"Schlüssel {slot}"} for slot in (1, 2)]
-    call("disk_image", **{**options, "encryption": {"secret": SECRET, "keyslots": keys}})
-    removed = [{"slot": slot, "state": "absent"} for slot in (0, 1)]
-    result = call("disk_image", **{**options, "encryption": {"secret": SECRET, "keyslots": removed}})
+    assert call("disk_image", **{**options, "encryption": {"secret": SECRET, "keyslots": keys}})["changed"]
+    return Path(options["path"])
+
+
+def erasing(*slots: int) -> dict[str, Any]:
+    return {"secret": SECRET, "keyslots": [{"slot": slot, "state": "absent"} for slot in slots]}
+
+
+def test_the_slot_of_the_secret_is_erased_last(tmp_path: Path, crowded: Path) -> None:
+    """Whichever of them it is: nobody can see that, and no other secret is in the task."""
+    options = qcow2(tmp_path, encryption=erasing(0, 1))
+    shutil.copy(crowded, options["path"])
+    result = call("disk_image", **options)
     assert result["changed"] is True and not result.get("failed"), result
     assert slots(options["path"], "qcow2") == [2]
+
+
+def test_a_rewrite_that_would_drop_keys_is_refused(tmp_path: Path, secret: Path, crowded: Path) -> None:
+    options = qcow2(tmp_path, size=None)
+    shutil.copy(crowded, options["path"])
+    smaller = {**options, "options": {**options["options"], "cluster_size": "4K"}, "allow_rewrite": True}
+    for encryption in (options["encryption"], erasing(1, 2)):
+        result = refused("would_lose_keyslots", **{**smaller, "encryption": encryption})
+        assert result["evidence"] == {"keyslots": [0, 1, 2]}
+    assert call("disk_image", **{**options, "encryption": erasing(1, 2)})["changed"]
+    assert call("disk_image", **{**smaller, "encryption": erasing(1, 2)})["changed"]
+    assert slots(options["path"], "qcow2") == [0]
+    shows(options["path"], "qcow2", secret=secret)
 
 
 def test_the_last_key_is_never_removed(tmp_path: Path, made: dict[str, Path]) -> None:
@@ -232,59 +257,45 @@ def test_a_new_image_gets_its_other_key_slots_at_once(tmp_path: Path) -> None:
     assert slots(options["path"], "luks") == [0, 1]
 
 
-def test_a_rewrite_that_would_drop_keys_is_refused(tmp_path: Path, secret: Path, made: dict[str, Path]) -> None:
-    options = qcow2(tmp_path, size=None)
-    shutil.copy(made["qcow2"], options["path"])
-    two = {"secret": SECRET, "keyslots": [{"slot": 3, "new_secret": "neuer Schlüssel"}]}
-    call("disk_image", **{**options, "encryption": two})
-    smaller = {"options": {**options["options"], "cluster_size": "4K"}, "allow_rewrite": True}
-    for encryption in (options["encryption"], two):
-        result = refused("would_lose_keyslots", **{**options, **smaller, "encryption": encryption})
-        assert result["evidence"] == {"keyslots": [0, 3]}
-    one = {"secret": SECRET, "keyslots": [{"slot": 3, "state": "absent"}]}
-    call("disk_image", **{**options, "encryption": one})
-    assert call("disk_image", **{**options, **smaller, "encryption": one})["changed"]
-    assert slots(options["path"], "qcow2") == [0]
-    shows(options["path"], "qcow2", secret=secret)
-
-
-def overlay(tmp_path: Path, base: Path, **more: Any) -> dict[str, Any]:
-    return qcow2(
-        tmp_path, size=None, path=str(tmp_path / "top"), backing={"path": str(base), "format": "qcow2"}, **more
-    )
-
-
-def test_an_encrypted_overlay_leaves_its_base(tmp_path: Path, secret: Path) -> None:
-    base, other = (create(tmp_path / name, "qcow2", "4M") for name in ("base", "other"))
-    scribble(base, "qcow2")
-    given = overlay(tmp_path, base)
-    assert call("disk_image", **given)["changed"]
-    four_beats(**overlay(tmp_path, other))
-    shows(given["path"], "qcow2", secret=secret)
+def overlay(tmp_path: Path, made: dict[str, Path], base: Path) -> dict[str, Any]:
+    """The task of an encrypted overlay on that base: a copy, as a key of its own would take QEMU seconds."""
+    path = shutil.copy(made["qcow2"], tmp_path / "top")
+    given = {"path": str(path), "format": "qcow2", "encryption": {"secret": SECRET}}
     unsafe = {"path": str(base), "format": "qcow2", "rebase": "unsafe"}
-    assert call("disk_image", **{**given, "backing": unsafe})["changed"]
-    flat = {**given, "backing": None, "flatten": True}
-    refused("wrong_secret", **{**flat, "encryption": {"secret": "falsch"}})
-    four_beats(**flat)
-    base.unlink()
-    shows(given["path"], "qcow2", secret=secret)
+    assert call("disk_image", **given, backing=unsafe)["changed"]
+    return given
 
 
-@pytest.mark.parametrize("encryption", [None, {"secret": SECRET}], ids=["plain", "encrypted"])
-def test_what_lies_on_an_encrypted_base_is_not_opened(tmp_path: Path, made: dict[str, Path], encryption: Any) -> None:
+def test_an_encrypted_overlay_leaves_its_base(tmp_path: Path, secret: Path, made: dict[str, Path]) -> None:
+    base, other = (create(tmp_path / name, "qcow2", "4M") for name in ("base", "other"))
+    below = (0x55, 2 * MIB, 64 << 10)
+    scribble(base, "qcow2", (below,))
+    given = overlay(tmp_path, made, base)
+    rebased = {**given, "backing": {"path": str(other), "format": "qcow2"}}
+    refused("wrong_secret", **{**rebased, "encryption": {"secret": "falsch"}})
+    four_beats(**rebased)
+    four_beats(**given, flatten=True)
+    for gone in (base, other):
+        gone.unlink()
+    shows(given["path"], "qcow2", (*PATTERNS, below), secret=secret)
+
+
+@pytest.mark.parametrize("encrypted", [False, True], ids=["plain", "encrypted"])
+def test_what_lies_on_an_encrypted_base_is_not_opened(tmp_path: Path, made: dict[str, Path], encrypted: bool) -> None:
     """QEMU asks for a secret of each image, and the task has one for its own image only."""
-    options = qcow2(tmp_path)["options"] if encryption else None
-    given = overlay(tmp_path, made["qcow2"], encryption=encryption)
-    assert call("disk_image", **{**given, "options": options})["changed"]
-    given.update(backing=None, options=None)
+    if encrypted:
+        given = overlay(tmp_path, made, made["qcow2"])
+    else:
+        path = create(tmp_path / "top", "qcow2", "4M", "", "-u", "-b", made["qcow2"], "-F", "qcow2")
+        given = {"path": str(path), "format": "qcow2"}
     for change in ({"size": "6M"}, {"flatten": True}, {"repair": "leaks"}, {"options": {"lazy_refcounts": True}}):
-        result = refused("image_encrypted", **{**given, **change})
+        result = refused("image_encrypted", **given, **change)
         assert str(made["qcow2"]) in result["msg"]
     assert call("disk_image", **given, mode="0640")["changed"]
     plain = {"path": str(create(tmp_path / "plain", "qcow2", "4M")), "format": "qcow2"}
-    refused("image_encrypted", **{**given, "backing": plain})
-    assert call("disk_image", **{**given, "backing": {**plain, "rebase": "unsafe"}})["changed"]
-    refused("image_encrypted", **{**given, "backing": {"path": str(made["qcow2"]), "format": "qcow2"}})
+    refused("image_encrypted", **given, backing=plain)
+    assert call("disk_image", **given, backing={**plain, "rebase": "unsafe"})["changed"]
+    refused("image_encrypted", **given, backing={"path": str(made["qcow2"]), "format": "qcow2"})
 
 
 def test_a_source_on_an_encrypted_base_is_refused(tmp_path: Path, made: dict[str, Path]) -> None:
