@@ -254,6 +254,13 @@ def test_an_import_is_grown_on_a_device_too(device: str, source: Path, format: s
     shows(device, format)
 
 
+@pytest.mark.parametrize("format", ["qcow", "qed", "vmdk", "vhdx"])
+def test_formats_whose_files_grow_are_refused_on_a_device(device: str, source: Path, format: str) -> None:
+    """They could be made there, all but qed, and not be written to."""
+    refused("bad_option", **task(device, format, size="8M"))
+    refused("bad_option", **task(device, format, source={"path": str(source), "format": "qcow2"}))
+
+
 def test_an_import_is_compressed_on_a_device_too(device: str, source: Path) -> None:
     given = {"path": str(source), "format": "qcow2"}
     assert call("disk_image", **task(device, compressed=True, source=given))["changed"]

@@ -98,7 +98,18 @@ def _plan_absent(spec: ImageSpec, state: ImageState, reading: ImageReading) -> P
 # --- a new image
 
 
+#: QEMU makes their files longer as they are written to, which no device becomes: seen on 7.2, EINVAL and ENOSPC
+_GROWING = ("qcow", "qed", "vmdk", "vhdx")
+
+
 def _plan_new(spec: ImageSpec, reading: ImageReading) -> Plan:
+    if reading.kind == "block" and spec.format in _GROWING:
+        raise refuse.refused(
+            spec,
+            "bad_option",
+            "it is a block device, and the file of a %s image grows as it is written to" % spec.format,
+            "Use raw or qcow2 on a device, or make a file.",
+        )
     if (spec.format == "luks" or spec.option("encrypt_format")) and not spec.secrets:
         raise refuse.refused(
             spec, "secret_missing", "it is encrypted, and no secret is given", "Set encryption.secret."
