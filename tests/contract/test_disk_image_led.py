@@ -5,54 +5,25 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import tempfile
 from pathlib import Path
 from typing import Any, Iterator
 
 import pytest
 
 from ansible_collections.platter.qemu.tests.lab.beats import four_beats, refused
+from ansible_collections.platter.qemu.tests.lab.led import NOBODY, SECRET, given, led, place_of_roots, with_data_file
 from ansible_collections.platter.qemu.tests.lab.modules import call
 from ansible_collections.platter.qemu.tests.lab.oracle import create, qemu_img
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
-NOBODY = 65534
-SECRET = b"root's own" * 6554  # 64 KiB and a bit
 TASK: dict[str, Any] = {"format": "qcow2"}
 
 
 @pytest.fixture
 def place() -> Iterator[Path]:
-    """A directory of root's that everybody reaches, with a file for root only."""
-    found = Path(tempfile.mkdtemp(prefix="led-"))
-    found.chmod(0o755)
-    (found / "secret").write_bytes(SECRET)
-    (found / "secret").chmod(0o600)
-    yield found
-    shutil.rmtree(found)
-
-
-def given(path: Path, mode: int = 0o600, owner: int = NOBODY, group: int = 0) -> Path:
-    """To that user: as the disk of a VM is its user's."""
-    os.chown(path, owner, group)
-    path.chmod(mode)
-    return path
-
-
-def led(path: Path, base: Path, size: str = "1000K", format: str = "raw") -> Path:
-    """As its owner can make it: an overlay on whatever C(base) is."""
-    qemu_img("create", "-q", "-f", "qcow2", "-u", "-b", base, "-F", format, path, size)
-    return given(path)
-
-
-def with_data_file(path: Path, data: Path) -> Path:
-    """The header names C(data), as its owner can rewrite it."""
-    own = path.with_name("d" * (len(str(data)) - len(str(path.parent)) - 1))
-    create(path, "qcow2", "1M", f"data_file={own},data_file_raw=on")
-    path.write_bytes(path.read_bytes().replace(os.fsencode(own), os.fsencode(data)))
-    own.unlink()
-    return given(path)
+    with place_of_roots() as found:
+        yield found
 
 
 TO_OTHER = {"options": {"cluster_size": "128K"}, "allow_rewrite": True}

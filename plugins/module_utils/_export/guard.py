@@ -11,9 +11,9 @@ import os
 import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
-from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item
+from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item, not_begun
 from ansible_collections.platter.qemu.plugins.module_utils._export import actions, refuse
-from ansible_collections.platter.qemu.plugins.module_utils._inspect import dependents, holders, named_files
+from ansible_collections.platter.qemu.plugins.module_utils._inspect import dependents, holders, leading, named_files
 
 
 def guard(items: t.Sequence[Item]) -> None:
@@ -22,6 +22,7 @@ def guard(items: t.Sequence[Item]) -> None:
     if not starting:
         return
     _guard_each_other(items, starting)
+    _guard_led(starting)
     found = holders.find_holders(sorted({item.reading.target for item in starting}))
     stopping = {pid for item in items for pid in _stopped_by(item)}
     for item in starting:
@@ -29,6 +30,30 @@ def guard(items: t.Sequence[Item]) -> None:
         if using and not item.refusal:
             item.refusal = _in_use(item, using)
     _guard_bases([item for item in starting if not item.spec.read_only and not item.refusal])
+
+
+def _guard_led(items: t.Sequence[Item]) -> None:
+    """Who can write to an image chooses what root's server reads with it, and shows its clients: only what that user
+    could open too.
+    """
+    if os.geteuid() != 0:  # an ordinary user's server can do no more than that user
+        return
+    for item in (item for item in items if item.reading.header is not None and not item.refusal):
+        try:
+            item.refusal = _refusal_of_leading(item)
+        except errors.EngineError as exc:
+            item.refusal = not_begun(exc)
+
+
+def _refusal_of_leading(item: Item) -> t.Optional[errors.RefusedError]:
+    target = item.reading.target
+    for step in leading.steps(target, item.reading.header, below=True):
+        write = not item.spec.read_only and step.image == target and step.kind != "backing_file"
+        closed = step.closed_to(write=write)
+        if closed:
+            fact = closed.fact(target, item.spec.image)
+            return refuse.refused(item.spec, "image_references_file", fact, closed.way_out, closed.evidence)
+    return None
 
 
 def _stopped_by(item: Item) -> t.Iterable[int]:

@@ -24,9 +24,6 @@ from ansible_collections.platter.qemu.plugins.module_utils._image import (
 from ansible_collections.platter.qemu.plugins.module_utils._inspect import holders, waiting
 from ansible_collections.platter.qemu.plugins.module_utils._tools import process
 
-if t.TYPE_CHECKING:
-    from ansible_collections.platter.qemu.plugins.module_utils._inspect import leading
-
 Needs = t.Mapping[str, t.AbstractSet[str]]
 Holders = t.Mapping[str, t.List[holders.Holder]]
 
@@ -90,32 +87,13 @@ def _refusal_of_leading(item: Item, opening: t.Sequence[t.Any]) -> t.Optional[er
         if unsafe:
             return unsafe
         write = changes and step.image == path and step.kind != "backing_file"
-        who = None if named and step.image == path and step.path == named else step.closed_to(write=write)
-        if who:
-            return _leads_elsewhere(item, step, str(who), "write to" if write else "read")
+        nameable = step.image == path and step.kind == "data_file"
+        closed = None if nameable and step.path == named else step.closed_to(write=write)
+        if closed:
+            way_out = "If that is the right file, name it in options.data_file." if nameable else closed.way_out
+            fact = closed.fact(path)
+            return refuse.refused(item.spec, "image_references_file", fact, way_out, closed.evidence)
     return None
-
-
-def _leads_elsewhere(item: Item, step: leading.Step, who: str, verb: str) -> errors.RefusedError:
-    own = step.image == item.spec.path
-    way_out = "If that is the right file, let %s %s it." % (who, verb)
-    if own and step.kind == "data_file":
-        way_out = "If that is the right file, name it in options.data_file."
-    return refuse.refused(
-        item.spec,
-        "image_references_file",
-        "%s names %s as its %s, and %s, who can write to %s, cannot %s that file"
-        % (
-            "it" if own else step.image,
-            step.path,
-            step.kind.replace("_", " "),
-            who,
-            "the image" if own else "that or to an image above it",
-            verb,
-        ),
-        way_out,
-        {"image": step.image, "kind": step.kind, "file": step.path, "writer": who},
-    )
 
 
 # --- who uses it

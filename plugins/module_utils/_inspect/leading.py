@@ -28,9 +28,42 @@ class Step(t.NamedTuple):
     path: str
     who: t.FrozenSet[access.Writer] = frozenset()
 
-    def closed_to(self, *, write: bool) -> t.Optional[access.Writer]:
-        """Who chooses the file and could not open it; None when all could."""
-        return next((one for one in sorted(self.who, key=str) if not access.may(one, self.path, write=write)), None)
+    def closed_to(self, *, write: bool) -> t.Optional[Closed]:
+        """That somebody who chooses the file could not open it; None when all could."""
+        for one in sorted(self.who, key=str):
+            if not access.may(one, self.path, write=write):
+                return Closed(self, str(one), "write to" if write else "read")
+        return None
+
+
+class Closed(t.NamedTuple):
+    """A step to a file that is closed to somebody (C(who)) who chooses it; C(verb): what that user cannot do with it."""
+
+    step: Step
+    who: str
+    verb: str
+
+    def fact(self, path: str, called: str = "it") -> str:
+        """As a sentence about the image at C(path); C(called): what the sentence calls that."""
+        own = self.step.image == path
+        return "%s names %s as its %s, and %s, who can write to %s, cannot %s that file" % (
+            called if own else self.step.image,
+            self.step.path,
+            self.step.kind.replace("_", " "),
+            self.who,
+            "the image" if own else "that or to an image above it",
+            self.verb,
+        )
+
+    @property
+    def way_out(self) -> str:
+        """A sentence."""
+        return "If that is the right file, let %s %s it." % (self.who, self.verb)
+
+    @property
+    def evidence(self) -> t.Dict[str, str]:
+        """As results show it."""
+        return {"image": self.step.image, "kind": self.step.kind, "file": self.step.path, "writer": self.who}
 
 
 def steps(path: str, header: Header, *, below: bool) -> t.Iterator[Step]:
