@@ -135,6 +135,7 @@ def test_a_commit_that_somebody_cancels_has_not_been_done(vm: Machine, task: Tas
 
     item = between(cancelled, **task, name="s1", state="committed")
     assert item.error and "ended without its work" in item.error.message, item.error
+    assert item.error.facts["changed"], "the file below holds neither then nor now"
     assert (vm.active(), vm.jobs()) == (str(images / "a.s1.qcow2"), [])
     four_beats(**task, name="s1", state="committed")
     assert vm.shows(1, 0) and vm.shows(2, 1)

@@ -67,10 +67,16 @@ class LiveEditor:
 
     def carry_out(self, item: Item, action: t.Any) -> Notes:
         """An action that concerns one image only. A merge changes the nodes that the next one is about."""
-        reading = item.reading
-        if isinstance(action, _ON_NODES):
-            reading = replace(reading, live=live.look_again(self._qmp, item.spec, reading))
-        return self._methods[type(action)](item.spec, action, reading)
+        method = self._methods[type(action)]
+        if not isinstance(action, _ON_NODES):
+            return method(item.spec, action, item.reading)
+        reading = replace(item.reading, live=live.look_again(self._qmp, item.spec, item.reading))
+        try:
+            return method(item.spec, action, reading)
+        except errors.EngineError as exc:
+            if not isinstance(exc, errors.RefusedError):
+                exc.facts["changed"] = True  # it was begun: a file holds neither then nor now, or stays that was to go
+            raise
 
     def belongs_together(self, action: t.Any) -> t.Optional[t.Callable[[t.Sequence[Item]], None]]:
         """What carries out the next action of several items at once, when it is C(action); None for one of its own."""
