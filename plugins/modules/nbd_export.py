@@ -17,13 +17,14 @@ author:
 description:
   - Makes "this image is served under this name" a state of the host, for one export or many. C(qemu-nbd) serves it, at
     a Unix socket that only its owner can connect to or by TCP, and goes on when the play is over.
-  - A server that fails or is killed is started again. It is ended with the time that it needs to write out what it
-    holds, and never while a client is connected, unless the task says so.
+  - A server that fails or is killed is started again, by systemd where that runs (see O(supervisor)). It is ended with
+    the time that it needs to write out what it holds, and never while a client is connected, unless the task says so.
   - What is so is read from the host each time - from the definition of the export, the processes and the socket.
   - A refusal begins with C(refused:) and carries RV(reason) and RV(evidence).
 requirements:
   - QEMU 5.2 or later (C(qemu-nbd))
   - Linux 3.15 or later
+  - systemd 239 or later for O(supervisor=systemd)
 options:
   exports:
     description:
@@ -164,6 +165,16 @@ options:
           - Seconds that a server gets to write out what it holds and to end. Then one that is read-only is killed, and
             with any other the task fails.
         type: int
+      supervisor: &supervisor
+        description:
+          - What starts the server, again when it fails, and is asked to end it.
+          - V(systemd) - a unit C(platter-nbd-NAME.service), which is there again after the host was started anew. Only
+            root can have it.
+          - V(process) - a small program of this collection. After the host was started anew, run the task again.
+          - V(auto) - V(systemd) where it runs and root runs the task, else V(process).
+          - Going from one to the other is a restart.
+        type: str
+        choices: [auto, systemd, process]
   name: *name
   image: *image
   format: *format
@@ -206,6 +217,9 @@ options:
   stop_timeout:
     <<: *stop_timeout
     default: 60
+  supervisor:
+    <<: *supervisor
+    default: auto
   workers:
     description:
       - How many exports are worked on at a time; V(0) lets the module choose.
@@ -235,7 +249,8 @@ seealso:
     description: The server.
     link: https://www.qemu.org/docs/master/tools/qemu-nbd.html
 notes:
-  - Exports do not come back by themselves when the host is started anew; run the task again then.
+  - With O(supervisor=process) exports do not come back by themselves when the host is started anew; run the task again
+    then.
   - Overlays are looked for in the directory of the image and in O(overlay_directories), not elsewhere and not on other
     hosts.
   - Who can write to an image chooses, by its header, which data file and which backing files are served with it. When root runs
@@ -296,7 +311,7 @@ export:
     read_only: {description: Whether clients can only read., type: bool, returned: unless it is absent}
     server: {description: The program that serves it., type: str, returned: unless it is absent}
     supervisor:
-      description: What starts the server again when it fails. V(process) is a small program of this collection's.
+      description: What starts the server again when it fails, V(systemd) or V(process).
       type: str
       returned: unless it is absent
     socket: {description: The Unix socket., type: str, returned: 'without O(bind), unless it is absent'}
@@ -313,7 +328,7 @@ export:
       type: bool
       returned: when it is so
     unsupervised:
-      description: The server runs, but nothing would start it again.
+      description: The server runs, but nothing would start it again, or its unit is not started at boot.
       type: bool
       returned: when it is so
     pid: {description: The server., type: int, returned: 'when it runs, not for a change in check mode'}
@@ -333,7 +348,7 @@ export:
     format: qcow2
     read_only: true
     server: qemu_nbd
-    supervisor: process
+    supervisor: systemd
     socket: /run/platter/web1.sock
     uri: nbd+unix:///web1?socket=/run/platter/web1.sock
     pid: 4711
@@ -353,7 +368,7 @@ actions:
   elements: str
   sample:
     - 'Declare export web1: /srv/images/web1.qcow2 (qcow2), read-only, on /run/platter/web1.sock.'
-    - 'Start qemu_nbd for export web1, supervised by process.'
+    - 'Start qemu_nbd for export web1, supervised by systemd.'
 commands:
   description: Every command that was run, as a list of arguments.
   returned: always

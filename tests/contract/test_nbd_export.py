@@ -9,12 +9,15 @@ import signal
 import socket
 import stat
 import subprocess
+import time
 from pathlib import Path
 from typing import Any, Iterator
 
 import pytest
 
-from ansible_collections.platter.qemu.plugins.module_utils._export import places
+from ansible_collections.platter.qemu.plugins.module_utils._export import by_process, places
+from ansible_collections.platter.qemu.plugins.module_utils._export.spec import ExportSpec
+from ansible_collections.platter.qemu.plugins.module_utils._tools.process import Runner
 from ansible_collections.platter.qemu.tests.lab import exports
 from ansible_collections.platter.qemu.tests.lab.beats import four_beats, refused, settled
 from ansible_collections.platter.qemu.tests.lab.guest import MIB, shows
@@ -283,6 +286,19 @@ def test_a_module_that_is_killed_leaves_no_listener_after_absent(name: str, imag
         assert not exports.leftovers(name)
 
 
+def test_a_stop_right_after_a_start_leaves_no_listener(name: str, image: Path) -> None:
+    """At moments from before the server is there until it serves."""
+    call("nbd_export", name=name, image=str(image), format="qcow2")
+    assert call("nbd_export", name=name, state="stopped")["changed"]
+    supervisor = by_process.ByProcess(Runner())
+    for milliseconds in (0, 5, 10, 20, 40, 80, 160, 320, 600):
+        supervisor.start(ExportSpec(name, socket_of(name)))
+        time.sleep(milliseconds / 1000)
+        result = call("nbd_export", name=name, state="stopped")
+        assert result["changed"] and not result.get("failed"), (milliseconds, result)
+        assert not exports.connects(socket_of(name)) and not exports.processes_of(name), milliseconds
+
+
 def test_a_server_that_cannot_start_tells_why(
     name: str, image: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -390,6 +406,13 @@ def test_what_cannot_be_served_is_refused(name: str, image: Path, more: dict[str
     options = {"name": name, "image": str(image), "format": "qcow2", "read_only": True, **more}
     options = {key: v.format(d=image.parent) if isinstance(v, str) else v for key, v in options.items()}
     refused(reason, watch=[image.parent], **options)
+
+
+def test_systemd_is_not_used_where_it_does_not_run(name: str, image: Path) -> None:
+    options = {"name": name, "image": str(image), "format": "qcow2", "read_only": True, "supervisor": "systemd"}
+    if os.path.isdir("/run/systemd/system"):
+        pytest.skip("it runs, and is left alone")
+    refused("supervisor_missing", **options)
 
 
 def test_one_name_or_socket_twice_is_refused(name: str, image: Path, tmp_path: Path) -> None:

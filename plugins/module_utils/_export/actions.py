@@ -17,14 +17,18 @@ from ansible_collections.platter.qemu.plugins.module_utils._export.state import 
 
 @dataclass(frozen=True)
 class StopServer(Action[ExportState]):
-    """End the server and its supervisor. C(clients): who is cut off; C(may_lose): what that costs them."""
+    """End the server and its supervisor, for good: it is not started at boot either. C(clients): who is cut off;
+    C(may_lose): what that costs them.
+    """
 
     name: str
     clients: t.Tuple[Client, ...] = ()
     may_lose: str = ""
+    #: systemd has to know of it first
+    in_unit: bool = False
 
     def apply(self, state: ExportState) -> ExportState:
-        return replace(state, argv=None, reachable=False, supervised=False)
+        return replace(state, argv=None, reachable=False, supervised=False, supervisor="", at_boot=False)
 
     def __str__(self) -> str:
         text = "Stop the server of export %s" % self.name
@@ -42,7 +46,8 @@ class DeclareExport(Action[ExportState]):
     definition: Definition
 
     def apply(self, state: ExportState) -> ExportState:
-        return replace(state, definition=self.definition)
+        in_unit = self.definition.options["supervisor"] == "systemd"
+        return replace(state, definition=self.definition, at_boot=state.at_boot and in_unit)
 
     def __str__(self) -> str:
         options = self.definition.options
@@ -64,7 +69,9 @@ class StartServer(Action[ExportState]):
     definition: Definition
 
     def apply(self, state: ExportState) -> ExportState:
-        return replace(state, argv=self.definition.argv, reachable=True, supervised=True)
+        supervisor, argv = self.definition.options["supervisor"], self.definition.argv
+        started = replace(state, argv=argv, reachable=True, supervised=True, supervisor=supervisor)
+        return replace(started, at_boot=supervisor == "systemd")
 
     def __str__(self) -> str:
         options = self.definition.options
@@ -73,12 +80,15 @@ class StartServer(Action[ExportState]):
 
 @dataclass(frozen=True)
 class SuperviseServer(Action[ExportState]):
-    """Give a server that has lost its supervisor another one; its clients notice nothing."""
+    """Give a server that has lost its supervisor another one, or have its unit started at boot again; its clients notice
+    nothing.
+    """
 
     name: str
+    supervisor: str = "process"
 
     def apply(self, state: ExportState) -> ExportState:
-        return replace(state, supervised=True)
+        return replace(state, supervised=True, supervisor=self.supervisor, at_boot=self.supervisor == "systemd")
 
     def __str__(self) -> str:
         return "Supervise the running server of export %s again." % self.name
@@ -91,7 +101,7 @@ class RemoveDefinition(Action[ExportState]):
     name: str
 
     def apply(self, state: ExportState) -> ExportState:
-        return replace(state, definition=None)
+        return replace(state, definition=None, at_boot=False)
 
     def __str__(self) -> str:
         return "Remove the definition of export %s." % self.name

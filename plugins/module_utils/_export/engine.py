@@ -13,11 +13,11 @@ import typing as t
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item, not_begun
 from ansible_collections.platter.qemu.plugins.module_utils._core.plan import predict
-from ansible_collections.platter.qemu.plugins.module_utils._export import definition, observe, places, refuse
+from ansible_collections.platter.qemu.plugins.module_utils._export import definition, observe, places, refuse, unit
 from ansible_collections.platter.qemu.plugins.module_utils._export.plan import plan_export
 from ansible_collections.platter.qemu.plugins.module_utils._export.spec import ExportSpec
 from ansible_collections.platter.qemu.plugins.module_utils._export.state import Definition, ExportReading, ExportState
-from ansible_collections.platter.qemu.plugins.module_utils._tools import locks
+from ansible_collections.platter.qemu.plugins.module_utils._tools import locks, process
 from ansible_collections.platter.qemu.plugins.module_utils._tools.side_by_side import side_by_side
 
 _ASKED_AT_ONCE = 16
@@ -42,8 +42,12 @@ class ExportEngine:
         self._programs = programs
         self._workers = workers
         self._lock_timeout = lock_timeout
-        #: every command that was run, as argument lists
-        self.commands: t.List[t.List[str]] = []
+        self._runner = process.Runner()
+
+    @property
+    def commands(self) -> t.List[t.List[str]]:
+        """Every command that was run, as argument lists."""
+        return self._runner.commands
 
     @staticmethod
     def facts(state: ExportState) -> t.Dict[str, t.Any]:
@@ -66,8 +70,7 @@ class ExportEngine:
 
     def prepare(self, patient: bool) -> t.List[Item]:
         """Every export observed and planned, in the order of the task; refusals are in the items."""
-        now = observe.ground()
-        items = self._planned_all(now)
+        items = self._planned_all(observe.ground(self._runner, self._specs))
         _refuse_duplicates(items)
         if any(item.plan for item in items):
             # imported here, as what acts is below: a run with nothing to do, the usual one, does not pay for it
@@ -103,10 +106,13 @@ class ExportEngine:
         program = self._programs["qemu-nbd"]
         if program is None:
             raise refuse.refused(spec, "tool_missing", "qemu-nbd is not installed", _TOOL)
-        return definition.define(
-            spec,
-            definition.Ground(reading.target, reading.kind == "block", program, places.export_directory(spec.name)),
-        )
+        supervisor = observe.supervisor_of(spec)
+        if supervisor == "systemd" and not observe.may_use_systemd():
+            raise refuse.no_systemd(spec, os.geteuid() == 0)
+        directory = places.export_directory(spec.name, supervisor)
+        ground = definition.Ground(reading.target, reading.kind == "block", program, directory, supervisor)
+        made = definition.define(spec, ground)
+        return unit.as_unit(spec.name, made, reading.target) if supervisor == "systemd" else made
 
     def execute(self, items: t.List[Item]) -> None:
         """Carry out the plans."""
@@ -114,7 +120,7 @@ class ExportEngine:
         if todo:
             from ansible_collections.platter.qemu.plugins.module_utils._export.execute import Executor
 
-            Executor(self.commands, workers=self._workers).run(todo)
+            Executor(self._runner, workers=self._workers).run(todo)
             for item in todo:
                 item.notes["readings"] = _readings(item.reading)
 

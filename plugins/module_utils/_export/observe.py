@@ -13,26 +13,28 @@ import typing as t
 from dataclasses import replace
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors, nbd_uri
-from ansible_collections.platter.qemu.plugins.module_utils._export import definition, places, state
+from ansible_collections.platter.qemu.plugins.module_utils._export import declared as written
+from ansible_collections.platter.qemu.plugins.module_utils._export import places, state, unit
 from ansible_collections.platter.qemu.plugins.module_utils._export.spec import ExportSpec, TlsSpec
 from ansible_collections.platter.qemu.plugins.module_utils._inspect import chain, image
 from ansible_collections.platter.qemu.plugins.module_utils._inspect.target import resolve_target
 from ansible_collections.platter.qemu.plugins.module_utils._tools import (
     nbd_client,
+    process,
     processes,
+    systemd,
     tcp_sockets,
     unix_sockets,
 )
 
 #: seconds that a server gets to say what it has
 PROBE_SECONDS = 5.0
-_LARGEST_DEFINITION = 1 << 20
 
 Table = t.Mapping[int, t.Tuple[str, ...]]
 
 
 class Watch(t.NamedTuple):
-    """The processes of one export: those that serve it, and those that watch over them."""
+    """The processes of one export: those that serve it, and those of ours that watch over them."""
 
     servers: t.Tuple[int, ...]
     supervisors: t.Tuple[int, ...]
@@ -43,54 +45,107 @@ class Watch(t.NamedTuple):
         return (*self.supervisors, *self.servers)
 
 
-def find_processes(name: str, declared: t.Optional[state.Definition], table: Table) -> Watch:
+class Ground(t.NamedTuple):
+    """What is read once for all exports of a look: the processes of this user, the services that they belong to, the
+    sockets of the host, and what systemd says of the units of these exports.
+    """
+
+    processes: Table
+    services: t.Mapping[int, str]
+    sockets: unix_sockets.Table
+    tcp: tcp_sockets.Table
+    units: t.Mapping[str, systemd.Properties] = {}
+
+
+def ground(run: process.RunCommand, specs: t.Sequence[ExportSpec]) -> Ground:
+    """As it is now. systemd is asked once, and only where it may have to do with one of the exports."""
+    table = processes.own_processes()
+    now = Ground(table, services(table), unix_sockets.read_table(), tcp_sockets.read_table())
+    if not systemd.runs():
+        return now
+    busy = set(now.services.values())
+    names = [unit.unit_name(spec.name) for spec in specs if _may_have_unit(spec, busy)]
+    return now._replace(units=systemd.show(run, names))
+
+
+def services(table: Table) -> t.Dict[int, str]:
+    """The service of each process, where there are any."""
+    return {pid: systemd.unit_of(pid) for pid in table} if systemd.runs() else {}
+
+
+def _may_have_unit(spec: ExportSpec, busy: t.AbstractSet[str]) -> bool:
+    wanted = spec.state == "present" and supervisor_of(spec) == "systemd"
+    return wanted or unit.unit_name(spec.name) in busy or os.path.lexists(unit.unit_file(spec.name))
+
+
+def supervisor_of(spec: ExportSpec) -> str:
+    """What is to watch over the server, on this host: C(systemd) or C(process)."""
+    if spec.supervisor != "auto":
+        return spec.supervisor
+    return "systemd" if may_use_systemd() else "process"
+
+
+def may_use_systemd() -> bool:
+    """It runs, and lets us write units."""
+    return systemd.runs() and os.geteuid() == 0
+
+
+def find_processes(
+    name: str, declared: t.Optional[state.Definition], table: Table, service_of: t.Mapping[int, str]
+) -> Watch:
     """The processes of the export C(name) among C(table)."""
     mark = (places.program_file(), places.export_directory(name))
     supervisors = tuple(pid for pid, words in table.items() if mark in zip(words, words[1:]))
-    argv = declared.argv if declared else ()
-    servers = [pid for pid, words in table.items() if pid not in supervisors and words == argv]
+    argv, own = declared.argv if declared else (), unit.unit_name(name)
+    servers = {pid for pid, words in table.items() if pid not in supervisors and words == argv}
+    # the shells of a unit, which get its server ready, are children of systemd as well
+    in_unit = [pid for pid, service in service_of.items() if service == own and processes.parent_of(pid) == 1]
+    servers.update(pid for pid in in_unit if table[pid][0] != unit.SHELL)
     if supervisors and not servers:
-        servers = [pid for pid in table if pid not in supervisors and processes.parent_of(pid) in supervisors]
-    return Watch(tuple(servers), supervisors)
+        servers = {pid for pid in table if pid not in supervisors and processes.parent_of(pid) in supervisors}
+    return Watch(tuple(sorted(servers)), supervisors)
 
 
-def read_definition(name: str) -> t.Optional[state.Definition]:
-    """What is declared on this host; None for nothing, and for what cannot be read as a definition of ours."""
-    try:
-        with open(places.definition_file(name), encoding="utf-8", errors="surrogateescape") as stream:
-            text = stream.read(_LARGEST_DEFINITION)
-    except FileNotFoundError:
-        return None
-    except OSError as exc:
-        raise errors.EngineError("%s cannot be read: %s" % (exc.filename, exc.strerror)) from exc
-    return definition.parse(text) or state.Definition((), {"unreadable": True}, text)
-
-
-class Ground(t.NamedTuple):
-    """What is read once for all exports of a look: the processes of this user, and the sockets of the host."""
-
-    processes: Table
-    sockets: unix_sockets.Table
-    tcp: tcp_sockets.Table
-
-
-def ground() -> Ground:
-    """As it is now."""
-    return Ground(processes.own_processes(), unix_sockets.read_table(), tcp_sockets.read_table())
+def watch_now(name: str) -> Watch:
+    """The processes of one export, just now."""
+    table = processes.own_processes()
+    return find_processes(name, written.read(name), table, services(table))
 
 
 def observe(spec: ExportSpec, now: Ground) -> t.Tuple[state.ExportState, state.ExportReading]:
     """The state and the reading of one export."""
-    declared = read_definition(spec.name)
-    watch = find_processes(spec.name, declared, now.processes)
+    declared = written.read(spec.name)
+    watch = find_processes(spec.name, declared, now.processes, now.services)
     own = unix_sockets.sockets_of(watch.servers)
     reachable = bool(own) and _listens_as(declared, own, now)
-    reading = state.ExportReading(watch.servers, watch.supervisors, _clients(watch.servers, own, now))
+    told = _unit(spec.name, now)
+    reading = state.ExportReading(watch.servers, watch.supervisors, _clients(watch.servers, own, now), unit=told)
     if spec.state == "present":
         reading = _about_image(spec, _about_place(spec, reading, own, now))
         reading = _asked(spec, reading, declared) if reachable else reading
-    argv = now.processes[watch.servers[0]] if watch.servers else None
-    return state.ExportState(spec.name, declared, argv, reachable, bool(watch.servers and watch.supervisors)), reading
+    at_boot = told.file == "enabled"
+    if not watch.servers:
+        return state.ExportState(spec.name, declared, at_boot=at_boot), reading
+    supervisor, supervised = _watched_by(spec.name, watch, told, now)
+    argv = now.processes[watch.servers[0]]
+    return state.ExportState(spec.name, declared, argv, reachable, supervised, supervisor, at_boot), reading
+
+
+def _unit(name: str, now: Ground) -> state.Unit:
+    told = now.units.get(unit.unit_name(name), {})
+    none = state.Unit()
+    return state.Unit(
+        told.get("LoadState", none.load), told.get("ActiveState", none.active), told.get("UnitFileState", none.file)
+    )
+
+
+def _watched_by(name: str, watch: Watch, told: state.Unit, now: Ground) -> t.Tuple[str, bool]:
+    """What the server was started by, and whether it is started again, and with systemd also at the next boot."""
+    if watch.supervisors:
+        return "process", True
+    if now.services.get(watch.servers[0]) == unit.unit_name(name) and told.lively:
+        return "systemd", told.file == "enabled"
+    return "", False
 
 
 def _listens_as(declared: t.Optional[state.Definition], own: t.FrozenSet[int], now: Ground) -> bool:

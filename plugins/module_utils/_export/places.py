@@ -7,12 +7,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 import tempfile
 import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
+from ansible_collections.platter.qemu.plugins.module_utils._export import definition
+from ansible_collections.platter.qemu.plugins.module_utils._tools import files
 
 _PROGRAM = "supervise.py"
 
@@ -25,9 +28,14 @@ def socket_directory() -> str:
     return os.path.join(parent, "platter") if parent else tempfile.gettempdir() + "/platter-%d" % os.geteuid()
 
 
-def export_directory(name: str) -> str:
-    """Where the definition and the log of an export are."""
-    return os.path.join(socket_directory(), "nbd", name)
+def export_directory(name: str, supervisor: str = "process") -> str:
+    """Where the definition and the log of an export are; with systemd, which has both, the keys of its clients."""
+    return os.path.join(_top(supervisor), "nbd", name)
+
+
+def _top(supervisor: str) -> str:
+    """What a unit needs has to be there at the next boot."""
+    return "/var/lib/platter" if supervisor == "systemd" else socket_directory()
 
 
 def definition_file(name: str) -> str:
@@ -45,17 +53,39 @@ def program_file() -> str:
     return os.path.join(socket_directory(), "nbd", _PROGRAM)
 
 
-def make_top() -> None:
+def make_top(supervisor: str = "process") -> None:
     """The directories that all exports share."""
-    top = socket_directory()
+    top = _top(supervisor)
     _make(top, 0o711)
     _make(os.path.join(top, "nbd"), 0o700)
 
 
-def make_directories(name: str) -> None:
+def make_directories(name: str, supervisor: str = "process") -> None:
     """The directory of an export, with all above it."""
-    make_top()
-    _make(export_directory(name), 0o700)
+    make_top(supervisor)
+    _make(export_directory(name, supervisor), 0o700)
+
+
+def link_keys(directory: str, psk_file: t.Optional[str]) -> None:
+    """QEMU takes keys from a directory, under a name of its own; and what lets it start at once, if that lies there."""
+    beside = os.path.join(os.path.dirname(psk_file or "/"), "dh-params.pem")
+    for name, target in ((definition.PSK_NAME, psk_file), ("dh-params.pem", beside)):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(os.path.join(directory, name))
+        if psk_file and target and os.path.exists(target):
+            os.symlink(target, os.path.join(directory, name))
+
+
+def write(path: str, text: str, mode: int) -> None:
+    """A file of ours, old or new, never in between."""
+    built = "%s.%d" % (path, os.getpid())
+    descriptor = os.open(built, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+    with os.fdopen(descriptor, "w", encoding="utf-8", errors="surrogateescape") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+    os.rename(built, path)
+    files.fsync_path(os.path.dirname(path))
 
 
 def _make(directory: str, mode: int) -> None:

@@ -21,7 +21,9 @@ def plan_export(spec: ExportSpec, state: ExportState, reading: ExportReading, wa
     """The steps to what C(spec) asks. C(wanted): its definition; None where it is stopped or absent."""
     if wanted is not None:
         return _plan_present(spec, state, reading, wanted)
-    plan: Plan = [_stop(spec, state, reading)] if state.running or reading.supervisors else []
+    refuse.refuse_foreign_unit(spec, state)
+    stays = spec.state == "stopped" and state.at_boot
+    plan: Plan = [_stop(spec, state, reading)] if state.running or reading.watched or stays else []
     if spec.state == "absent" and state.definition is not None:
         plan.append(actions.RemoveDefinition(spec.name))
     return plan
@@ -29,24 +31,32 @@ def plan_export(spec: ExportSpec, state: ExportState, reading: ExportReading, wa
 
 def _plan_present(spec: ExportSpec, state: ExportState, reading: ExportReading, wanted: Definition) -> Plan:
     refuse.refuse_bad_image(spec, reading)
-    same_server = state.argv == wanted.argv and state.reachable
+    refuse.refuse_bad_unit(spec, state, reading, wanted)
+    same_server = state.argv == wanted.argv and state.reachable and _stays(state, wanted)
     if same_server and reading.silent:
         raise refuse.unresponsive(spec)
     plan: Plan = []
     if not same_server:
         refuse.refuse_bad_place(spec, reading)
-        if state.running or reading.supervisors:
+        if state.running or reading.watched:
             plan.append(_stop(spec, state, reading))
     if state.definition != wanted:
         plan.append(actions.DeclareExport(spec.name, wanted))
     if not same_server:
         plan.append(actions.StartServer(spec.name, wanted))
     elif not state.supervised:
-        plan.append(actions.SuperviseServer(spec.name))
+        plan.append(actions.SuperviseServer(spec.name, wanted.options["supervisor"]))
     return plan
+
+
+def _stays(state: ExportState, wanted: Definition) -> bool:
+    """Whether the server can go on under what is to watch over it: only we can take over one that runs."""
+    supervisor = wanted.options["supervisor"]
+    return state.supervisor == supervisor or (supervisor == "process" and not state.supervisor)
 
 
 def _stop(spec: ExportSpec, state: ExportState, reading: ExportReading) -> actions.StopServer:
     if reading.clients and not spec.allow_disconnect:
         raise refuse.busy(spec, state, reading)
-    return actions.StopServer(spec.name, reading.clients, refuse.may_lose(state) if reading.clients else "")
+    cost = refuse.may_lose(state) if reading.clients else ""
+    return actions.StopServer(spec.name, reading.clients, cost, in_unit=reading.unit.lively or state.at_boot)

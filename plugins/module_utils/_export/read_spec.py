@@ -53,6 +53,7 @@ def read_spec(params: t.Mapping[str, t.Any], directory: str) -> ExportSpec:
         port=10809 if params.get("port") is None else int(params["port"]),
         tls=reader.tls(),
         insecure_plaintext=bool(params.get("insecure_plaintext")),
+        supervisor=params.get("supervisor") or "auto",
         **shared,
     )
     _refuse_open(spec, reader)

@@ -10,8 +10,9 @@ from __future__ import annotations
 import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors, words
+from ansible_collections.platter.qemu.plugins.module_utils._export import unit
 from ansible_collections.platter.qemu.plugins.module_utils._export.spec import ExportSpec
-from ansible_collections.platter.qemu.plugins.module_utils._export.state import ExportReading, ExportState
+from ansible_collections.platter.qemu.plugins.module_utils._export.state import Definition, ExportReading, ExportState
 
 Evidence = t.Optional[t.Mapping[str, t.Any]]
 
@@ -58,6 +59,29 @@ def unresponsive(spec: ExportSpec) -> errors.RefusedError:
         "its server runs, but does not answer on %s" % spec.where,
         "Look at the server (is it stopped, or does its disk hang?); end it with state: absent, or let it go on.",
     )
+
+
+def refuse_foreign_unit(spec: ExportSpec, state: ExportState) -> None:
+    """A unit of that name that somebody else has written."""
+    path = unit.unit_file(spec.name)
+    if state.definition is not None and state.definition.options.get("unreadable") == path:
+        fact = "%s is a unit that this module has not written" % path
+        raise refused(spec, "unit_foreign", fact, "Name the export otherwise, or move that unit away.", {"unit": path})
+
+
+def refuse_bad_unit(spec: ExportSpec, state: ExportState, reading: ExportReading, wanted: Definition) -> None:
+    """The unit must be ours to write, and systemd willing to run it."""
+    refuse_foreign_unit(spec, state)
+    if wanted.options["supervisor"] == "systemd" and reading.unit.load == "masked":
+        name = unit.unit_name(spec.name)
+        fact = "its unit %s is masked: somebody does not want it to run" % name
+        raise refused(spec, "unit_masked", fact, "Unmask it (systemctl unmask %s)." % name, {"unit": name})
+
+
+def no_systemd(spec: ExportSpec, root: bool) -> errors.RefusedError:
+    """Asked for, and not there, or not ours to use."""
+    fact = "systemd does not run on this host" if root else "units of systemd are root's to write"
+    return refused(spec, "supervisor_missing", fact, "Leave supervisor out, or set supervisor: process.")
 
 
 def refuse_bad_place(spec: ExportSpec, reading: ExportReading) -> None:

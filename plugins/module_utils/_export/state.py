@@ -10,7 +10,7 @@ decide (ExportReading).
 from __future__ import annotations
 
 import typing as t
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ansible_collections.platter.qemu.plugins.module_utils._core.header import Header
 
@@ -30,7 +30,9 @@ class Definition:
 class ExportState:
     """The managed part. C(argv): the command line of the server that runs; None: none does.
 
-    C(reachable): somebody listens where the definition says. C(supervised): a server that fails is started again.
+    C(reachable): somebody listens where the definition says. C(supervised): a server that fails is started again, and
+    with systemd also one whose host is. C(supervisor): what it was started by; empty where that has gone. C(at_boot): systemd
+    starts it with the host.
     """
 
     name: str
@@ -38,6 +40,8 @@ class ExportState:
     argv: t.Optional[t.Tuple[str, ...]] = None
     reachable: bool = False
     supervised: bool = False
+    supervisor: str = ""
+    at_boot: bool = False
 
     @property
     def running(self) -> bool:
@@ -65,6 +69,19 @@ class ExportState:
         return facts
 
 
+class Unit(t.NamedTuple):
+    """What systemd says of the unit of an export, in its own words. C(file): UnitFileState."""
+
+    load: str = "not-found"
+    active: str = "inactive"
+    file: str = ""
+
+    @property
+    def lively(self) -> bool:
+        """Whether systemd runs it, or is about to start it again."""
+        return self.active not in ("inactive", "failed")
+
+
 class Client(t.NamedTuple):
     """Who has a connection to an export. C(pid) None: a process that cannot be seen from here. C(address): by TCP."""
 
@@ -86,7 +103,8 @@ class Client(t.NamedTuple):
 class ExportReading:
     """Facts that decide but are not managed.
 
-    C(pids): the processes that serve it; C(supervisors): those that watch over them. C(clients): who is connected.
+    C(pids): the processes that serve it; C(supervisors): those that watch over them; C(unit): what systemd does about
+    it. C(clients): who is connected.
     C(answered): the size of the export as its server says it; None where it was not asked. C(silent): it was asked, and
     did not answer. C(foreign_listener): somebody else listens at the socket that the task names.
     The rest is about the image: C(target) is the file behind its name.
@@ -106,3 +124,9 @@ class ExportReading:
     length: int = 0
     detected: t.Tuple[str, ...] = ()
     chain_problem: t.Optional[t.Tuple[str, str]] = None
+    unit: Unit = field(default_factory=Unit)
+
+    @property
+    def watched(self) -> bool:
+        """Whether something would start a server again."""
+        return bool(self.supervisors) or self.unit.lively

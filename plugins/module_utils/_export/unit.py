@@ -21,6 +21,8 @@ from ansible_collections.platter.qemu.plugins.module_utils._export.state import 
 #: where the administrator's units lie: there they are again after a reboot
 DIRECTORY = "/etc/systemd/system"
 WANTED_BY = "multi-user.target"
+#: runs what gets a server ready, and what ends it
+SHELL = "/bin/sh"
 #: systemd makes it at boot; sockets lie in it that no task names
 RUNTIME_DIRECTORY = "/run/platter"
 
@@ -136,9 +138,9 @@ def _service_lines(made: Definition) -> t.Iterator[str]:
     yield "[Service]"
     yield "Type=exec"
     if socket:
-        yield "ExecStartPre=" + command(["/bin/sh", "-c", _FREE_SOCKET, "sh", socket])
+        yield "ExecStartPre=" + command([SHELL, "-c", _FREE_SOCKET, "sh", socket])
     yield "ExecStart=" + command(made.argv)
-    yield "ExecStop=" + command(["/bin/sh", "-c", _ASK_TO_END])
+    yield "ExecStop=" + command([SHELL, "-c", _ASK_TO_END])
     yield "Restart=on-failure"
     yield "RestartSec=500ms"
     yield "KillMode=mixed"

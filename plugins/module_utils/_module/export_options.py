@@ -26,6 +26,7 @@ DEFAULTS: t.Mapping[str, t.Any] = {
     "stop_timeout": 60,
     "port": 10809,
     "insecure_plaintext": False,
+    "supervisor": "auto",
 }
 
 
@@ -54,6 +55,7 @@ def export_options() -> ArgumentSpec:
         "allow_disconnect": {"type": "bool"},
         "overlay_directories": {"type": "list", "elements": "path"},
         "stop_timeout": {"type": "int"},
+        "supervisor": {"type": "str", "choices": ["auto", "systemd", "process"]},
     }
 
 

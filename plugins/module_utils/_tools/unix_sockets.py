@@ -122,9 +122,11 @@ def clients_of(pids: t.Collection[int], own: t.Collection[int], table: Table) ->
     not seen.
 
     Whoever connects from another network namespace (a container) has a socket there, and so has the server. A client
-    that has closed its end, which the server is yet to notice, has the number 0 (net/unix/diag.c), and is none.
+    that has closed its end, which the server is yet to notice, has the number 0 (net/unix/diag.c), and is none. What the
+    server has connected to itself, such as the journal, has no name: it gets that of the listener when it is accepted.
     """
-    peers = [table[n].peer for n in sorted(own) if n in table and table[n].state == _ESTABLISHED]
+    accepted = (table[n] for n in sorted(own) if n in table and table[n].name)
+    peers = [each.peer for each in accepted if each.state == _ESTABLISHED]
     ends = [peer for peer in peers if peer and peer not in own]
     holders = _holders(ends)
     return [holders.get(number) for number in ends] + [None] * _elsewhere(pids, own, table)
