@@ -16,7 +16,7 @@ from ansible_collections.platter.qemu.tests.lab.live import holds, names, sound
 from ansible_collections.platter.qemu.tests.lab.machine import machine
 from ansible_collections.platter.qemu.tests.lab.modules import call
 from ansible_collections.platter.qemu.tests.lab.oracle import create, qemu_img
-from ansible_collections.platter.qemu.tests.lab.qemu import blockdev, qcow2
+from ansible_collections.platter.qemu.tests.lab.qemu import bare, blockdev, qcow2
 from ansible_collections.platter.qemu.tests.lab.snapshots import backing_name
 
 Task = dict[str, Any]
@@ -173,6 +173,16 @@ def test_a_chain_that_is_not_that_of_the_headers(stopped: Task, task: Task, imag
     create(images / "b.qcow2", "qcow2", "8M")
     with machine(tmp_path / "qmp", other_chain(active, images / "b.qcow2")):
         refused("chain_differs", **given, name="s3")
+
+
+def test_a_disk_that_no_device_uses(stopped: Task, task: Task, images: Path, tmp_path: Path) -> None:
+    """As after it was unplugged: QEMU has its nodes all the same, and merges them. Of its own it leaves none."""
+    below = {"switch": "none"}
+    active = taken({**stopped, **below}, "s1", "s2", "s3")
+    with bare(tmp_path / "qmp", *qcow2("n0", active)):
+        done(**{**task, **below}, name="s1", state="committed")
+        refused("disk_unused", **{**task, **below}, name="s3", state="committed")
+    holds(active, *((number + 1, number) for number in range(4)))
 
 
 def other_chain(active: str, below: Path) -> list[str]:

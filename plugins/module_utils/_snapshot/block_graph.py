@@ -95,8 +95,15 @@ class BlockGraph:
 
     def uses(self, path: str) -> bool:
         """Whether a guest (or an export) has the file open, as a disk or below one; nodes that are left do not count."""
-        ours = set(self.nodes_on(path))
-        return any(ours & {top, *self.reachable(top)} for top in self._tops(self._users))
+        return any(self.is_part(path, top) for top in self._tops(self._users))
+
+    def is_part(self, path: str, name: str) -> bool:
+        """Whether a node is on the file, or on another node that is."""
+        return bool(set(self.nodes_on(path)) & {name, *self.reachable(name)})
+
+    def is_used(self, name: str) -> bool:
+        """Whether a guest (or an export) sees the node as a disk; not after the device was unplugged."""
+        return name in self._tops(self._users)
 
     def _tops(self, names: t.Iterable[str]) -> t.List[str]:
         """The uppermost format node below each of these nodes; not those that are part of another."""

@@ -106,6 +106,7 @@ def _on_a_disk(spec: SnapshotSpec, paths: t.Sequence[str], known: t.Collection[s
         node=disks[0],
         nodes=nodes,
         bitmaps=_bitmaps(graph.node(disks[0])),
+        used=graph.is_used(disks[0]),
         disks=tuple(sorted(graph.writable_files().items())),
         jobs=tuple(
             (verb, path)

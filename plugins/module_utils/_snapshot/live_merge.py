@@ -75,12 +75,12 @@ class LiveMerge:
         job, node = block_graph.job_id("commit", action.base), live.nodes[action.base]
         if qmp_jobs.find_job(self._qmp, job) is not None:
             self._end_commit(job, node, action.base, spec)
-        if self._uses(action.overlay):
+        if self._is_part(action.overlay, live.node):
             arguments = {"device": live.node, "top_node": live.nodes[action.overlay], "base_node": node}
             name = layers.as_before(above, action.base)
             qmp_jobs.start_job(self._qmp, "block-commit", job, backing_file=name, **arguments)
             ended = self._end_commit(job, node, action.base, spec)
-            if self._uses(action.overlay):
+            if self._is_part(action.overlay, live.node):
                 raise _without_its_work(ended)
         layer_records.note_copied(action.base)
 
@@ -142,7 +142,8 @@ class LiveMerge:
         """
         job = block_graph.job_id("commit", action.base)
         ended = qmp_jobs.end_job(self._qmp, job, time.monotonic() + spec.job_timeout)
-        left = not self._uses(action.overlay)
+        graph = block_graph.BlockGraph(self._qmp)
+        left = graph.uses(action.base) and not graph.uses(action.overlay)
         if left:
             layer_records.note_merged(action.base)
         qmp_jobs.dismiss_ended(self._qmp, ended)
@@ -177,8 +178,7 @@ class LiveMerge:
 
     def _refuse_half_done(self, node: str, action: layer_actions.StreamBase, job: str) -> None:
         """A stream dismisses itself, as one that waits for it is a danger (see BlockGraph): its work tells of it."""
-        graph = block_graph.BlockGraph(self._qmp)
-        if set(graph.nodes_on(action.base)) & graph.reachable(node):
+        if self._is_part(action.base, node):
             event = self._qmp.wait_event(lambda event: event["data"].get("device") == job, time.monotonic())
             said = event["data"].get("error") if event else None
             raise _without_its_work(qmp_jobs.Job(job, "stream", qmp_jobs.GONE, error=said))
@@ -208,8 +208,8 @@ class LiveMerge:
             copied()
         return qmp_jobs.finish_job(self._qmp, job, deadline)
 
-    def _uses(self, path: str) -> bool:
-        return block_graph.BlockGraph(self._qmp).uses(path)
+    def _is_part(self, path: str, node: str) -> bool:
+        return block_graph.BlockGraph(self._qmp).is_part(path, node)
 
     # --- files that go
 

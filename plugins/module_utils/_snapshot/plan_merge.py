@@ -229,7 +229,7 @@ class _Removal:
             return self._active, None
         plan_switch.refuse_switch(self._spec, self._state, self._reading)
         if self._reading.live is not None:
-            refuse.refuse_other_names(self._spec, child, self._reading.nlink)
+            refuse.refuse_to_leave(self._spec, self._reading, child)
         if self._would_move(path, child):
             raise refuse.refused(
                 self._spec,

@@ -197,15 +197,25 @@ def refuse_altered(spec: SnapshotSpec, layer: Layer) -> None:
     )
 
 
-def refuse_other_names(spec: SnapshotSpec, path: str, count: int) -> None:
-    """While a running QEMU leaves a layer, nothing may be started from it: so its one name is taken from it."""
-    if count > 1:
+def refuse_to_leave(spec: SnapshotSpec, reading: SnapshotReading, path: str) -> None:
+    """While a running QEMU leaves a layer, nothing may be started from it: so its one name is taken from it. That it has
+    left shows in what the disk's device, or its export, uses.
+    """
+    if reading.nlink > 1:
         raise refused(
             spec,
             "hardlinked",
-            "%s has %d names, and could be started from the others while the VM leaves it" % (path, count),
+            "%s has %d names, and could be started from the others while the VM leaves it" % (path, reading.nlink),
             "Remove the other names (find -samefile shows them); or merge it while the VM is stopped.",
-            {"path": path, "links": count},
+            {"path": path, "links": reading.nlink},
+        )
+    if reading.live and not reading.live.used:
+        raise refused(
+            spec,
+            "disk_unused",
+            "the VM has %s open, but no device and no export uses it, as after it was unplugged" % path,
+            "Plug it in again; or delete its nodes (QMP: blockdev-del), and merge it as one of a stopped VM.",
+            {"path": path},
         )
 
 

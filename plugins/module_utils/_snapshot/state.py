@@ -177,7 +177,8 @@ class Layer:
 class Live:
     """An image in a running QEMU. C(active): the file that its guest writes to; C(node): that file's node; C(nodes):
     the nodes of its whole chain, by file as we know it, lowest first (of an image with internal snapshots only its own);
-    C(pids): the processes behind the socket; C(bitmaps): of the active node;
+    C(used): whether a device or an export uses that disk; C(pids): the processes behind the socket; C(bitmaps): of the
+    active node;
     C(disks): file and node of every disk of the VM that can be written to; C(jobs): (C(commit) or C(stream), the file
     that is written to), of merges that a killed run has begun.
     """
@@ -187,6 +188,7 @@ class Live:
     active: str
     node: str
     nodes: t.Mapping[str, str]
+    used: bool = True
     bitmaps: t.Tuple[BitmapState, ...] = ()
     disks: t.Tuple[t.Tuple[str, str], ...] = ()
     jobs: t.Tuple[t.Tuple[str, str], ...] = ()
