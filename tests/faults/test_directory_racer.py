@@ -308,3 +308,14 @@ def test_an_image_that_cannot_be_read_may_be_built_on_a_layer(zygote: Zygote, ho
     for state in ("committed", "streamed", "absent", "reverted"):
         result = zygote.run("image_snapshot", {**options, "state": state}, uid=NOBODY)
         assert "clone.qcow2 cannot be opened" in result["msg"], result
+    other = home.images.parent / "other"
+    as_nobody("mkdir", other)
+    for name in ("disk.qcow2", "disk.s1.qcow2"):
+        as_nobody("cp", "--preserve=xattr", home.images / name, other)
+    as_nobody(
+        "qemu-img", "rebase", "-u", "-f", "qcow2", "-b", other / "disk.s1.qcow2", "-F", "qcow2", other / "disk.qcow2"
+    )
+    both = [{"image": str(each / "disk.qcow2")} for each in (home.images, other)]
+    task = {**options, "state": "committed", "allow_altered": True, "snapshots": both, "fail_fast": False}
+    result = zygote.run("image_snapshot", {key: task[key] for key in task if key != "image"}, uid=NOBODY)
+    assert [each["changed"] for each in result["snapshots"]] == [False, True], result

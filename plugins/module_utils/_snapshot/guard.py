@@ -76,19 +76,23 @@ def _guard_layers(items: t.Sequence[Item]) -> None:
     """What is built on a layer that is changed or goes, and does not count as a child of it, as it is behind a link."""
     harmed = {item.name: {path for action in item.plan for path in clones.harmed(action)} for item in items}
     items = [item for item in items if harmed[item.name]]
-    try:
-        found = clones.find_clones(
-            sorted({path for item in items for path in harmed[item.name]}),
-            [(item.spec, item.reading) for item in items],
-        )
-    except errors.EngineError as exc:
-        for item in items:
-            item.refusal = not_begun(exc)
-        return
+    found = _clones_of(items, harmed)
     for item in items:
-        path = next((path for path in sorted(harmed[item.name]) if found[path]), None)
-        if path:
+        path = next((path for path in sorted(harmed[item.name]) if found.get(path)), None)
+        if path and not item.refusal:
             item.refusal = clones.has_overlays(item.spec, path, found[path])
+
+
+def _clones_of(items: t.Sequence[Item], harmed: t.Mapping[str, t.Set[str]]) -> t.Dict[str, t.List[str]]:
+    """By path. All directories are looked through once; where one cannot be, only the items in it are refused."""
+    paths = sorted({path for item in items for path in harmed[item.name]})
+    try:
+        return clones.find_clones(paths, [(item.spec, item.reading) for item in items])
+    except errors.EngineError as exc:
+        if len(items) > 1:
+            return {path: on for item in items for path, on in _clones_of([item], harmed).items()}
+        items[0].refusal = not_begun(exc)
+        return {}
 
 
 def _guard_memory(items: t.Sequence[Item]) -> None:
