@@ -312,7 +312,9 @@ options:
       backing: &backing
         description:
           - The backing file that makes the image an overlay. The base is never written to.
-          - Another base than the present one rebases the overlay, keeping what the guest sees.
+          - Another base than the present one rebases the overlay, keeping what the guest sees. Internal snapshots in it
+            would show other data, so that such an image is refused (C(would_lose_snapshots)).
+          - A qcow2 image that has no base is given one with compat 1.1 only.
         type: dict
         suboptions:
           path:
@@ -348,7 +350,8 @@ options:
             default: false
       flatten: &flatten
         description:
-          - Copy into the image what it takes from its backing file, so that it stands for itself.
+          - Copy into the image what it takes from its backing file, so that it stands for itself. What its internal
+            snapshots take from there is not copied, so that an image with such is refused (C(would_lose_snapshots)).
         type: bool
       source: &source
         description:
@@ -492,7 +495,8 @@ options:
         description:
           - Check the image on every run and repair what is found.
           - V(leaks) - only give back space that nothing uses.
-          - V(all) - also repair corruptions, in a copy; the damaged file is kept (RV(backup_file)).
+          - V(all) - also repair corruptions, in a copy; the damaged file is kept (RV(backup_file)). What is damaged is
+            not rewritten (O(allow_rewrite)) in the same task.
         type: str
         choices: [leaks, all]
       allow_shrink: &allow_shrink

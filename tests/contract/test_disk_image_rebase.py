@@ -12,7 +12,7 @@ import pytest
 from ansible_collections.platter.qemu.tests.lab.beats import digest, four_beats, refused, settled
 from ansible_collections.platter.qemu.tests.lab.guest import KIB, MIB, facts, guest_digest, qemu_io, scribble, shows
 from ansible_collections.platter.qemu.tests.lab.modules import call
-from ansible_collections.platter.qemu.tests.lab.oracle import create
+from ansible_collections.platter.qemu.tests.lab.oracle import create, qemu_img
 
 OLD = ((0x11, 0, MIB), (0x12, 2 * MIB, MIB))
 NEW = ((0x21, 0, 256 * KIB), (0x22, 3 * MIB, MIB))
@@ -79,6 +79,25 @@ def test_an_image_without_a_base_can_be_given_one(tmp_path: Path, new: Path) -> 
     four_beats(**over(alone, new))
     assert guest_digest(alone, "qcow2") == seen
     assert facts(alone, "qcow2")["backing-filename"] == str(new)
+
+
+def test_what_cannot_say_zero_is_given_a_base_with_compat_1_1_only(tmp_path: Path, new: Path) -> None:
+    alone = create(tmp_path / "alone.qcow2", "qcow2", "4M", "compat=0.10,cluster_size=4096")
+    scribble(alone, "qcow2", OWN)
+    seen, asked = guest_digest(alone, "qcow2"), over(alone, new)
+    refused("exists_different", **asked)
+    result = four_beats(**asked, options={"compat": "1.1"})
+    assert result["actions"][0] == f"Amend {alone}: compat from 0.10 to 1.1."
+    assert guest_digest(alone, "qcow2") == seen
+
+
+@pytest.mark.parametrize("flat", [True, False], ids=["flattened", "another base"])
+def test_snapshots_go_on_showing_what_they_took_from_the_base(overlay: Path, new: Path, flat: bool) -> None:
+    asked = {"path": str(overlay), "format": "qcow2", "flatten": True} if flat else over(overlay, new)
+    qemu_img("snapshot", "-c", "before", overlay)
+    refused("would_lose_snapshots", **asked)
+    qemu_img("snapshot", "-d", "before", overlay)
+    four_beats(**asked)
 
 
 def test_an_unsafe_rebase_changes_the_reference_only(overlay: Path, new: Path) -> None:

@@ -34,6 +34,7 @@ PURE_NAMES = (
     "actions",
     "plan",
     "plan_change",
+    "plan_base",
     "difference",
     "refuse",
     "refuse_rewrite",

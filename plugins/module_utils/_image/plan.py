@@ -11,9 +11,8 @@ import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core.size import human
 from ansible_collections.platter.qemu.plugins.module_utils._formats import features
-from ansible_collections.platter.qemu.plugins.module_utils._image import actions, refuse, refuse_rewrite
+from ansible_collections.platter.qemu.plugins.module_utils._image import actions, plan_base, refuse, refuse_rewrite
 from ansible_collections.platter.qemu.plugins.module_utils._image.plan_change import (
-    asked_backing,
     asked_keyslots,
     plan_change,
     plan_keyslots,
@@ -152,7 +151,7 @@ def _create(spec: ImageSpec, reading: ImageReading) -> actions.CreateImage:
         format=t.cast(str, spec.format),
         virtual_size=size,
         options=spec.options,
-        backing=asked_backing(spec),
+        backing=plan_base.asked_backing(spec),
         attributes=reading.desired_attributes,
         keyslots=asked_keyslots(spec),
     )

@@ -10,15 +10,20 @@ from __future__ import annotations
 
 import typing as t
 from dataclasses import replace
-from posixpath import dirname
 
-from ansible_collections.platter.qemu.plugins.module_utils._core import place, words
+from ansible_collections.platter.qemu.plugins.module_utils._core import words
 from ansible_collections.platter.qemu.plugins.module_utils._core.plan import predict
 from ansible_collections.platter.qemu.plugins.module_utils._core.size import human
 from ansible_collections.platter.qemu.plugins.module_utils._formats.features import FEATURES, largest_size, rounded_size
-from ansible_collections.platter.qemu.plugins.module_utils._image import actions, difference, refuse, refuse_rewrite
+from ansible_collections.platter.qemu.plugins.module_utils._image import (
+    actions,
+    difference,
+    plan_base,
+    refuse,
+    refuse_rewrite,
+)
 from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec
-from ansible_collections.platter.qemu.plugins.module_utils._image.state import Backing, ImageReading, ImageState
+from ansible_collections.platter.qemu.plugins.module_utils._image.state import Backing, ImageReading, ImageState, Pairs
 
 Plan = t.List[actions.ImageAction]
 
@@ -32,12 +37,7 @@ def plan_change(spec: ImageSpec, state: ImageState, reading: ImageReading) -> Pl
         plan = _plan_rewrite(spec, state, reading, differences)
     else:
         repair = _plan_repair(spec, state, reading)
-        plan = (
-            repair
-            + _plan_base(spec, state, reading)
-            + _plan_amend(spec, state, reading)
-            + _plan_resize(spec, state, reading)
-        )
+        plan = repair + _plan_base_and_options(spec, state, reading) + _plan_resize(spec, state, reading)
         plan += plan_keyslots(spec, state) + _plan_attributes(spec, predict(state, repair), reading)
     if spec.repair or any(_opens_chain(action) for action in plan):
         opens_base = any(isinstance(action, actions.RebaseImage) and action.safe for action in plan)
@@ -50,8 +50,23 @@ def _plan_rewrite(spec: ImageSpec, state: ImageState, reading: ImageReading, dif
     rewrite = _rewrite(spec, state, reading, differences)
     kept = reading.current_base_is_asked and rewrite.backing is not None
     after = rewrite.apply(state)
-    base = _plan_base(spec, after, replace(reading, current_base_is_asked=kept))
+    compat = dict(_options_of_copy(spec, reading)).get("compat")
+    base = plan_base.plan_base(spec, after, replace(reading, current_base_is_asked=kept), compat)
     return [rewrite, *base, *plan_keyslots(spec, after)]
+
+
+def _options_of_copy(spec: ImageSpec, reading: ImageReading) -> Pairs:
+    """The asked options, and what the rewritten image takes over."""
+    return difference.kept_options(spec.options, t.cast(str, spec.format), reading) + spec.options
+
+
+def _plan_base_and_options(spec: ImageSpec, state: ImageState, reading: ImageReading) -> Plan:
+    """compat 1.1 first: only there can a base be put under an image without changing what it shows."""
+    amend = _plan_amend(spec, state, reading)
+    if spec.option("compat") == "1.1":
+        return amend + plan_base.plan_base(spec, state, reading, "1.1")
+    told = reading.header.options if reading.header else {}
+    return plan_base.plan_base(spec, state, reading, told.get("compat")) + amend
 
 
 def _opens_chain(action: actions.ImageAction) -> bool:
@@ -98,6 +113,7 @@ def _rewrite(
     spec: ImageSpec, state: ImageState, reading: ImageReading, differences: t.Tuple[str, ...]
 ) -> actions.RewriteImage:
     refuse_rewrite.refuse_losing_rewrite(spec, reading)
+    refuse_rewrite.refuse_rewritten_damage(spec, state, reading)
     refuse_rewrite.refuse_rewritten_data_file(spec, differences)
     refuse_rewrite.refuse_rewritten_keys(spec, reading)
     refuse.refuse_split_backup(spec, reading)
@@ -106,8 +122,7 @@ def _rewrite(
         if t.cast(int, spec.size) < size:
             refuse.refuse_shrink(spec, size, reading.data_end)
         size = t.cast(int, spec.size)
-    kept = difference.kept_options(spec.options, t.cast(str, spec.format), reading)
-    size = rounded_size(t.cast(str, spec.format), size, dict(kept + spec.options))
+    size = rounded_size(t.cast(str, spec.format), size, dict(_options_of_copy(spec, reading)))
     refuse_too_large(spec, size)
     backing = _rewritten_backing(spec, state)
     if backing and size != state.virtual_size:
@@ -146,58 +161,6 @@ def _plan_repair(spec: ImageSpec, state: ImageState, reading: ImageReading) -> P
     attributes = reading.desired_attributes if spec.repair == "all" else ()
     format_name = t.cast(str, spec.format)
     return [actions.RepairImage(spec.path, format_name, spec.repair, state.leaks, state.corruptions, attributes)]
-
-
-def _plan_base(spec: ImageSpec, state: ImageState, reading: ImageReading) -> Plan:
-    format_name = t.cast(str, state.format)
-    if spec.flatten:
-        return [actions.RebaseImage(spec.path, format_name, None, safe=True)] if state.backing else []
-    asked = asked_backing(spec)
-    if asked is None or spec.backing is None:
-        return []
-    if reading.current_base_is_asked and state.backing:
-        return _plan_same_base(spec, state, asked)
-    safe, why = _rebase_kind(spec, state, reading)
-    return [actions.RebaseImage(spec.path, format_name, asked, safe=safe, why=why)]
-
-
-def _plan_same_base(spec: ImageSpec, state: ImageState, asked: Backing) -> Plan:
-    """The base is right; its name or recorded format may not be as asked."""
-    current = t.cast(Backing, state.backing)
-    if current.format not in (None, asked.format) and spec.backing and spec.backing.rebase != "unsafe":
-        raise refuse.refused(
-            spec,
-            "format_mismatch",
-            "it is an overlay of %s as %s, and read as %s it would show the guest other data"
-            % (asked.path, current.format, asked.format),
-            "Set backing.format to the format that is recorded.",
-            {"asked": asked.format, "recorded": current.format},
-        )
-    plan: Plan = []
-    if current.format != asked.format or current.name != asked.name:
-        why = "it is the same file"
-        plan.append(actions.RebaseImage(spec.path, t.cast(str, state.format), asked, safe=False, why=why))
-    elif not state.base_unchanged:
-        plan.append(actions.AcceptBase(spec.path, asked.path))
-    return plan
-
-
-def _rebase_kind(spec: ImageSpec, state: ImageState, reading: ImageReading) -> t.Tuple[bool, str]:
-    """(safe, why not): unsafe only when it is asked for by name, or the new base is proven to be the old one, moved."""
-    if spec.backing and spec.backing.rebase == "unsafe":
-        return False, "asked for by backing.rebase=unsafe"
-    if not state.backing or reading.current_base_exists:
-        return True, ""
-    remembered = reading.record.get("base")
-    if remembered and reading.base and remembered == reading.base.fingerprint:
-        return False, "it is the same file, moved"
-    raise refuse.refused(
-        spec,
-        "base_missing",
-        "its present backing file %s is gone, so that what the guest sees cannot be kept" % state.backing.path,
-        "Put that file back, or set backing.rebase to unsafe if the new base has the same content.",
-        {"backing_file": state.backing.path},
-    )
 
 
 def _plan_amend(spec: ImageSpec, state: ImageState, reading: ImageReading) -> Plan:
@@ -256,16 +219,6 @@ def _plan_attributes(spec: ImageSpec, state: ImageState, reading: ImageReading) 
     if reading.desired_attributes == state.attributes:
         return []
     return [actions.SetAttributes(spec.path, reading.desired_attributes, state.attributes)]
-
-
-def asked_backing(spec: ImageSpec) -> t.Optional[Backing]:
-    """The backing file as the task wants it recorded: absolute, or relative to the overlay."""
-    if not spec.backing:
-        return None
-    name = spec.backing.path
-    if spec.backing.relative:
-        name = place.relative_name(spec.backing.path, dirname(spec.path))
-    return Backing(spec.backing.path, spec.backing.format, name)
 
 
 def refuse_too_large(spec: ImageSpec, size: int) -> None:

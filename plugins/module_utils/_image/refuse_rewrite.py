@@ -12,7 +12,7 @@ import typing as t
 from ansible_collections.platter.qemu.plugins.module_utils._core import words
 from ansible_collections.platter.qemu.plugins.module_utils._image import refuse
 from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec
-from ansible_collections.platter.qemu.plugins.module_utils._image.state import ImageReading
+from ansible_collections.platter.qemu.plugins.module_utils._image.state import ImageReading, ImageState
 
 
 def refuse_losing_rewrite(spec: ImageSpec, reading: ImageReading) -> None:
@@ -26,7 +26,7 @@ def refuse_losing_rewrite(spec: ImageSpec, reading: ImageReading) -> None:
             {"extents": list(reading.foreign_extents)},
         )
     header = reading.header
-    lost = [s.name for s in header.snapshots] + [b.name for b in header.bitmaps] if header else []
+    lost = snapshot_names(reading) + [b.name for b in header.bitmaps] if header else []
     if lost:
         raise refuse.refused(
             spec,
@@ -34,6 +34,37 @@ def refuse_losing_rewrite(spec: ImageSpec, reading: ImageReading) -> None:
             "a rewrite would lose its internal snapshots and bitmaps: %s" % ", ".join(lost),
             "Delete those first.",
             {"snapshots_and_bitmaps": lost},
+        )
+
+
+def refuse_rewritten_damage(spec: ImageSpec, state: ImageState, reading: ImageReading) -> None:
+    """A rewrite keeps no file of before, and what a damaged one shows is a guess."""
+    if state.corruptions or (reading.header and reading.header.corrupt):
+        raise refuse.refused(
+            spec,
+            "image_corrupt",
+            "it is damaged, and a rewrite would leave a copy only of what can be read",
+            "Repair it first, in a task of its own with repair set to all, which keeps the damaged file.",
+            {"corruptions": state.corruptions},
+        )
+
+
+def snapshot_names(reading: ImageReading) -> t.List[str]:
+    """The internal snapshots in the image."""
+    return [snapshot.name for snapshot in reading.header.snapshots] if reading.header else []
+
+
+def refuse_other_content_of_snapshots(spec: ImageSpec, reading: ImageReading) -> None:
+    """qemu-img rebase keeps what the guest sees now: snapshots take from the new base what they took from the old one."""
+    names = snapshot_names(reading)
+    if names:
+        raise refuse.refused(
+            spec,
+            "would_lose_snapshots",
+            "its internal snapshots take a part of their content from its backing file, and would show other data "
+            "without it: %s" % ", ".join(names[:5]),
+            "Delete those first; or, if the new base has the very content of the old one, set backing.rebase to unsafe.",
+            {"snapshots_and_bitmaps": names},
         )
 
 
