@@ -468,7 +468,8 @@ options:
             type: path
           keyslots:
             description:
-              - LUKS key slots as they should be; others are left alone.
+              - LUKS key slots as they should be; others are left alone. A slot is erased only when a secret of the task
+                opens one that stays (C(last_keyslot)).
             type: list
             elements: dict
             suboptions:
@@ -485,7 +486,7 @@ options:
                 default: present
               new_secret:
                 description:
-                  - The secret it gets when it is empty.
+                  - The secret it gets when it is empty. A slot that is in use is left as it is.
                 type: str
               new_secret_file:
                 description:

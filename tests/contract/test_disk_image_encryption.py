@@ -223,10 +223,11 @@ def erasing(*slots: int) -> dict[str, Any]:
 
 
 def test_the_slot_of_the_secret_is_erased_last(tmp_path: Path, crowded: Path) -> None:
-    """Whichever of them it is: nobody can see that, and no other secret is in the task."""
-    options = qcow2(tmp_path, encryption=erasing(0, 1))
+    """Whichever of them it is: nobody can see that, and QEMU is given no other secret of the task."""
+    options = qcow2(tmp_path)
     shutil.copy(crowded, options["path"])
-    result = call("disk_image", **options)
+    stays = {"slot": 2, "new_secret": "Schlüssel 2"}
+    result = call("disk_image", **keyed(options, *erasing(0, 1)["keyslots"], stays))
     assert result["changed"] is True and not result.get("failed"), result
     assert slots(options["path"], "qcow2") == [2]
 
@@ -248,6 +249,23 @@ def test_the_last_key_is_never_removed(tmp_path: Path, made: dict[str, Path]) ->
     shutil.copy(made["luks"], luks(tmp_path)["path"])
     last = {"secret": SECRET, "keyslots": [{"slot": 0, "state": "absent"}]}
     refused("last_keyslot", **luks(tmp_path, encryption=last))
+
+
+def test_the_last_key_that_the_task_knows_is_never_removed(tmp_path: Path, made: dict[str, Path]) -> None:
+    """Slot 1 is in use, and so is left as it is: another secret is in it than the task believes."""
+    asked = qcow2(tmp_path)
+    shutil.copy(made["qcow2"], asked["path"])
+    call("disk_image", **keyed(asked, {"slot": 1, "new_secret": "of somebody else"}))
+    gone = {"slot": 0, "state": "absent"}
+    for slots in ([gone], [{"slot": 1, "new_secret": "new"}, gone]):
+        result = refused("last_keyslot", **keyed(asked, *slots))
+        assert result["evidence"] == {"keyslots": [1]}
+    result = four_beats(**keyed(asked, {"slot": 1, "new_secret": "of somebody else"}, gone))
+    assert result["actions"] == [f"Change the key slots of {asked['path']}: erase slot 0."]
+
+
+def keyed(asked: dict[str, Any], *slots: dict[str, Any]) -> dict[str, Any]:
+    return {**asked, "encryption": {"secret": SECRET, "keyslots": list(slots)}}
 
 
 def test_a_new_image_gets_its_other_key_slots_at_once(tmp_path: Path) -> None:

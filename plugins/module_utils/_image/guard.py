@@ -132,6 +132,9 @@ def _guard_secrets(items: t.Sequence[Item], run_command: process.RunCommand) -> 
             continue
         try:
             secret.refuse_closed(run_command, item.spec, item.reading.header, _file_node(item))
+            for action in item.plan:
+                if isinstance(action, actions.ChangeKeyslots):
+                    secret.refuse_losing_access(run_command, item.spec, item.reading.header, action)
         except errors.EngineError as exc:
             item.refusal = not_begun(exc)
 
