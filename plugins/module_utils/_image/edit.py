@@ -57,33 +57,34 @@ class Editor:
         """Change or drop the backing file."""
         node = self._node(spec, action.format, reading)
         if reading.kind == "file" and action.backing:
-            self._announce_base(spec.path, action.backing.path)
+            self._announce_base(spec.path, action.backing)
         name, format_name = (action.backing.name, action.backing.format) if action.backing else ("", None)
         change = self._qemu_img.rebase if action.safe else self._qemu_img.unsafe_rebase
         change(node, name, format_name or "", spec.secrets)
         if reading.kind == "file":
-            self.remember_base(spec.path, action.backing.path if action.backing else None)
+            self.remember_base(spec.path, action.backing)
         return self._durable(spec)
 
     @staticmethod
-    def _announce_base(path: str, base: str) -> None:
+    def _announce_base(path: str, base: state.Backing) -> None:
         """Written before the rebase, so that whichever base a killed run leaves the overlay with is known."""
         record = records.read_record(path)
-        records.write_record(path, dict(record, next_base=image.fingerprint(files.file_facts(base))))
+        records.write_record(path, dict(record, next_base=image.remembered_base(base.path, base.name)))
 
     @staticmethod
-    def remember_base(path: str, base: t.Optional[str]) -> None:
+    def remember_base(path: str, base: t.Optional[state.Backing]) -> None:
         """Keep the fingerprint of the base as it is now in the overlay's record."""
         record = records.read_record(path)
         record.pop("base", None)
         record.pop("next_base", None)
         if base:
-            record["base"] = image.fingerprint(files.file_facts(base))
+            record["base"] = image.remembered_base(base.path, base.name)
         records.write_record(path, record)
 
     def accept_base(self, spec: ImageSpec, action: actions.AcceptBase, reading: state.ImageReading) -> Notes:
         """Remember the changed base as the right one."""
-        self.remember_base(spec.path, action.base)
+        name = (reading.header.backing_file if reading.header else None) or action.base
+        self.remember_base(spec.path, state.Backing(action.base, None, name))
         return self._durable(spec)
 
     def repair(self, spec: ImageSpec, action: actions.RepairImage, reading: state.ImageReading) -> Notes:

@@ -73,8 +73,7 @@ def _rebase_kind(spec: ImageSpec, state: ImageState, reading: ImageReading) -> t
         return False, "asked for by backing.rebase=unsafe"
     if not state.backing or reading.current_base_exists:
         return True, ""
-    remembered = reading.record.get("base")
-    if remembered and reading.base and remembered == reading.base.fingerprint:
+    if _is_moved(state.backing, reading):
         return False, "it is the same file, moved"
     raise refuse.refused(
         spec,
@@ -83,6 +82,12 @@ def _rebase_kind(spec: ImageSpec, state: ImageState, reading: ImageReading) -> t
         "Put that file back, or set backing.rebase to unsafe if the new base has the same content.",
         {"backing_file": state.backing.path},
     )
+
+
+def _is_moved(backing: Backing, reading: ImageReading) -> bool:
+    """The asked base is the very file that the overlay had when it was given the name that it still has for it."""
+    asked, remembered = reading.base.fingerprint if reading.base else None, reading.record.get("base")
+    return bool(asked) and remembered == {**(asked or {}), "name": backing.name}
 
 
 def asked_backing(spec: ImageSpec) -> t.Optional[Backing]:

@@ -88,7 +88,7 @@ class Publisher:
         record.pop("base", None)
         record.pop("next_base", None)
         if action.backing:
-            record["base"] = image.fingerprint(files.file_facts(action.backing.path))
+            record["base"] = image.remembered_base(action.backing.path, action.backing.name)
         return record
 
     @staticmethod

@@ -90,6 +90,20 @@ def fingerprint(facts: files.FileFacts) -> t.Optional[t.Dict[str, int]]:
     return {"size": facts.length, "mtime_ns": facts.mtime_ns, "ino": facts.ino}
 
 
+def remembered_base(path: str, name: t.Optional[str]) -> t.Optional[t.Dict[str, t.Any]]:
+    """What an overlay remembers of the base at C(path): its fingerprint, and the name by which its header has it.
+
+    Only while it has that name does the rest say anything: C(qemu-img rebase) leaves what is remembered as it is.
+    """
+    found = fingerprint(files.file_facts(path))
+    kept = name if name and len(name) <= _LONGEST_REMEMBERED else None
+    return dict(found, name=kept) if found else None
+
+
+#: characters; ext4 has room for attributes of 4 KiB in all, and one character may take 6 bytes there
+_LONGEST_REMEMBERED = 400
+
+
 def same_content(remembered: t.Mapping[str, t.Any], now: t.Mapping[str, t.Any]) -> bool:
     """A file restored with its times (C(cp -p)) has another inode but is the same base."""
     return all(remembered.get(key) == now.get(key) for key in ("size", "mtime_ns"))

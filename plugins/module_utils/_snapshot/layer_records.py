@@ -33,7 +33,7 @@ import os
 import time
 import typing as t
 
-from ansible_collections.platter.qemu.plugins.module_utils._inspect.image import fingerprint
+from ansible_collections.platter.qemu.plugins.module_utils._inspect.image import fingerprint, look_at, remembered_base
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot import layer_actions
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.family import LEAVING
 from ansible_collections.platter.qemu.plugins.module_utils._tools import files, records
@@ -268,4 +268,7 @@ def remember_base(path: str, base: t.Optional[str]) -> None:
     record = records.read_record(path)
     record.pop("base", None)
     record.pop("next_base", None)
-    records.write_record(path, dict(record, base=fingerprint(files.file_facts(base))) if base else record)
+    if base:
+        header = look_at(path, "qcow2").header
+        record["base"] = remembered_base(base, header.backing_file if header else None)
+    records.write_record(path, record)

@@ -144,7 +144,7 @@ class _Overlay:
             name = relative_name(base, os.path.dirname(overlay)) if spec.relative else base
             qemu_img.create(build.path, "qcow2", size, backing=(name, base_format), open_backing=False)
             record = {"format": "qcow2", "options": {}, "snapshot": {"made": time.time(), "switch": spec.switch}}
-            records.write_record(build.path, dict(record, base=image.fingerprint(files.file_facts(there))), overlay)
+            records.write_record(build.path, dict(record, base=image.remembered_base(there, name)), overlay)
             dress(like, build.path)
             files.fsync_path(build.path)
         except BaseException:

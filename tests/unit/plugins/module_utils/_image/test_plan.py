@@ -198,9 +198,20 @@ def test_what_needs_version_3_is_not_amended_to_version_2(header_options: t.Dict
 
 def test_a_moved_base_is_proven_by_its_fingerprint() -> None:
     mark = {"size": 1, "mtime_ns": 2, "ino": 3}
-    seen = reading(base=replace(BASE, fingerprint=mark), current_base_exists=False, record={"base": mark})
+    seen = reading(base=replace(BASE, fingerprint=mark), current_base_exists=False)
+    seen = replace(seen, record={"base": {**mark, "name": OTHER.name}})
     (step,) = plan_image(spec(**OVERLAY), state(backing=OTHER), seen)
     assert str(step).endswith("changing the reference only: it is the same file, moved.")
+
+
+@pytest.mark.parametrize("name", [{"name": "/d/base"}, {"name": None}, {}])
+def test_what_is_remembered_of_a_base_goes_with_its_name(name: t.Dict[str, t.Any]) -> None:
+    """Others have given the overlay another base since, which is gone now: this one was under it once."""
+    mark = {"size": 1, "mtime_ns": 2, "ino": 3}
+    seen = reading(base=replace(BASE, fingerprint=mark), current_base_exists=False, record={"base": {**mark, **name}})
+    with pytest.raises(RefusedError) as caught:
+        plan_image(spec(**OVERLAY), state(backing=OTHER), seen)
+    assert caught.value.reason == "base_missing"
 
 
 def test_an_accepted_change_of_the_base_is_remembered_once() -> None:
