@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import socket
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any, Callable, Iterator
 
 import pytest
 
-from ansible_collections.platter.qemu.tests.lab.beats import refused, settled
+from ansible_collections.platter.qemu.tests.lab.beats import four_beats, refused, settled
 from ansible_collections.platter.qemu.tests.lab.guest import MIB
 from ansible_collections.platter.qemu.tests.lab.headers import descriptor, qcow2
 from ansible_collections.platter.qemu.tests.lab.modules import call
@@ -51,6 +52,15 @@ def in_extents(where: Path, target: str) -> dict[str, Any]:
     return {"path": str(path), "format": "vmdk", "allow_rewrite": True}
 
 
+def in_a_json_name(where: Path, target: str) -> dict[str, Any]:
+    """An overlay on an innocent image, which is given a base by the name that it has here."""
+    base = create(where / "base.qcow2", "qcow2", "1M")
+    below = {"driver": "raw", "file": {"driver": "nbd", "server.type": "unix", "server.path": target.partition("=")[2]}}
+    node = {"driver": "qcow2", "file": {"driver": "file", "filename": str(base)}, "backing": below}
+    path = create(where / "top.qcow2", "qcow2", "1M", "", "-u", "-b", "json:" + json.dumps(node), "-F", "qcow2")
+    return {"path": str(path), "format": "qcow2"}
+
+
 Making = Callable[[Path, str], "dict[str, Any]"]
 SMALLER = {"size": "512K", "allow_shrink": True}
 LED: list[tuple[Making, dict[str, Any], str]] = [
@@ -60,6 +70,7 @@ LED: list[tuple[Making, dict[str, Any], str]] = [
     (below, SMALLER, "backing_protocol_refused"),
     (below, {"size": "2M"}, "backing_protocol_refused"),
     (below, {"flatten": True}, "backing_protocol_refused"),
+    (in_a_json_name, {"flatten": True}, "backing_protocol_refused"),
     (in_extents, SMALLER, "image_references_file"),
 ]
 
@@ -69,6 +80,17 @@ def test_nobody_is_led_to_another_host(
     tmp_path: Path, spy: str, make: Making, task: dict[str, Any], reason: str
 ) -> None:
     refused(reason, **make(tmp_path, spy), **task)
+
+
+def test_a_base_by_a_json_name_of_its_file_is_worked_on_as_ever(tmp_path: Path) -> None:
+    """As QEMU and libvirt write it."""
+    base = create(tmp_path / "base.qcow2", "qcow2", "1000K")
+    for node in ({"driver": "qcow2"}, {}):
+        name = "json:" + json.dumps({**node, "file": {"driver": "file", "filename": str(base)}})
+        path = create(tmp_path / f"top{len(node)}", "qcow2", "1000K", "", "-u", "-b", name, "-F", "qcow2")
+        settled(path=str(path), format="qcow2", size="1000K")
+        four_beats(path=str(path), format="qcow2", size="2M")
+        four_beats(path=str(path), format="qcow2", flatten=True)
 
 
 def test_a_relative_data_file_below_is_refused(tmp_path: Path) -> None:

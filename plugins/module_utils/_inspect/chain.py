@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import typing as t
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from dataclasses import dataclass
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._core.header import Header
 from ansible_collections.platter.qemu.plugins.module_utils._formats import info
-from ansible_collections.platter.qemu.plugins.module_utils._inspect import block_use
+from ansible_collections.platter.qemu.plugins.module_utils._inspect import block_use, json_name
 
 ReadHeader = t.Callable[[str, t.Optional[str]], Header]
 
@@ -66,11 +65,13 @@ def resolve_backing(image_path: str, name: str) -> tuple[str, str]:
     As QEMU does it: a colon before the first slash makes it a protocol, and a relative name starts at the directory
     of the image that names it, as that image was called (not where a symbolic link leads). C(file:) with an absolute
     path is a file; with a relative one it would start at QEMU's working directory, so it is not followed.
+    C(json:) is a file only where it says no more than one absolute path.
     """
     if name.startswith("file:/"):
         return "file", "/" + name[len("file:/") :].lstrip("/")
     if name.startswith("json:"):
-        named = _file_of_json(name)
+        plain = json_name.plain_file(name)
+        named = plain.filename if plain else ""
         return ("file", named) if named.startswith("/") and _is_file_name(named) else ("protocol", name)
     if info.has_protocol(name):
         return "protocol", name
@@ -82,25 +83,12 @@ def possible_files(image_path: str, name: str) -> t.Iterator[str]:
     the QEMU that opens it: mostly that of the image, as for a C(file:base) that was made there, or the root of the host.
     """
     kind, target = resolve_backing(image_path, name)
-    relative = name[len("file:") :] if name.startswith("file:") else _file_of_json(name)
     if kind == "file":
         yield target
-    elif relative and _is_file_name(relative):
-        yield from (os.path.join(directory, relative) for directory in (os.path.dirname(image_path), "/"))
-
-
-def _file_of_json(name: str) -> str:
-    """The path in a C(json:) name of a plain file, which QEMU itself writes for bases opened by blockdev; else empty."""
-    try:
-        node = json.loads(name[len("json:") :]) if name.startswith("json:") else None
-    except (ValueError, RecursionError):
-        return ""
-    while isinstance(node, dict) and isinstance(node.get("file"), dict):
-        node = node["file"]
-    node = node if isinstance(node, dict) else {}
-    named = node.get("filename", node.get("file.filename"))
-    driver = node.get("driver") if "filename" in node else node.get("file.driver", "file")
-    return named if driver in ("file", "host_device") and isinstance(named, str) else ""
+        return
+    named = [name[len("file:") :]] if name.startswith("file:") else list(json_name.every_file(name))
+    for directory in (os.path.dirname(image_path), "/"):
+        yield from (os.path.join(directory, each) for each in named if _is_file_name(each))
 
 
 def walk_chain(path: str, format: str | None, read_header: ReadHeader, limit: int = 200) -> ChainResult:
@@ -154,7 +142,10 @@ def led_elsewhere(links: t.Iterable[Link]) -> tuple[str, str] | None:
 
 def _ways_out(link: Link) -> t.Iterator[tuple[str, str]]:
     if link.kind == "protocol":
-        yield "backing_protocol_refused", "its backing chain leads to %s, which QEMU would connect to" % link.path
+        fact = "which QEMU would connect to"
+        if link.path.startswith("json:"):
+            fact = "which says more than the name of one file, so that QEMU may open other files and connect to hosts"
+        yield "backing_protocol_refused", "its backing chain leads to %s, %s" % (link.path, fact)
     if link.header is None:
         return
     for kind, target in link.header.references:

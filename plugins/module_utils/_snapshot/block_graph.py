@@ -13,7 +13,7 @@ import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._formats import registry
-from ansible_collections.platter.qemu.plugins.module_utils._inspect import block_use
+from ansible_collections.platter.qemu.plugins.module_utils._inspect import block_use, json_name
 from ansible_collections.platter.qemu.plugins.module_utils._inspect.chain import resolve_backing
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.target import there
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qmp import Qmp
@@ -141,7 +141,8 @@ def _refuse_ended_stream(qmp: Qmp) -> t.List[str]:
 
 def file_of_name(text: str) -> t.Optional[str]:
     """The absolute path in what QEMU calls a node's file: the path itself, or C(json:) with it somewhere inside."""
-    kind, target = resolve_backing("/", text) if text.startswith(("/", "json:")) else ("", "")
+    text = json_name.file_of_node(text) if text.startswith("json:") else text
+    kind, target = resolve_backing("/", text) if text.startswith("/") else ("", "")
     return target if kind == "file" else None
 
 
