@@ -16,6 +16,8 @@ from ansible_collections.platter.qemu.plugins.module_utils._tools import files, 
 
 _EDGE = 512
 
+Choose = t.Callable[[t.Optional[str], t.Any, t.Tuple[str, ...]], t.Optional[str]]
+
 
 class Seen(t.NamedTuple):
     """One look at a path. C(header) None: not an image of a known format (C(problem) says why, if there is a
@@ -35,12 +37,14 @@ class Seen(t.NamedTuple):
         return self.header.shortage(self.facts.length) if self.header and self.facts.kind == "file" else ""
 
 
-def look_at(path: str, declared: t.Optional[str] = None, *, follow: bool = True) -> Seen:
+def look_at(
+    path: str, declared: t.Optional[str] = None, *, follow: bool = True, choose: t.Optional[Choose] = None
+) -> Seen:
     """Read what is at C(path), opened read-only, shared, and only if it is a regular file or block device.
 
     The format is what our record says, else C(declared) where the bytes agree. What the bytes say counts only when
     nothing is declared, and never concludes raw: a guest may have written them. Without C(follow) a symbolic link is
-    not followed.
+    not followed. C(choose(declared, recorded, detected)) is another rule for the format.
     """
     facts = files.file_facts(path, follow=follow)
     if facts.kind not in ("file", "block"):
@@ -51,7 +55,7 @@ def look_at(path: str, declared: t.Optional[str] = None, *, follow: bool = True)
             raise errors.EngineError("%s was replaced while it was looked at" % path, path=path)
         first = reader.read(0, min(_EDGE, reader.length))
         detected = registry.detect(first, reader.read(max(0, reader.length - _EDGE), _EDGE))
-        format_name = _choose(declared, record.get("format"), detected)
+        format_name = (choose or _choose)(declared, record.get("format"), detected)
         return _read(reader, facts, detected, record, format_name)
 
 
@@ -109,9 +113,20 @@ def same_content(remembered: t.Mapping[str, t.Any], now: t.Mapping[str, t.Any]) 
     return all(remembered.get(key) == now.get(key) for key in ("size", "mtime_ns"))
 
 
+def _as_qemu(declared: t.Optional[str], remembered: t.Any, detected: t.Tuple[str, ...]) -> t.Optional[str]:
+    """A backing file is what the image above it says, else what its bytes look like. The owner of a file writes its
+    record, so that counts only for what looks like nothing.
+    """
+    if declared is not None:
+        return declared if declared == "raw" or declared in detected else None
+    if not detected:
+        return "raw" if remembered == "raw" else None
+    return detected[0] if len(detected) == 1 else None
+
+
 def chain_header(path: str, format_name: t.Optional[str]) -> Header:
-    """The header for one link of a backing chain. Raises HeaderError."""
-    seen = look_at(path, format_name)
+    """The header for one link of a backing chain, as QEMU takes it. Raises HeaderError."""
+    seen = look_at(path, format_name, choose=_as_qemu)
     if seen.header is None:
         raise errors.HeaderError("%s is not a readable %s image" % (path, format_name or "disk"), path=path)
     if seen.shortage:
