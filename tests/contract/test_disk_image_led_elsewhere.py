@@ -11,8 +11,8 @@ from typing import Any, Callable, Iterator
 
 import pytest
 
-from ansible_collections.platter.qemu.tests.lab.beats import four_beats, refused, settled
-from ansible_collections.platter.qemu.tests.lab.guest import MIB
+from ansible_collections.platter.qemu.tests.lab.beats import digest, four_beats, refused, settled
+from ansible_collections.platter.qemu.tests.lab.guest import MIB, guest_bytes
 from ansible_collections.platter.qemu.tests.lab.headers import descriptor, qcow2
 from ansible_collections.platter.qemu.tests.lab.modules import call
 from ansible_collections.platter.qemu.tests.lab.oracle import create, qemu_img
@@ -91,6 +91,42 @@ def test_a_base_by_a_json_name_of_its_file_is_worked_on_as_ever(tmp_path: Path) 
         settled(path=str(path), format="qcow2", size="1000K")
         four_beats(path=str(path), format="qcow2", size="2M")
         four_beats(path=str(path), format="qcow2", flatten=True)
+
+
+def chain_of(path: Path) -> list[str]:
+    told = call("disk_image_info", paths=[str(path)], backing_chain=True)["images"][0]
+    return [link["path"] for link in told["backing_chain"]]
+
+
+@pytest.mark.parametrize("change", [{"flatten": True}, {"size": "2M"}, {"repair": "all"}], ids=str)
+def test_what_a_guest_has_written_into_a_raw_base_is_no_header(tmp_path: Path, change: dict[str, Any]) -> None:
+    """Overlays as QEMU made them without a format: it guesses. All it takes to mend one is a task that names it."""
+    base, path, secret = tmp_path / "base.raw", tmp_path / "old.qcow2", tmp_path / "secret"
+    secret.write_bytes(b"root's own" * 6554)
+    call("disk_image", path=str(base), format="raw", size="1M")
+    base.write_bytes(qcow2(backing=str(secret), backing_format="raw").ljust(1 * MIB, b"\0"))
+    path.write_bytes(qcow2(backing=str(base)))
+    task = {"path": str(path), "format": "qcow2"}
+    assert refused("backing_format_missing", **task, **change)["evidence"]["chain"].count(str(base))
+    assert chain_of(path) == [str(path), str(base)]
+    named = {"backing": {"path": str(base), "format": "raw"}, "allow_nested_header": True}
+    if "size" not in change:
+        four_beats(**task, **named)
+        named = {}
+    seen = digest(base)
+    call("disk_image", **task, **named, **change)
+    assert guest_bytes(path, "qcow2")[:MIB] == base.read_bytes()
+    assert digest(base) == seen
+
+
+def test_a_guessed_base_further_below_is_refused_too(tmp_path: Path) -> None:
+    (tmp_path / "base").write_bytes(qcow2())
+    (tmp_path / "middle").write_bytes(qcow2(backing=str(tmp_path / "base")))
+    (tmp_path / "top").write_bytes(qcow2(backing=str(tmp_path / "middle"), backing_format="qcow2"))
+    task = {"path": str(tmp_path / "top"), "format": "qcow2", "flatten": True}
+    refused("backing_format_missing", **task)
+    qemu_img("rebase", "-q", "-u", "-f", "qcow2", "-b", tmp_path / "base", "-F", "qcow2", tmp_path / "middle")
+    four_beats(**task)
 
 
 def test_a_relative_data_file_below_is_refused(tmp_path: Path) -> None:

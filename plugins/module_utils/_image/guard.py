@@ -16,6 +16,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._core.item import Ite
 from ansible_collections.platter.qemu.plugins.module_utils._image import (
     actions,
     depending,
+    plan_change,
     refuse,
     secret,
     space,
@@ -78,7 +79,10 @@ def _refusal_of_leading(item: Item, opening: t.Sequence[t.Any]) -> t.Optional[er
     """The first refusal among the files that are opened with the image."""
     from ansible_collections.platter.qemu.plugins.module_utils._inspect import leading
 
-    path, header, named = item.spec.path, item.reading.header, item.spec.option("data_file")
+    path, named = item.spec.path, item.spec.option("data_file")
+    header, base = item.reading.header, plan_change.renamed_base(item.plan)
+    if base:
+        header = header._replace(backing_file=base.name, backing_format=base.format)
     changes = any(not isinstance(action, actions.RewriteImage) for action in opening)
     below = any(action.reads_below(header.options.get("cluster_size")) for action in opening)
     for step in leading.steps(path, header, below=below):

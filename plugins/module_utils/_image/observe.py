@@ -32,10 +32,6 @@ if t.TYPE_CHECKING:
 Attributes = t.Any  # _module/file_attributes.py: FileAttributes
 
 
-#: these formats have no field for the format of the backing file (qed only says whether it is raw)
-_WITHOUT_BACKING_FORMAT = ("qcow", "qed", "vmdk")
-
-
 def _real_directory(path: str) -> str:
     try:
         return os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
@@ -184,13 +180,13 @@ class Observer:
         path, seen = (points.path, points.seen) if points else (spec.path, seen)
         if seen.header is None or not seen.header.backing_file:
             return None
-        from ansible_collections.platter.qemu.plugins.module_utils._inspect.chain import resolve_backing
+        from ansible_collections.platter.qemu.plugins.module_utils._inspect import chain as chains
 
-        kind, target = resolve_backing(path, seen.header.backing_file)
+        kind, target = chains.resolve_backing(path, seen.header.backing_file)
         if kind == "file":
             target = _real_directory(target)
         recorded = seen.header.backing_format
-        if recorded is None and seen.header.format in _WITHOUT_BACKING_FORMAT and spec.backing:
+        if recorded is None and seen.header.format in chains.NO_PLACE_FOR_FORMAT and spec.backing:
             recorded = spec.backing.format
         return state.Backing(target, recorded, seen.header.backing_file)
 

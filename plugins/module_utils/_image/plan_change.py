@@ -40,9 +40,19 @@ def plan_change(spec: ImageSpec, state: ImageState, reading: ImageReading) -> Pl
         plan = repair + _plan_base_and_options(spec, state, reading) + _plan_resize(spec, state, reading)
         plan += plan_keyslots(spec, state) + _plan_attributes(spec, predict(state, repair), reading)
     if spec.repair or any(_opens_chain(action) for action in plan):
-        opens_base = any(isinstance(action, actions.RebaseImage) and action.safe for action in plan)
-        refuse.refuse_broken_chain(spec, reading, base=opens_base)
+        safely = any(isinstance(action, actions.RebaseImage) and action.safe for action in plan)
+        renamed = not spec.repair and renamed_base(plan) is not None
+        refuse.refuse_broken_chain(spec, reading, present=not renamed, base=safely or renamed)
     return plan
+
+
+def renamed_base(plan: t.Sequence[actions.ImageAction]) -> t.Optional[Backing]:
+    """The base that C(plan) names before it does anything else, reading neither it nor the one before; None without
+    such a step. What is cut off was looked at before, with the base that is there now.
+    """
+    first = plan[0] if plan else None
+    cuts = any(isinstance(action, actions.ResizeImage) and action.shrink for action in plan)
+    return first.backing if isinstance(first, actions.RebaseImage) and not first.safe and not cuts else None
 
 
 def _plan_rewrite(spec: ImageSpec, state: ImageState, reading: ImageReading, differences: t.Tuple[str, ...]) -> Plan:

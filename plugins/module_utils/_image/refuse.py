@@ -191,13 +191,17 @@ def _refuse_undeclared_base(spec: ImageSpec, reading: ImageReading) -> None:
         )
 
 
-def refuse_broken_chain(spec: ImageSpec, reading: ImageReading, *, base: bool = False) -> None:
+def refuse_broken_chain(spec: ImageSpec, reading: ImageReading, *, present: bool = True, base: bool = False) -> None:
     """QEMU reads a looping chain for ever, what lies under a missing link cannot be read at all, and a link can lead it
-    anywhere. C(base): it opens the asked base too.
+    anywhere. It opens the C(present) chain of the image, or the asked C(base), or both.
     """
-    problem = reading.chain_problem or (reading.base.opening_problem if base and reading.base else None)
+    problem = reading.chain_problem if present else None
+    problem = problem or (reading.base.opening_problem if base and reading.base else None)
     if problem:
         way_out = "Mend the backing chain first."
+        if problem[0] == "backing_format_missing":
+            way_out = "Record it: by a task with backing.path and backing.format only; or, where others are built on"
+            way_out += " that image, by qemu-img rebase -u -b NAME -F FORMAT."
         if problem[0] == "image_encrypted":
             way_out = "Have it flattened by what knows both secrets: its VM (block-stream), or qemu-img convert."
         raise refused(spec, problem[0], problem[1], way_out, {"chain": problem[1]})

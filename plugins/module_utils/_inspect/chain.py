@@ -11,12 +11,15 @@ from __future__ import annotations
 import errno
 import os
 import typing as t
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._core.header import Header
 from ansible_collections.platter.qemu.plugins.module_utils._formats import info
 from ansible_collections.platter.qemu.plugins.module_utils._inspect import block_use, json_name
+
+#: these have no field for the format of the backing file (qed only says whether it is raw; of vmdk it is vmdk)
+NO_PLACE_FOR_FORMAT = ("qcow", "qed", "vmdk")
 
 ReadHeader = t.Callable[[str, t.Optional[str]], Header]
 
@@ -34,13 +37,17 @@ class ChainProblem:
 
 @dataclass(frozen=True)
 class Link:
-    """One image of a chain. C(kind) is file or protocol (a URI, json: or the like: named, never opened)."""
+    """One image of a chain. C(kind) is file or protocol (a URI, json: or the like: named, never opened).
+
+    C(guessed): QEMU takes it for what it looks like, as the image above has no format recorded for it.
+    """
 
     path: str
     format: str | None
     header: Header | None = None
     problem: ChainProblem | None = None
     kind: str = "file"
+    guessed: bool = False
 
 
 @dataclass(frozen=True)
@@ -100,11 +107,17 @@ def walk_chain(path: str, format: str | None, read_header: ReadHeader, limit: in
     kind, target, named = "file", path, format
     while True:
         link = walk.follow(target, named) if kind == "file" else Link(target, named, kind=kind)
-        walk.links.append(link)
+        walk.links.append(replace(link, guessed=bool(walk.links) and not named))
         if link.header is None or not link.header.backing_file:
             return ChainResult(tuple(walk.links), link.problem)
         kind, target = resolve_backing(target, link.header.backing_file)
-        named = link.header.backing_format
+        named = backing_format(link.header)
+
+
+def backing_format(header: Header) -> str | None:
+    """What QEMU opens the backing file as: what is recorded, else what a C(json:) name says; None: it guesses."""
+    plain = json_name.plain_file(header.backing_file or "")
+    return header.backing_format or (plain.format if plain else None)
 
 
 def chain_problem(path: str, header: Header | None, read_header: ReadHeader) -> tuple[str, str] | None:
@@ -135,9 +148,25 @@ def encrypted_base(links: t.Iterable[Link]) -> tuple[str, str] | None:
 
 def led_elsewhere(links: t.Iterable[Link]) -> tuple[str, str] | None:
     """What QEMU would be led to by one of these images, as (reason, sentence): another host, a file that its working
-    directory decides, or what nobody here can tell.
+    directory decides, what the guest of a raw disk has written, or what nobody here can tell.
     """
-    return next((found for link in links for found in _ways_out(link)), None)
+    links = tuple(links)
+    guesses = (found for above, link in zip(links, links[1:]) for found in _guesses(above, link))
+    return next((found for link in links for found in _ways_out(link)), None) or next(guesses, None)
+
+
+def _guesses(above: Link, link: Link) -> t.Iterator[tuple[str, str]]:
+    """The guest of a raw disk can have given it the header of an image that names any file. Of formats that can record
+    no format, what looks like an image that names nothing is let through.
+    """
+    header = above.header
+    if not link.guessed or header is None or (link.problem and link.problem.reason != "header_unreadable"):
+        return
+    if header.format not in NO_PLACE_FOR_FORMAT or link.header is None or link.header.references:
+        fact = (
+            "%s has no format recorded for its backing file %s, and QEMU would take it for what its guest has written"
+        )
+        yield "backing_format_missing", fact % (above.path, link.path)
 
 
 def _ways_out(link: Link) -> t.Iterator[tuple[str, str]]:

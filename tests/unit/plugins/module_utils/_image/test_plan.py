@@ -31,6 +31,8 @@ from ansible_collections.platter.qemu.plugins.module_utils._image.state import (
 
 MIB = 1 << 20
 PATH = "/d/a"
+ASKED = Backing("/d/base", "qcow2", "/d/base")
+UNNAMED = ("backing_format_missing", "x")
 BASE = BaseReading("/d/base", True, ("qcow2",), 8 * MIB)
 OTHER = Backing("/d/other", "qcow2", "/d/other")
 
@@ -106,6 +108,15 @@ OVERLAY = {"backing": BackingSpec("/d/base", "qcow2")}
             ["Rebase /d/a onto /d/base (qcow2), keeping what the guest sees."],
         ),
         (
+            {**OVERLAY, "size": 9 * MIB},
+            state(backing=replace(ASKED, format=None)),
+            reading(base=BASE, current_base_exists=True, current_base_is_asked=True, chain_problem=UNNAMED),
+            [
+                "Rebase /d/a onto /d/base (qcow2), changing the reference only: it is the same file.",
+                "Grow /d/a from 4 MiB to 9 MiB.",
+            ],
+        ),
+        (
             {"repair": "leaks"},
             state(leaks=3),
             reading(),
@@ -152,6 +163,25 @@ def test_steps(asked: t.Dict[str, t.Any], before: ImageState, seen: ImageReading
         ("backing_loop", OVERLAY, ABSENT[0], ImageReading(base=replace(BASE, in_chain_of=("/d/base", PATH)))),
         ("chain_too_long", OVERLAY, ABSENT[0], ImageReading(base=replace(BASE, chain_problem=("chain_too_long", "x")))),
         ("backing_loop", {"flatten": True}, state(backing=OTHER), reading(chain_problem=("backing_loop", "x"))),
+        ("backing_format_missing", {"size": 9 * MIB}, state(backing=OTHER), reading(chain_problem=UNNAMED)),
+        ("backing_format_missing", {"repair": "all"}, state(backing=OTHER), reading(chain_problem=UNNAMED)),
+        (
+            "unknown_features",
+            {**OVERLAY, "size": 9 * MIB},
+            state(backing=replace(ASKED, format=None)),
+            reading(
+                base=replace(BASE, opening_problem=("unknown_features", "x")),
+                current_base_exists=True,
+                current_base_is_asked=True,
+                chain_problem=UNNAMED,
+            ),
+        ),
+        (
+            "backing_format_missing",
+            {**OVERLAY, "size": MIB, "allow_shrink": True},
+            state(backing=replace(ASKED, format=None)),
+            reading(base=BASE, current_base_exists=True, current_base_is_asked=True, chain_problem=UNNAMED),
+        ),
         ("base_changed", {}, state(backing=OTHER, base_unchanged=False), reading()),
         (
             "last_keyslot",

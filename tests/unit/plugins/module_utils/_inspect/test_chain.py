@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from ansible_collections.platter.qemu.plugins.module_utils._core.errors import HeaderError
-from ansible_collections.platter.qemu.plugins.module_utils._core.header import Header
+from ansible_collections.platter.qemu.plugins.module_utils._core.header import Header, Reference
 from ansible_collections.platter.qemu.plugins.module_utils._inspect.chain import (
     ChainResult,
+    ReadHeader,
+    led_elsewhere,
     possible_files,
     resolve_backing,
     walk_chain,
@@ -135,6 +138,38 @@ def test_a_relative_name_starts_where_the_image_was_found_not_where_its_link_lea
 def test_an_unnamed_format_is_left_to_the_reader(tmp_path: Path) -> None:
     write(tmp_path, top="")
     assert walk_chain(str(tmp_path / "top"), None, read_header).links[0].format == "found"
+
+
+def of_format(recorded: str | None) -> ReadHeader:
+    """As C(read_header), of images that have C(recorded) for their backing files."""
+    return lambda path, format: read_header(path, format)._replace(backing_format=recorded)
+
+
+def test_a_base_without_a_recorded_format_is_guessed(tmp_path: Path) -> None:
+    """QEMU goes by what a guest may have written into a raw disk: where that can be mended it has to be."""
+    write(tmp_path, top="middle", middle="base", base="")
+    links = walk_chain(str(tmp_path / "top"), "qcow2", of_format(None)).links
+    assert [link.guessed for link in links] == [False, True, True]
+    told = led_elsewhere(links)
+    assert told is not None and told[0] == "backing_format_missing"
+    assert led_elsewhere(walk_chain(str(tmp_path / "top"), "qcow2", of_format("raw")).links) is None
+
+
+def test_a_json_name_says_the_format_that_is_not_recorded(tmp_path: Path) -> None:
+    name = 'json:{"driver":"vdi","file":{"driver":"file","filename":"%s"}}'
+    write(tmp_path, top=name % (tmp_path / "base"), base="")
+    link = walk_chain(str(tmp_path / "top"), "qcow2", of_format(None)).links[1]
+    assert (link.format, link.guessed) == ("vdi", False)
+
+
+@pytest.mark.parametrize("format", ["qcow", "qed"])
+def test_what_can_record_no_format_has_a_base_that_names_nothing(tmp_path: Path, format: str) -> None:
+    write(tmp_path, top="base", base="")
+    links = walk_chain(str(tmp_path / "top"), format, of_format(None)).links
+    assert led_elsewhere(links) is None
+    leading = Header("qcow2", 512, references=(Reference("backing_file", "/secret"),))
+    told = led_elsewhere([links[0], replace(links[1], header=leading)])
+    assert told is not None and told[0] == "backing_format_missing"
 
 
 def test_protocols_are_named_and_not_followed(tmp_path: Path) -> None:
