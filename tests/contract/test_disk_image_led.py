@@ -63,6 +63,41 @@ def test_a_data_file_is_writable_by_those_who_chose_it(place: Path, change: dict
     four_beats(**task)
 
 
+def test_to_find_out_about_an_image_leads_nowhere_either(place: Path) -> None:
+    """What a check or a refused shrinking tells of a file is told of the secret."""
+    image = with_data_file(place / "image", place / "secret")
+    refused("image_references_file", path=str(image), **TASK, repair="leaks")
+    refused("image_references_file", path=str(image), **TASK, size="64K", allow_shrink=True)
+    overlay = led(place / "overlay", place / "secret", "128K")
+    refused("image_references_file", path=str(overlay), **TASK, size="64K", allow_shrink=True)
+    assert call("disk_image", path=str(overlay), **TASK, repair="leaks")["changed"] is False
+
+
+def test_a_base_that_is_named_before_a_change_is_looked_at_too(place: Path) -> None:
+    """The old one is not opened; the new one is, and what it leads to."""
+    middle = led(place / "middle", place / "secret")
+    image = given(led(place / "image", place / "secret", "2000K"))
+    new = {"path": str(middle), "format": "qcow2", "rebase": "unsafe"}
+    found = refused("image_references_file", path=str(image), **TASK, backing=new, size="3M")["evidence"]
+    assert found["file"] == str(place / "secret") and found["image"] == str(middle)
+    (place / "middle").unlink()
+    given(create(place / "middle", "qcow2", "2000K"))
+    four_beats(path=str(image), **TASK, backing=new, size="3M")
+
+
+@pytest.mark.parametrize("kind", ["fifo", "device"])
+@pytest.mark.parametrize("task", [{"repair": "leaks"}, {"size": "4M"}, {"backing": True}], ids=str)
+def test_no_data_file_that_is_no_file_is_opened(place: Path, kind: str, task: dict[str, Any]) -> None:
+    """QEMU would wait at a FIFO for ever, and a device does what it does when it is opened."""
+    image = create(place / "image", "qcow2", "1M", f"data_file={place / 'data'}")
+    (place / "data").unlink()
+    os.mkfifo(place / "data") if kind == "fifo" else os.mknod(place / "data", 0o600 | 0o020000, os.makedev(1, 3))
+    if "backing" in task:
+        task = {"backing": {"path": str(image), "format": "qcow2"}}
+        image = create(place / "overlay", "qcow2", "1M")
+    refused("not_a_file", path=str(image), **TASK, **task)
+
+
 def test_a_data_file_that_the_task_names_is_nobody_elses_choice(place: Path) -> None:
     image = with_data_file(place / "image", place / "secret")
     data_file = {"options": {"data_file": str(place / "secret"), "data_file_raw": True}}

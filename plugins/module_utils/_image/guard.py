@@ -76,28 +76,14 @@ def _guard_led(items: t.Sequence[Item]) -> None:
 
 
 def _refusal_of_leading(item: Item, opening: t.Sequence[t.Any]) -> t.Optional[errors.RefusedError]:
-    """The first refusal among the files that are opened with the image."""
-    from ansible_collections.platter.qemu.plugins.module_utils._inspect import leading
+    from ansible_collections.platter.qemu.plugins.module_utils._image import led
 
-    path, named = item.spec.path, item.spec.option("data_file")
     header, base = item.reading.header, plan_change.renamed_base(item.plan)
     if base:
         header = header._replace(backing_file=base.name, backing_format=base.format)
     changes = any(not isinstance(action, actions.RewriteImage) for action in opening)
     below = any(action.reads_below(header.options.get("cluster_size")) for action in opening)
-    for step in leading.steps(path, header, below=below):
-        what = "its %s %s" % (step.kind.replace("_", " "), step.path)
-        unsafe = target.refusal_of_owned_name(item.spec, what, step.path)
-        if unsafe:
-            return unsafe
-        write = changes and step.image == path and step.kind != "backing_file"
-        nameable = step.image == path and step.kind == "data_file"
-        closed = None if nameable and step.path == named else step.closed_to(write=write)
-        if closed:
-            way_out = "If that is the right file, name it in options.data_file." if nameable else closed.way_out
-            fact = closed.fact(path)
-            return refuse.refused(item.spec, "image_references_file", fact, way_out, closed.evidence)
-    return None
+    return led.refusal(item.spec, header, changes=changes, below=below)
 
 
 # --- who uses it

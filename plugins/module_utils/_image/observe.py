@@ -226,8 +226,8 @@ class Observer:
     def _check(self, spec: ImageSpec, seen: image.Seen) -> t.Dict[str, t.Any]:
         from ansible_collections.platter.qemu.plugins.module_utils._image import secret
 
-        refuse_opening(spec)
         header, file = t.cast(Header, seen.header), files.local_node(seen.facts)
+        _refuse_opening(spec, header, below=False)
         secret.refuse_closed(self._run_command, spec, header, file)
         node, secrets = secret.opened_node(spec, header, file)
         return self._qemu_img.check(node, secrets=secrets)
@@ -242,9 +242,19 @@ class Observer:
         from ansible_collections.platter.qemu.plugins.module_utils._image import secret
         from ansible_collections.platter.qemu.plugins.module_utils._image.data_end import find_data_end
 
-        refuse_opening(spec)
+        _refuse_opening(spec, seen.header, below=True)
         secret.refuse_closed(self._run_command, spec, seen.header, files.local_node(seen.facts))
         return find_data_end(self._qemu_img, self._run_command, spec, seen, size)
+
+
+def _refuse_opening(spec: ImageSpec, header: Header, *, below: bool) -> None:
+    """For QEMU that is to open the image before there is a plan: as the guard of the plan. C(below): and to read its bases."""
+    refuse_opening(spec)
+    from ansible_collections.platter.qemu.plugins.module_utils._image import led
+
+    refusal = led.refusal(spec, header, changes=False, below=below)
+    if refusal:
+        raise refusal
 
 
 def _opens(spec: ImageSpec, seen: image.Seen, chain_problem: t.Optional[t.Tuple[str, str]]) -> bool:

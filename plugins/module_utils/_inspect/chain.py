@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._core.header import Header
 from ansible_collections.platter.qemu.plugins.module_utils._formats import info
-from ansible_collections.platter.qemu.plugins.module_utils._inspect import block_use, json_name
+from ansible_collections.platter.qemu.plugins.module_utils._inspect import block_use, json_name, members
 
 #: these have no field for the format of the backing file (qed only says whether it is raw; of vmdk it is vmdk)
 NO_PLACE_FOR_FORMAT = ("qcow", "qed", "vmdk")
@@ -183,9 +183,23 @@ def _ways_out(link: Link) -> t.Iterator[tuple[str, str]]:
         elif kind == "data_file" and not target.startswith("/"):
             fact = "%s names its data file %s relative to wherever a program runs"
             yield "relative_data_file", fact % (link.path, target)
+    for kind, path in beside(link.path, link.header):
+        if os.path.exists(path) and block_use.identity_of(path) is None:
+            fact = "%s names %s as its %s, which is neither a file nor a block device"
+            yield "not_a_file", fact % (link.path, path, kind.replace("_", " "))
     if link.header.unknown_features:
         fact = "%s uses features that are not known here: %s"
         yield "unknown_features", fact % (link.path, ", ".join(link.header.unknown_features))
+
+
+def beside(path: str, header: Header) -> t.Iterator[tuple[str, str]]:
+    """(kind, path) of what holds the content of this one image in other files: data_file, extent."""
+    kind, target = resolve_backing(path, header.data_file) if header.data_file else ("", "")
+    if kind == "file" and _is_file_name(target):
+        yield "data_file", target
+    for extent in members.extent_paths(path, header)[1:]:
+        if _is_file_name(extent):
+            yield "extent", extent
 
 
 @dataclass

@@ -14,7 +14,7 @@ from __future__ import annotations
 import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core.header import Header
-from ansible_collections.platter.qemu.plugins.module_utils._inspect import chain, image, members
+from ansible_collections.platter.qemu.plugins.module_utils._inspect import chain, image
 from ansible_collections.platter.qemu.plugins.module_utils._tools import access
 
 
@@ -67,27 +67,21 @@ class Closed(t.NamedTuple):
 
 
 def steps(path: str, header: Header, *, below: bool) -> t.Iterator[Step]:
-    """What the image at C(path) leads to: its data file and extents; with C(below) its chain too, as far as it can be
-    followed.
+    """What the image at C(path) with that header leads to: its data file and extents; with C(below) its chain too, as
+    far as it can be followed.
     """
     who = access.other_writers(path)
-    for step in _beside(path, header):
-        yield step._replace(who=who)
+    yield from (Step(path, kind, beside, who) for kind, beside in chain.beside(path, header))
     if not below or not header.backing_file:
         return
-    for link in chain.walk_chain(path, header.format, image.chain_header).links[1:]:
+    top = path
+
+    def read(at: str, format: t.Optional[str]) -> Header:
+        return header if at == top else image.chain_header(at, format)
+
+    for link in chain.walk_chain(path, header.format, read).links[1:]:
         if link.kind != "file" or link.header is None:  # refused for itself
             return
         yield Step(path, "backing_file", link.path, who)
         path, who = link.path, who | access.other_writers(link.path)
-        for step in _beside(path, link.header):
-            yield step._replace(who=who)
-
-
-def _beside(path: str, header: Header) -> t.Iterator[Step]:
-    """What holds the content of this one image, in other files."""
-    kind, target = chain.resolve_backing(path, header.data_file) if header.data_file else ("", "")
-    if kind == "file":
-        yield Step(path, "data_file", target)
-    for extent in members.extent_paths(path, header)[1:]:
-        yield Step(path, "extent", extent)
+        yield from (Step(path, kind, beside, who) for kind, beside in chain.beside(path, link.header))

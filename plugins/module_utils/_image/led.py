@@ -1,0 +1,40 @@
+# Copyright: the platter.qemu authors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# PRIVATE to the collection: it can change at any time without notice.
+"""Who can write to an image chooses what root's QEMU opens with it: only what that user can open too. Read-only."""
+
+from __future__ import annotations
+
+import os
+import typing as t
+
+from ansible_collections.platter.qemu.plugins.module_utils._core import errors
+from ansible_collections.platter.qemu.plugins.module_utils._core.header import Header
+from ansible_collections.platter.qemu.plugins.module_utils._image import refuse, target
+from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec
+from ansible_collections.platter.qemu.plugins.module_utils._inspect import leading
+
+
+def refusal(spec: ImageSpec, header: Header, *, changes: bool, below: bool) -> t.Optional[errors.RefusedError]:
+    """The first refusal among the files that are opened with the image; None for what an ordinary user does.
+
+    C(changes): its own data file and extents may be written to. C(below): what its backing files hold is read.
+    """
+    if os.geteuid() != 0:  # an ordinary user's task can do no more than that user
+        return None
+    named = spec.option("data_file")
+    for step in leading.steps(spec.path, header, below=below):
+        what = "its %s %s" % (step.kind.replace("_", " "), step.path)
+        unsafe = target.refusal_of_owned_name(spec, what, step.path)
+        if unsafe:
+            return unsafe
+        write = changes and step.image == spec.path and step.kind != "backing_file"
+        nameable = step.image == spec.path and step.kind == "data_file"
+        closed = None if nameable and step.path == named else step.closed_to(write=write)
+        if closed:
+            way_out = "If that is the right file, name it in options.data_file." if nameable else closed.way_out
+            fact = closed.fact(spec.path)
+            return refuse.refused(spec, "image_references_file", fact, way_out, closed.evidence)
+    return None
