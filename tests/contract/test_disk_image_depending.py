@@ -149,6 +149,17 @@ def test_an_overlay_made_in_its_directory_is_found(images: Path, name: str) -> N
     assert refused("has_overlays", path=str(base), state="absent")["evidence"] == {"overlays": [str(images / "top")]}
 
 
+def test_a_neighbour_that_nobody_can_read_is_named_or_passed_over(images: Path) -> None:
+    """/proc/self/mem is a file that has no end. Another user's link to it stops nobody; one of root's may be a mistake."""
+    link, task = images / "link", {"path": str(images / "image"), **FORMAT}
+    call("disk_image", **task, size="1M")
+    link.symlink_to("/proc/self/mem")
+    failed = call("disk_image", **task, size="2M")
+    assert failed["failed"] and str(link) in failed["msg"] and "exception" not in failed
+    os.lchown(link, 65534, 65534)
+    four_beats(**task, size="2M")
+
+
 # --- data files
 
 

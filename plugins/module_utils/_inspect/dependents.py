@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
@@ -78,10 +79,19 @@ def _named(path: str, read_backing: t.Callable[[str], Named]) -> t.Sequence[str]
     except (errors.HeaderError, FileNotFoundError):  # no image, or gone since the directory was read
         return ()
     except errors.EngineError as exc:
-        if isinstance(exc.__cause__, FileNotFoundError):  # the same, found when it was opened
+        if isinstance(exc.__cause__, FileNotFoundError) or _is_anothers_link(path):  # the first: found when opened
             return ()
         raise
     return (named,) if isinstance(named, str) else named or ()
+
+
+def _is_anothers_link(path: str) -> bool:
+    """Whoever may make names in a directory can have one lead to what nobody can read: no reason to stop all tasks."""
+    try:
+        seen = os.lstat(path)
+    except OSError:
+        return True
+    return stat.S_ISLNK(seen.st_mode) and seen.st_uid not in (0, os.geteuid())
 
 
 def _add(found: dict[str, list[str]], bases: t.Iterable[str], path: str) -> None:

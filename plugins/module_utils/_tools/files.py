@@ -113,8 +113,12 @@ class FileReader:
         self._descriptor = open_quietly(path, 0 if follow else os.O_NOFOLLOW)
         self._budget = budget
         self.path = path
-        self.length = self.length_now()
-        self._head = os.pread(self._descriptor, _HEAD, 0)
+        try:
+            self.length = self.length_now()
+            self._head = os.pread(self._descriptor, _HEAD, 0)
+        except OSError as exc:  # as of some files in /proc
+            os.close(self._descriptor)
+            raise errors.EngineError("%s cannot be read: %s" % (path, exc.strerror), path=path) from exc
 
     def __enter__(self) -> FileReader:
         return self
