@@ -13,7 +13,7 @@ import pytest
 
 from ansible_collections.platter.qemu.tests.lab.beats import digest, four_beats, refused, settled
 from ansible_collections.platter.qemu.tests.lab.guest import MIB, guest_bytes
-from ansible_collections.platter.qemu.tests.lab.headers import descriptor, qcow2
+from ansible_collections.platter.qemu.tests.lab.headers import descriptor, qcow2, vmdk
 from ansible_collections.platter.qemu.tests.lab.modules import call
 from ansible_collections.platter.qemu.tests.lab.oracle import create, qemu_img
 
@@ -127,6 +127,21 @@ def test_a_guessed_base_further_below_is_refused_too(tmp_path: Path) -> None:
     refused("backing_format_missing", **task)
     qemu_img("rebase", "-q", "-u", "-f", "qcow2", "-b", tmp_path / "base", "-F", "qcow2", tmp_path / "middle")
     four_beats(**task)
+
+
+def test_an_extent_that_is_a_descriptor_itself_is_not_followed(tmp_path: Path) -> None:
+    """QEMU does so where a sparse extent says that it has no capacity."""
+    secret, whole, inner = tmp_path / "secret", tmp_path / "d.vmdk", tmp_path / "d-s001.vmdk"
+    secret.write_bytes(b"root's own" * 104858)
+    create_type = "twoGbMaxExtentSparse"
+    whole.write_bytes(descriptor('RW 2048 SPARSE "d-s001.vmdk"', create_type=create_type))
+    inner.write_bytes(vmdk(text=descriptor(f'RW 2048 FLAT "{secret}" 0', create_type="monolithicFlat"), capacity=0))
+    task = {"path": str(whole), "format": "qcow2", "current_format": "vmdk", "allow_rewrite": True}
+    refused("image_references_file", **task)
+    source = {"path": str(whole), "format": "vmdk", "trusted": True}
+    refused("image_references_file", path=str(tmp_path / "new"), format="qcow2", source=source)
+    over = create(tmp_path / "over.qcow2", "qcow2", "1M", "", "-u", "-b", whole, "-F", "vmdk")
+    refused("image_references_file", path=str(over), format="qcow2", flatten=True)
 
 
 def test_a_relative_data_file_below_is_refused(tmp_path: Path) -> None:

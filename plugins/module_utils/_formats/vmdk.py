@@ -39,6 +39,11 @@ class _Sparse:
     zero_grains: bool = False
     descriptor_at: int = 0
 
+    @property
+    def is_descriptor(self) -> bool:
+        """QEMU goes on to the files that the text in it names."""
+        return not self.virtual_size and bool(self.descriptor_at)
+
 
 def read(source: ByteSource) -> Header:
     magic = reading.exactly(source, 0, 4, "the vmdk header")
@@ -46,7 +51,7 @@ def read(source: ByteSource) -> Header:
         return _from_descriptor(vmdk_descriptor.parse(_descriptor_bytes(source, 0)))
     head = source.read(reading.SECTOR, vmdk_descriptor.HEAD_SIZE) if source.length > reading.SECTOR else b""
     sparse = _read_sparse(source)
-    if not sparse.virtual_size and sparse.descriptor_at:
+    if sparse.is_descriptor:
         return _from_descriptor(vmdk_descriptor.parse(_descriptor_bytes(source, sparse.descriptor_at), head))
     if b"CID" not in head:
         raise errors.HeaderError("it is an extent of a split vmdk image, without a descriptor", reason="vmdk_extent")
@@ -55,13 +60,9 @@ def read(source: ByteSource) -> Header:
 
 def complete(header: Header, members: t.Mapping[str, ByteSource]) -> Header:
     """The header of a descriptor, with what only the sparse members know. C(members) by their name in it."""
-    found = {
-        e.filename: _read_sparse(members[e.filename])
-        for e in header.extents
-        if vmdk_descriptor.is_used(e) and not vmdk_descriptor.is_flat(e)
-    }
+    found = {name: _read_sparse(members[name]) for name in sparse_members(header)}
     for name, sparse in found.items():
-        reading.require(sparse.virtual_size or not sparse.descriptor_at, f"the extent {name} is a descriptor")
+        reading.require(not sparse.is_descriptor, f"the extent {name} is a descriptor")
     extents = tuple(
         e._replace(virtual_size=found[e.filename].virtual_size)
         if e.filename in found and vmdk_descriptor.is_used(e)
@@ -69,6 +70,17 @@ def complete(header: Header, members: t.Mapping[str, ByteSource]) -> Header:
         for e in header.extents
     )
     return _with_extents(header, extents, found)
+
+
+def is_descriptor(source: ByteSource) -> bool:
+    """Whether a sparse extent is a descriptor itself, which QEMU follows. Raises HeaderError for what is no such extent."""
+    return _read_sparse(source).is_descriptor
+
+
+def sparse_members(header: Header) -> list[str]:
+    """The names of the extents that QEMU opens and that have a header of their own."""
+    used = (e for e in header.extents if vmdk_descriptor.is_used(e) and not vmdk_descriptor.is_flat(e))
+    return list(dict.fromkeys(e.filename for e in used))
 
 
 def _read_sparse(source: ByteSource) -> _Sparse:

@@ -240,7 +240,12 @@ def _refuse_broken_chain(spec: ImageSpec, path: str) -> None:
 
 
 def _refuse_missing_members(spec: ImageSpec, path: str, seen: Seen) -> None:
-    from ansible_collections.platter.qemu.plugins.module_utils._inspect.members import extent_paths
+    from ansible_collections.platter.qemu.plugins.module_utils._inspect.members import extent_paths, nested_descriptor
+
+    nested = nested_descriptor(path, seen.header)
+    if nested:
+        fact = "its extent %s is a descriptor itself, which leads QEMU on to other files" % nested
+        raise source_refused(spec, "image_references_file", fact, "Get the source again.", extent=nested)
 
     for member in extent_paths(path, seen.header):
         if not os.path.exists(member):

@@ -187,6 +187,10 @@ def _ways_out(link: Link) -> t.Iterator[tuple[str, str]]:
         if os.path.exists(path) and block_use.identity_of(path) is None:
             fact = "%s names %s as its %s, which is neither a file nor a block device"
             yield "not_a_file", fact % (link.path, path, kind.replace("_", " "))
+    nested = members.nested_descriptor(link.path, link.header)
+    if nested:
+        fact = "the extent %s of %s is a descriptor itself, which leads QEMU on to other files"
+        yield "image_references_file", fact % (nested, link.path)
     if link.header.unknown_features:
         fact = "%s uses features that are not known here: %s"
         yield "unknown_features", fact % (link.path, ", ".join(link.header.unknown_features))
@@ -230,6 +234,8 @@ class _Walk:
             header = self.read_header(path, format)
         except errors.HeaderError as exc:
             return self._end(path, format, str(exc.facts.get("reason") or "header_unreadable"), exc.message)
+        except errors.EngineError as exc:
+            return self._end(path, format, "header_unreadable", exc.message)
         except OSError as exc:
             return self._end(path, format, "header_unreadable", f"{path} cannot be read: {exc.strerror}")
         return Link(path, header.format, header)

@@ -11,7 +11,9 @@ import os
 import re
 import typing as t
 
+from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._core.header import Header
+from ansible_collections.platter.qemu.plugins.module_utils._tools import files
 
 
 def member_paths(path: str, header: t.Optional[Header]) -> t.List[str]:
@@ -38,6 +40,25 @@ def extent_paths(path: str, header: t.Optional[Header]) -> t.List[str]:
     directory = os.path.dirname(path)
     names = [extent.filename for extent in header.extents if extent.filename] if header else []
     return list(dict.fromkeys([path] + [os.path.join(directory, name) for name in names]))
+
+
+def nested_descriptor(path: str, header: t.Optional[Header]) -> str:
+    """An extent that is itself a descriptor, and leads QEMU on to any file; else empty."""
+    if header is None or header.format != "vmdk" or not header.extents:
+        return ""
+    from ansible_collections.platter.qemu.plugins.module_utils._formats import vmdk
+
+    directory = os.path.dirname(path)
+    extents = (os.path.join(directory, name) for name in vmdk.sparse_members(header))
+    return next((extent for extent in extents if os.path.isfile(extent) and _is_descriptor(extent, vmdk)), "")
+
+
+def _is_descriptor(path: str, vmdk: t.Any) -> bool:
+    try:
+        with files.FileReader(path) as reader:
+            return bool(vmdk.is_descriptor(reader))
+    except errors.EngineError:  # QEMU cannot open it either
+        return False
 
 
 def foreign_extents(path: str, header: t.Optional[Header]) -> t.Tuple[str, ...]:
