@@ -202,3 +202,45 @@ def test_an_image_goes_and_leaves_to_others_a_data_file_that_is_not_its_own(imag
     qemu_img("create", "-q", "-f", "qcow2", "-b", images / "data", "-F", "raw", images / "other", "4M")
     four_beats(path=str(image), state="absent")
     assert sorted(path.name for path in images.iterdir()) == ["data", "other"]
+
+
+# --- what goes with an image of the task
+
+
+@pytest.fixture
+def taken(images: Path) -> tuple[Path, Path]:
+    """An image and the data file that it takes along."""
+    image, data = images / "image", images / "data"
+    call("disk_image", path=str(image), **FORMAT, size="4M", options={"data_file": str(data), "data_file_raw": True})
+    scribble(image, "qcow2")
+    return image, data
+
+
+def test_an_image_takes_no_other_image_of_the_task_along(taken: tuple[Path, Path]) -> None:
+    image, data = taken
+    listed = [{"path": str(image), "state": "absent"}, {"path": str(data), "format": "raw"}]
+    assert refused("file_listed", images=listed)["images"][0]["evidence"] == {"files": [str(data)]}
+    base = {"path": str(data), "format": "raw"}
+    listed[1] = {"path": str(image.parent / "new"), **FORMAT, "backing": base}
+    assert f"is removed with {image} by the same task" in refused("base_missing", images=listed)["msg"]
+
+
+def test_what_an_image_takes_along_is_imported_first(taken: tuple[Path, Path], rename: Callable[[Path], Path]) -> None:
+    image, data = taken
+    new = {"path": str(image.parent / "new"), **FORMAT, "source": {"path": str(rename(data)), "format": "raw"}}
+    result = call("disk_image", images=[{"path": str(image), "state": "absent"}, new], workers=1)
+    assert (result["changed"], data.exists()) == (True, False), result
+    shows(image.parent / "new", "qcow2")
+
+
+@pytest.mark.parametrize("change", [{"state": "absent"}, {"format": "qcow2", "allow_rewrite": True}], ids=str)
+def test_a_member_is_imported_before_it_goes(images: Path, change: dict[str, Any]) -> None:
+    split, member = images / "disk.vmdk", images / "disk-flat.vmdk"
+    call("disk_image", path=str(split), format="vmdk", size="4M", options={"subformat": "monolithicFlat"})
+    scribble(split, "vmdk")
+    if "format" in change:
+        change["current_format"] = "vmdk"
+    new = {"path": str(images / "new"), **FORMAT, "source": {"path": str(member), "format": "raw"}}
+    result = call("disk_image", images=[{"path": str(split), **change}, new], workers=1)
+    assert (result["changed"], member.exists()) == (True, False), result
+    shows(images / "new", "qcow2")

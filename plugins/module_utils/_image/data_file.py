@@ -82,3 +82,5 @@ def remove_data_file(image: str, data_file: t.Optional[str]) -> None:
         same = os.path.join(held.path, name)
         if is_of(same, image):
             os.unlink(same)
+            records.remove_record(same)
+            files.fsync_path(held.path)

@@ -155,16 +155,18 @@ class Editor:
             self._attributes.set_flags(spec, path)
 
     def remove(self, spec: ImageSpec, action: actions.RemoveImage, reading: state.ImageReading) -> Notes:
-        """The descriptor last: as long as it is there, a next run finds the members to remove."""
+        """The image itself last: as long as it is there, a next run finds its members and data file to remove."""
+        if not os.path.lexists(spec.path):  # it has gone with the image whose data file it was
+            return {}
         header = image.look_at(spec.path, spec.format).header
         with image_lock(spec.path, readers=False):
             if files.file_facts(spec.path, follow=False).identity != reading.identity:
                 raise publish.taken(spec)
             backup = publish.keep_backup(spec, reading.identity) if spec.backup else None
+            data_file.remove_data_file(spec.name, header.data_file if header else None)
             for member in reversed(members.member_paths(spec.path, header)):
                 if os.path.lexists(member):
                     os.unlink(member)
-        data_file.remove_data_file(spec.name, header.data_file if header else None)
         records.remove_record(spec.path)
         files.fsync_path(os.path.dirname(spec.path))
         return {"backup_file": backup} if backup else {}

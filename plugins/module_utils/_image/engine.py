@@ -14,6 +14,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item, in_order, not_begun
 from ansible_collections.platter.qemu.plugins.module_utils._image import leftovers, observe
 from ansible_collections.platter.qemu.plugins.module_utils._image.order import (
+    drops_files,
     mentioned,
     needs_of,
     pass_on_refusals,
@@ -96,11 +97,12 @@ class ImageEngine:
         items = [self._observed(spec) for spec in self._specs]
         by_path = {item.name: item for item in items}
         named = _known_as(by_path, items)
-        needs = needs_of(items, named)
+        along = _taken_along(items)
+        needs = needs_of(items, named, along)
         self._levels = in_order(list(by_path), needs)
         order = [name for level in self._levels for name in level]
         for name in order:
-            plan_item(by_path[name], by_path, needs, named)
+            plan_item(by_path[name], by_path, needs, named, along)
         if any(item.plan for item in items):
             waited = self._guard(items, needs, patient)
         pass_on_refusals(order, by_path, needs)
@@ -211,6 +213,16 @@ def _known_as(by_path: t.Mapping[str, Item], items: t.Sequence[Item]) -> t.Mappi
     from ansible_collections.platter.qemu.plugins.module_utils._inspect import block_use
 
     return block_use.known_as(list(by_path), sorted(others))
+
+
+def _taken_along(items: t.Sequence[Item]) -> t.Mapping[str, str]:
+    """Which image of the task each other image, base or source of it goes with, as its data file or member."""
+    several = [item for item in items if item.reading and item.reading.header and drops_files(item)]
+    if not any(item.reading.header.data_file or item.reading.header.extents for item in several):
+        return {}
+    from ansible_collections.platter.qemu.plugins.module_utils._image import depending
+
+    return depending.taken_along(several, {*mentioned(items), *(item.name for item in items)})
 
 
 def _listing(directory: str) -> t.List[str]:

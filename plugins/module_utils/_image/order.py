@@ -21,6 +21,8 @@ from ansible_collections.platter.qemu.plugins.module_utils._image.plan import pl
 Needs = t.Mapping[str, t.AbstractSet[str]]
 #: the name of the image of the task that a path leads to, by paths (C(_inspect/block_use.py: known_as))
 Named = t.Mapping[str, str]
+#: the name of the image of the task that a path goes with, by paths (C(depending.py: taken_along))
+Along = t.Mapping[str, str]
 
 
 def mentioned(items: t.Iterable[Item]) -> t.Set[str]:
@@ -50,16 +52,16 @@ def _built_on(item: Item) -> t.List[str]:
     return [posixpath.join(posixpath.dirname(item.name), name) for name in names if name]
 
 
-def needs_of(items: t.Sequence[Item], named: Named) -> t.Dict[str, t.Set[str]]:
+def needs_of(items: t.Sequence[Item], named: Named, along: Along) -> t.Dict[str, t.Set[str]]:
     """An image needs its base and its source first; a base is removed only after its overlays are done with, and a
-    source only after what is made from it.
+    source, or what it goes with, only after what is made from it.
     """
     needs: t.Dict[str, t.Set[str]] = {item.name: set() for item in items}
     removed = {item.name for item in items if item.spec.state == "absent"}
     for item in items:
-        source = named.get(_source(item) or "")
-        if source in removed and source != item.name:
-            needs[str(source)].add(item.name)
+        source = _source(item) or ""
+        for taker in ({named.get(source)} & removed) | ({along[source]} if source in along else set()):
+            needs[str(taker)] |= {item.name} - {str(taker)}
         wanted = {named[path] for path in _wanted(item) if path in named} - removed
         needs[item.name] |= wanted
         for base in {named[path] for path in _built_on(item) if path in named} - wanted - {item.name}:
@@ -70,12 +72,17 @@ def needs_of(items: t.Sequence[Item], named: Named) -> t.Dict[str, t.Set[str]]:
 
 def _leaves(item: Item) -> bool:
     """Whether the task takes the image off what it is built on: that must be done before the base is touched."""
+    return bool(item.spec.flatten or item.spec.backing or drops_files(item))
+
+
+def drops_files(item: Item) -> bool:
+    """Whether files of the image may go: with it, or because a new file without them takes its place."""
     spec, source = item.spec, item.reading.source if item.reading else None
-    copied = (spec.allow_rewrite and spec.format != item.before.format) or bool(source and source.changed)
-    return bool(spec.state == "absent" or spec.flatten or spec.backing or copied)
+    again = source and source.changed and spec.source.policy == "if_changed"
+    return bool(spec.state == "absent" or again or (spec.allow_rewrite and spec.format != item.before.format))
 
 
-def plan_item(item: Item, by_path: t.Mapping[str, Item], needs: Needs, named: Named) -> None:
+def plan_item(item: Item, by_path: t.Mapping[str, Item], needs: Needs, named: Named, along: Along) -> None:
     """Fill in the plan and what it leads to, or the refusal, of an item whose needs are planned already."""
     if item.refusal:
         return
@@ -86,7 +93,8 @@ def plan_item(item: Item, by_path: t.Mapping[str, Item], needs: Needs, named: Na
     try:
         item.reading = _with_predictions(item, by_path, named)
         plan = list(plan_image(item.spec, item.before, item.reading))
-        _refuse_removed_base(item.spec, plan, by_path, named)
+        _refuse_removed_base(item.spec, plan, by_path, named, along)
+        _refuse_taking_along(item, plan, by_path, along)
         item.plan = plan
         item.after = predict(item.before, item.plan)
     except errors.RefusedError as exc:
@@ -95,16 +103,34 @@ def plan_item(item: Item, by_path: t.Mapping[str, Item], needs: Needs, named: Na
     _note(item)
 
 
-def _refuse_removed_base(spec: t.Any, plan: t.Sequence[t.Any], by_path: t.Mapping[str, Item], named: Named) -> None:
+def _refuse_removed_base(
+    spec: t.Any, plan: t.Sequence[t.Any], by_path: t.Mapping[str, Item], named: Named, along: Along
+) -> None:
     """No image gets a base that the same task removes."""
     bases = [action.backing.path for action in plan if getattr(action, "backing", None)]
-    for base in (path for path in bases if path in named and by_path[named[path]].spec.state == "absent"):
+    gone = [path for path in bases if path in named and by_path[named[path]].spec.state == "absent"]
+    for base in gone + [path for path in bases if path in along]:
+        with_it = " with %s" % along[base] if base in along else ""
         raise refuse.refused(
             spec,
             "base_missing",
-            "its backing file %s is removed by the same task" % base,
+            "its backing file %s is removed%s by the same task" % (base, with_it),
             "Name another base, or leave that one out of the task.",
             {"backing_file": base},
+        )
+
+
+def _refuse_taking_along(item: Item, plan: t.Sequence[t.Any], by_path: t.Mapping[str, Item], along: Along) -> None:
+    """No image takes a file along that the same task is to keep as an image."""
+    taken = sorted(path for path, taker in along.items() if taker == item.name and path in by_path)
+    kept = [path for path in taken if by_path[path].spec.state == "present"]
+    if plan and kept:
+        raise refuse.refused(
+            item.spec,
+            "file_listed",
+            "its file %s would go with it, and is an image of the same task" % kept[0],
+            "Leave the removal out of the task; or import that file into a new image, and list only that.",
+            {"files": kept},
         )
 
 
