@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,12 +11,12 @@ from typing import Any, Iterator
 
 import pytest
 
-from ansible_collections.platter.qemu.plugins.module_utils._tools import file_system, files
+from ansible_collections.platter.qemu.plugins.module_utils._tools import file_system, files, unfinished
 from ansible_collections.platter.qemu.tests.lab.beats import four_beats, refused, settled
 from ansible_collections.platter.qemu.tests.lab.guest import KIB, MIB, check, facts, scribble, shows
 from ansible_collections.platter.qemu.tests.lab.http_server import Resource, serving
 from ansible_collections.platter.qemu.tests.lab.loops import HAVE_LOOPS, attached, mounted
-from ansible_collections.platter.qemu.tests.lab.modules import call
+from ansible_collections.platter.qemu.tests.lab.modules import call, process
 from ansible_collections.platter.qemu.tests.lab.oracle import create, qemu_img
 from ansible_collections.platter.qemu.tests.lab.programs import running
 
@@ -279,3 +280,23 @@ def test_nothing_is_staged_in_the_memory_below_dev(device: str, source: Path, tm
     assert result["changed"] and result["removed_leftovers"] == [killed.directory], result
     assert log.read_text().startswith("/var/tmp/.platter-tmp.") and "/dev/" not in log.read_text()
     assert not os.path.exists(log.read_text().split()[0])
+
+
+@pytest.mark.parametrize("format", ["raw", "qcow2"])
+def test_what_a_killed_import_leaves_on_a_device_is_no_image(
+    device: str, source: Path, tmp_path: Path, instead: Any, format: str
+) -> None:
+    """Killed by the program that it runs, when there is a part of the disk."""
+    half = f'"$real" "$@"; dd if=/dev/zero of={device} bs=1M seek=1 count=31 conv=notrunc; touch {tmp_path}/killed'
+    instead(
+        f'[ "$1" = convert ] && [ ! -e {tmp_path}/killed ] && {{ {half}; kill -9 $PPID; exit 1; }}\nexec "$real" "$@"'
+    )
+    given = task(device, format, source={"path": str(source), "format": "qcow2"})
+    run = process("disk_image", **given)
+    run.communicate()
+    assert run.returncode == -signal.SIGKILL and unfinished.is_unfinished(device)
+    refused("import_unfinished", path=device, format=format)
+    result = four_beats(**given)
+    assert result["actions"][0].endswith(": an import to it was begun and has not ended.")
+    shows(device, format)
+    assert not unfinished.is_unfinished(device)

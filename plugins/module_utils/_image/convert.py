@@ -58,9 +58,7 @@ class Converter:
         RefusedError when the source did not stay what it was; it is asked before the new image gets its name.
         """
         if reading.kind == "block":
-            notes = self._import_to_device(spec, action, reading, node, source)
-            verify_written(spec, verify)
-            return notes
+            return self._import_to_device(spec, action, reading, node, source, verify)
         with files.BuildDirectory(spec.path, another_name=bool(reading.members)) as build:
             method = self._fill(spec, action, node, build, source)
             self._grow(spec, action, build.path)
@@ -89,15 +87,20 @@ class Converter:
         reading: state.ImageReading,
         node: t.Mapping[str, t.Any],
         source: t.Optional[str],
+        verify: t.Callable[[], None],
     ) -> t.Dict[str, t.Any]:
+        from ansible_collections.platter.qemu.plugins.module_utils._tools import unfinished
+
         needed = self._space_needed(spec.import_secrets, node, action.format)
         if needed > reading.length:
             raise space.no_space(spec, needed, reading.length)
         with files.BuildDirectory(file_system.build_place(spec.path)) as build:
             node = self._large_enough(action, node, build, source)
-            self._convert(spec, action, node, spec.path, action.options)
-        self._grow(spec, action, spec.path)
-        files.fsync_path(spec.path)
+            with unfinished.filling(spec.path):
+                self._convert(spec, action, node, spec.path, action.options)
+                self._grow(spec, action, spec.path)
+                files.fsync_path(spec.path)
+                verify_written(spec, verify)
         return {"method": "convert"}
 
     def _fill(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import typing as t
+from dataclasses import replace
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._core.header import Header, SplitExtent
@@ -76,8 +77,16 @@ class Observer:
         if seen.header is None and spec.current_format:
             seen = image.look_at(spec.path, spec.current_format, follow=False)
         refuse_foreign_owner(spec, seen)
+        note = _note_of_import(spec.path) if seen.facts.kind == "block" else ""
+        if note:
+            return state.ImageState(spec.path), self._unfinished(spec, seen, note)
         reading = self._reading(spec, seen, self._signature(spec, seen))
         return self._state(spec, seen, reading), reading
+
+    def _unfinished(self, spec: ImageSpec, seen: image.Seen, note: str) -> state.ImageReading:
+        """Of what a killed run has left on a device nothing counts."""
+        half = seen._replace(header=None, detected=())
+        return replace(self._reading(spec, half, None), unfinished=note)
 
     @staticmethod
     def _signature(spec: ImageSpec, seen: image.Seen) -> t.Optional[str]:
@@ -262,6 +271,12 @@ def _opens(spec: ImageSpec, seen: image.Seen, chain_problem: t.Optional[t.Tuple[
     if seen.header is None or chain_problem or spec.state == "absent":
         return False
     return refuse.damage(spec, seen.header, seen.facts.kind, seen.facts.length) is None
+
+
+def _note_of_import(device: str) -> str:
+    from ansible_collections.platter.qemu.plugins.module_utils._tools import unfinished
+
+    return unfinished.note_of(device) if unfinished.is_unfinished(device) else ""
 
 
 def _is_blank(spec: ImageSpec, kind: str, header: t.Optional[Header], signature: t.Optional[str]) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import typing as t
 
+from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._core.size import human
 from ansible_collections.platter.qemu.plugins.module_utils._formats import features
 from ansible_collections.platter.qemu.plugins.module_utils._image import actions, plan_base, refuse, refuse_rewrite
@@ -32,6 +33,8 @@ def plan_image(spec: ImageSpec, state: ImageState, reading: ImageReading) -> Pla
         return _plan_absent(spec, state, reading)
     refuse.refuse_bad_base(spec, reading)
     refuse.refuse_squatted_members(spec, reading)
+    if reading.unfinished and not spec.source:
+        raise _unfinished(spec, reading.unfinished)
     if not state.exists:
         return _plan_new(spec, reading)
     refuse.refuse_foreign_content(spec, reading)
@@ -67,6 +70,16 @@ def _refuse_replacing_a_device(spec: ImageSpec, reading: ImageReading, plan: Pla
             "Import it to a file, change that, and import that to the device (source_policy: if_changed).",
             {"actions": [str(action) for action in plan]},
         )
+
+
+def _unfinished(spec: ImageSpec, note: str) -> errors.RefusedError:
+    return refuse.refused(
+        spec,
+        "import_unfinished",
+        "an import to the device was begun and has not ended, so that it holds a part of something",
+        "Import to it again (source); or, if it has been filled by other means since, remove %s." % note,
+        {"note": note},
+    )
 
 
 def _differs(reading: ImageReading) -> bool:
@@ -113,7 +126,8 @@ def _plan_new(spec: ImageSpec, reading: ImageReading) -> Plan:
         raise refuse.refused(
             spec, "secret_missing", "it is encrypted, and no secret is given", "Set encryption.secret."
         )
-    made: actions.ImageAction = _import(spec, reading) if spec.source else _create(spec, reading)
+    why = "an import to it was begun and has not ended" if reading.unfinished else ""
+    made: actions.ImageAction = _import(spec, reading, replaces=why) if spec.source else _create(spec, reading)
     return [made, *plan_keyslots(spec, made.apply(ImageState(spec.path)))]
 
 

@@ -113,6 +113,8 @@ class ImageReading:
     chain_problem: t.Optional[t.Tuple[str, str]] = None
     #: None: blank or a file; else what a block device carries
     signature: t.Optional[str] = None
+    #: the note of a run of ours that began to fill the block device, and did not end
+    unfinished: str = ""
     #: the member files of a split image, without its descriptor
     members: t.Tuple[str, ...] = ()
     #: it is no image by itself, but a part of a split one
