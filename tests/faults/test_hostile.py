@@ -37,7 +37,7 @@ _USUAL = (
         "/dev/null",
         "/dev/urandom",
         "/etc/ld.so.cache",
-        "/run/lock/platter.qemu",
+        "/run/platter.qemu",
         "/dev/tty",
     ),
     *("/etc/passwd", "/etc/group", "/etc/nsswitch.conf", "/etc/localtime", "/etc/selinux", "/var/lib/sss"),

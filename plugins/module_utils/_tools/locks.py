@@ -27,9 +27,12 @@ _POLL_SECONDS = 0.02
 
 
 def lock_directory() -> str:
-    """Where the lock file lives: for root C(/run/lock/platter.qemu), for others the user's run-time directory."""
+    """Where the lock file lives: for root C(/run/platter.qemu), for others the user's run-time directory.
+
+    Not C(/run/lock), where on Debian anyone can make a directory of that name.
+    """
     if os.geteuid() == 0:
-        parent = next((path for path in ("/run/lock", "/var/lock", "/run") if os.path.isdir(path)), None)
+        parent = next((path for path in ("/run", "/var/run") if os.path.isdir(path)), None)
         return os.path.join(parent or tempfile.gettempdir(), "platter.qemu")
     parent = os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()
     return os.path.join(parent, "platter.qemu-%d" % os.geteuid())
