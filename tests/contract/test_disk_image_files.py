@@ -239,6 +239,16 @@ def test_the_names_of_a_hard_linked_image_stay_one_file(image: Path, tmp_path: P
     assert facts(tmp_path / "other", "qcow2")["virtual-size"] == 8 << 20
 
 
+def test_a_backup_that_a_killed_run_has_made_is_no_other_name_of_the_image(image: Path) -> None:
+    """Killed between the second name for the old file and the first one for the new file."""
+    made = Path(f"{image}.4711.2026-11-26@08:00:00~")
+    os.link(image, made)
+    old = digest(image)
+    result = four_beats(**task(image, options={"cluster_size": "32K"}, allow_rewrite=True, backup=True))
+    assert (result["backup_file"], digest(made), made.stat().st_nlink) == (str(made), old, 1)
+    assert not os.path.samefile(made, image)
+
+
 def test_a_missing_qemu_img_is_said_clearly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(basic.AnsibleModule, "get_bin_path", lambda *_a, **_k: None)

@@ -111,6 +111,7 @@ class Observer:
             kind=seen.facts.kind,
             length=seen.facts.length,
             nlink=seen.facts.nlink,
+            backups=_backups(spec, seen.facts),
             identity=seen.facts.identity,
             header=seen.header,
             detected=seen.detected,
@@ -264,6 +265,14 @@ def _refuse_opening(spec: ImageSpec, header: Header, *, below: bool) -> None:
     refusal = led.refusal(spec, header, changes=False, below=below)
     if refusal:
         raise refusal
+
+
+def _backups(spec: ImageSpec, facts: files.FileFacts) -> int:
+    if facts.kind != "file" or facts.nlink < 2:
+        return 0
+    from ansible_collections.platter.qemu.plugins.module_utils._image import backups
+
+    return len(backups.names_of(spec.path, facts.identity))
 
 
 def _opens(spec: ImageSpec, seen: image.Seen, chain_problem: t.Optional[t.Tuple[str, str]]) -> bool:

@@ -12,11 +12,10 @@ import contextlib
 import errno
 import os
 import shutil
-import time
 import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
-from ansible_collections.platter.qemu.plugins.module_utils._image import actions, data_file, space, state
+from ansible_collections.platter.qemu.plugins.module_utils._image import actions, backups, data_file, space, state
 from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec
 from ansible_collections.platter.qemu.plugins.module_utils._inspect import image
 from ansible_collections.platter.qemu.plugins.module_utils._inspect.members import member_paths
@@ -125,11 +124,14 @@ _NO_SECOND_NAME = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK)
 def keep_backup(spec: ImageSpec, identity: t.Tuple[int, int]) -> str:
     """Give the present file, C(identity) as it was observed, a second, dated name, on stable storage.
 
-    That costs nothing, as the new image will be another file; where a file cannot have two names, it is copied.
+    That costs nothing, as the new image will be another file; where a file cannot have two names, it is copied. The
+    name that a killed run has given to it serves as well.
     """
-    name = "%s.%d.%s~" % (spec.path, os.getpid(), time.strftime("%Y-%m-%d@%H:%M:%S"))
+    given = backups.names_of(spec.path, identity)
+    name = given[0] if given else backups.new_name(spec.path)
     try:
-        os.link(spec.path, name, follow_symlinks=False)
+        if not given:
+            os.link(spec.path, name, follow_symlinks=False)
     except OSError as exc:
         if exc.errno not in _NO_SECOND_NAME:
             raise

@@ -234,13 +234,14 @@ def refuse_squatted_members(spec: ImageSpec, reading: ImageReading) -> None:
 
 def refuse_hard_links(spec: ImageSpec, reading: ImageReading, plan: t.Sequence[t.Any]) -> None:
     """A new file takes one name only; the other names would keep the old content."""
-    if reading.kind == "file" and reading.nlink > 1 and any(action.replaces_file for action in plan):
+    names = reading.nlink - reading.backups
+    if reading.kind == "file" and names > 1 and any(action.replaces_file for action in plan):
         raise refused(
             spec,
             "hardlinked",
-            "the file has %d names, and only this one would lead to the new file" % reading.nlink,
+            "the file has %d names, and only this one would lead to the new file" % names,
             "Remove the other names (find -samefile shows them).",
-            {"links": reading.nlink},
+            {"links": names},
         )
 
 

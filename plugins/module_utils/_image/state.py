@@ -105,6 +105,8 @@ class ImageReading:
     kind: str = "absent"  # absent, file, block, export
     length: int = 0
     nlink: int = 1
+    #: how many of its names are backups that a killed run of ours has made of it
+    backups: int = 0
     identity: t.Tuple[int, int] = (0, 0)
     header: t.Optional[Header] = None
     detected: t.Tuple[str, ...] = ()
