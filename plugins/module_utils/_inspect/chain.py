@@ -177,23 +177,31 @@ def _ways_out(link: Link) -> t.Iterator[tuple[str, str]]:
         yield "backing_protocol_refused", "its backing chain leads to %s, %s" % (link.path, fact)
     if link.header is None:
         return
-    for kind, target in link.header.references:
-        if kind in ("data_file", "extent") and info.has_protocol(target):
-            yield "backing_protocol_refused", "%s leads to %s, which QEMU would connect to" % (link.path, target)
-        elif kind == "data_file" and not target.startswith("/"):
-            fact = "%s names its data file %s relative to wherever a program runs"
-            yield "relative_data_file", fact % (link.path, target)
-    for kind, path in beside(link.path, link.header):
-        if os.path.exists(path) and block_use.identity_of(path) is None:
-            fact = "%s names %s as its %s, which is neither a file nor a block device"
-            yield "not_a_file", fact % (link.path, path, kind.replace("_", " "))
-    nested = members.nested_descriptor(link.path, link.header)
-    if nested:
-        fact = "the extent %s of %s is a descriptor itself, which leads QEMU on to other files"
-        yield "image_references_file", fact % (nested, link.path)
+    yield from _references_elsewhere(link.path, link.header)
+    yield from _unfit_files(link.path, link.header)
     if link.header.unknown_features:
         fact = "%s uses features that are not known here: %s"
         yield "unknown_features", fact % (link.path, ", ".join(link.header.unknown_features))
+
+
+def _references_elsewhere(path: str, header: Header) -> t.Iterator[tuple[str, str]]:
+    for kind, target in header.references:
+        if kind in ("data_file", "extent") and info.has_protocol(target):
+            yield "backing_protocol_refused", "%s leads to %s, which QEMU would connect to" % (path, target)
+        elif kind == "data_file" and not target.startswith("/"):
+            fact = "%s names its data file %s relative to wherever a program runs"
+            yield "relative_data_file", fact % (path, target)
+
+
+def _unfit_files(path: str, header: Header) -> t.Iterator[tuple[str, str]]:
+    for kind, target in beside(path, header):
+        if os.path.exists(target) and block_use.identity_of(target) is None:
+            fact = "%s names %s as its %s, which is neither a file nor a block device"
+            yield "not_a_file", fact % (path, target, kind.replace("_", " "))
+    nested = members.nested_descriptor(path, header)
+    if nested:
+        fact = "the extent %s of %s is a descriptor itself, which leads QEMU on to other files"
+        yield "image_references_file", fact % (nested, path)
 
 
 def beside(path: str, header: Header) -> t.Iterator[tuple[str, str]]:
