@@ -52,17 +52,20 @@ def other_writers(path: str) -> t.FrozenSet[Writer]:
     and the groups root and disk, whose members have the disks of the host.
     """
     try:
-        seen, directory = os.stat(path), os.stat(os.path.dirname(os.path.realpath(path)))
+        directory = os.path.dirname(os.path.realpath(path))
+        seen, around = os.stat(path), os.stat(directory)
     except OSError as exc:
         raise errors.EngineError("%s cannot be examined: %s" % (path, exc.strerror), path=path) from exc
     found = {Writer(uid=seen.st_uid), *_let_in(path, seen)}
     known = {Writer(uid=0), Writer(uid=os.geteuid()), *(Writer(gid=gid) for gid in _groups_of_root())}
-    if directory.st_mode & stat.S_IWGRP and not directory.st_mode & stat.S_ISVTX:
-        known.add(Writer(gid=directory.st_gid))
+    group = Writer(gid=around.st_gid)
+    if group in _let_in(directory, around) and not around.st_mode & stat.S_ISVTX:
+        known.add(group)
     return frozenset(found - known)
 
 
 def _let_in(path: str, seen: os.stat_result) -> t.Iterator[Writer]:
+    """By mode, or by access list: with one, the mode shows its mask where it would show what the group may do."""
     entries = _acl(path) or [(_OWNING_GROUP, seen.st_mode >> 3 & 7, 0)]
     mask = next((allowed for tag, allowed, _id in entries if tag == _MASK), 7)
     for tag, allowed, number in entries:

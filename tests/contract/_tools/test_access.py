@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import os
+import shutil
+import subprocess
 import tempfile
 from pathlib import Path
 from typing import Iterator
@@ -38,3 +40,23 @@ def test_to_ask_for_a_user_leaves_this_process_as_it_was(place: Path) -> None:
     assert access.may(somebody, str(file), write=True)
     assert prctl(_GET_DUMPABLE, 0, 0, 0, 0) == 1
     assert (os.getresuid(), os.getresgid(), os.getgroups()) == before
+
+
+def test_the_group_of_a_directory_is_left_out_only_where_it_may_write(place: Path) -> None:
+    """With an access list, the mode of the directory shows its mask instead."""
+    if shutil.which("setfacl") is None:
+        pytest.skip("needs setfacl")
+    file, group = place / "file", access.Writer(gid=60000)
+    file.touch()
+    os.chown(file, 0, 60000)
+    file.chmod(0o660)
+    os.chown(place, 0, 60000)
+    assert access.other_writers(str(file)) == {group}
+    place.chmod(0o775)
+    assert access.other_writers(str(file)) == set()
+    place.chmod(0o755)
+    subprocess.run(["setfacl", "-m", "u:nobody:rwx", place], check=True)
+    assert place.stat().st_mode & 0o020
+    assert access.other_writers(str(file)) == {group}
+    subprocess.run(["setfacl", "-m", "g::rwx", place], check=True)
+    assert access.other_writers(str(file)) == set()
