@@ -153,6 +153,23 @@ def test_what_is_opened_by_its_name_lies_in_no_directory_of_a_users(place: Path,
     four_beats(path=str(image), **TASK, size="4M")
 
 
+@pytest.mark.parametrize("of", ["a user's link", "a link in a user's directory"])
+def test_nor_does_a_link_lead_there_that_a_user_can_exchange(place: Path, of: str) -> None:
+    """Root's own overlay: nobody else has chosen the name, but the user chooses what it leads to."""
+    home = place / "home"
+    home.mkdir()
+    link = lead(home / "base", place / "secret")
+    image = given(led(place / "image", link), owner=0)
+    if of == "a link in a user's directory":
+        os.lchown(link, 0, 0)
+        os.chown(home, NOBODY, NOBODY)
+    found = refused("unsafe_directory", path=str(image), **TASK, flatten=True)["evidence"]
+    assert found["owner"] == NOBODY
+    os.lchown(link, 0, 0)
+    os.chown(home, 0, 0)
+    four_beats(path=str(image), **TASK, flatten=True)
+
+
 def lead(link: Path, target: Path) -> Path:
     """A link of that user's."""
     link.symlink_to(target)

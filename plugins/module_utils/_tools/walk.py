@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 import typing as t
@@ -17,13 +18,32 @@ from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 _MOST_LINKS = 40
 
 
+class Link(t.NamedTuple):
+    """A symbolic link on the way: its owner, and the directory it lies in (a name without links)."""
+
+    owner: int
+    directory: str
+
+
 def open_path(name: str) -> t.Tuple[int, t.FrozenSet[int]]:
     """(an O_PATH descriptor of what C(name) leads to, the owners of the links on the way), each step taken once.
 
     Raises EngineError where it leads to nothing.
     """
+    found: t.List[Link] = []
+    return _follow(name, found), frozenset(link.owner for link in found)
+
+
+def links(name: str) -> t.List[Link]:
+    """The links on the way that C(name) leads, as far as it leads anywhere."""
+    found: t.List[Link] = []
+    with contextlib.suppress(errors.EngineError):
+        os.close(_follow(name, found))
+    return found
+
+
+def _follow(name: str, found: t.List[Link]) -> int:
     todo = [part for part in reversed(name.split("/")) if part]
-    owners: t.List[int] = []
     here = os.open("/", os.O_PATH | os.O_CLOEXEC)
     try:
         while todo:
@@ -32,8 +52,8 @@ def open_path(name: str) -> t.Tuple[int, t.FrozenSet[int]]:
             if not stat.S_ISLNK(facts.st_mode):
                 here = _instead(here, step)
                 continue
-            owners.append(facts.st_uid)
-            target = _target(step, len(owners), name)
+            found.append(Link(facts.st_uid, os.readlink("/proc/self/fd/%d" % here)))
+            target = _target(step, len(found), name)
             todo += [part for part in reversed(target.split("/")) if part]
             if target.startswith("/"):
                 here = _instead(here, os.open("/", os.O_PATH | os.O_CLOEXEC))
@@ -43,7 +63,7 @@ def open_path(name: str) -> t.Tuple[int, t.FrozenSet[int]]:
     except BaseException:
         os.close(here)
         raise
-    return here, frozenset(owners)
+    return here
 
 
 def _instead(old: int, new: int) -> int:
