@@ -177,14 +177,14 @@ def _ways_out(link: Link) -> t.Iterator[tuple[str, str]]:
         yield "backing_protocol_refused", "its backing chain leads to %s, %s" % (link.path, fact)
     if link.header is None:
         return
-    yield from _references_elsewhere(link.path, link.header)
-    yield from _unfit_files(link.path, link.header)
+    yield from _strange_names(link.path, link.header)
+    yield from _strange_files(link.path, link.header)
     if link.header.unknown_features:
         fact = "%s uses features that are not known here: %s"
         yield "unknown_features", fact % (link.path, ", ".join(link.header.unknown_features))
 
 
-def _references_elsewhere(path: str, header: Header) -> t.Iterator[tuple[str, str]]:
+def _strange_names(path: str, header: Header) -> t.Iterator[tuple[str, str]]:
     for kind, target in header.references:
         if kind in ("data_file", "extent") and info.has_protocol(target):
             yield "backing_protocol_refused", "%s leads to %s, which QEMU would connect to" % (path, target)
@@ -193,11 +193,11 @@ def _references_elsewhere(path: str, header: Header) -> t.Iterator[tuple[str, st
             yield "relative_data_file", fact % (path, target)
 
 
-def _unfit_files(path: str, header: Header) -> t.Iterator[tuple[str, str]]:
-    for kind, target in beside(path, header):
-        if os.path.exists(target) and block_use.identity_of(target) is None:
+def _strange_files(path: str, header: Header) -> t.Iterator[tuple[str, str]]:
+    for kind, file in beside(path, header):
+        if os.path.exists(file) and block_use.identity_of(file) is None:
             fact = "%s names %s as its %s, which is neither a file nor a block device"
-            yield "not_a_file", fact % (path, target, kind.replace("_", " "))
+            yield "not_a_file", fact % (path, file, kind.replace("_", " "))
     nested = members.nested_descriptor(path, header)
     if nested:
         fact = "the extent %s of %s is a descriptor itself, which leads QEMU on to other files"
