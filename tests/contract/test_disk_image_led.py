@@ -73,11 +73,13 @@ def test_to_find_out_about_an_image_leads_nowhere_either(place: Path) -> None:
     assert call("disk_image", path=str(overlay), **TASK, repair="leaks")["changed"] is False
 
 
-def test_a_base_that_is_named_before_a_change_is_looked_at_too(place: Path) -> None:
-    """The old one is not opened; the new one is, and what it leads to."""
+@pytest.mark.parametrize("how", ["safe", "unsafe"])
+def test_a_base_that_is_named_before_a_change_is_looked_at_too(place: Path, how: str) -> None:
+    """The task names it, and its owner what lies below."""
     middle = led(place / "middle", place / "secret")
-    image = given(led(place / "image", place / "secret", "2000K"))
-    new = {"path": str(middle), "format": "qcow2", "rebase": "unsafe"}
+    old = create(place / "old", "qcow2", "2000K") if how == "safe" else place / "secret"
+    image = led(place / "image", old, "2000K", "qcow2")
+    new = {"path": str(middle), "format": "qcow2", "rebase": how}
     found = refused("image_references_file", path=str(image), **TASK, backing=new, size="3M")["evidence"]
     assert found["file"] == str(place / "secret") and found["image"] == str(middle)
     (place / "middle").unlink()

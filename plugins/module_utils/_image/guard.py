@@ -78,12 +78,13 @@ def _guard_led(items: t.Sequence[Item]) -> None:
 def _refusal_of_leading(item: Item, opening: t.Sequence[t.Any]) -> t.Optional[errors.RefusedError]:
     from ansible_collections.platter.qemu.plugins.module_utils._image import led
 
-    header, base = item.reading.header, plan_change.renamed_base(item.plan)
-    if base:
-        header = header._replace(backing_file=base.name, backing_format=base.format)
+    header = item.reading.header
     changes = any(not isinstance(action, actions.RewriteImage) for action in opening)
     below = any(action.reads_below(header.options.get("cluster_size")) for action in opening)
-    return led.refusal(item.spec, header, changes=changes, below=below)
+    renamed = plan_change.renamed_base(item.plan)
+    refusal = led.refusal(item.spec, header, changes=changes, below=below and renamed is None)
+    bases = [action.backing for action in opening if isinstance(action, actions.RebaseImage) and action.backing]
+    return refusal or (led.refusal_of_base(item.spec, bases[0]) if bases and below else None)
 
 
 # --- who uses it

@@ -14,7 +14,8 @@ from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._core.header import Header
 from ansible_collections.platter.qemu.plugins.module_utils._image import refuse, target
 from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec
-from ansible_collections.platter.qemu.plugins.module_utils._inspect import leading
+from ansible_collections.platter.qemu.plugins.module_utils._image.state import Backing
+from ansible_collections.platter.qemu.plugins.module_utils._inspect import image, leading
 
 
 def refusal(spec: ImageSpec, header: Header, *, changes: bool, below: bool) -> t.Optional[errors.RefusedError]:
@@ -24,8 +25,21 @@ def refusal(spec: ImageSpec, header: Header, *, changes: bool, below: bool) -> t
     """
     if os.geteuid() != 0:  # an ordinary user's task can do no more than that user
         return None
+    return _first(spec, leading.steps(spec.path, header, below=below), changes)
+
+
+def refusal_of_base(spec: ImageSpec, base: Backing) -> t.Optional[errors.RefusedError]:
+    """The same for the base that the task names, and so what lies below it; one that is still to be made leads nowhere."""
+    try:
+        header = image.chain_header(base.path, base.format) if os.geteuid() == 0 else None
+    except errors.HeaderError:
+        return None
+    return _first(spec, leading.steps(base.path, header, below=True), changes=False) if header else None
+
+
+def _first(spec: ImageSpec, steps: t.Iterable[leading.Step], changes: bool) -> t.Optional[errors.RefusedError]:
     named = spec.option("data_file")
-    for step in leading.steps(spec.path, header, below=below):
+    for step in steps:
         what = "its %s %s" % (step.kind.replace("_", " "), step.path)
         unsafe = target.refusal_of_owned_name(spec, what, step.path)
         if unsafe:
