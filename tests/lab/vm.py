@@ -56,7 +56,13 @@ class Guest:
     """A guest that has booted. C(qmp), C(agent): the sockets for the module; C(monitor): the test's own QMP session."""
 
     def __init__(
-        self, directory: Path, disks: tuple[Disk, ...], agent: bool = True, options: tuple[str, ...] = ()
+        self,
+        directory: Path,
+        disks: tuple[Disk, ...],
+        agent: bool = True,
+        options: tuple[str, ...] = (),
+        root: bytes | None = None,
+        line: str = "",
     ) -> None:
         self.qmp, self.agent, self._watch = (directory / name for name in ("qmp", "agent", "watch"))
         self.disks = disks
@@ -64,7 +70,7 @@ class Guest:
         self._number = 0
         self._open = contextlib.ExitStack()
         self._serial = self._open.enter_context(socket.socket(socket.AF_UNIX))
-        (directory / "initramfs").write_bytes(initramfs())
+        (directory / "initramfs").write_bytes(root or initramfs())
         command = [
             *MACHINE,
             *QUIET,
@@ -74,7 +80,7 @@ class Guest:
             "-initrd",
             directory / "initramfs",
             "-append",
-            KERNEL_LINE,
+            f"{KERNEL_LINE} {line}",
         ]
         command += ["-serial", f"file:{self._console}", "-serial", f"unix:{self._shell},server=on,wait=off"]
         command += [*_monitor(self.qmp), *_monitor(self._watch), *(_agent(self.agent) if agent else ()), *options]

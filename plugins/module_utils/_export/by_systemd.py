@@ -27,14 +27,17 @@ class BySystemd:
 
     def declare(self, spec: ExportSpec, wanted: Definition) -> None:
         """Write the unit; C(reload) then tells systemd of all of them."""
+        keys = places.export_directory(spec.name, "systemd")
         if spec.tls and spec.tls.psk_file:
             places.make_directories(spec.name, "systemd")
-            places.link_keys(places.export_directory(spec.name, "systemd"), spec.tls.psk_file)
+            places.link_keys(keys, spec.tls.psk_file)
+        else:
+            shutil.rmtree(keys, ignore_errors=True)
         places.write(unit.unit_file(spec.name), wanted.text, 0o644)
 
     @staticmethod
     def enable(name: str) -> None:
-        """As C(systemctl enable) does, which would have systemd read every unit of the host again each time."""
+        """Have it started at boot, as C(systemctl enable) does; that would have systemd read all its units each time."""
         path, link = unit.unit_file(name), unit.wants_link(name)
         with contextlib.suppress(FileExistsError):
             os.mkdir(os.path.dirname(link), 0o755)
@@ -51,14 +54,14 @@ class BySystemd:
             files.fsync_path(os.path.dirname(link))
 
     def reload(self, failed: t.Sequence[str]) -> None:
-        """Have systemd read its units again, and forget that those of the exports C(failed) could not be started."""
+        """Have systemd read its units again, and forget that those of the exports C(failed) have failed."""
         systemd.tell(self._run, "daemon-reload")
         if failed:
-            systemd.tell(self._run, "reset-failed", "--", *map(unit.unit_name, failed))
+            with contextlib.suppress(errors.ToolError):  # it has forgotten some already
+                systemd.tell(self._run, "reset-failed", "--", *map(unit.unit_name, failed))
 
     def start(self, spec: ExportSpec) -> None:
-        """Now and at each boot; returns when the server has been started, or cannot be."""
-        self.enable(spec.name)
+        """Returns when the server has been started, or cannot be."""
         with contextlib.suppress(errors.ToolError):
             systemd.tell(self._run, "start", "--", unit.unit_name(spec.name))
 
@@ -75,8 +78,7 @@ class BySystemd:
             systemd.tell(self._run, "stop", "--no-block", "--", unit.unit_name(name))
 
     def supervise(self, spec: ExportSpec, server: int) -> None:
-        """It runs in its unit, and is not started at boot any more."""
-        self.enable(spec.name)
+        """It runs in its unit, and was only not to be started at boot any more: C(enable) has mended that."""
 
     def said(self, name: str) -> t.List[str]:
         """The last lines of its log."""

@@ -36,6 +36,11 @@ def in_unit(name: str) -> t.Optional[Definition]:
     return None if text is None else unit.parse(text) or Definition((), {"unreadable": path}, text)
 
 
+def at_boot(name: str) -> bool:
+    """Whether systemd starts the unit with the host."""
+    return os.path.lexists(unit.wants_link(name))
+
+
 def in_file(name: str) -> t.Optional[Definition]:
     """In the file for a supervisor of ours."""
     text = _text(places.definition_file(name))

@@ -91,13 +91,16 @@ class Executor:
 
     def _reload(self, items: t.Sequence[Item]) -> None:
         """Once for all of them; if it fails, for each."""
-        if not items:
-            return
-        failed = [item.name for item in items if item.reading.unit.active == "failed"]
+        for item in items:
+            if item.after.at_boot:
+                self._attempt(item, partial(self._systemd.enable, item.name))
+        whole = [item for item in items if not item.error]
+        ended = [item.name for item in whole if item.reading.unit.active == "failed" or _stops_unit(item)]
         try:
-            self._systemd.reload(failed)
+            if whole:
+                self._systemd.reload(ended)
         except errors.EngineError as exc:
-            for item in items:
+            for item in whole:
                 item.error = _failed(item, errors.FailedError(exc.message, reason="server_failed"))
 
     def _start(self, spec: ExportSpec, action: actions.StartServer) -> None:
@@ -161,9 +164,12 @@ def _supervisor_in(item: Item, kind: str) -> bool:
 
 
 def _changes_units(item: Item) -> bool:
-    """Whether a unit was written, or removed."""
-    changes = any(isinstance(action, _PASSES[1]) for action in item.plan)
-    return changes and "systemd" in (item.after.supervisor, _kind(item.before), _kind(item.after))
+    """Whether systemd has to read its units again."""
+    return "systemd" in (_kind(item.before), _kind(item.after)) or _stops_unit(item)
+
+
+def _stops_unit(item: Item) -> bool:
+    return any(isinstance(action, actions.StopServer) and action.in_unit for action in item.plan)
 
 
 def _kind(state: t.Any) -> str:

@@ -123,7 +123,8 @@ def observe(spec: ExportSpec, now: Ground) -> t.Tuple[state.ExportState, state.E
     if spec.state == "present":
         reading = _about_image(spec, _about_place(spec, reading, own, now))
         reading = _asked(spec, reading, declared) if reachable else reading
-    at_boot = told.file == "enabled"
+    # systemctl show would say what it was when systemd read its units
+    at_boot = written.at_boot(spec.name)
     if not watch.servers:
         return state.ExportState(spec.name, declared, at_boot=at_boot), reading
     supervisor, supervised = _watched_by(spec.name, watch, told, now)
@@ -134,9 +135,7 @@ def observe(spec: ExportSpec, now: Ground) -> t.Tuple[state.ExportState, state.E
 def _unit(name: str, now: Ground) -> state.Unit:
     told = now.units.get(unit.unit_name(name), {})
     none = state.Unit()
-    return state.Unit(
-        told.get("LoadState", none.load), told.get("ActiveState", none.active), told.get("UnitFileState", none.file)
-    )
+    return state.Unit(told.get("LoadState", none.load), told.get("ActiveState", none.active))
 
 
 def _watched_by(name: str, watch: Watch, told: state.Unit, now: Ground) -> t.Tuple[str, bool]:
@@ -144,7 +143,7 @@ def _watched_by(name: str, watch: Watch, told: state.Unit, now: Ground) -> t.Tup
     if watch.supervisors:
         return "process", True
     if now.services.get(watch.servers[0]) == unit.unit_name(name) and told.lively:
-        return "systemd", told.file == "enabled"
+        return "systemd", written.at_boot(name)
     return "", False
 
 

@@ -70,11 +70,10 @@ class ExportState:
 
 
 class Unit(t.NamedTuple):
-    """What systemd says of the unit of an export, in its own words. C(file): UnitFileState."""
+    """What systemd says of the unit of an export, in its own words."""
 
     load: str = "not-found"
     active: str = "inactive"
-    file: str = ""
 
     @property
     def lively(self) -> bool:

@@ -42,7 +42,7 @@ _FREE_SOCKET = (
     " done </proc/net/unix"
 )
 #: again and again, as a server that is just starting can lose a SIGTERM
-_ASK_TO_END = 'while kill -TERM "$MAINPID" 2>/dev/null; do sleep 1; done'
+_ASK_TO_END = 'while kill -TERM "$MAINPID" 2>/dev/null; do sleep 0.1 || sleep 1; done'
 
 
 def unit_name(name: str) -> str:
@@ -173,7 +173,7 @@ def _sandbox_lines(options: t.Mapping[str, t.Any], target: str) -> t.Iterator[st
         yield "ProtectSystem=strict"
     elif not target.startswith(_SYSTEM):
         yield "ProtectSystem=full"
-    if not writes and socket and not _in_runtime_directory(socket):
+    if socket and not _in_runtime_directory(socket):
         yield "ReadWritePaths=-" + _plain(posixpath.dirname(socket))
     yield "DevicePolicy=closed"
     yield "DeviceAllow=block-* " + ("rw" if writes else "r")

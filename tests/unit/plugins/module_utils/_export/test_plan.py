@@ -73,7 +73,7 @@ def states(draw: st.DrawFn) -> ExportState:
 def test_a_plan_leaves_nothing_to_do(
     spec: ExportSpec, state: ExportState, clients: t.Any, supervisors: t.Any, active: str
 ) -> None:
-    in_unit = Unit("loaded", "active" if state.supervisor == "systemd" else active, "enabled")
+    in_unit = Unit("loaded", "active" if state.supervisor == "systemd" else active)
     reading = replace(READING, clients=clients if state.running else (), supervisors=supervisors, unit=in_unit)
     try:
         plan = plan_export(spec, state, reading, wanted(spec))
@@ -156,8 +156,8 @@ def test_another_supervisor_is_another_server(now: str, then: str) -> None:
 def test_a_unit_that_is_not_started_at_boot_is_and_clients_notice_nothing() -> None:
     spec = replace(SPEC, supervisor="systemd")
     served = declared(spec)
-    state = ExportState("web1", served, served.argv, True, False, "systemd")
-    reading = replace(READING, clients=CLIENTS, unit=Unit("loaded", "active", "disabled"))
+    state = ExportState("web1", served, served.argv, True, False, "systemd", False)
+    reading = replace(READING, clients=CLIENTS, unit=Unit("loaded", "active"))
     assert plan_export(spec, state, reading, served) == [actions.SuperviseServer("web1", "systemd")]
 
 
@@ -166,8 +166,8 @@ def test_only_what_would_be_declared_otherwise_is_written() -> None:
     spec = replace(SPEC, supervisor="systemd")
     served = declared(spec)
     older = replace(served, text=served.text.replace("RestartSec=500ms", "RestartSec=1"))
-    state = ExportState("web1", older, served.argv, True, True, "systemd")
-    reading = replace(READING, clients=CLIENTS, unit=Unit("loaded", "active", "enabled"))
+    state = ExportState("web1", older, served.argv, True, True, "systemd", True)
+    reading = replace(READING, clients=CLIENTS, unit=Unit("loaded", "active"))
     assert plan_export(spec, state, reading, served) == [actions.DeclareExport("web1", served)]
 
 

@@ -1,0 +1,169 @@
+"""A guest whose first program is this machine's systemd, and that can run modules of the collection.
+
+systemd is never started on this machine itself, in no namespace either: it would clear up what is not its.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import shlex
+import subprocess
+from pathlib import Path
+from typing import Any, Iterator, Mapping
+
+import ansible
+import pytest
+
+from ansible_collections.platter.qemu.tests.lab import modules
+from ansible_collections.platter.qemu.tests.lab.initramfs import (
+    add_executable,
+    add_program,
+    add_python,
+    basis,
+    interpreter,
+)
+from ansible_collections.platter.qemu.tests.lab.vm import Disk, Guest
+
+#: the disk of the guest lies here, with the administrator's units on it, so that they are there at the next boot
+DISK = Path("/disk")
+SYSTEMD = Path("/usr/lib/systemd")
+PROGRAMS = ("prlimit", "setpriv", "systemctl", "journalctl", "qemu-nbd", "qemu-img", "qemu-io", "ss")
+DAEMONS = ("systemd", "systemd-journald", "systemd-shutdown", "systemd-executor")
+UNITS = """
+    basic.target sysinit.target multi-user.target slices.target sockets.target paths.target timers.target local-fs.target
+    local-fs-pre.target shutdown.target umount.target final.target reboot.target systemd-reboot.service network.target
+    network-online.target systemd-journald.service systemd-journald.socket systemd-journald-dev-log.socket -.slice
+"""
+#: on a busy machine Linux misjudges the emulated time stamp counter, and a second is over in no time
+CLOCK = "clocksource=acpi_pm nolapic_timer"
+SHELL_UNIT = """
+[Unit]
+DefaultDependencies=no
+After=basic.target
+[Service]
+ExecStart=/bin/sh /shell.sh
+KillMode=process
+"""
+SERVER_UNIT = """
+[Unit]
+DefaultDependencies=no
+After=basic.target
+[Service]
+ExecStart=%s -I -S /modules.py
+Environment=PATH=/usr/bin:/usr/sbin:/bin:/sbin
+"""
+#: where the module's imports are found, here and there alike
+_PATHS = [str(Path(ansible.__file__).parents[1]), str(Path(modules.__file__).parents[5])]
+#: imports all that a run of the module can need
+_EVERYTHING = f"""
+import concurrent.futures.thread, encodings.idna, encodings.ascii, encodings.latin_1, glob, importlib, os, sys
+sys.path[:0] = {_PATHS!r}
+from {modules.__name__} import call
+from ansible_collections.platter.qemu.plugins.modules import nbd_export
+for path in glob.glob(sys.path[1] + "/ansible_collections/platter/qemu/plugins/module_utils/*/*.py"):
+    importlib.import_module(os.path.relpath(path, sys.path[1])[: -len(".py")].replace("/", "."))
+"""
+#: prints the files of that
+_IMPORTED = f"""{_EVERYTHING}
+# Ansible looks for parts of its own by their names
+files = glob.glob(sys.path[0] + "/ansible/module_utils/**/*.py", recursive=True)
+files += filter(None, (getattr(module, "__file__", None) for module in list(sys.modules.values())))
+print(*files, sep="\\n")
+"""
+#: runs the module for whoever writes options into a pipe: a start of Python takes seconds there
+_SERVER = f"""{_EVERYTHING}
+import json, traceback
+for name in ("/run/ask", "/run/answer"):
+    os.mkfifo(name)
+while True:
+    with open("/run/ask") as ask:
+        options = json.load(ask)
+    with open("/run/answer", "w") as answer:
+        if os.fork() == 0:
+            os.environ.update(options.pop("environment"))
+            options.setdefault("supervisor", "auto")
+            try:
+                print(json.dumps(call("nbd_export", **options)), file=answer, flush=True)
+            except BaseException:
+                traceback.print_exc(file=answer)
+                answer.flush()
+            os._exit(0)
+        os.wait()
+"""
+
+
+@functools.lru_cache(maxsize=None)
+def root() -> bytes:
+    """The first and only root file system."""
+    if not (SYSTEMD / "systemd").exists():
+        pytest.fail("systemd is not installed")
+    archive = basis(("unix_diag", "loop"))
+    for name in PROGRAMS:
+        add_program(archive, name, f"/usr/bin/{name}")
+    for name in DAEMONS:
+        if (SYSTEMD / name).exists():
+            add_executable(archive, SYSTEMD / name, str(SYSTEMD / name))
+    for name in UNITS.split():
+        if (SYSTEMD / "system" / name).exists():
+            archive.file(str(SYSTEMD / "system" / name), (SYSTEMD / "system" / name).read_bytes(), 0o644)
+    archive.link(str(SYSTEMD / "system/default.target"), "multi-user.target")
+    archive.file("/modules.py", _SERVER.encode())
+    for name, text in {"shell.service": SHELL_UNIT, "modules.service": SERVER_UNIT % interpreter()}.items():
+        archive.file(str(SYSTEMD / "system" / name), text.encode(), 0o644)
+        archive.link(str(SYSTEMD / "system/multi-user.target.wants" / name), f"../{name}")
+    archive.link(str(SYSTEMD / "system/sysinit.target.wants/systemd-journald.service"), "../systemd-journald.service")
+    archive.file("/etc/passwd", b"root:x:0:0::/:/bin/sh\n", 0o644)
+    archive.file("/etc/group", b"root:x:0:\n", 0o644)
+    archive.file("/etc/machine-id", b"0123456789abcdef0123456789abcdef\n", 0o644)
+    archive.link("/lib/systemd", str(SYSTEMD))
+    for name in (str(DISK), "/etc/systemd/system", "/var/log", "/var/lib"):
+        archive.directory(name)
+    add_python(archive, _IMPORTED)
+    return archive.content()
+
+
+class SystemdGuest(Guest):
+    """Can call the module as a play would, with no option of ours."""
+
+    def call(self, *, check: bool = False, environment: Mapping[str, str] = {}, **options: Any) -> dict[str, Any]:
+        """The result of C(nbd_export) in the guest, a failed one too."""
+        asked = json.dumps(dict(options, check=check, environment=dict(environment)))
+        self.wait(lambda: self.run("ls /run").split().count("answer"), "the server of modules is ready", 300)
+        told = self.run(f"echo {shlex.quote(asked)} >/run/ask; cat /run/answer", timeout=120)
+        assert told.startswith("{"), told
+        return dict(json.loads(told))
+
+    def show(self, name: str, *properties: str) -> list[str]:
+        """What systemctl says of the unit of an export."""
+        told = self.run(f"systemctl show -p {','.join(properties)} -- platter-nbd-{name}.service").splitlines()
+        values = dict(line.split("=", 1) for line in told)
+        return [values[each] for each in properties]
+
+    def server_of(self, name: str) -> int:
+        """The process that serves it."""
+        return int(self.show(name, "MainPID")[0])
+
+    def listens(self, path: str) -> bool:
+        """Whether anybody does, as ss(8) sees it."""
+        return f" {path} " in self.run("ss -Hlx")
+
+
+def make_disk(path: Path, content: Path) -> Disk:
+    """A file system with what is in C(content)."""
+    subprocess.run(["qemu-img", "create", "-q", "-f", "raw", path, "192M"], check=True)
+    subprocess.run(["mke2fs", "-q", "-t", "ext4", "-d", content, path], check=True)
+    return Disk(path, format="raw")
+
+
+@contextlib.contextmanager
+def running_systemd(directory: Path, disk: Disk) -> Iterator[SystemdGuest]:
+    """A guest that has come up; it is cut off at the end of the block."""
+    directory.mkdir()
+    guest = SystemdGuest(directory, (disk,), False, ("-m", "768"), root(), CLOCK)
+    try:
+        guest.boot()
+        yield guest
+    finally:
+        guest.end()
