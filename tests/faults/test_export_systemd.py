@@ -11,6 +11,7 @@ from typing import Any, Iterator
 import pytest
 
 from ansible_collections.platter.qemu.plugins.module_utils._export import unit
+from ansible_collections.platter.qemu.tests.lab.initramfs import interpreter
 from ansible_collections.platter.qemu.tests.lab.systemd_guest import SystemdGuest, make_disk, running_systemd
 from ansible_collections.platter.qemu.tests.lab.tls import USER, psk_file
 from ansible_collections.platter.qemu.tests.lab.vm import Disk
@@ -254,17 +255,28 @@ def test_a_socket_of_others_is_not_taken_by_systemd_either(guest: SystemdGuest) 
     guest.run("systemctl stop platter-nbd-web1; killall qemu-nbd")
 
 
+#: holds a process as a debugger does (ptrace(2): PTRACE_SEIZE, PTRACE_INTERRUPT)
+HOLD = """
+import ctypes, sys, time
+for request in (0x4206, 0x4207):
+    assert ctypes.CDLL(None).ptrace(request, int(sys.argv[1]), None, None) == 0
+print("held", flush=True)
+time.sleep(600)
+"""
+
+
 def test_a_writable_server_that_does_not_end_is_not_killed(guest: SystemdGuest) -> None:
-    """systemd lets go on what is stopped by a signal when it ends it; what is frozen only dies by SIGKILL."""
+    """systemd lets go on what a signal or its freezer has stopped when it ends it. What is held only dies by SIGKILL."""
     done(guest.call(**EXPORT, read_only=False, stop_timeout=2))
     server = guest.server_of("web1")
-    freezer = "/sys/fs/cgroup/system.slice/platter-nbd-web1.service/cgroup.freeze"
-    guest.run(f"echo 1 >{freezer}")
+    holder = f"{interpreter()} -I -S -c {shlex.quote(HOLD)} {server}"
+    guest.run(f"{holder} >/run/held 2>&1 & echo $! >/run/holder")
+    guest.wait(lambda: guest.run("cat /run/held") == "held\n", "it is held")
     result = guest.call(name="web1", state="absent", stop_timeout=1)
     assert result.get("reason") == "stop_timeout" and server in result["evidence"]["pids"], result
     guest.wait(lambda: guest.show("web1", "ActiveState") == ["failed"], "systemd gives up", 60)
     assert guest.run(f"ls -d /proc/{server}") == f"/proc/{server}\n"
-    guest.run(f"echo 0 >{freezer}")
+    guest.run("kill $(cat /run/holder)")
     done(guest.call(name="web1", state="absent"))
 
 

@@ -58,7 +58,7 @@ Environment=PATH=/usr/bin:/usr/sbin:/bin:/sbin
 _PATHS = [str(Path(ansible.__file__).parents[1]), str(Path(modules.__file__).parents[5])]
 #: imports all that a run of the module can need
 _EVERYTHING = f"""
-import concurrent.futures.thread, encodings.idna, encodings.ascii, encodings.latin_1, glob, importlib, os, sys
+import concurrent.futures.thread, ctypes, encodings.idna, encodings.ascii, encodings.latin_1, glob, importlib, os, sys
 sys.path[:0] = {_PATHS!r}
 from {modules.__name__} import call
 from ansible_collections.platter.qemu.plugins.modules import nbd_export
