@@ -47,7 +47,8 @@ options:
           - Or an NBD export of any host, as a URI (C(nbd://), C(nbd+unix://)) or a blockdev dict with C(driver=nbd).
             C(raw) and C(qcow2) images are made and imported there, not edited or removed. Such an image has no owner
             or mode, and no second name to build under; the source and the export are compared instead, before and
-            after, in check mode too.
+            after, in check mode too. QEMU opens an export as raw bytes only - a C(qcow2) image is built, and compared, in
+            C(/var/tmp), where there must be room for it.
           - A fixed part of the name of our temporary files is C(.platter-tmp.); they are removed by the next run for
             the same image.
         type: raw

@@ -14,7 +14,7 @@ import posixpath
 import re
 import typing as t
 from dataclasses import dataclass
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import nbd_uri
 
@@ -42,17 +42,6 @@ class Place:
         if self.path is not None:
             return {"driver": "host_device" if device else "file", "filename": self.path}
         return dict(json.loads(self.options), driver=self.driver)
-
-    def uri(self) -> t.Optional[str]:
-        """The URI of an NBD place, for programs that take no node; None when no URI says the same."""
-        options = json.loads(self.options)
-        server, export = options.pop("server", {}), quote(str(options.pop("export", "")), safe="")
-        if self.driver != "nbd" or options or not (server.get("path") or server.get("host")):
-            return None
-        if server.get("type") == "unix":
-            return "nbd+unix:///%s?socket=%s" % (export, quote(str(server.get("path", ""))))
-        host = str(server.get("host", ""))
-        return "nbd://%s:%s/%s" % ("[%s]" % host if ":" in host else host, server.get("port", 10809), export)
 
     def __str__(self) -> str:
         return self.text

@@ -124,8 +124,6 @@ def _wrong_for_a_place(spec: ImageSpec) -> t.Iterator[t.Tuple[str, str]]:
         yield "%s is not possible in an NBD export" % name, "Leave %s out." % name
     for name in (name for name in _FILE_OPTIONS if spec.option(name) is not None):
         yield "options.%s is not possible in an NBD export" % name, "Leave it out."
-    if spec.format != "raw" and spec.place and spec.place.uri() is None:
-        yield "the place has options that no URI can say, which qemu-img needs to make %s" % spec.format, "Use raw."
     source = spec.source
     if source and source.place is None:
         yield "what is in an export cannot be compared with a URL", "Import the URL into a file, and that file."

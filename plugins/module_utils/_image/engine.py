@@ -177,9 +177,9 @@ class _Hold:
     def __enter__(self) -> _Hold:
         self._locks.__enter__()
         self._runner.keep_open.append(self._locks.descriptor)
-        local = [(spec, file_system.build_place(spec.path)) for spec in self._specs if spec.place is None]
-        names = {directory: _listing(directory) for directory in {os.path.dirname(place) for _spec, place in local}}
-        for spec, place in local:
+        places = [(spec, file_system.build_place(spec.path)) for spec in self._specs]
+        names = {directory: _listing(directory) for directory in {os.path.dirname(place) for _spec, place in places}}
+        for spec, place in places:
             stale = files.stale_builds(place, names[os.path.dirname(place)])
             if stale:
                 self.removed[spec.path] = leftovers.remove_builds(spec, stale)

@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
 # PRIVATE to the collection: it can change at any time without notice.
-"""Observes an NBD export as the place of an image. What is in it is read by our own parser before QEMU reads it as an
-image; whether it holds its source is found by comparing the two. Read-only.
+"""Observes an NBD export as the place of an image. QEMU reads it as raw bytes only, as its server can answer each reader
+otherwise: our own parser reads what is in it, and what is to be compared with a source is copied first. Read-only.
 """
 
 from __future__ import annotations
@@ -13,21 +13,23 @@ import contextlib
 import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
-from ansible_collections.platter.qemu.plugins.module_utils._core.header import Header
+from ansible_collections.platter.qemu.plugins.module_utils._core.header import ByteSource, Header
 from ansible_collections.platter.qemu.plugins.module_utils._core.place import Place
 from ansible_collections.platter.qemu.plugins.module_utils._core.size import human
 from ansible_collections.platter.qemu.plugins.module_utils._formats import registry
-from ansible_collections.platter.qemu.plugins.module_utils._image import difference, refuse, state
+from ansible_collections.platter.qemu.plugins.module_utils._image import difference, refuse, space, state
 from ansible_collections.platter.qemu.plugins.module_utils._image.source import (
     inspect_source,
     missing_source,
     source_refused,
 )
 from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec, SourceSpec
-from ansible_collections.platter.qemu.plugins.module_utils._tools import files, process, qemu_io
+from ansible_collections.platter.qemu.plugins.module_utils._tools import file_system, files, process, qemu_io
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qemu_img import Node, QemuImg, image_node
 
 _EDGE = 512
+#: the most that a qcow2 image has besides its data and a sixteenth of that (clusters of 512 bytes, refcounts of 64 bits)
+_TABLES = 64 << 20
 
 
 class PlaceObserver:
@@ -42,10 +44,10 @@ class PlaceObserver:
         if spec.state == "absent":
             return state.ImageState(spec.path), state.ImageReading(kind="export")  # it is refused, whatever is there
         length = self._length(spec)
-        view = qemu_io.GuestView(self._run_command, target_node(spec, "raw"), length)
+        view = qemu_io.GuestView(self._run_command, target_node(spec), length)
         detected = registry.detect(view.read(0, _EDGE), view.read(max(0, length - _EDGE), _EDGE))
         header = _header(spec, view, detected)
-        source = self._source(spec, header)
+        source = self._source(spec, header, length)
         blank = self._is_blank(spec, header, detected, length, source)
         reading = state.ImageReading(
             kind="export",
@@ -64,7 +66,7 @@ class PlaceObserver:
 
     def _length(self, spec: ImageSpec) -> int:
         try:
-            return int(self._qemu_img.info(target_node(spec, "raw"))["virtual-size"])
+            return int(self._qemu_img.info(target_node(spec))["virtual-size"])
         except errors.EngineError as exc:
             if exc.facts.get("reason") == "tool_missing":
                 raise
@@ -84,30 +86,46 @@ class PlaceObserver:
         if header is not None and header.format != "raw":
             return False
         zeros = image_node("raw", {"driver": "null-co", "size": length, "read-zeroes": True})
-        return self._qemu_img.compare(target_node(spec, "raw"), zeros)
+        return self._qemu_img.compare(target_node(spec), zeros)
 
-    def _source(self, spec: ImageSpec, header: t.Optional[Header]) -> t.Optional[state.SourceReading]:
+    def _source(self, spec: ImageSpec, header: t.Optional[Header], length: int) -> t.Optional[state.SourceReading]:
         """Whether the image shows what its source does; C(changed) None: there is no image to compare."""
         if spec.source is None or spec.state != "present":
             return None
         with open_source(spec, self._qemu_img) as source:
             if header is None or header.format != spec.format or source.virtual_size > header.virtual_size:
                 return state.SourceReading(source.virtual_size)
-            same = self._is_same(spec, source.node, header.format)
+            same = self._is_same(spec, source.node, header, length)
             source.refuse_disturbed()
         return state.SourceReading(source.virtual_size, changed=not same, why="its content is not that of the source")
 
-    def _is_same(self, spec: ImageSpec, source: Node, format_name: str) -> bool:
+    def _is_same(self, spec: ImageSpec, source: Node, header: Header, length: int) -> bool:
         try:
-            return self._qemu_img.compare(source, target_node(spec, format_name))
+            if header.format == "raw":
+                return self._qemu_img.compare(source, target_node(spec))
+            with files.BuildDirectory(file_system.build_place(spec.path)) as private:
+                return self._qemu_img.compare(source, self._copied(spec, header, length, private.spare("image")))
         except errors.ImageLockedError as exc:
             fact, way_out = "another process has it open and may write to it", "Stop what writes to it."
             raise source_refused(spec, "image_in_use", fact, way_out) from exc
 
+    def _copied(self, spec: ImageSpec, header: Header, length: int, path: str) -> Node:
+        """The image as a local copy at C(path), of which QEMU sees what our parser has seen."""
+        full = header.virtual_size + header.virtual_size // 16 + _TABLES
+        there = {**target_node(spec), "size": min(length, full)}
+        space.require_space(spec, int(self._qemu_img.measure(there, "qcow2")["required"]))
+        self._qemu_img.convert(there, path, "raw")
+        with files.FileReader(path) as reader:
+            edges = reader.read(0, _EDGE), reader.read(max(0, reader.length - _EDGE), _EDGE)
+            seen = _header(spec, reader, registry.detect(*edges))
+        if seen is None or seen.virtual_size != header.virtual_size:
+            raise _unreachable(spec, errors.EngineError("it shows another image each time that it is read"))
+        return image_node(header.format, files.local_node(files.file_facts(path)))
 
-def target_node(spec: ImageSpec, format_name: str) -> t.Dict[str, t.Any]:
-    """The node of the image in the export; C(raw): the export itself."""
-    return image_node(format_name, t.cast(Place, spec.place).node())
+
+def target_node(spec: ImageSpec) -> t.Dict[str, t.Any]:
+    """The node of the export itself."""
+    return image_node("raw", t.cast(Place, spec.place).node())
 
 
 class OpenSource(t.NamedTuple):
@@ -151,7 +169,7 @@ def _inspected(spec: ImageSpec, path: str) -> t.Tuple[int, Node]:
     return size, image_node(source.format, files.local_node(files.file_facts(path)))
 
 
-def _header(spec: ImageSpec, view: qemu_io.GuestView, detected: t.Tuple[str, ...]) -> t.Optional[Header]:
+def _header(spec: ImageSpec, view: ByteSource, detected: t.Tuple[str, ...]) -> t.Optional[Header]:
     """The header as our own parser reads it, if the bytes are of the asked format. It must name no other file."""
     name = t.cast(str, spec.format)
     if name != "raw" and name not in detected:

@@ -11,7 +11,7 @@ import os
 import stat
 
 #: kept over a restart and large (file-hierarchy(7)); others can make files there, but not move ours
-_FOR_DEVICES = "/var/tmp"
+_ELSEWHERE = "/var/tmp"
 
 
 def direct_io_works(directory: str) -> bool:
@@ -32,8 +32,10 @@ def free_bytes(directory: str) -> int:
 
 def build_place(path: str) -> str:
     """The path beside which files for the image at C(path) are made: its own; of a device another one, as C(/dev) is
-    memory, and nothing there is renamed to the device anyway.
+    memory, and nothing there is renamed to the device anyway; and of what is elsewhere, such as an NBD export.
     """
+    if not path.startswith("/"):
+        return os.path.join(_ELSEWHERE, path.replace("/", "%2F"))
     if path.startswith("/dev/") and os.path.exists(path) and stat.S_ISBLK(os.stat(path).st_mode):
-        return os.path.join(_FOR_DEVICES, path.strip("/").replace("/", "%2F"))
+        return os.path.join(_ELSEWHERE, path.strip("/").replace("/", "%2F"))
     return path
