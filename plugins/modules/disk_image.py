@@ -681,10 +681,10 @@ notes:
     the task, these must be files that all others who can write to the image (its owner, and whom mode or ACL let in) can open
     too. A data file must be writable by them, unless O(options.data_file) names it; a backing chain must be readable by them
     where its content is copied (O(flatten), another O(backing), O(allow_rewrite), and O(size) where the image does not end with
-    a whole cluster or is to be smaller). Anything else is refused (C(image_references_file)). A group that may also write to the directory of the
-    image is trusted.
-  - An overlay without a recorded format of its backing file is not opened (C(backing_format_missing)), as QEMU would guess the format
-    from what a guest may have written. O(backing) records it.
+    a whole cluster or is to be smaller). Anything else is refused (C(image_references_file)). A group that may also write to
+    the directory of the image is trusted.
+  - An overlay without a recorded format of its backing file is not opened (C(backing_format_missing)), as QEMU would guess the
+    format from what a guest may have written. O(backing) records it.
 """
 
 EXAMPLES = r"""
