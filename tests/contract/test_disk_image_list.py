@@ -188,6 +188,16 @@ def test_an_image_that_is_listed_twice_is_refused(tmp_path: Path, other: str) ->
     refused("duplicate_item", format="qcow2", size="4M", images=images)
 
 
+@pytest.mark.parametrize("other", ["its data file", "an image on it"])
+def test_a_data_file_is_of_one_image_and_none_itself(tmp_path: Path, other: str) -> None:
+    """By whatever name: the directory has another one."""
+    (tmp_path / "link").symlink_to(tmp_path)
+    on_it = {"path": str(tmp_path / "a"), "format": "qcow2", "options": {"data_file": str(tmp_path / "link" / "data")}}
+    same = {"path": str(tmp_path / "data"), "format": "raw"}
+    shared = {"path": str(tmp_path / "b"), "format": "qcow2", "options": {"data_file": str(tmp_path / "data")}}
+    refused("duplicate_item", size="4M", images=[on_it, same if other == "its data file" else shared])
+
+
 def test_images_that_need_each_other_are_refused(tmp_path: Path) -> None:
     images = [
         {"path": str(tmp_path / mine), "backing": {"path": str(tmp_path / other), "format": "qcow2"}}

@@ -156,6 +156,13 @@ def test_formats_that_qemu_cannot_repair_are_refused(tmp_path: Path, format: str
     refused("bad_option", path=str(path), format=format, repair="all")
 
 
+def test_what_is_still_of_a_format_that_qemu_cannot_check_is_rewritten(tmp_path: Path) -> None:
+    path = create(tmp_path / "image", "raw", "4M")
+    scribble(path, "raw")
+    four_beats(path=str(path), format="qcow2", current_format="raw", allow_rewrite=True, repair="all")
+    shows(path, "qcow2")
+
+
 @pytest.mark.parametrize("format", ["qed", "vhdx", "parallels"])
 def test_sound_images_of_the_others_are_left_alone(tmp_path: Path, format: str) -> None:
     path = create(tmp_path / "image", format, "4M")

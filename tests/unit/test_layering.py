@@ -35,6 +35,8 @@ PURE_NAMES = (
     "plan",
     "plan_change",
     "plan_base",
+    "plan_options",
+    "plan_size",
     "difference",
     "refuse",
     "refuse_rewrite",

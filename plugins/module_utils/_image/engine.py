@@ -249,15 +249,39 @@ def _refuse_duplicates(specs: t.Sequence[ImageSpec]) -> None:
                 )
         seen.update({spec.identity: spec.path, _file_identity(spec): spec.path})
         seen.pop(None, None)
+    _refuse_shared_data_files(specs, seen)
+
+
+def _refuse_shared_data_files(specs: t.Sequence[ImageSpec], images: t.Mapping[t.Any, str]) -> None:
+    """A data file is one image's, and no image itself. C(images): the paths of those of the task by what tells files apart."""
+    taken = dict(images)
+    for spec in specs:
+        path = str(spec.option("data_file") or "")
+        if not path or spec.state == "absent":
+            continue
+        own = [os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path)), _inode(path)]
+        other = next((taken[each] for each in own if each in taken), None)
+        if other is not None:
+            is_image = any(each in images for each in own)
+            raise errors.SpecError(
+                "the entry",
+                spec.path,
+                "its data file %s is %s" % (path, "listed as an image too" if is_image else "that of %s too" % other),
+                reason="duplicate_item",
+                way_out="Give each image a data file of its own, and list that only as its data file.",
+            )
+        taken.update((each, spec.path) for each in own if each)
 
 
 def _file_identity(spec: ImageSpec) -> t.Optional[t.Tuple[int, int]]:
+    return _inode(spec.path) if spec.place is None else None
+
+
+def _inode(path: str) -> t.Optional[t.Tuple[int, int]]:
     """A file can have several names, as hard links and bind mounts give it."""
-    if spec.place is not None:
-        return None
     try:
-        found = os.lstat(spec.path)
-    except OSError:
+        found = os.lstat(path)
+    except (OSError, ValueError):
         return None
     return (found.st_dev, found.st_ino)
 

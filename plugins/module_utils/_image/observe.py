@@ -12,8 +12,9 @@ import typing as t
 from dataclasses import replace
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
-from ansible_collections.platter.qemu.plugins.module_utils._core.header import Header, SplitExtent
-from ansible_collections.platter.qemu.plugins.module_utils._image import difference, refuse, state
+from ansible_collections.platter.qemu.plugins.module_utils._core.header import Header
+from ansible_collections.platter.qemu.plugins.module_utils._formats.features import FEATURES
+from ansible_collections.platter.qemu.plugins.module_utils._image import difference, refuse, state, surroundings
 from ansible_collections.platter.qemu.plugins.module_utils._image.data_file import data_file_is_taken
 from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec
 from ansible_collections.platter.qemu.plugins.module_utils._image.target import refuse_foreign_owner, refuse_opening
@@ -103,7 +104,7 @@ class Observer:
         points = self._points(spec, seen)
         backing = self._backing(spec, seen)
         members = member_paths(spec.path, seen.header)
-        problem = _chain_problem(spec.path, seen)
+        problem, base_size = surroundings.chain_of(spec.path, seen)
         current = _base_facts(backing.path) if backing and os.path.isabs(backing.path) else None
         base = self._base(spec)
         asked = files.file_facts(spec.backing.path) if spec.backing else None
@@ -111,7 +112,7 @@ class Observer:
             kind=seen.facts.kind,
             length=seen.facts.length,
             nlink=seen.facts.nlink,
-            backups=_backups(spec, seen.facts),
+            backups=surroundings.backups_of(spec, seen.facts),
             identity=seen.facts.identity,
             header=seen.header,
             detected=seen.detected,
@@ -119,7 +120,7 @@ class Observer:
             chain_problem=problem,
             signature=signature,
             members=tuple(members[1:]),
-            extent_of=_extent_of(spec, seen),
+            extent_of=surroundings.extent_of(spec, seen),
             foreign_extents=foreign_extents(spec.path, seen.header),
             squatters=self._squatters(spec, seen),
             base=base,
@@ -127,6 +128,7 @@ class Observer:
             current_base_is_asked=bool(
                 current and asked and current.kind != "absent" and current.identity == asked.identity
             ),
+            current_base_size=base_size,
             current_base_fingerprint=image.fingerprint(current) if current else None,
             points=points.names if points else (),
             source=self._source(spec, seen, signature),
@@ -140,7 +142,7 @@ class Observer:
             return state.ImageState(spec.path)
         if header is None:
             return state.ImageState(spec.path, format=seen.detected[0] if seen.detected else "unknown")
-        check = self._check(spec, seen) if spec.repair and _opens(spec, seen, reading.chain_problem) else {}
+        check = self._check(spec, seen) if _repairs(spec, header) and _opens(spec, seen, reading.chain_problem) else {}
         return state.ImageState(
             path=spec.path,
             format=header.format,
@@ -267,12 +269,9 @@ def _refuse_opening(spec: ImageSpec, header: Header, *, below: bool) -> None:
         raise refusal
 
 
-def _backups(spec: ImageSpec, facts: files.FileFacts) -> int:
-    if facts.kind != "file" or facts.nlink < 2:
-        return 0
-    from ansible_collections.platter.qemu.plugins.module_utils._image import backups
-
-    return len(backups.names_of(spec.path, facts.identity))
+def _repairs(spec: ImageSpec, header: Header) -> bool:
+    """Not where the image is still of another format, which QEMU cannot repair or even check: it is to be rewritten."""
+    return spec.repair in FEATURES[header.format].repair
 
 
 def _opens(spec: ImageSpec, seen: image.Seen, chain_problem: t.Optional[t.Tuple[str, str]]) -> bool:
@@ -293,22 +292,3 @@ def _is_blank(spec: ImageSpec, kind: str, header: t.Optional[Header], signature:
     if kind != "block" or signature:
         return False
     return spec.source is not None if spec.format == "raw" else header is None
-
-
-def _extent_of(spec: ImageSpec, seen: image.Seen) -> t.Optional[SplitExtent]:
-    declared_raw = seen.header and seen.header.format == "raw" and spec.path.endswith(".vmdk")
-    if seen.facts.kind != "file" or (seen.header is not None and not declared_raw):
-        return None
-    from ansible_collections.platter.qemu.plugins.module_utils._inspect.descriptor import split_extent
-
-    return split_extent(spec.path, seen)
-
-
-def _chain_problem(path: str, seen: image.Seen) -> t.Optional[t.Tuple[str, str]]:
-    """What is wrong with an image that is there and what it is built on: (reason, sentence)."""
-    if seen.header is None or not seen.header.references:
-        return None
-    from ansible_collections.platter.qemu.plugins.module_utils._inspect import chain as chains
-
-    chain = chains.walk_chain(path, seen.header.format, image.chain_header)
-    return chains.problem_of(chain) or chains.encrypted_base(chain.links[1:])

@@ -12,12 +12,17 @@ import typing as t
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._core.size import human
 from ansible_collections.platter.qemu.plugins.module_utils._formats import features
-from ansible_collections.platter.qemu.plugins.module_utils._image import actions, plan_base, refuse, refuse_rewrite
+from ansible_collections.platter.qemu.plugins.module_utils._image import (
+    actions,
+    plan_base,
+    plan_size,
+    refuse,
+    refuse_rewrite,
+)
 from ansible_collections.platter.qemu.plugins.module_utils._image.plan_change import (
     asked_keyslots,
     plan_change,
     plan_keyslots,
-    refuse_too_large,
 )
 from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec
 from ansible_collections.platter.qemu.plugins.module_utils._image.state import ImageReading, ImageState
@@ -159,7 +164,7 @@ def _create(spec: ImageSpec, reading: ImageReading) -> actions.CreateImage:
         # what lies beyond the new end stays in the base, so that consent is enough
         refuse.refuse_shrink(spec, below, None, "its backing file")
     if size is not None:
-        refuse_too_large(spec, size)
+        plan_size.refuse_too_large(spec, size)
     return actions.CreateImage(
         path=spec.path,
         format=t.cast(str, spec.format),
@@ -182,7 +187,7 @@ def _import(spec: ImageSpec, reading: ImageReading, replaces: str = "") -> actio
     if size is None and found is not None:
         size = features.rounded_size(t.cast(str, spec.format), found, dict(spec.options))
     if size is not None:
-        refuse_too_large(spec, size)
+        plan_size.refuse_too_large(spec, size)
     return actions.ImportImage(
         path=spec.path,
         format=t.cast(str, spec.format),

@@ -26,6 +26,7 @@ def plan_base(spec: ImageSpec, state: ImageState, reading: ImageReading, compat:
         return _plan_same_base(spec, state, asked)
     if not asked and not (spec.flatten and state.backing):
         return []
+    _refuse_fixed_base(spec, state)
     safe, why = _rebase_kind(spec, state, reading) if asked else (True, "")
     if safe:
         refuse_rewrite.refuse_other_content_of_snapshots(spec, reading)
@@ -46,6 +47,21 @@ def _no_zero_clusters(spec: ImageSpec) -> errors.RefusedError:
     )
 
 
+#: what qemu-img rebase changes (7.2): for the others it copies all of the data, and then says that it cannot
+_WITH_CHANGING_BASE = ("qcow2", "qed")
+
+
+def _refuse_fixed_base(spec: ImageSpec, state: ImageState) -> None:
+    if state.format not in _WITH_CHANGING_BASE:
+        raise refuse.refused(
+            spec,
+            "exists_different",
+            "QEMU gives a %s image no other base, and takes none away" % state.format,
+            "Describe it with the base that it has; or import it (source) to another name, which takes all that it shows.",
+            {"format": state.format},
+        )
+
+
 def _plan_same_base(spec: ImageSpec, state: ImageState, asked: Backing) -> Plan:
     """The base is right; its name or recorded format may not be as asked."""
     current = t.cast(Backing, state.backing)
@@ -60,6 +76,7 @@ def _plan_same_base(spec: ImageSpec, state: ImageState, asked: Backing) -> Plan:
         )
     plan: Plan = []
     if current.format != asked.format or current.name != asked.name:
+        _refuse_fixed_base(spec, state)
         why = "it is the same file"
         plan.append(actions.RebaseImage(spec.path, t.cast(str, state.format), asked, safe=False, why=why))
     elif not state.base_unchanged:

@@ -14,11 +14,13 @@ from dataclasses import replace
 from ansible_collections.platter.qemu.plugins.module_utils._core import words
 from ansible_collections.platter.qemu.plugins.module_utils._core.plan import predict
 from ansible_collections.platter.qemu.plugins.module_utils._core.size import human
-from ansible_collections.platter.qemu.plugins.module_utils._formats.features import FEATURES, largest_size, rounded_size
+from ansible_collections.platter.qemu.plugins.module_utils._formats.features import FEATURES, rounded_size
 from ansible_collections.platter.qemu.plugins.module_utils._image import (
     actions,
     difference,
     plan_base,
+    plan_options,
+    plan_size,
     refuse,
     refuse_rewrite,
 )
@@ -37,7 +39,7 @@ def plan_change(spec: ImageSpec, state: ImageState, reading: ImageReading) -> Pl
         plan = _plan_rewrite(spec, state, reading, differences)
     else:
         repair = _plan_repair(spec, state, reading)
-        plan = repair + _plan_base_and_options(spec, state, reading) + _plan_resize(spec, state, reading)
+        plan = repair + _plan_base_and_options(spec, state, reading) + plan_size.plan_resize(spec, state, reading)
         plan += plan_keyslots(spec, state) + _plan_attributes(spec, predict(state, repair), reading)
     if spec.repair or any(_opens_chain(action) for action in plan):
         safely = any(isinstance(action, actions.RebaseImage) and action.safe for action in plan)
@@ -71,9 +73,9 @@ def _options_of_copy(spec: ImageSpec, reading: ImageReading) -> Pairs:
 
 
 def _plan_base_and_options(spec: ImageSpec, state: ImageState, reading: ImageReading) -> Plan:
-    """compat 1.1 first: only there can a base be put under an image without changing what it shows."""
-    amend = _plan_amend(spec, state, reading)
-    if spec.option("compat") == "1.1":
+    """compat 1.1 before a first base: only there can one be put under an image without changing what it shows."""
+    amend = plan_options.plan_amend(spec, state, reading)
+    if state.backing is None and spec.option("compat") == "1.1":
         return amend + plan_base.plan_base(spec, state, reading, "1.1")
     told = reading.header.options if reading.header else {}
     return plan_base.plan_base(spec, state, reading, told.get("compat")) + amend
@@ -93,7 +95,7 @@ def _what_needs_rewriting(spec: ImageSpec, state: ImageState, reading: ImageRead
         for name, old, new in difference.option_differences(spec, state):
             if not difference.amendable(spec, reading, name, new):
                 phrases.append("%s %s instead of %s" % (name, words.shown(old), words.shown(new)))
-        if _needs_resize(spec, state) and not _can_resize(spec, state):
+        if plan_size.needs_resize(spec, state) and not plan_size.can_resize(spec, state):
             phrases.append("size %s instead of %s" % (human(state.virtual_size or 0), human(spec.size or 0)))
     if phrases and not spec.allow_rewrite:
         described = "Describe the image as it is" if spec.format == state.format else "Correct format to what it is"
@@ -109,16 +111,6 @@ def _what_needs_rewriting(spec: ImageSpec, state: ImageState, reading: ImageRead
     return tuple(phrases)
 
 
-def _needs_resize(spec: ImageSpec, state: ImageState) -> bool:
-    """Formats that round keep what they were made with: the asked size and the rounded one are both right."""
-    return spec.size is not None and state.virtual_size not in (spec.size, spec.effective_size)
-
-
-def _can_resize(spec: ImageSpec, state: ImageState) -> bool:
-    features = FEATURES[t.cast(str, state.format)]
-    return features.grow if t.cast(int, spec.size) > t.cast(int, state.virtual_size) else features.shrink
-
-
 def _rewrite(
     spec: ImageSpec, state: ImageState, reading: ImageReading, differences: t.Tuple[str, ...]
 ) -> actions.RewriteImage:
@@ -128,13 +120,14 @@ def _rewrite(
     refuse_rewrite.refuse_rewritten_keys(spec, reading)
     refuse.refuse_split_backup(spec, reading)
     size = t.cast(int, state.virtual_size)
-    if _needs_resize(spec, state):
+    if plan_size.needs_resize(spec, state):
         if t.cast(int, spec.size) < size:
             refuse.refuse_shrink(spec, size, reading.data_end)
         size = t.cast(int, spec.size)
     size = rounded_size(t.cast(str, spec.format), size, dict(_options_of_copy(spec, reading)))
-    refuse_too_large(spec, size)
+    plan_size.refuse_too_large(spec, size)
     backing = _rewritten_backing(spec, state)
+    plan_options.refuse_impossible(spec, _options_of_copy(spec, reading), backing)
     if backing and size != state.virtual_size:
         raise refuse.refused(
             spec,
@@ -173,37 +166,6 @@ def _plan_repair(spec: ImageSpec, state: ImageState, reading: ImageReading) -> P
     return [actions.RepairImage(spec.path, format_name, spec.repair, state.leaks, state.corruptions, attributes)]
 
 
-def _plan_amend(spec: ImageSpec, state: ImageState, reading: ImageReading) -> Plan:
-    found = difference.option_differences(spec, state)
-    if not found:
-        return []
-    changes = tuple((name, new) for name, _old, new in found)
-    old = tuple((name, old) for name, old, _new in found)
-    # QEMU says nothing of it: version 2 has no place for that flag
-    told = reading.header.options if reading.header else {}
-    lost = ("compat", "0.10") in changes and told.get("lazy_refcounts") and spec.option("lazy_refcounts") is None
-    drops = ("lazy_refcounts",) if lost else ()
-    return [actions.AmendImage(spec.path, t.cast(str, state.format), changes, old, drops)]
-
-
-def _plan_resize(spec: ImageSpec, state: ImageState, reading: ImageReading) -> Plan:
-    if not _needs_resize(spec, state):
-        return []
-    old, new = t.cast(int, state.virtual_size), t.cast(int, spec.effective_size)
-    if reading.fixed and spec.format == "raw":
-        raise refuse.refused(
-            spec,
-            "exists_different",
-            "the %s has %s, not %s" % (reading.thing, human(old), human(new)),
-            "Change the %s with the tool that made it, or leave size out." % reading.thing,
-            {"device_size": old, "size": new},
-        )
-    if new < old:
-        refuse.refuse_shrink(spec, old, reading.data_end)
-    refuse_too_large(spec, new)
-    return [actions.ResizeImage(spec.path, t.cast(str, state.format), old, new)]
-
-
 def asked_keyslots(spec: ImageSpec) -> t.Optional[t.Tuple[int, ...]]:
     """What a new LUKS image has, where the task says anything of its slots: one key, in slot 0."""
     return (0,) if spec.encryption and spec.encryption.keyslots else None
@@ -229,24 +191,3 @@ def _plan_attributes(spec: ImageSpec, state: ImageState, reading: ImageReading) 
     if reading.desired_attributes == state.attributes:
         return []
     return [actions.SetAttributes(spec.path, reading.desired_attributes, state.attributes)]
-
-
-def refuse_too_large(spec: ImageSpec, size: int) -> None:
-    """The format has a limit, and the task may have one (C(max_virtual_size)), in bytes."""
-    largest = largest_size(t.cast(str, spec.format), dict(spec.options))
-    if size > largest:
-        raise refuse.refused(
-            spec,
-            "bad_size",
-            "%s images have %s at most with these options, not %s" % (spec.format, human(largest), human(size)),
-            "Choose a smaller size, or another format.",
-            {"virtual_size": size, "largest": largest},
-        )
-    if spec.max_virtual_size is not None and size > spec.max_virtual_size:
-        raise refuse.refused(
-            spec,
-            "bad_size",
-            "its virtual size would be %s, and max_virtual_size is %s" % (human(size), human(spec.max_virtual_size)),
-            "Raise max_virtual_size if that is meant.",
-            {"virtual_size": size, "max_virtual_size": spec.max_virtual_size},
-        )

@@ -130,6 +130,8 @@ class ImageReading:
     current_base_exists: bool = True
     #: the recorded backing file is the asked one, by inode
     current_base_is_asked: bool = False
+    #: virtual size of the recorded backing file, in bytes; None where there is none, or it cannot be read
+    current_base_size: t.Optional[int] = None
     #: fingerprint of the recorded backing file as it is now
     current_base_fingerprint: t.Optional[t.Mapping[str, t.Any]] = None
     #: names of the external snapshots that it is an overlay of; C(backing) is then what lies below those

@@ -1,0 +1,47 @@
+# Copyright: the platter.qemu authors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# PRIVATE to the collection: it can change at any time without notice.
+
+"""What there is around an image: what it is built on, its own backups, the image that it is a part of. Read-only."""
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible_collections.platter.qemu.plugins.module_utils._core.header import SplitExtent
+from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec
+from ansible_collections.platter.qemu.plugins.module_utils._inspect import image
+from ansible_collections.platter.qemu.plugins.module_utils._tools import files
+
+
+def chain_of(path: str, seen: image.Seen) -> t.Tuple[t.Optional[t.Tuple[str, str]], t.Optional[int]]:
+    """(what is wrong with an image that is there and what it is built on: (reason, sentence), bytes of its base)."""
+    if seen.header is None or not seen.header.references:
+        return None, None
+    from ansible_collections.platter.qemu.plugins.module_utils._inspect import chain as chains
+
+    chain = chains.walk_chain(path, seen.header.format, image.chain_header)
+    below = chain.links[1].header if len(chain.links) > 1 else None
+    problem = chains.problem_of(chain) or chains.encrypted_base(chain.links[1:])
+    return problem, below.virtual_size if below else None
+
+
+def extent_of(spec: ImageSpec, seen: image.Seen) -> t.Optional[SplitExtent]:
+    """The split image of which the file is a member, if it is no image by itself."""
+    declared_raw = seen.header and seen.header.format == "raw" and spec.path.endswith(".vmdk")
+    if seen.facts.kind != "file" or (seen.header is not None and not declared_raw):
+        return None
+    from ansible_collections.platter.qemu.plugins.module_utils._inspect.descriptor import split_extent
+
+    return split_extent(spec.path, seen)
+
+
+def backups_of(spec: ImageSpec, facts: files.FileFacts) -> int:
+    """How many names of the file are backups of it that a killed run of ours has made."""
+    if facts.kind != "file" or facts.nlink < 2:
+        return 0
+    from ansible_collections.platter.qemu.plugins.module_utils._image import backups
+
+    return len(backups.names_of(spec.path, facts.identity))
