@@ -160,6 +160,15 @@ def test_a_neighbour_that_nobody_can_read_is_named_or_passed_over(images: Path) 
     four_beats(**task, size="2M")
 
 
+def test_an_overlay_that_a_program_has_made_over_a_raw_image_of_ours_is_found(images: Path) -> None:
+    """The file, and what it remembers, stays the same."""
+    base, top = create(images / "base", "qcow2", "4M"), images / "top"
+    call("disk_image", path=str(top), format="raw", size="1M")
+    qemu_img("create", "-q", "-f", "qcow2", "-b", base, "-F", "qcow2", top)
+    assert refused("has_overlays", path=str(base), state="absent")["evidence"] == {"overlays": [str(top)]}
+    assert "it was made raw, and looks like qcow2 now" in refused("format_mismatch", path=str(top), **FORMAT)["msg"]
+
+
 # --- data files
 
 

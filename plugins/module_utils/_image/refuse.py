@@ -101,13 +101,12 @@ def _refuse_signature(spec: ImageSpec, reading: ImageReading) -> None:
 
 def _other_format(spec: ImageSpec, reading: ImageReading) -> errors.RefusedError:
     looks = ", but looks like %s" % ", ".join(reading.detected) if reading.detected else ""
-    return refused(
-        spec,
-        "format_mismatch",
-        "what is there is not %s%s" % (spec.format, looks),
-        "Set format to what it is; or, to convert it, name its format in current_format and set allow_rewrite.",
-        {"asked": spec.format, "found": list(reading.detected)},
-    )
+    fact = "what is there is not %s%s" % (spec.format, looks)
+    way_out = "Set format to what it is; or, to convert it, name its format in current_format and set allow_rewrite."
+    if spec.format in reading.detected and reading.record.get("format") == "raw":
+        fact = "it was made raw, and looks like %s now, as a guest can make it" % spec.format
+        way_out = "If a program has made an image over it, make it under another name: the file remembers what it was."
+    return refused(spec, "format_mismatch", fact, way_out, {"asked": spec.format, "found": list(reading.detected)})
 
 
 def damage(spec: ImageSpec, header: Header, kind: str, length: int) -> t.Optional[errors.RefusedError]:

@@ -7,20 +7,34 @@
 
 from __future__ import annotations
 
+import contextlib
 import typing as t
 
+from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._core.header import Header
+from ansible_collections.platter.qemu.plugins.module_utils._formats import registry
 from ansible_collections.platter.qemu.plugins.module_utils._inspect import chain, image, members
+from ansible_collections.platter.qemu.plugins.module_utils._tools import files
 
 
 def recorded_base(path: str) -> t.List[str]:
     """Every file that the image at C(path) is built on: its backing file, its data file, its extents.
 
-    Where the bytes claim to be several formats (a guest can see to that), what any of them names counts.
+    Where the bytes claim to be several formats (a guest can see to that), what any of them names counts; also in a file
+    that is remembered to be raw, as C(qemu-img create) over it leaves it its record.
     """
     seen = image.look_at(path)
-    headers = [seen.header] if seen.header else [image.look_at(path, name).header for name in seen.detected]
-    return [name for header in headers if header for name in _named_files(path, header)]
+    headers = [seen.header] if seen.header else []
+    if seen.detected and not any(header.format != "raw" for header in headers):
+        headers += _as_bytes_say(path, seen.detected)
+    return [name for header in headers for name in _named_files(path, header)]
+
+
+def _as_bytes_say(path: str, formats: t.Iterable[str]) -> t.Iterator[Header]:
+    with files.FileReader(path) as reader:
+        for name in formats:
+            with contextlib.suppress(errors.HeaderError):
+                yield registry.read_header(name, reader)
 
 
 def _named_files(path: str, header: Header) -> t.Iterator[str]:
