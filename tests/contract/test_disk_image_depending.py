@@ -138,6 +138,16 @@ def test_a_source_that_is_still_to_be_made_may_be_called_by_a_link_to_its_direct
     four_beats(images=[copy, made])
 
 
+@pytest.mark.parametrize("rebase", ["safe", "unsafe"])
+def test_a_loop_through_another_name_of_the_image_is_found(images: Path, rebase: str) -> None:
+    image, below = create(images / "image", "qcow2", "4M"), images.parent / "below"
+    below.mkdir()
+    (below / "hard").hardlink_to(image)
+    base = create(below / "base", "qcow2", "", "", "-b", below / "hard", "-F", "qcow2")
+    backing = {"path": str(base), "format": "qcow2", "rebase": rebase}
+    refused("backing_loop", path=str(image), **FORMAT, backing=backing)
+
+
 NAMES = ["file:base", 'json:{"driver":"qcow2","file":{"driver":"file","filename":"base"}}']
 
 

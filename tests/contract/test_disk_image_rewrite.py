@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,16 @@ def test_the_copy_of_an_overlay_is_an_overlay(tmp_path: Path, asked: dict[str, A
     assert guest_bytes(path, "qcow2") == seen
     assert facts(path, "qcow2")["backing-filename"] == str(base)
     assert path.stat().st_blocks * 512 < MIB
+
+
+@pytest.mark.parametrize("forged", [False, True])
+def test_a_copy_has_all_of_its_bytes_only_if_the_image_has(tmp_path: Path, forged: bool) -> None:
+    path = tmp_path / "image"
+    call("disk_image", path=str(path), format="qcow2", size="8M", options={} if forged else {"preallocation": "full"})
+    if forged:
+        os.setxattr(path, "user.platter.qemu", b'{"format": "qcow2", "options": {"preallocation": "full"}}')
+    four_beats(path=str(path), format="qcow2", options={"cluster_size": "32K"}, allow_rewrite=True)
+    assert (path.stat().st_blocks * 512 > 8 * MIB) is not forged
 
 
 def test_an_overlay_becomes_a_format_that_has_no_base(tmp_path: Path) -> None:

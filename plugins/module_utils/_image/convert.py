@@ -190,7 +190,7 @@ class Converter:
         space.require_space(spec, self._space_needed(spec.secrets, old, action.format))
         with image_lock(spec.path), files.BuildDirectory(spec.path, another_name=bool(reading.members)) as build:
             node = self._resized_view(action.virtual_size, old, old_size, build) or old
-            options = action.options + difference.kept_options(action.options, action.format, reading)
+            options = action.options + _kept(spec, action, reading, old_size)
             self._convert(spec, action, node, build.path, tuple(sorted(options)))
             self._prove_equal(spec, action, node, build.path)
             self._name_backing(spec, action, build.path)
@@ -219,6 +219,16 @@ class Converter:
         if action.backing and action.backing.name != action.backing.path:
             node = file_node(spec, action.format, path)
             self._qemu_img.unsafe_rebase(node, action.backing.name, str(action.backing.format), spec.secrets)
+
+
+def _kept(spec: ImageSpec, action: actions.RewriteImage, reading: state.ImageReading, old_size: int) -> state.Pairs:
+    """What the new file takes over. Its owner can write the record of the old one: that it had all of its bytes is only
+    believed if it has.
+    """
+    kept = difference.kept_options(action.options, action.format, reading)
+    if files.file_facts(spec.path).allocated >= old_size:
+        return kept
+    return tuple(pair for pair in kept if pair not in (("preallocation", "falloc"), ("preallocation", "full")))
 
 
 def verify_written(spec: ImageSpec, verify: t.Callable[[], None]) -> None:

@@ -80,14 +80,10 @@ class Observer:
         refuse_foreign_owner(spec, seen)
         note = _note_of_import(spec.path) if seen.facts.kind == "block" else ""
         if note:
-            return state.ImageState(spec.path), self._unfinished(spec, seen, note)
+            half = seen._replace(header=None, detected=())  # nothing counts of what a killed run has left
+            return state.ImageState(spec.path), replace(self._reading(spec, half, None), unfinished=note)
         reading = self._reading(spec, seen, self._signature(spec, seen))
         return self._state(spec, seen, reading), reading
-
-    def _unfinished(self, spec: ImageSpec, seen: image.Seen, note: str) -> state.ImageReading:
-        """Of what a killed run has left on a device nothing counts."""
-        half = seen._replace(header=None, detected=())
-        return replace(self._reading(spec, half, None), unfinished=note)
 
     @staticmethod
     def _signature(spec: ImageSpec, seen: image.Seen) -> t.Optional[str]:
@@ -221,6 +217,7 @@ class Observer:
         seen = image.look_at(spec.backing.path, spec.backing.format)
         if seen.facts.kind == "absent":
             return state.BaseReading(spec.backing.path, exists=False)
+        from ansible_collections.platter.qemu.plugins.module_utils._inspect import block_use
         from ansible_collections.platter.qemu.plugins.module_utils._inspect import chain as chains
 
         chain = chains.walk_chain(spec.backing.path, spec.backing.format, image.chain_header)
@@ -232,7 +229,7 @@ class Observer:
             fingerprint=image.fingerprint(seen.facts),
             chain_problem=(chain.problem.reason, chain.problem.fact) if chain.problem else None,
             opening_problem=chains.led_elsewhere(chain.links) or chains.encrypted_base(chain.links),
-            in_chain_of=tuple(os.path.realpath(link.path) for link in chain.links),
+            in_chain_of=block_use.resolved([link.path for link in chain.links], spec.path),
         )
 
     def _check(self, spec: ImageSpec, seen: image.Seen) -> t.Dict[str, t.Any]:

@@ -78,6 +78,12 @@ def known_as(names: t.Sequence[str], mentioned: t.Iterable[str]) -> dict[str, st
     return found
 
 
+def resolved(paths: t.Sequence[str], name: str) -> tuple[str, ...]:
+    """C(paths) without links; what is the file C(name), by whatever name, is called so."""
+    known = known_as([name], paths)
+    return tuple(known.get(path) or _place(path) for path in paths)
+
+
 def _place(path: str) -> str:
     try:
         return os.path.realpath(path)
