@@ -138,7 +138,9 @@ class Observer:
             return state.ImageState(spec.path)
         if header is None:
             return state.ImageState(spec.path, format=seen.detected[0] if seen.detected else "unknown")
-        check = self._check(spec, seen) if _repairs(spec, header) and _opens(spec, seen, reading.chain_problem) else {}
+        # not where it is still of another format, which QEMU may not even check: it is to be rewritten
+        repairs = spec.repair in FEATURES[header.format].repair
+        check = self._check(spec, seen) if repairs and _opens(spec, seen, reading.chain_problem) else {}
         return state.ImageState(
             path=spec.path,
             format=header.format,
@@ -264,11 +266,6 @@ def _refuse_opening(spec: ImageSpec, header: Header, *, below: bool) -> None:
     refusal = led.refusal(spec, header, changes=False, below=below)
     if refusal:
         raise refusal
-
-
-def _repairs(spec: ImageSpec, header: Header) -> bool:
-    """Not where the image is still of another format, which QEMU cannot repair or even check: it is to be rewritten."""
-    return spec.repair in FEATURES[header.format].repair
 
 
 def _opens(spec: ImageSpec, seen: image.Seen, chain_problem: t.Optional[t.Tuple[str, str]]) -> bool:
