@@ -130,6 +130,19 @@ def test_a_data_file_goes_with_its_image(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("fixed", ["a", "data"])
+def test_an_image_and_its_data_file_stay_together(tmp_path: Path, fixed: str) -> None:
+    """Whichever of them cannot be removed."""
+    task = {"path": str(tmp_path / "a"), "format": "qcow2"}
+    call("disk_image", **task, size="1M", options={"data_file": str(tmp_path / "data")})
+    subprocess.run(["chattr", "+i", tmp_path / fixed], check=True)
+    try:
+        assert call("disk_image", **task, state="absent")["failed"]
+    finally:
+        subprocess.run(["chattr", "-i", tmp_path / fixed], check=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "data"]
+
+
 @pytest.mark.parametrize("name", ["data", "other"])
 def test_a_rewrite_never_writes_to_a_data_file(tmp_path: Path, name: str) -> None:
     """Neither to the image's own, which it reads, nor to another that is there."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import typing as t
 
+from ansible_collections.platter.qemu.plugins.module_utils._core.header import Header
 from ansible_collections.platter.qemu.plugins.module_utils._formats import options
 from ansible_collections.platter.qemu.plugins.module_utils._image import actions, data_file, publish, state
 from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec, Keyslot
@@ -163,10 +164,7 @@ class Editor:
             if files.file_facts(spec.path, follow=False).identity != reading.identity:
                 raise publish.taken(spec)
             backup = publish.keep_backup(spec, reading.identity) if spec.backup else None
-            data_file.remove_data_file(spec.name, header.data_file if header else None)
-            for member in reversed(members.member_paths(spec.path, header)):
-                if os.path.lexists(member):
-                    os.unlink(member)
+            _remove_files(spec, header)
         records.remove_record(spec.path)
         files.fsync_path(os.path.dirname(spec.path))
         return {"backup_file": backup} if backup else {}
@@ -175,3 +173,14 @@ class Editor:
     def _durable(spec: ImageSpec) -> Notes:
         files.fsync_path(spec.path)
         return {}
+
+
+def _remove_files(spec: ImageSpec, header: t.Optional[Header]) -> None:
+    data = header.data_file if header else None
+    # where the image may have to stay (chattr +i, a file system that is read-only), its data stays until it has gone
+    if all(os.access(path, os.W_OK) for path in (spec.path, os.path.dirname(spec.path))):
+        data_file.remove_data_file(spec.name, data)
+    for member in reversed(members.member_paths(spec.path, header)):
+        if os.path.lexists(member):
+            os.unlink(member)
+    data_file.remove_data_file(spec.name, data)
