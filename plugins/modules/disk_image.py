@@ -42,8 +42,8 @@ options:
           - On a block device an image is made only while that holds nothing but zeros. To know it, the device is read whole, in
             check mode too, unless something else is found earlier. What is fetched or unpacked for it lies in C(/var/tmp)
             meanwhile. An import to it that was killed or failed is known to the next run (by a note in
-            C(/var/lib/platter.qemu)), which imports again. Formats whose files grow (V(qcow), V(qed), V(vmdk), V(vhdx)) are
-            refused there.
+            C(/var/lib/platter.qemu)). It refuses to go on from there; with O(source_policy=if_changed) it imports again.
+            Formats whose files grow (V(qcow), V(qed), V(vmdk), V(vhdx)) are refused there.
           - Or an NBD export of any host, as a URI (C(nbd://), C(nbd+unix://)) or a blockdev dict with C(driver=nbd).
             C(raw) and C(qcow2) images are made and imported there, not edited or removed. Such an image has no owner
             or mode, and no second name to build under; the source and the export are compared instead, before and

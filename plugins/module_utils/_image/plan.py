@@ -38,7 +38,7 @@ def plan_image(spec: ImageSpec, state: ImageState, reading: ImageReading) -> Pla
         return _plan_absent(spec, state, reading)
     refuse.refuse_bad_base(spec, reading)
     refuse.refuse_squatted_members(spec, reading)
-    if reading.unfinished and not spec.source:
+    if reading.unfinished and not (spec.source and spec.source.policy == "if_changed"):
         raise _unfinished(spec, reading.unfinished)
     if not state.exists:
         return _plan_new(spec, reading)
@@ -78,11 +78,12 @@ def _refuse_replacing_a_device(spec: ImageSpec, reading: ImageReading, plan: Pla
 
 
 def _unfinished(spec: ImageSpec, note: str) -> errors.RefusedError:
+    """Nobody can tell whether the rest has come by other means since; so only a task that may replace goes on."""
     return refuse.refused(
         spec,
         "import_unfinished",
         "an import to the device was begun and has not ended, so that it holds a part of something",
-        "Import to it again (source); or, if it has been filled by other means since, remove %s." % note,
+        "Import to it again, with source_policy: if_changed; or, if it has been filled by other means since, remove %s." % note,
         {"note": note},
     )
 
