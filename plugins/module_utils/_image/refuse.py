@@ -233,14 +233,13 @@ def refuse_squatted_members(spec: ImageSpec, reading: ImageReading) -> None:
 
 def refuse_hard_links(spec: ImageSpec, reading: ImageReading, plan: t.Sequence[t.Any]) -> None:
     """A new file takes one name only; the other names would keep the old content."""
-    names = reading.nlink - reading.backups
-    if reading.kind == "file" and names > 1 and any(action.replaces_file for action in plan):
+    if reading.kind == "file" and reading.other_names and any(action.replaces_file for action in plan):
         raise refused(
             spec,
             "hardlinked",
-            "the file has %d names, and only this one would lead to the new file" % names,
+            "the file has %d names, and only this one would lead to the new file" % (reading.other_names + 1),
             "Remove the other names (find -samefile shows them).",
-            {"links": names},
+            {"links": reading.other_names + 1},
         )
 
 

@@ -147,6 +147,11 @@ class ImageReading:
         return self.kind in ("block", "export")
 
     @property
+    def other_names(self) -> int:
+        """How many further names of the file others rely on."""
+        return self.nlink - 1 - self.backups
+
+    @property
     def thing(self) -> str:
         """What sentences call it when it is no file."""
         return "export" if self.kind == "export" else "device"
