@@ -83,7 +83,8 @@ def _unfinished(spec: ImageSpec, note: str) -> errors.RefusedError:
         spec,
         "import_unfinished",
         "an import to the device was begun and has not ended, so that it holds a part of something",
-        "Import to it again, with source_policy: if_changed; or, if it has been filled by other means since, remove %s." % note,
+        "Import to it again, with source_policy: if_changed; or, if it has been filled by other means since, remove %s."
+        % note,
         {"note": note},
     )
 
