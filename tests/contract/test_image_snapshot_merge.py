@@ -196,6 +196,15 @@ def test_internal_snapshots_are_not_lost_in_a_merge(tmp_path: Path) -> None:
     one.refuses("would_lose_snapshots", name="s1", state="streamed")
 
 
+def test_internal_snapshots_of_a_layer_show_what_they_did_after_a_merge(tmp_path: Path) -> None:
+    """Only what the layer shows now is copied up; what they take from below would be gone."""
+    one = disk(tmp_path, "external", "rename")
+    one.take("s1")
+    qemu_img("snapshot", "-c", "inner", one.active)
+    result = one.refuses("would_lose_snapshots", name="s1", state="streamed")
+    assert result["evidence"] == {"path": str(one.active), "names": ["inner"]}
+
+
 # --- a merge that a killed run has begun
 
 

@@ -249,6 +249,7 @@ class _Removal:
             refuse.refuse_other_chain(self._spec, self._open, child, low.base)
         others = [each for each in low.children if each != child]
         self._refuse_to_lose_points(path, others)
+        refuse.refuse_cut_snapshots(self._spec, self._layers[child], path)
         keeps = "other images are built on it (%s)" % ", ".join(others[:5]) if others else ""
         if not keeps:
             refuse.refuse_loss(self._spec, low)

@@ -150,6 +150,19 @@ def refuse_loss(spec: SnapshotSpec, layer: Layer, way_out: str = "Remove those f
             )
 
 
+def refuse_cut_snapshots(spec: SnapshotSpec, layer: Layer, base: str) -> None:
+    """Only what a layer shows now is copied up into it: its internal snapshots go on to take the rest from its base."""
+    if layer.snapshots:
+        raise refused(
+            spec,
+            "would_lose_snapshots",
+            "%s has internal snapshots, which would show other data without %s: %s"
+            % (layer.path, base, ", ".join(layer.snapshots)),
+            "Remove those first.",
+            {"path": layer.path, "names": list(layer.snapshots)},
+        )
+
+
 def refuse_other_kind(spec: SnapshotSpec, state: SnapshotState, reading: SnapshotReading) -> None:
     """A task that forgets C(kind) would find nothing to do, or take a second snapshot of that name."""
     kind = "internal" if spec.external else "external"
