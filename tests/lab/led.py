@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import tempfile
 from pathlib import Path
 from typing import Iterator
@@ -18,12 +17,12 @@ SECRET = b"root's own" * 6554  # 64 KiB and a bit
 @contextlib.contextmanager
 def place_of_roots() -> Iterator[Path]:
     """Everybody reaches it; C(secret) is for root only."""
-    found = Path(tempfile.mkdtemp(prefix="led-"))
-    found.chmod(0o755)
-    (found / "secret").write_bytes(SECRET)
-    (found / "secret").chmod(0o600)
-    yield found
-    shutil.rmtree(found)
+    with tempfile.TemporaryDirectory(prefix="led-") as directory:
+        found = Path(directory)
+        found.chmod(0o755)
+        (found / "secret").write_bytes(SECRET)
+        (found / "secret").chmod(0o600)
+        yield found
 
 
 def given(path: Path, mode: int = 0o600, owner: int = NOBODY, group: int = 0) -> Path:

@@ -127,9 +127,11 @@ def root() -> bytes:
 class SystemdGuest(Guest):
     """Can call the module as a play would, with no option of ours."""
 
-    def call(self, *, check: bool = False, environment: Mapping[str, str] = {}, **options: Any) -> dict[str, Any]:
+    def call(
+        self, *, check: bool = False, environment: Mapping[str, str] | None = None, **options: Any
+    ) -> dict[str, Any]:
         """The result of C(nbd_export) in the guest, a failed one too."""
-        asked = json.dumps(dict(options, check=check, environment=dict(environment)))
+        asked = json.dumps(dict(options, check=check, environment=dict(environment or {})))
         self.wait(lambda: self.run("ls /run").split().count("answer"), "the server of modules is ready", 300)
         told = self.run(f"echo {shlex.quote(asked)} >/run/ask; cat /run/answer", timeout=120)
         assert told.startswith("{"), told

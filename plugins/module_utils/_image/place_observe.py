@@ -151,7 +151,8 @@ def open_source(spec: ImageSpec, qemu_img: QemuImg) -> t.Iterator[OpenSource]:
         raise missing_source(spec, place.path, facts.kind)
     from ansible_collections.platter.qemu.plugins.module_utils._image.held_source import held_source
 
-    with held_source(spec, source, None) as held:
+    with contextlib.ExitStack() as stack:
+        held = stack.enter_context(held_source(spec, source, None))
         yield OpenSource(*_inspected(spec, held.path), held.refuse_disturbed)
 
 

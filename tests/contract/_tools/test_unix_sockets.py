@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import sys
@@ -27,7 +28,7 @@ def test_what_a_server_writes_its_log_to_is_no_client(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as journal, socket.socket(socket.AF_UNIX) as client:
         journal.bind(log)
         journal.listen()
-        with running(sys.executable, "-c", SERVER, served, log) as server, journal.accept()[0]:
+        with running(sys.executable, "-c", SERVER, served, log) as server, contextlib.closing(journal.accept()[0]):
             wait_until(lambda: unix_sockets.listener_at(served, unix_sockets.read_table()), "it listens")
             client.connect(served)
 

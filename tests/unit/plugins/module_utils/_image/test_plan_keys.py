@@ -34,7 +34,7 @@ def planned(active: t.Sequence[int], keyslots: t.Sequence[Keyslot] = (), **asked
     state = ImageState(PATH, "qcow2", MIB, is_so, keyslots=tuple(active) if keyslots else None)
     source = SourceReading(MIB, changed=True, why="the source file has changed")
     reading = ImageReading("file", header=header, detected=("qcow2",), source=source)
-    return [str(step).split(" because")[0] for step in plan_image(spec, state, reading)]
+    return [str(step).split(" because", maxsplit=1)[0] for step in plan_image(spec, state, reading)]
 
 
 @pytest.mark.parametrize("keyslots", [(), (Keyslot(2, False),), (Keyslot(2, True, "/n"),)])

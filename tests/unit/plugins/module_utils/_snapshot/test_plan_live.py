@@ -25,8 +25,9 @@ HEADER = Header("qcow2", MIB, cluster_size=65536)
 TREE = {"s1": None, "s2": "s1", "left": "s2", "disk": "s1"}
 
 
-def reading(*running: str, tree: dict[str, str | None] = TREE, **merging: str) -> SnapshotReading:
+def reading(*running: str, tree: dict[str, str | None] | None = None, **merging: str) -> SnapshotReading:
     """C(running): the layers that QEMU has open. C(merging): base -> overlay, of merges that were begun."""
+    tree = tree or TREE
     layers = {
         name: Layer(
             name,
