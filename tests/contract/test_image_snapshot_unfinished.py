@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot import layer_records
-from ansible_collections.platter.qemu.tests.lab.guest import MIB, qemu_io, shows
+from ansible_collections.platter.qemu.tests.lab.guest import MIB, guest_bytes, qemu_io, shows
 from ansible_collections.platter.qemu.tests.lab.modules import call
 from ansible_collections.platter.qemu.tests.lab.oracle import qemu_img
+from ansible_collections.platter.qemu.tests.lab.programs import exported
 from ansible_collections.platter.qemu.tests.lab.snapshots import Disk, disk
 
 BASE, OVERLAY = (0x66, 0, MIB // 4), (0x77, MIB // 2, MIB // 4)
@@ -147,3 +148,44 @@ def test_a_link_does_not_tell_that_an_overlay_can_go(tmp_path: Path) -> None:
     one.image.symlink_to(low)
     call("image_snapshot", **one.task(name="no such", state="absent"))
     assert one.now() == seen
+
+
+# --- clones that are made between the runs
+
+
+def clone_on(path: Path) -> Path:
+    clone = path.parent / "clone"
+    qemu_img("create", "-q", "-f", "qcow2", "-b", path, "-F", "qcow2", clone)
+    return clone
+
+
+def test_a_merged_overlay_stays_while_something_is_built_on_it(tmp_path: Path) -> None:
+    """What the link does not lead to any more can be somebody else's base by now, or be open."""
+    one = merged(tmp_path, "symlink")
+    overlay, point = one.active, one.points()["s1"]
+    assert point
+    one.image.unlink()
+    one.image.symlink_to(point)
+    clone = clone_on(overlay)
+    result = call("image_snapshot", **one.task(name="none", state="absent"))
+    assert result["reason"] == "has_overlays" and str(clone) in result["msg"], result
+    clone.unlink()
+    with exported(overlay, "qcow2", tmp_path / "socket"):
+        assert call("image_snapshot", **one.task(name="none", state="absent"))["reason"] == "image_in_use"
+    assert overlay.exists()
+    assert "failed" not in call("image_snapshot", **one.task(name="none", state="absent")) and not overlay.exists()
+
+
+def test_a_clone_made_after_a_kill_keeps_its_base(tmp_path: Path) -> None:
+    """The merge had begun, and nothing had been copied yet."""
+    one = disk(tmp_path, "external", "rename")
+    one.take("s1")
+    one.write(3)
+    point = one.points()["s1"]
+    assert point
+    layer_records.begin_merge(str(point), str(one.active))
+    clone = clone_on(point)
+    before = guest_bytes(clone, "qcow2")
+    for state in ("absent", "committed"):
+        one.refuses("has_overlays", name="s1", state=state)
+    assert guest_bytes(clone, "qcow2") == before

@@ -80,13 +80,22 @@ def has_overlays(spec: SnapshotSpec, path: str, overlays: t.Sequence[str]) -> er
 
 def built_on(spec: SnapshotSpec, reading: SnapshotReading, path: str) -> t.List[str]:
     """Every image that is built on the file now, also those that were known to be."""
-    directories = sorted({*_directories(spec, reading), os.path.dirname(path)})
-    return dependents.find_dependents([path], directories, named_files.recorded_base)[path]
+    return _built_on(path, _directories(spec, reading))
+
+
+def _built_on(path: str, directories: t.Collection[str]) -> t.List[str]:
+    places = sorted({*directories, os.path.dirname(path)})
+    return dependents.find_dependents([path], places, named_files.recorded_base)[path]
 
 
 def refuse_built_on(spec: SnapshotSpec, reading: SnapshotReading, path: str) -> None:
     """When all that the file was for is elsewhere. Raises FailedError (has_overlays) when an image is built on it."""
-    overlays = built_on(spec, reading, path)
+    refuse_built_in(path, _directories(spec, reading))
+
+
+def refuse_built_in(path: str, directories: t.Collection[str]) -> None:
+    """As C(refuse_built_on), by the images in these directories and in that of the file."""
+    overlays = _built_on(path, directories)
     if overlays:
         raise errors.FailedError(
             "%s was to go, but other images are built on it (%s). Flatten or rebase those, and run the task again"

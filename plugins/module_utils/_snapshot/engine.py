@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import typing as t
@@ -149,12 +150,15 @@ class _Hold:
         self.removed: t.Dict[str, t.List[str]] = {}
 
     def __enter__(self) -> _Hold:
-        self._locks.__enter__()
-        self._runner.keep_open.append(self._locks.descriptor)
-        for spec in self._specs:
-            found = self._leftovers(spec)
-            if found:
-                self.removed[spec.image] = found
+        with contextlib.ExitStack() as undo:
+            self._locks.__enter__()
+            undo.callback(self.__exit__)
+            self._runner.keep_open.append(self._locks.descriptor)
+            for spec in self._specs:
+                found = self._leftovers(spec)
+                if found:
+                    self.removed[spec.image] = found
+            undo.pop_all()
         return self
 
     def _leftovers(self, spec: SnapshotSpec) -> t.List[str]:
@@ -171,7 +175,7 @@ class _Hold:
         if spec.external and os.path.islink(spec.image) and all(names.values()):
             from ansible_collections.platter.qemu.plugins.module_utils._snapshot.left_merge import end_left_merge
 
-            found += end_left_merge(spec.image)
+            found += end_left_merge(spec)
         return found
 
     def __exit__(self, *_unused: t.Any) -> None:

@@ -12,8 +12,9 @@ import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._inspect.image import look_at
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot import layer_records, target
-from ansible_collections.platter.qemu.plugins.module_utils._tools import records
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot import clones, layer_records, target
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot.spec import SnapshotSpec
+from ansible_collections.platter.qemu.plugins.module_utils._tools import records, walk
 
 
 def merged_overlay(image: str, path: str) -> t.Optional[str]:
@@ -40,12 +41,17 @@ def _is_overlay_of_ours(overlay: str, base: str) -> bool:
     return "made" in layer_records.snapshot_in(seen.record) and target.base_of(overlay, seen) == base
 
 
-def end_left_merge(image: str) -> t.List[str]:
-    """Under our locks: what a killed run has left of a complete merge is removed. Returns what was."""
-    path = os.path.realpath(image)
-    overlay = merged_overlay(image, path)
-    if overlay is None:
+def end_left_merge(spec: SnapshotSpec) -> t.List[str]:
+    """Under our locks: what a killed run has left of a complete merge is removed. Returns what was.
+
+    It stays where its directory is another user's. Raises FailedError where a VM has it open, or something is built on it.
+    """
+    path = os.path.realpath(spec.image)
+    overlay = merged_overlay(spec.image, path)
+    if overlay is None or walk.unsafe_mover(os.path.realpath(os.path.dirname(overlay))):
         return []
-    layer_records.remove_layer(overlay)
+    with clones.unopened(overlay):
+        clones.refuse_built_in(overlay, {os.path.dirname(path), *spec.overlay_directories})
+        layer_records.remove_layer(overlay)
     layer_records.end_merge(path)
     return [overlay]

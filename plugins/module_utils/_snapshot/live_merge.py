@@ -51,6 +51,8 @@ class LiveMerge:
         inside = family.in_chain(live.nodes, action.base, action.overlay)
         if inside is False:
             return self._merger.commit(spec, action, reading)
+        if not reading.layers[action.base].copied:
+            clones.refuse_clones(spec, reading, clones.harmed(action))
         if inside and action.overlay == live.active:
             return self._commit_active(spec, action, reading)
         if inside:
@@ -98,6 +100,9 @@ class LiveMerge:
         for above in action.above:
             if above not in live.nodes:
                 self._merger.put_onto(above, action.base, action.base_format)
+            files.fsync_path(
+                above
+            )  # QEMU writes the name of the base there, and syncs it when the guest flushes its disk
         self._remove_overlay(spec, action, reading)
 
     def _commit_active(

@@ -54,6 +54,8 @@ class Merger:
                 with _begun():
                     copied = self._copy_down(action, lock)
             with _begun():
+                _refuse_written(action.overlay, copied)
+                layer_records.note_copied(action.base)  # the headers tell nothing of it once others are on the base
                 self._pass_on(action)
                 _refuse_written(action.overlay, copied)
                 clones.refuse_built_on(spec, reading, action.overlay)  # those above are not any more

@@ -157,8 +157,14 @@ class _Removal:
 
     def _commits(self, point: Point, path: str, child: str) -> bool:
         """Down where nothing else is built on the point's file, and the file is not larger than the disk."""
-        if point.merging:
-            return True  # it was begun; what is built on the point's file beside the overlay was put there by it
+        if (
+            point.merging
+        ):  # it was begun; what of ours is built on the point's file beside the overlay was put there by it
+            others = [each for each in self._layers[path].children if each != child]
+            foreign = [each for each in others if not family.is_ours(self._layers, each, self._active)]
+            if foreign and not self._layers[path].copied:
+                raise self._has_overlays(path, foreign)
+            return True
         if self._spec.state == "streamed":
             return False
         only = self._layers[path].children == (child,)
