@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import struct
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -114,9 +115,26 @@ def test_corruptions_stay_when_only_leaks_are_to_be_repaired(image: Path) -> Non
     """What cannot be mended with this consent is said in the facts, or refused; never written over."""
     corrupt(image)
     found = digest(image)
-    result = call("disk_image", path=str(image), format="qcow2", repair="leaks")
-    assert result["image"].get("corruptions") or result.get("reason")
+    for check_mode in (True, False):
+        result = call("disk_image", check=check_mode, path=str(image), format="qcow2", repair="leaks")
+        assert result["image"]["corruptions"] and not result["changed"]
+        assert "set repair to all" in str(result["warnings"])
     assert digest(image) == found
+
+
+@pytest.mark.parametrize("change", [{"size": "8M"}, {"flatten": True}], ids=str)
+def test_nothing_is_written_to_what_is_found_corrupt(tmp_path: Path, change: dict[str, Any]) -> None:
+    """A cluster that is counted as free is the next one that QEMU takes: the guest's data would be gone."""
+    base = create(tmp_path / "base", "raw", "4M")
+    scribble(base, "raw", ((0x33, 2 << 20, 1 << 20),))
+    overlay = create(tmp_path / "overlay", "qcow2", "", "", "-b", base, "-F", "raw")
+    scribble(overlay, "qcow2")
+    corrupt(overlay)
+    seen = guest_bytes(overlay, "qcow2")
+    refused("image_corrupt", path=str(overlay), format="qcow2", repair="leaks", **change)
+    result = four_beats(path=str(overlay), format="qcow2", repair="all", **change)
+    assert len(result["actions"]) == 2
+    assert guest_bytes(overlay, "qcow2")[: len(seen)] == seen
 
 
 def test_counts_of_a_snapshot_that_was_not_made_are_given_back(image: Path) -> None:

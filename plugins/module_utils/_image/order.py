@@ -12,7 +12,7 @@ import posixpath
 import typing as t
 from dataclasses import replace
 
-from ansible_collections.platter.qemu.plugins.module_utils._core import errors
+from ansible_collections.platter.qemu.plugins.module_utils._core import errors, words
 from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item
 from ansible_collections.platter.qemu.plugins.module_utils._core.plan import predict
 from ansible_collections.platter.qemu.plugins.module_utils._image import difference, refuse, state
@@ -154,6 +154,12 @@ def _note(item: Item) -> None:
     unprovable = difference.unprovable_options(item.spec, item.reading) if item.before.exists and not item.plan else []
     if unprovable:
         item.notes["unprovable_options"] = unprovable
+    if item.after.corruptions:
+        item.warnings.append(
+            "%s has %s (qemu-img check). repair: leaks gives back unused clusters, and puts right no more than what follows"
+            " from them; set repair to all to have the rest repaired, in a copy."
+            % (item.name, words.counted(item.after.corruptions, "corruption"))
+        )
 
 
 def _with_predictions(item: Item, by_path: t.Mapping[str, Item], named: Named) -> t.Any:

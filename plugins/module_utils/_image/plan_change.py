@@ -41,6 +41,7 @@ def plan_change(spec: ImageSpec, state: ImageState, reading: ImageReading) -> Pl
         repair = _plan_repair(spec, state, reading)
         plan = repair + _plan_base_and_options(spec, state, reading) + plan_size.plan_resize(spec, state, reading)
         plan += plan_keyslots(spec, state) + _plan_attributes(spec, predict(state, repair), reading)
+        _refuse_writing_to_damage(spec, predict(state, repair), plan[len(repair) :])
     if spec.repair or any(_opens_chain(action) for action in plan):
         safely = any(isinstance(action, actions.RebaseImage) and action.safe for action in plan)
         renamed = not spec.repair and renamed_base(plan) is not None
@@ -164,6 +165,19 @@ def _plan_repair(spec: ImageSpec, state: ImageState, reading: ImageReading) -> P
     attributes = reading.desired_attributes if spec.repair == "all" else ()
     format_name = t.cast(str, spec.format)
     return [actions.RepairImage(spec.path, format_name, spec.repair, state.leaks, state.corruptions, attributes)]
+
+
+def _refuse_writing_to_damage(spec: ImageSpec, state: ImageState, steps: Plan) -> None:
+    """Where a count says that a cluster is free, QEMU puts the next one that it needs over the guest's data."""
+    if state.corruptions and any(step.writes_content for step in steps):
+        raise refuse.refused(
+            spec,
+            "image_corrupt",
+            "qemu-img check finds %s in it, and what is written to it may go over its data"
+            % words.counted(state.corruptions, "corruption"),
+            "Set repair to all, which repairs it first, in a copy, and keeps the damaged file.",
+            {"corruptions": state.corruptions, "actions": [str(step) for step in steps]},
+        )
 
 
 def asked_keyslots(spec: ImageSpec) -> t.Optional[t.Tuple[int, ...]]:

@@ -122,6 +122,12 @@ OVERLAY = {"backing": BackingSpec("/d/base", "qcow2")}
             reading(),
             ["Repair /d/a (leaks): 3 leaked clusters and 0 corruptions."],
         ),
+        (
+            {"repair": "all", "size": 9 * MIB},
+            state(corruptions=1),
+            reading(),
+            ["Repair /d/a (all): 0 leaked clusters and 1 corruption.", "Grow /d/a from 4 MiB to 9 MiB."],
+        ),
         ({"state": "absent"}, state(), reading(), ["Remove /d/a."]),
         ({"state": "absent"}, *ABSENT, []),
     ],
@@ -163,6 +169,9 @@ def test_steps(asked: t.Dict[str, t.Any], before: ImageState, seen: ImageReading
         ("backing_loop", OVERLAY, ABSENT[0], ImageReading(base=replace(BASE, in_chain_of=("/d/base", PATH)))),
         ("chain_too_long", OVERLAY, ABSENT[0], ImageReading(base=replace(BASE, chain_problem=("chain_too_long", "x")))),
         ("backing_loop", {"flatten": True}, state(backing=OTHER), reading(chain_problem=("backing_loop", "x"))),
+        ("image_corrupt", {"repair": "leaks", "size": 9 * MIB}, state(corruptions=1), reading()),
+        ("image_corrupt", {"repair": "leaks", "size": 9 * MIB}, state(leaks=1, corruptions=1), reading()),
+        ("image_corrupt", {"repair": "leaks", "flatten": True}, state(corruptions=1, backing=OTHER), reading()),
         ("backing_format_missing", {"size": 9 * MIB}, state(backing=OTHER), reading(chain_problem=UNNAMED)),
         ("backing_format_missing", {"repair": "all"}, state(backing=OTHER), reading(chain_problem=UNNAMED)),
         (
