@@ -536,7 +536,7 @@ options:
       on_in_use: &on_in_use
         description:
           - What to do when an image that has to be changed is in use (by QEMU, an export, a loop device, a mount, any
-            process).
+            process); or one that has to be checked (O(repair)) while QEMU has it, or its backing file, open for writing.
           - V(fail) - refuse. V(skip) - leave it, with a warning. V(wait) - wait O(wait_timeout) seconds, then refuse.
         type: str
         choices: [fail, skip, wait]

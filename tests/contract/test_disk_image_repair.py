@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from ansible_collections.platter.qemu.tests.lab.guest import check, extents, fac
 from ansible_collections.platter.qemu.tests.lab.loops import mounted
 from ansible_collections.platter.qemu.tests.lab.modules import call
 from ansible_collections.platter.qemu.tests.lab.oracle import create
+from ansible_collections.platter.qemu.tests.lab.programs import exported
 
 CLUSTER = 1 << 16
 
@@ -211,3 +213,36 @@ def test_an_encrypted_image_is_checked_and_repaired(tmp_path: Path) -> None:
     call("disk_image", **given)
     leak(path)
     four_beats(**given, repair="leaks")
+
+
+# --- while somebody uses it, which leaves nothing to be checked
+
+
+def test_what_qemu_uses_is_neither_checked_nor_repaired(image: Path, tmp_path: Path) -> None:
+    leak(image)
+    other = create(tmp_path / "other", "qcow2", "4M")
+    leak(other)
+    with exported(image, "qcow2", tmp_path / "socket"):
+        result = refused("image_in_use", path=str(image), format="qcow2", repair="leaks")
+        assert [holder["name"] for holder in result["evidence"]["in_use_by"]] == ["qemu-nbd"]
+        images = [{"path": str(image)}, {"path": str(other)}]
+        result = call("disk_image", images=images, format="qcow2", repair="all", on_in_use="skip")
+    assert [entry.get("skipped_reason") for entry in result["images"]] == ["image_in_use", None]
+    assert "leaks" not in check(other, "qcow2")
+
+
+def test_a_repair_waits_for_who_uses_the_image(image: Path, tmp_path: Path) -> None:
+    leak(image)
+    with exported(image, "qcow2", tmp_path / "socket") as server:
+        timer = threading.Timer(0.5, server.terminate)
+        timer.start()
+        result = call("disk_image", path=str(image), format="qcow2", repair="leaks", on_in_use="wait", wait_timeout=20)
+        timer.join()
+    assert result["actions"] == [f"Repair {image} (leaks): 2 leaked clusters and 0 corruptions."], result
+
+
+def test_an_overlay_is_not_checked_while_its_base_is_written(image: Path, tmp_path: Path) -> None:
+    overlay = create(tmp_path / "overlay", "qcow2", "", "", "-b", image, "-F", "qcow2")
+    with exported(image, "qcow2", tmp_path / "socket"):
+        result = refused("image_in_use", path=str(overlay), format="qcow2", repair="leaks")
+    assert str(image) in result["msg"]

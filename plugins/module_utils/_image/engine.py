@@ -103,7 +103,7 @@ class ImageEngine:
         order = [name for level in self._levels for name in level]
         for name in order:
             plan_item(by_path[name], by_path, needs, named, along)
-        if any(item.plan for item in items):
+        if any(item.plan or (item.reading and item.reading.locked) for item in items):
             waited = self._guard(items, needs, patient)
         pass_on_refusals(order, by_path, needs)
         warn_of_other_sources(items)

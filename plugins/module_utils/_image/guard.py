@@ -91,8 +91,12 @@ def _refusal_of_leading(item: Item, opening: t.Sequence[t.Any]) -> t.Optional[er
 
 
 def _guard_holders(items: t.Sequence[Item], patient: bool) -> bool:
-    touched = [item for item in items if depending.writes_existing(item) and not item.refusal]
-    return waiting.wait_until_free(touched, patient, _held, _in_use)
+    touched = [i for i in items if (i.reading.locked or depending.writes_existing(i)) and not i.refusal]
+    waited = waiting.wait_until_free(touched, patient, _held, _in_use)
+    left = [i for i in touched if i.reading.locked and not i.refusal and "skipped_reason" not in i.notes]
+    for item in [] if patient else left:  # nobody is seen to have it: it may be what it is built on
+        waiting.give_up(item, [], "another process (qemu-img: %s)" % item.reading.locked, _in_use)
+    return waited or (patient and bool(left))
 
 
 def _held(items: t.Sequence[Item]) -> t.Dict[str, t.List[holders.Holder]]:

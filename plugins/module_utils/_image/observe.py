@@ -82,7 +82,7 @@ class Observer:
         if note:
             half = seen._replace(header=None, detected=())  # nothing counts of what a killed run has left
             return state.ImageState(spec.path), replace(self._reading(spec, half, None), unfinished=note)
-        reading = self._reading(spec, seen, self._signature(spec, seen))
+        reading = self._checked(spec, seen, self._reading(spec, seen, self._signature(spec, seen)))
         return self._state(spec, seen, reading), reading
 
     @staticmethod
@@ -138,9 +138,6 @@ class Observer:
             return state.ImageState(spec.path)
         if header is None:
             return state.ImageState(spec.path, format=seen.detected[0] if seen.detected else "unknown")
-        # not where it is still of another format, which QEMU may not even check: it is to be rewritten
-        repairs = spec.repair in FEATURES[header.format].repair
-        check = self._check(spec, seen) if repairs and _opens(spec, seen, reading.chain_problem) else {}
         return state.ImageState(
             path=spec.path,
             format=header.format,
@@ -149,8 +146,8 @@ class Observer:
             backing=self._backing(spec, seen),
             keyslots=self._keyslots(spec, seen),
             source=seen.record.get("source", {}).get("digest"),
-            leaks=int(check.get("leaks", 0)),
-            corruptions=int(check.get("corruptions", 0)),
+            leaks=int(reading.check.get("leaks", 0)),
+            corruptions=int(reading.check.get("corruptions", 0)),
             base_unchanged=self._base_unchanged(spec, seen, reading),
             attributes=self._attributes.current([spec.path, *reading.members], reading.desired_attributes),
         )
@@ -233,6 +230,18 @@ class Observer:
             opening_problem=chains.led_elsewhere(chain.links) or chains.encrypted_base(chain.links),
             in_chain_of=block_use.resolved([link.path for link in chain.links], spec.path),
         )
+
+    def _checked(self, spec: ImageSpec, seen: image.Seen, reading: state.ImageReading) -> state.ImageReading:
+        """With the report of a check, if the task asks for one: not where the image is still of another format, which QEMU
+        may not even check, as it is to be rewritten.
+        """
+        repairs = seen.header is not None and spec.repair in FEATURES[seen.header.format].repair
+        if not repairs or not _opens(spec, seen, reading.chain_problem):
+            return reading
+        try:
+            return replace(reading, check=self._check(spec, seen))
+        except errors.ImageLockedError as exc:
+            return replace(reading, locked=exc.stderr.strip().splitlines()[-1])
 
     def _check(self, spec: ImageSpec, seen: image.Seen) -> t.Dict[str, t.Any]:
         from ansible_collections.platter.qemu.plugins.module_utils._image import secret

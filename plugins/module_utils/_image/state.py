@@ -140,6 +140,10 @@ class ImageReading:
     #: for a shrink: (byte where data ends, what it is)
     data_end: t.Optional[t.Tuple[int, str]] = None
     desired_attributes: Pairs = ()
+    #: the report of qemu-img check, where the task asks for repairs
+    check: t.Mapping[str, t.Any] = field(default_factory=dict)
+    #: what qemu-img said when it could not check, because a program has the image; else empty
+    locked: str = ""
 
     @property
     def fixed(self) -> bool:

@@ -37,7 +37,7 @@ def wait_until_free(
         still = [i for i in waiting if patient and i.spec.on_in_use == "wait" and time.monotonic() < deadline]
         for item in waiting:
             if item not in still:
-                _give_up(item, found[item.name], in_use)
+                give_up(item, found[item.name], ", ".join(map(str, found[item.name][:5])), in_use)
         waiting = still
         if waiting:
             waited = True
@@ -64,9 +64,9 @@ def _reads_only(holder: Holder) -> bool:
     return holder.kind == "process" and holder.writes is False
 
 
-def _give_up(item: Item, holders: t.List[Holder], in_use: InUse) -> None:
+def give_up(item: Item, holders: t.List[Holder], text: str, in_use: InUse) -> None:
+    """Leave the item alone or refuse it, as its C(on_in_use) says. C(text): who has it."""
     evidence = {"in_use_by": [holder.to_facts() for holder in holders]}
-    text = ", ".join(str(holder) for holder in holders[:5])
     if item.spec.on_in_use == "skip":
         item.plan, item.after = [], item.before
         item.notes.update(skipped_reason="image_in_use", evidence=evidence)
