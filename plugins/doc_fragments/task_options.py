@@ -21,7 +21,8 @@ options:
     default: 0
   fail_fast:
     description:
-      - With V(true), one refusal stops the task, and nothing is begun.
+      - With V(true), one refusal stops the task, and nothing is begun. What fails later, such as a download whose checksum is
+        another, stops what has not begun by then; the message names what was changed before, and what was not begun.
       - With V(false), the other images are carried out all the same, and the task fails at its end, naming all images
         that were refused or failed.
     type: bool

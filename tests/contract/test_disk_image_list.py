@@ -263,6 +263,25 @@ def test_what_is_told_of_a_failed_list_is_what_is_there(tmp_path: Path, fail_fas
     assert [entry["image"] for entry in result["images"]] == [{**each, "state": "absent"} for each in (low, top)]
 
 
+@pytest.mark.parametrize("fail_fast", [True, False])
+def test_a_failure_in_the_middle_tells_what_was_done(tmp_path: Path, fail_fast: bool) -> None:
+    """That nothing was changed is said of the one image only."""
+    source = create(tmp_path / "source", "qcow2", "4M")
+    scribble(source, "qcow2")
+    os.truncate(source, source.stat().st_size * 2 // 3)
+    new, low, top = (f"{tmp_path}/{name}" for name in ("new", "low", "top"))
+    images: list[dict[str, Any]] = [
+        {"path": new, "size": "4M"},
+        {"path": low, "source": {"path": str(source), "format": "qcow2"}},
+        {"path": top, "backing": {"path": new, "format": "qcow2"}},
+    ]
+    result = call("disk_image", format="qcow2", images=images, fail_fast=fail_fast)
+    told = f"Changed: {new}. Not begun: {top}. " if fail_fast else f"Changed: {new}, {top}. "
+    said = f"failed: 1 of 3 images: {low} (source_damaged). {told}The first: refused: "
+    assert result["changed"] and result["msg"].startswith(said), result["msg"]
+    assert "Nothing was changed there." in result["msg"] and "Nothing was changed. " not in result["msg"]
+
+
 @pytest.mark.parametrize("order", ["old new", "new old", "old new more", "more old new"])
 def test_a_source_is_removed_after_what_is_made_from_it(tmp_path: Path, order: str) -> None:
     create(tmp_path / "old", "raw", MIB)

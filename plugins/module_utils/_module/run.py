@@ -63,7 +63,7 @@ def run_module(module: AnsibleModule, make_engine: t.Callable[[AnsibleModule], E
 
 def _converge(engine: Engine, check_mode: bool, params: t.Mapping[str, t.Any]) -> t.Dict[str, t.Any]:
     with contextlib.nullcontext() if check_mode else engine.hold():
-        items = engine.prepare(patient=not check_mode)
+        items, course = engine.prepare(patient=not check_mode), ""
         stopped = params.get("fail_fast") is not False and any(item.refusal for item in items)
         if stopped:
             items = [_not_begun(item) for item in items]
@@ -71,8 +71,9 @@ def _converge(engine: Engine, check_mode: bool, params: t.Mapping[str, t.Any]) -
             items = [_as_if_done(item) for item in items]
         else:
             engine.execute(items)
+            course = _course(items)
             items = [_as_left(item) for item in items]
-    return _report(engine, items, single=params.get(engine.nouns) is None)
+    return _report(engine, items, course, single=params.get(engine.nouns) is None)
 
 
 def _as_if_done(item: Item) -> Item:
@@ -82,7 +83,20 @@ def _as_if_done(item: Item) -> Item:
 
 def _as_left(item: Item) -> Item:
     """What was not begun, because something else failed, is as it was."""
-    return _not_begun(item) if item.plan and not item.done and not item.failure else item
+    return _not_begun(item) if _is_left(item) else item
+
+
+def _is_left(item: Item) -> bool:
+    return bool(item.plan) and not item.done and not item.failure
+
+
+def _course(items: t.Sequence[Item]) -> str:
+    """What became of the others when some fail in the middle of the work; empty when nothing was done to them."""
+    changed = [item.name for item in items if item.done and not item.failure]
+    left = [item.name for item in items if _is_left(item)]
+    if not changed:
+        return ""
+    return "Changed: %s. " % _listed(changed) + ("Not begun: %s. " % _listed(left) if left else "")
 
 
 def _not_begun(item: Item) -> Item:
@@ -91,7 +105,7 @@ def _not_begun(item: Item) -> Item:
     return item
 
 
-def _report(engine: Engine, items: t.List[Item], single: bool) -> t.Dict[str, t.Any]:
+def _report(engine: Engine, items: t.List[Item], course: str, single: bool) -> t.Dict[str, t.Any]:
     results = [_item_result(engine, item) for item in items]
     failed = [(item.name, result) for item, result in zip(items, results) if result.get("failed")]
     shared = {"commands": engine.commands, "warnings": [warning for item in items for warning in item.warnings]}
@@ -104,22 +118,38 @@ def _report(engine: Engine, items: t.List[Item], single: bool) -> t.Dict[str, t.
         engine.nouns: results,
     }
     if failed:
-        report.update(_list_failure(engine, failed, len(results)))
+        report.update(_list_failure(engine, failed, len(results), course))
     return dict(report, **shared)
 
 
-def _list_failure(engine: Engine, failed: t.List[t.Tuple[str, t.Dict[str, t.Any]]], total: int) -> t.Dict[str, t.Any]:
-    """Several failures are counted and named; the first is told whole, as its facts are those of the result."""
+def _list_failure(
+    engine: Engine, failed: t.List[t.Tuple[str, t.Dict[str, t.Any]]], total: int, course: str
+) -> t.Dict[str, t.Any]:
+    """Several failures are counted and named; the first is told whole, as its facts are those of the result. So is the
+    only one, if others were changed (C(course)): that nothing was changed is said of what it is about only.
+    """
     first = failed[0][1]
     facts: t.Dict[str, t.Any] = {key: first[key] for key in ("reason", "evidence") if key in first}
-    if len(failed) == 1:
+    if len(failed) == 1 and not course:
         return dict(facts, failed=True, msg=first["msg"])
     named = ["%s (%s)" % (name, result.get("reason", "failed")) for name, result in failed]
-    more = ", and %d more" % (len(named) - _MOST_NAMED) if len(named) > _MOST_NAMED else ""
     verb = "refused" if all(result["msg"].startswith("refused: ") for _name, result in failed) else "refused or failed"
-    listed = ", ".join(named[:_MOST_NAMED]) + more
-    message = "%s: %d of %d %s: %s. The first: %s" % (verb, len(failed), total, engine.nouns, listed, first["msg"])
+    said = first["msg"].replace("Nothing was changed.", "Nothing was changed there.") if course else first["msg"]
+    message = "%s: %d of %d %s: %s. %sThe first: %s" % (
+        "failed" if course else verb,
+        len(failed),
+        total,
+        engine.nouns,
+        _listed(named),
+        course,
+        said,
+    )
     return dict(facts, failed=True, msg=message)
+
+
+def _listed(names: t.Sequence[str]) -> str:
+    more = ", and %d more" % (len(names) - _MOST_NAMED) if len(names) > _MOST_NAMED else ""
+    return ", ".join(names[:_MOST_NAMED]) + more
 
 
 #: a fleet's thousand failures are in the result, not in its message
