@@ -548,6 +548,7 @@ options:
         description:
           - Further directories in which overlays of the image may lie. Its own directory and those of all images of the
             task are always looked through before a base is changed or removed.
+          - Each must be the absolute path of a directory that exists; anything else is refused.
         type: list
         elements: path
       backup: &backup

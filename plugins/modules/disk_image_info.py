@@ -78,7 +78,9 @@ options:
     type: bool
     default: false
   overlay_directories:
-    description: Further directories in which dependents are looked for. Turns O(dependents) on.
+    description:
+      - Further directories in which dependents are looked for. Turns O(dependents) on.
+      - Each must be the absolute path of a directory that exists; anything else is refused.
     type: list
     elements: path
   check:

@@ -229,6 +229,7 @@ options:
         description:
           - Further directories in which overlays of the image may lie. Its own directory is always looked through
             before anything is changed.
+          - Each must be the absolute path of a directory that exists; anything else is refused.
         type: list
         elements: path
       on_in_use: &on_in_use

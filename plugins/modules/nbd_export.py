@@ -158,6 +158,7 @@ options:
         description:
           - Further directories in which images may lie that are built on this one. Its own directory is always looked
             through before it is exported read-write.
+          - Each must be the absolute path of a directory that exists; anything else is refused.
         type: list
         elements: path
       stop_timeout: &stop_timeout

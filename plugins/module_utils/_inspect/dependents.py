@@ -41,6 +41,36 @@ def find_dependents(
     return found
 
 
+def refuse_wrong_directories(directories: t.Sequence[str]) -> None:
+    """Where C(overlay_directories) name none, overlays would be missed. Raises RefusedError: C(bad_path) for what is
+    not absolute, C(directory_missing) for what is no directory.
+    """
+    for directory in directories:
+        if not os.path.isabs(directory):
+            raise _no_directory(directory, "bad_path", "it is not an absolute path", "Write an absolute path")
+        try:
+            is_one = stat.S_ISDIR(os.stat(directory).st_mode)
+        except (FileNotFoundError, NotADirectoryError):
+            raise _no_directory(directory, "directory_missing", "there is no such directory", "Correct it") from None
+        except (OSError, ValueError) as exc:
+            why = exc.strerror if isinstance(exc, OSError) else exc
+            raise _no_directory(directory, "bad_path", "it cannot be looked at: %s" % why, "Correct it") from exc
+        if not is_one:
+            raise _no_directory(directory, "directory_missing", "it is no directory", "Name the one that it is in")
+
+
+def _no_directory(directory: str, reason: str, fact: str, way_out: str) -> errors.RefusedError:
+    return errors.RefusedError(
+        "a search for overlays",
+        directory,
+        fact,
+        reason=reason,
+        way_out=way_out + " in overlay_directories.",
+        evidence={"directory": directory},
+        joined="in",
+    )
+
+
 def _by_identity(base_paths: t.Sequence[str]) -> dict[block_use.Identity | None, list[str]]:
     bases: dict[block_use.Identity | None, list[str]] = {}
     for path in dict.fromkeys(base_paths):

@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.platter.qemu.plugins.module_utils._core.errors import EngineError, HeaderError
-from ansible_collections.platter.qemu.plugins.module_utils._inspect.dependents import find_dependents
+from ansible_collections.platter.qemu.plugins.module_utils._core.errors import EngineError, HeaderError, RefusedError
+from ansible_collections.platter.qemu.plugins.module_utils._inspect.dependents import (
+    find_dependents,
+    refuse_wrong_directories,
+)
 from ansible_collections.platter.qemu.plugins.module_utils._tools.files import FileReader
 
 
@@ -116,3 +119,23 @@ def test_thousands_of_files_are_cheap(tmp_path: Path) -> None:
     start = time.process_time()
     assert [len(found) for found in dependents(tmp_path, "base")] == [2000]
     assert time.process_time() - start < 2
+
+
+@pytest.mark.parametrize(
+    ("entry", "reason"),
+    [
+        ("relative", "bad_path"),
+        ("", "bad_path"),
+        ("/\0", "bad_path"),
+        ("gone", "directory_missing"),
+        ("base", "directory_missing"),
+        ("base/x", "directory_missing"),
+    ],
+)
+def test_a_directory_that_is_none_is_refused(images: Path, entry: str, reason: str) -> None:
+    named = entry if reason == "bad_path" else str(images / entry)
+    (images / "link").symlink_to(images)
+    refuse_wrong_directories([str(images), str(images / "link")])
+    with pytest.raises(RefusedError, match="overlay_directories") as caught:
+        refuse_wrong_directories([str(images), named])
+    assert (caught.value.reason, caught.value.facts["evidence"]) == (reason, {"directory": named})
