@@ -12,7 +12,7 @@ from typing import Any, Iterator
 import pytest
 
 from ansible_collections.platter.qemu.tests.lab.beats import four_beats, refused, settled
-from ansible_collections.platter.qemu.tests.lab.guest import MIB, scribble, shows
+from ansible_collections.platter.qemu.tests.lab.guest import MIB, facts, scribble, shows
 from ansible_collections.platter.qemu.tests.lab.http_server import Resource, Site, certificate, serving
 from ansible_collections.platter.qemu.tests.lab.loops import mounted
 from ansible_collections.platter.qemu.tests.lab.modules import call
@@ -143,6 +143,27 @@ def test_what_has_no_room_is_not_fetched(small: Path, site: Site, name: str, sou
     result = refused("would_exceed_space", **task(small, site, name, **source))
     assert result["evidence"]["needed_bytes"] == len(LARGE)
     assert site.methods() == ["HEAD", "HEAD"]
+
+
+@pytest.mark.parametrize(
+    ("more", "reason"), [({"size": "3M"}, "shrink_refused"), ({"max_virtual_size": "3M"}, "bad_size")]
+)
+def test_an_overlay_on_a_base_that_is_fetched_is_refused_when_that_has_come(
+    tmp_path: Path, site: Site, more: dict[str, Any], reason: str
+) -> None:
+    base = task(tmp_path, site)
+    backing = {"path": base["path"], "format": "qcow2"}
+    over = {"path": str(tmp_path / "overlay"), "format": "qcow2", "backing": backing, **more}
+    result = call("disk_image", images=[over, base])
+    assert [each.get("reason") for each in result["images"]] == [reason, None], result
+    assert result["failed"] and result["images"][0]["msg"].startswith("refused: ")
+    assert not (tmp_path / "overlay").exists()
+    shows(Path(base["path"]), "qcow2")
+    (tmp_path / "image.qcow2").unlink()
+    freed = {**over, "allow_shrink": True, "max_virtual_size": "1G"}
+    settled_list = [freed, base]
+    assert call("disk_image", images=settled_list)["changed"] and not call("disk_image", images=settled_list)["changed"]
+    assert facts(tmp_path / "overlay", "qcow2")["virtual-size"] == (3 if "size" in more else 4) * MIB
 
 
 def test_downloads_of_one_task_share_the_room(small: Path, site: Site) -> None:

@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import os
 import typing as t
-from dataclasses import replace
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._formats import features
 from ansible_collections.platter.qemu.plugins.module_utils._formats.options import to_argument
 from ansible_collections.platter.qemu.plugins.module_utils._image import actions, data_file, publish, state
 from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec
-from ansible_collections.platter.qemu.plugins.module_utils._inspect import image, members
+from ansible_collections.platter.qemu.plugins.module_utils._inspect import members
 from ansible_collections.platter.qemu.plugins.module_utils._tools import files, sparse
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qemu_img import QemuImg, image_node
 
@@ -42,7 +41,6 @@ class Builder:
 
     def create(self, spec: ImageSpec, action: actions.CreateImage, reading: state.ImageReading) -> t.Dict[str, t.Any]:
         """Carry out C(action); returns notes for the result."""
-        action = _with_size(action)
         if reading.kind == "block":
             return self._create_on_device(spec, action)
         with data_file.claimed(spec), files.BuildDirectory(spec.path) as build:
@@ -103,14 +101,6 @@ class Builder:
         self._qemu_create(spec, action, spec.path)
         files.fsync_path(spec.path)
         return {}
-
-
-def _with_size(action: actions.CreateImage) -> actions.CreateImage:
-    """The size of a base that this task has fetched only now."""
-    if action.virtual_size is not None or action.backing is None:
-        return action
-    header = image.look_at(action.backing.path, action.backing.format).header
-    return replace(action, virtual_size=header.virtual_size if header else None)
 
 
 def create_arguments(spec: ImageSpec, format_name: str, options: state.Pairs) -> t.List[str]:

@@ -16,7 +16,15 @@ from ansible_collections.platter.qemu.plugins.module_utils._core.item import Ite
 from ansible_collections.platter.qemu.plugins.module_utils._core.plan import predict
 from ansible_collections.platter.qemu.plugins.module_utils._core.renaming import renamed
 from ansible_collections.platter.qemu.plugins.module_utils._image import actions as act
-from ansible_collections.platter.qemu.plugins.module_utils._image import build, convert, edit, publish, refuse, state
+from ansible_collections.platter.qemu.plugins.module_utils._image import (
+    build,
+    convert,
+    edit,
+    plan,
+    publish,
+    refuse,
+    state,
+)
 from ansible_collections.platter.qemu.plugins.module_utils._image.held_place import held_place
 from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec
 from ansible_collections.platter.qemu.plugins.module_utils._inspect import image
@@ -52,6 +60,7 @@ class Executor:
 
     def _run_one(self, item: Item) -> None:
         try:
+            _plan_on_what_came(item)
             for action in item.plan:
                 item.notes.update(self._carry_out(item, action))
                 item.done += 1
@@ -128,6 +137,18 @@ class Executor:
         except (errors.EngineError, OSError):
             found = predict(item.before, item.plan[: item.done])
         return found
+
+
+def _plan_on_what_came(item: Item) -> None:
+    """How large a base is that this task has fetched is known only now: the overlay on it is planned once more."""
+    base = item.reading.base
+    if base is None or not base.exists or base.virtual_size is not None:
+        return
+    header = image.look_at(base.path, item.spec.backing.format).header
+    came = replace(base, virtual_size=header.virtual_size if header else None)
+    item.reading = replace(item.reading, base=came)
+    item.plan = list(plan.plan_image(item.spec, item.before, item.reading))
+    item.after = predict(item.before, item.plan)
 
 
 def _known_from(expected: state.ImageState, found: state.ImageState) -> state.ImageState:
