@@ -263,3 +263,16 @@ def test_a_member_is_imported_before_it_goes(images: Path, change: dict[str, Any
     result = call("disk_image", images=[{"path": str(split), **change}, new], workers=1)
     assert (result["changed"], member.exists()) == (True, False), result
     shows(images / "new", "qcow2")
+
+
+def test_a_removal_says_how_overlays_and_backups_of_them_go(images: Path) -> None:
+    base = create(images / "base.qcow2", "qcow2", "4M")
+    top = overlay(images / "top.qcow2", base)
+    gone = {"path": str(base), "state": "absent"}
+    assert "in the same list" in refused("has_overlays", **gone)["msg"]
+    assert "in the same list" not in refused("has_overlays", path=str(base), size="8M", **FORMAT)["msg"]
+    backup = call("disk_image", path=str(top), state="absent", backup=True)["backup_file"]
+    told = refused("has_overlays", **gone)["msg"]
+    assert told.endswith(f"{backup} is a backup, by its name: remove it, if it is not needed any more.")
+    assert call("disk_image", state="absent", images=[{"path": str(base)}, {"path": backup}])["changed"]
+    assert not list(images.iterdir())

@@ -18,10 +18,18 @@ def new_name(path: str) -> str:
     return "%s.%d.%s~" % (path, os.getpid(), time.strftime("%Y-%m-%d@%H:%M:%S"))
 
 
+_SUFFIX = r"\.\d+\.\d{4}-\d\d-\d\d@\d\d:\d\d:\d\d~"
+
+
+def is_backup(path: str) -> bool:
+    """Whether the file has the name of a backup, of whatever image."""
+    return re.search(_SUFFIX + r"\Z", path) is not None
+
+
 def names_of(path: str, identity: t.Tuple[int, int]) -> t.List[str]:
     """The backups of the image at C(path) that are the file C(identity): a run was killed before that was replaced."""
     directory, base = os.path.split(path)
-    ours = re.compile(re.escape(base) + r"\.\d+\.\d{4}-\d\d-\d\d@\d\d:\d\d:\d\d~")
+    ours = re.compile(re.escape(base) + _SUFFIX)
     try:
         names = [name for name in os.listdir(directory) if ours.fullmatch(name)]
     except OSError:

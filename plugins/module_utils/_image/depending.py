@@ -12,7 +12,7 @@ import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors, words
 from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item
-from ansible_collections.platter.qemu.plugins.module_utils._image import actions, data_file, refuse
+from ansible_collections.platter.qemu.plugins.module_utils._image import actions, backups, data_file, refuse
 from ansible_collections.platter.qemu.plugins.module_utils._inspect import block_use, dependents, members, named_files
 
 #: the images built on each file that is to be changed
@@ -130,6 +130,17 @@ def _has_overlays(item: Item, path: str, overlays: t.Sequence[str]) -> errors.Re
         item.spec,
         "has_overlays",
         "%s: %s" % (what, ", ".join(overlays[:5])),
-        "Rebase or flatten those first; or make a new image under another name.",
+        _way_out(item, overlays),
         {"overlays": list(overlays)},
     )
+
+
+def _way_out(item: Item, overlays: t.Sequence[str]) -> str:
+    """A backup that is built on the image is not looked for by who made it: said by its name."""
+    made = [path for path in overlays if backups.is_backup(path)]
+    ours = "%s is a backup, by its name: remove it, if it is not needed any more. " % made[0] if made else ""
+    if len(made) == len(overlays) == 1:
+        return ours.strip()
+    if _removes(item):
+        return ours + "Remove those too, in the same list; or rebase or flatten them first."
+    return ours + "Rebase or flatten those first; or make a new image under another name."
