@@ -143,3 +143,17 @@ def test_the_name_of_an_image_in_a_refusal_is_the_real_one(tmp_path: Path) -> No
     path = tmp_path / "100%s"
     result = refused("size_missing", path=str(path), format="qcow2")
     assert str(path) in result["msg"]
+
+
+@pytest.mark.parametrize(
+    ("base", "reason"),
+    [
+        ("base.qcow2", "bad_path"),
+        ("nbd://me:geheim@127.0.0.1/x", "place_not_writable"),
+        ({"driver": "nbd", "export": "geheim"}, "bad_path"),
+    ],
+)
+def test_a_base_is_named_by_its_absolute_path(tmp_path: Path, base: Any, reason: str) -> None:
+    backing = {"path": base, "format": "qcow2"}
+    told = refused(reason, path=str(tmp_path / "image"), format="qcow2", backing=backing)["msg"]
+    assert "backing.path is " in told and "Write the absolute path" in told and "geheim" not in told

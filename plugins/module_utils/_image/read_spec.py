@@ -141,12 +141,24 @@ class _Reader:
         if not given:
             return None
         return BackingSpec(
-            path=self._local(given["path"], "the backing file"),
+            path=self._base(given["path"]),
             format=given["format"],
             relative=bool(given.get("relative")),
             rebase=given.get("rebase") or "safe",
             accept_changed=bool(given.get("accept_changed")),
         )
+
+    def _base(self, value: str) -> str:
+        """The option is text: a dict comes as its Python form. A URI is not shown, as it may have a password in it."""
+        if value.startswith(("/", "json:")):
+            return self._local(value, "the backing file")
+        fact, reason = "backing.path is not an absolute path: %s" % value, "bad_path"
+        if value.startswith("{"):
+            fact = "backing.path is a dict, not an absolute path"
+        elif "://" in value:
+            fact, reason = "backing.path is a URI, and a base is on this host", "place_not_writable"
+        way_out = "Write the absolute path of a file or block device there; backing.relative records it relative to the image."
+        raise self.refuse(fact, way_out, reason)
 
     def source(self) -> t.Optional[SourceSpec]:
         given = self._params.get("source")
