@@ -542,7 +542,7 @@ options:
         choices: [fail, skip, wait]
       wait_timeout: &wait_timeout
         description:
-          - Seconds to wait with O(on_in_use=wait).
+          - Seconds that the task waits in all with O(on_in_use=wait).
         type: int
       overlay_directories: &overlay_directories
         description:

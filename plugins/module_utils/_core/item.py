@@ -44,6 +44,15 @@ class Item:
         self.notes.update({key: value for key, value in told.items() if key != "warnings"})
 
 
+@dataclass
+class Patience:
+    """Until when, by C(time.monotonic()), a task waits for what is in use, however often it looks again; None before it
+    waits.
+    """
+
+    until: t.Optional[float] = None
+
+
 def not_begun(exc: errors.EngineError) -> errors.EngineError:
     """An error before anything was done, as users read it; a refusal says so itself."""
     if not isinstance(exc, errors.RefusedError) and not exc.message.startswith(("refused", "failed")):

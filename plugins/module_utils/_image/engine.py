@@ -11,7 +11,7 @@ import os
 import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
-from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item, in_order, not_begun
+from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item, Patience, in_order, not_begun
 from ansible_collections.platter.qemu.plugins.module_utils._image import leftovers, observe
 from ansible_collections.platter.qemu.plugins.module_utils._image.order import (
     drops_files,
@@ -85,13 +85,14 @@ class ImageEngine:
 
     def prepare(self, patient: bool) -> t.List[Item]:
         """Every image observed and planned, in the order of the task; refusals are in the items."""
+        patience = Patience() if patient else None
         for left in range(_ROUNDS, -1, -1):
-            items, waited = self._prepared(patient and left > 0)
+            items, waited = self._prepared(patience if left else None)
             if not waited:
                 break
         return items
 
-    def _prepared(self, patient: bool) -> t.Tuple[t.List[Item], bool]:
+    def _prepared(self, patience: t.Optional[Patience]) -> t.Tuple[t.List[Item], bool]:
         """(the items, whether an image in use was waited for: what was seen before the wait is then out of date)."""
         waited = False
         items = [self._observed(spec) for spec in self._specs]
@@ -104,7 +105,7 @@ class ImageEngine:
         for name in order:
             plan_item(by_path[name], by_path, needs, named, along)
         if any(item.plan or (item.reading and item.reading.locked) for item in items):
-            waited = self._guard(items, needs, patient)
+            waited = self._guard(items, needs, patience)
         pass_on_refusals(order, by_path, needs)
         warn_of_other_sources(items)
         for item in items:
@@ -115,11 +116,13 @@ class ImageEngine:
         self._needs = needs
         return items, waited
 
-    def _guard(self, items: t.Sequence[Item], needs: t.Mapping[str, t.AbstractSet[str]], patient: bool) -> bool:
+    def _guard(
+        self, items: t.Sequence[Item], needs: t.Mapping[str, t.AbstractSet[str]], patience: t.Optional[Patience]
+    ) -> bool:
         # imported here, as what acts is further below: a run with nothing to do, the usual one, does not pay for it
         from ansible_collections.platter.qemu.plugins.module_utils._image.guard import guard
 
-        return guard([item for item in items if not item.refusal], needs, patient, self._runner)
+        return guard([item for item in items if not item.refusal], needs, patience, self._runner)
 
     def _observed(self, spec: ImageSpec) -> Item:
         item = Item(spec.path, spec, before=ImageState(spec.path), after=ImageState(spec.path))

@@ -12,7 +12,7 @@ import typing as t
 from dataclasses import replace
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
-from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item, not_begun
+from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item, Patience, not_begun
 from ansible_collections.platter.qemu.plugins.module_utils._image import (
     actions,
     depending,
@@ -29,7 +29,9 @@ Needs = t.Mapping[str, t.AbstractSet[str]]
 Holders = t.Mapping[str, t.List[holders.Holder]]
 
 
-def guard(items: t.Sequence[Item], needs: Needs, patient: bool, run_command: process.RunCommand) -> bool:
+def guard(
+    items: t.Sequence[Item], needs: Needs, patience: t.Optional[Patience], run_command: process.RunCommand
+) -> bool:
     """Turn plans that would touch what is in use, or is a base of others, into refusals (or skips).
 
     C(needs): the images that are done with before each. True when it has waited: then everything has to be looked at
@@ -40,7 +42,7 @@ def guard(items: t.Sequence[Item], needs: Needs, patient: bool, run_command: pro
     _guard_led(local)
     overlays = depending.overlays_of(local)
     depending.guard_bases(local, overlays, needs)
-    waited = _guard_holders(local, patient)
+    waited = _guard_holders(local, patience)
     while depending.guard_bases(local, overlays, needs):  # what is refused or skipped keeps its base
         pass
     _guard_secrets(local, run_command)
@@ -90,13 +92,13 @@ def _refusal_of_leading(item: Item, opening: t.Sequence[t.Any]) -> t.Optional[er
 # --- who uses it
 
 
-def _guard_holders(items: t.Sequence[Item], patient: bool) -> bool:
+def _guard_holders(items: t.Sequence[Item], patience: t.Optional[Patience]) -> bool:
     touched = [i for i in items if (i.reading.locked or depending.writes_existing(i)) and not i.refusal]
-    waited = waiting.wait_until_free(touched, patient, _held, _in_use)
+    waited = waiting.wait_until_free(touched, patience, _held, _in_use)
     left = [i for i in touched if i.reading.locked and not i.refusal and "skipped_reason" not in i.notes]
-    for item in [] if patient else left:  # nobody is seen to have it: it may be what it is built on
+    for item in [] if patience else left:  # nobody is seen to have it: it may be what it is built on
         waiting.give_up(item, [], "another process (qemu-img: %s)" % item.reading.locked, _in_use)
-    return waited or (patient and bool(left))
+    return waited or bool(patience and left)
 
 
 def _held(items: t.Sequence[Item]) -> t.Dict[str, t.List[holders.Holder]]:
@@ -108,12 +110,10 @@ def _held(items: t.Sequence[Item]) -> t.Dict[str, t.List[holders.Holder]]:
 
 
 def _in_use(item: Item, text: str, evidence: t.Mapping[str, t.Any]) -> errors.RefusedError:
+    waits = item.spec.on_in_use == "wait"
+    others = "raise wait_timeout, or set on_in_use to skip" if waits else "or set on_in_use to wait or skip"
     return refuse.refused(
-        item.spec,
-        "image_in_use",
-        "it is in use by %s" % text,
-        "Stop what uses it, or set on_in_use to wait or skip.",
-        evidence,
+        item.spec, "image_in_use", "it is in use by %s" % text, "Stop what uses it, %s." % others, evidence
     )
 
 

@@ -11,7 +11,7 @@ import time
 import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
-from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item
+from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item, Patience
 from ansible_collections.platter.qemu.plugins.module_utils._inspect.holders import Holder
 
 _POLL_SECONDS = 0.2
@@ -23,26 +23,38 @@ InUse = t.Callable[[Item, str, t.Mapping[str, t.Any]], errors.EngineError]
 
 
 def wait_until_free(
-    items: t.Sequence[Item], patient: bool, held: t.Callable[[t.Sequence[Item]], Held], in_use: InUse
+    items: t.Sequence[Item], patience: t.Optional[Patience], held: t.Callable[[t.Sequence[Item]], Held], in_use: InUse
 ) -> bool:
     """Wait for the images of items as their C(on_in_use) and C(wait_timeout) say; whether it was waited for any.
 
-    C(held(items)): the holders by the item's name, looked up anew each time. Without C(patient) nobody waits.
+    C(held(items)): the holders by the item's name, looked up anew each time. Without C(patience) nobody waits.
     """
     waited, waiting = False, list(items)
-    deadline = time.monotonic() + max([item.spec.wait_timeout for item in waiting], default=0.0)
     while waiting:
         found = _held_for_longer(waiting, held)
         waiting = [item for item in waiting if found[item.name]]
-        still = [i for i in waiting if patient and i.spec.on_in_use == "wait" and time.monotonic() < deadline]
+        still = [item for item in waiting if item.spec.on_in_use == "wait" and patience and _goes_on(patience, items)]
         for item in waiting:
             if item not in still:
-                give_up(item, found[item.name], ", ".join(map(str, found[item.name][:5])), in_use)
+                give_up(item, found[item.name], _users(item, found[item.name], patience), in_use)
         waiting = still
         if waiting:
             waited = True
             time.sleep(_POLL_SECONDS)
     return waited
+
+
+def _goes_on(patience: Patience, items: t.Sequence[Item]) -> bool:
+    now = time.monotonic()
+    if patience.until is None:
+        patience.until = now + max(item.spec.wait_timeout for item in items)
+    return now < patience.until
+
+
+def _users(item: Item, holders: t.Sequence[Holder], patience: t.Optional[Patience]) -> str:
+    text = ", ".join(map(str, holders[:5]))
+    over = patience is not None and item.spec.on_in_use == "wait"
+    return text + ", also when wait_timeout (%g s) was over" % item.spec.wait_timeout if over else text
 
 
 def _held_for_longer(items: t.Sequence[Item], held: t.Callable[[t.Sequence[Item]], Held]) -> Held:

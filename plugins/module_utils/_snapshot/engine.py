@@ -14,7 +14,7 @@ import typing as t
 from dataclasses import replace
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
-from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item, not_begun
+from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item, Patience, not_begun
 from ansible_collections.platter.qemu.plugins.module_utils._core.plan import predict
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot import observe, plan, plan_switch, target, warn
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.spec import SnapshotSpec
@@ -74,20 +74,21 @@ class SnapshotEngine:
 
     def prepare(self, patient: bool) -> t.List[Item]:
         """Every image observed and planned, in the order of the task; refusals are in the items."""
+        patience = Patience() if patient else None
         for left in range(_ROUNDS, -1, -1):
-            items, waited = self._prepared(patient and left > 0)
+            items, waited = self._prepared(patience if left else None)
             if not waited:
                 break
         return items
 
-    def _prepared(self, patient: bool) -> t.Tuple[t.List[Item], bool]:
+    def _prepared(self, patience: t.Optional[Patience]) -> t.Tuple[t.List[Item], bool]:
         self._observer.look_anew()
         items = [self._observed(spec) for spec in self._specs]
         _name_together(items)
         for item in items:
             self._plan(item)
         _refuse_duplicates(items)
-        waited = self._guard(items, patient) if any(item.plan for item in items) else False
+        waited = self._guard(items, patience) if any(item.plan for item in items) else False
         for item in items:
             if item.refusal:
                 item.plan, item.after = [], item.before
@@ -119,11 +120,11 @@ class SnapshotEngine:
         except errors.EngineError as exc:
             item.refusal = not_begun(exc)
 
-    def _guard(self, items: t.Sequence[Item], patient: bool) -> bool:
+    def _guard(self, items: t.Sequence[Item], patience: t.Optional[Patience]) -> bool:
         # imported here, as what acts is below: a run with nothing to do, the usual one, does not pay for it
         from ansible_collections.platter.qemu.plugins.module_utils._snapshot.guard import guard
 
-        return guard([item for item in items if not item.refusal], patient, self._runner)
+        return guard([item for item in items if not item.refusal], patience, self._runner)
 
     def execute(self, items: t.List[Item]) -> None:
         """Carry out the plans."""

@@ -11,7 +11,7 @@ import os
 import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
-from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item, not_begun
+from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item, Patience, not_begun
 from ansible_collections.platter.qemu.plugins.module_utils._inspect import (
     block_use,
     dependents,
@@ -25,7 +25,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._tools import files, 
 Held = t.Dict[str, t.List[holders.Holder]]
 
 
-def guard(items: t.Sequence[Item], patient: bool, run_command: process.RunCommand) -> bool:
+def guard(items: t.Sequence[Item], patience: t.Optional[Patience], run_command: process.RunCommand) -> bool:
     """Turn plans that would touch what others use or build on into refusals (or skips). True when it has waited."""
     planned = [item for item in items if item.plan]
     places.guard_places(planned)
@@ -33,7 +33,7 @@ def guard(items: t.Sequence[Item], patient: bool, run_command: process.RunComman
     _guard_bases([item for item in planned if not item.spec.external])
     _guard_layers([item for item in planned if item.spec.external])
     _guard_memory([item for item in planned if not item.refusal])
-    waited = waiting.wait_until_free([item for item in planned if not item.refusal], patient, _held, _in_use)
+    waited = waiting.wait_until_free([item for item in planned if not item.refusal], patience, _held, _in_use)
     for item in planned:
         if not item.refusal and item.plan and item.reading.live is None:
             item.refusal = _secret_refusal(item, run_command)

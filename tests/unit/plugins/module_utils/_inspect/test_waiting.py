@@ -30,7 +30,7 @@ def told(*looks: list[Holder]) -> list[str]:
         named.extend(each["name"] for each in evidence["in_use_by"])
         return EngineError("in use")
 
-    wait_until_free([item], False, held, in_use)
+    wait_until_free([item], None, held, in_use)
     assert bool(item.refusal) is bool(named)
     return named
 
