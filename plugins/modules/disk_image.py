@@ -508,6 +508,8 @@ options:
       allow_shrink: &allow_shrink
         description:
           - Agree to a smaller size. Still refused while partitions, a file system or data reach beyond the new end.
+          - An import that is smaller than its source needs O(discard_data) too, as where the data in a source ends is not
+            looked for. Import it whole, and shrink it in a later task, to have that looked for.
         type: bool
       discard_data: &discard_data
         description:
@@ -531,7 +533,7 @@ options:
       allow_nested_header: &allow_nested_header
         description:
           - Agree that a raw image begins with the signature of another format, as a guest may have written it into its
-            disk.
+            disk. It does not count for a source, which has O(source.trusted).
         type: bool
       on_in_use: &on_in_use
         description:

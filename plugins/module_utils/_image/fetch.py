@@ -18,7 +18,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._image import (
     actions,
     convert,
     difference,
-    refuse,
+    plan_size,
     secret,
     space,
     state,
@@ -64,7 +64,7 @@ def import_image(
         node, opened_by = secret.source_node(spec, header, files.local_node(files.file_facts(path)))
         refuse_damaged(qemu_img, spec, node, opened_by)
         if spec.effective_size is not None and t.cast(int, spec.size) < header.virtual_size:
-            refuse.refuse_shrink(spec, header.virtual_size, (header.virtual_size, "its source"), "its source")
+            plan_size.refuse_shrinking_import(spec, header.virtual_size)
         _refuse_grown(spec, action, header)
         return converter.import_node(spec, action, reading, node, record, path, held.refuse_disturbed)
 

@@ -183,7 +183,7 @@ def _import(spec: ImageSpec, reading: ImageReading, replaces: str = "") -> actio
     found = source.virtual_size if source else None
     size = spec.effective_size
     if found is not None and size is not None and size < found and spec.size and spec.size < found:
-        refuse.refuse_shrink(spec, found, (found, "its source"), "its source")
+        plan_size.refuse_shrinking_import(spec, found)
     if reading.fixed and spec.format == "raw":
         size = _device_size(spec, reading, size or found or 0)
     if size is None and found is not None:

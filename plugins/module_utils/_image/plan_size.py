@@ -78,6 +78,22 @@ def _base_size(spec: ImageSpec, reading: ImageReading) -> t.Optional[int]:
     return reading.base.virtual_size if spec.backing and reading.base else reading.current_base_size
 
 
+def refuse_shrinking_import(spec: ImageSpec, found: int) -> None:
+    """Where the data in a source of C(found) bytes ends is not looked for, so that both consents are needed."""
+    if spec.allow_shrink and spec.discard_data:
+        return
+    new = t.cast(int, spec.effective_size)
+    raise refuse.refused(
+        spec,
+        "shrink_cuts_data" if spec.allow_shrink else "shrink_refused",
+        "its source has a virtual size of %s, and %s would cut off its end. Where the data in a source ends is not looked for"
+        % (human(found), human(new)),
+        "Import it whole (without size), and shrink it in a later task (size, allow_shrink), which looks for that; or set "
+        "allow_shrink and discard_data to true to lose what lies there.",
+        {"virtual_size": found, "size": new},
+    )
+
+
 def refuse_too_large(spec: ImageSpec, size: int) -> None:
     """The format has a limit, and the task may have one (C(max_virtual_size)), in bytes."""
     largest = largest_size(t.cast(str, spec.format), dict(spec.options))

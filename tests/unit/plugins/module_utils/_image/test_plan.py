@@ -223,6 +223,21 @@ def test_a_rewrite_never_loses_snapshots_or_bitmaps(header: Header) -> None:
 
 
 @pytest.mark.parametrize(
+    ("consent", "reason"), [("allow_shrink", "shrink_cuts_data"), ("discard_data", "shrink_refused")]
+)
+def test_an_import_smaller_than_its_source_takes_both_consents(consent: str, reason: str) -> None:
+    """The virtual size of a source says nothing of where its data ends."""
+    asked = {"size": MIB, "source": SourceSpec("raw", parse_place("/s")), consent: True}
+    seen = ImageReading(source=SourceReading(4 * MIB))
+    with pytest.raises(
+        RefusedError, match=r"has a virtual size of 4 MiB.* is not looked for.*in a later task"
+    ) as caught:
+        plan_image(spec(**asked), ABSENT[0], seen)
+    assert (caught.value.reason, caught.value.facts["evidence"]) == (reason, {"virtual_size": 4 * MIB, "size": MIB})
+    assert plan_image(spec(**{**asked, "allow_shrink": True, "discard_data": True}), ABSENT[0], seen)
+
+
+@pytest.mark.parametrize(
     "header_options",
     [{"compression_type": "zstd"}, {"extended_l2": True}, {"refcount_bits": 64}],
     ids=lambda options: next(iter(options)),
