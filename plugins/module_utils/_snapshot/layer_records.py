@@ -53,6 +53,17 @@ def snapshot_in(record: t.Mapping[str, t.Any]) -> t.Dict[str, t.Any]:
     return {key: value for key, value in found.items() if isinstance(value, _KINDS.get(key, ()))}
 
 
+def snapshot_of(path: str) -> t.Dict[str, t.Any]:
+    """The same of the file at C(path), as it is to be gone on from: a run that was killed between the removal of an overlay
+    and the note of it has left the note to us.
+    """
+    snapshot = snapshot_in(records.read_record(path))
+    merging = str(snapshot.get("merging") or "")
+    if not merging or any(os.path.lexists(each) for each in (merging, merging + LEAVING) if each != path):
+        return snapshot
+    return after_merge(snapshot) if snapshot.get("copied") or merging == path else no_merge(snapshot)
+
+
 def overlays_in(snapshot: t.Mapping[str, t.Any]) -> t.List[str]:
     """The overlays of ours on a file, by its own account: some may have gone."""
     return [path for path in snapshot.get("overlays") or () if os.path.isabs(path)]
@@ -110,7 +121,7 @@ _FROZEN = ("size", "mtime_ns")
 
 def settle_point(path: str) -> None:
     """The disk is elsewhere now, and a point's file is to stay as it is. Nothing is done for other files."""
-    snapshot = snapshot_in(records.read_record(path))
+    snapshot = snapshot_of(path)
     if snapshot.get("name"):
         _remember(path, dict(snapshot, settled=True, **_frozen(path)))
 
@@ -118,7 +129,7 @@ def settle_point(path: str) -> None:
 @contextlib.contextmanager
 def rewritten(path: str) -> t.Iterator[None]:
     """While we write to a point's file what changes nothing that it holds. One that others have written to stays so."""
-    snapshot = snapshot_in(records.read_record(path))
+    snapshot = snapshot_of(path)
     ours = all(snapshot.get(key) == value for key, value in _frozen(path).items())
     if ours and snapshot.get("name"):
         _remember(path, {key: value for key, value in snapshot.items() if key not in _FROZEN})
@@ -131,14 +142,14 @@ def rewritten(path: str) -> t.Iterator[None]:
 
 def keep_leaf(path: t.Optional[str]) -> None:
     """A point stays one when the last layer on it is about to go. Nothing is done for other files."""
-    snapshot = snapshot_in(records.read_record(path)) if path else {}
+    snapshot = snapshot_of(path) if path else {}
     if path and snapshot.get("name") and not snapshot.get("leaf"):
         _remember(path, dict(snapshot, leaf=True))
 
 
 def change_overlays(path: t.Optional[str], *, gone: t.Sequence[str] = (), new: t.Sequence[str] = ()) -> None:
     """Remember which overlays of ours are on a point's file. Nothing is done for other files, and other users'."""
-    snapshot = snapshot_in(records.read_record(path)) if path else {}
+    snapshot = snapshot_of(path) if path else {}
     changed = _without(snapshot, gone, new)
     if path and snapshot.get("name") and changed != overlays_in(snapshot):
         with contextlib.suppress(PermissionError):
@@ -155,8 +166,8 @@ _STAGES = ("copied", "copied_size", "copied_mtime_ns", "merged")
 
 def begin_merge(path: str, overlay: str) -> None:
     """Remember, on stable storage, that the file holds neither then nor now until the merge has ended."""
-    heir = snapshot_in(records.read_record(overlay))
-    snapshot = dict(snapshot_in(records.read_record(path)), merging=overlay)
+    heir = snapshot_of(overlay)
+    snapshot = dict(snapshot_of(path), merging=overlay)
     for key in _STAGES:
         snapshot.pop(key, None)
     snapshot["overlays"] = _without(snapshot, (), overlays_in(heir))
@@ -238,9 +249,8 @@ def no_merge(snapshot: t.Mapping[str, t.Any]) -> t.Dict[str, t.Any]:
 def begin_stream(action: layer_actions.StreamBase) -> None:
     """Remember that the overlay leaves its base, which a next run would not find again if this one is killed."""
     if not action.keeps:
-        left = dict(snapshot_in(records.read_record(action.base)), leaf=True, into=action.overlay)
-        _remember(action.base, left)
-        _remember(action.overlay, dict(snapshot_in(records.read_record(action.overlay)), streaming=action.base))
+        _remember(action.base, dict(snapshot_of(action.base), leaf=True, into=action.overlay))
+        _remember(action.overlay, dict(snapshot_of(action.overlay), streaming=action.base))
 
 
 def end_stream(action: layer_actions.StreamBase) -> None:
@@ -251,7 +261,7 @@ def end_stream(action: layer_actions.StreamBase) -> None:
         forget_point(action.base)
     else:
         remove_layer(action.base)
-    snapshot = dict(snapshot_in(records.read_record(action.overlay)))
+    snapshot = snapshot_of(action.overlay)
     if snapshot.pop("streaming", None):
         _remember(action.overlay, snapshot)
 
