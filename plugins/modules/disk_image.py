@@ -500,8 +500,9 @@ options:
           - Check the image on every run and repair what is found.
           - V(leaks) - only give back space that nothing uses. Corruptions are told in a warning, and nothing else is
             written to an image that has some.
-          - V(all) - also repair corruptions, in a copy; the damaged file is kept (RV(backup_file)). What is damaged is
-            not rewritten (O(allow_rewrite)) in the same task.
+          - V(all) - also repair corruptions, in a copy; the damaged file is kept (RV(backup_file)). Where
+            QEMU cannot repair them all, it stays as it is. What is damaged is not rewritten (O(allow_rewrite)) in the
+            same task.
           - Without O(repair) an image is not checked, whatever else is changed in it; only one that is marked corrupt is refused.
         type: str
         choices: [leaks, all]

@@ -93,6 +93,16 @@ def test_corruptions_are_repaired_in_a_copy_and_the_damaged_file_is_kept(image: 
     assert digest(result["backup_file"]) == damaged
 
 
+def test_nothing_is_written_to_what_qemu_cannot_repair(image: Path) -> None:
+    """A data cluster that begins in the middle of another."""
+    l2 = _big_endian(image, _big_endian(image, 40)) & 0x00FFFFFFFFFFFE00
+    _put(image, l2, struct.pack(">Q", _big_endian(image, l2) + 512))
+    damaged = digest(image)
+    result = call("disk_image", path=str(image), format="qcow2", repair="all", size="8M")
+    assert (result["reason"], result["changed"]) == ("image_corrupt", False), result
+    assert (digest(image), os.listdir(image.parent)) == (damaged, [image.name])
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to mount")
 def test_there_has_to_be_room_for_the_copy(tmp_path: Path) -> None:
     with mounted("tmpfs", tmp_path, "-t", "tmpfs", "-o", "size=32m"):

@@ -10,9 +10,10 @@ from __future__ import annotations
 import os
 import typing as t
 
+from ansible_collections.platter.qemu.plugins.module_utils._core import words
 from ansible_collections.platter.qemu.plugins.module_utils._core.header import Header
 from ansible_collections.platter.qemu.plugins.module_utils._formats import options
-from ansible_collections.platter.qemu.plugins.module_utils._image import actions, data_file, publish, state
+from ansible_collections.platter.qemu.plugins.module_utils._image import actions, data_file, publish, refuse, state
 from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec, Keyslot
 from ansible_collections.platter.qemu.plugins.module_utils._inspect import image, members
 from ansible_collections.platter.qemu.plugins.module_utils._tools import copy, files, pinned, process, records
@@ -97,7 +98,7 @@ class Editor:
             copy.copy_file(spec.path, build.path)
             protocol = {"driver": "file", "filename": build.path}
             node = image_node(action.format, protocol, "sec0" if spec.encryption else None)
-            self._qemu_img.check(node, repair="all", secrets=spec.secrets)
+            _refuse_left_damage(spec, self._qemu_img.check(node, repair="all", secrets=spec.secrets))
             self._attributes.dress(spec, build.path, spec.path, reading.identity)
             records.write_record(build.path, dict(reading.record), spec.path)
             files.fsync_path(build.path)
@@ -173,6 +174,18 @@ class Editor:
     def _durable(spec: ImageSpec) -> Notes:
         files.fsync_path(spec.path)
         return {}
+
+
+def _refuse_left_damage(spec: ImageSpec, report: t.Mapping[str, t.Any]) -> None:
+    """C(report): of a repair. The copy would take the name, and what comes next in the plan would write to it."""
+    if report.get("corruptions"):
+        raise refuse.refused(
+            spec,
+            "image_corrupt",
+            "qemu-img cannot repair %s in it" % words.counted(report["corruptions"], "corruption"),
+            "Restore it from a copy; or copy what can be read of it by hand (qemu-img convert).",
+            {"corruptions": report["corruptions"]},
+        )
 
 
 def _remove_files(spec: ImageSpec, header: t.Optional[Header]) -> None:
