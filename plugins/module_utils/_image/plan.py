@@ -58,7 +58,7 @@ def plan_image(spec: ImageSpec, state: ImageState, reading: ImageReading) -> Pla
         isinstance(action, (actions.AcceptBase, actions.ImportImage, actions.RebaseImage, actions.RewriteImage))
         for action in plan
     ):
-        refuse.refuse_with_points(spec, reading)
+        refuse_rewrite.refuse_with_points(spec, reading)
     refuse.refuse_hard_links(spec, reading, plan)
     _refuse_replacing_a_device(spec, reading, plan)
     return plan

@@ -103,7 +103,10 @@ def _other_format(spec: ImageSpec, reading: ImageReading) -> errors.RefusedError
     looks = ", but looks like %s" % ", ".join(reading.detected) if reading.detected else ""
     fact = "what is there is not %s%s" % (spec.format, looks)
     way_out = "Set format to what it is; or, to convert it, name its format in current_format and set allow_rewrite."
-    if spec.format in reading.detected and reading.record.get("format") == "raw":
+    if not reading.detected:
+        fact += ", nor another format that is known"
+        way_out = "Correct path; or, if that is a disk without a format, set format to raw."
+    elif spec.format in reading.detected and reading.record.get("format") == "raw":
         fact = "it was made raw, and looks like %s now, as a guest can make it" % spec.format
         way_out = "If a program has made an image over it, make it under another name: the file remembers what it was."
     return refused(spec, "format_mismatch", fact, way_out, {"asked": spec.format, "found": list(reading.detected)})
@@ -190,6 +193,14 @@ def _refuse_undeclared_base(spec: ImageSpec, reading: ImageReading) -> None:
         )
 
 
+_MENDING = {
+    "backing_format_missing": "Record it: by a task with backing.path and backing.format only; or, where others are built "
+    "on that image, by qemu-img rebase -u -b NAME -F FORMAT.",
+    "base_missing": "Put it back; or, if it has been moved, name its new place in backing, for the image that names it.",
+    "image_encrypted": "Have it flattened by what knows both secrets: its VM (block-stream), or qemu-img convert.",
+}
+
+
 def refuse_broken_chain(spec: ImageSpec, reading: ImageReading, *, present: bool = True, base: bool = False) -> None:
     """QEMU reads a looping chain for ever, what lies under a missing link cannot be read at all, and a link can lead it
     anywhere. It opens the C(present) chain of the image, or the asked C(base), or both.
@@ -197,12 +208,7 @@ def refuse_broken_chain(spec: ImageSpec, reading: ImageReading, *, present: bool
     problem = reading.chain_problem if present else None
     problem = problem or (reading.base.opening_problem if base and reading.base else None)
     if problem:
-        way_out = "Mend the backing chain first."
-        if problem[0] == "backing_format_missing":
-            way_out = "Record it: by a task with backing.path and backing.format only; or, where others are built on"
-            way_out += " that image, by qemu-img rebase -u -b NAME -F FORMAT."
-        if problem[0] == "image_encrypted":
-            way_out = "Have it flattened by what knows both secrets: its VM (block-stream), or qemu-img convert."
+        way_out = _MENDING.get(problem[0], "Mend the backing chain first.")
         raise refused(spec, problem[0], problem[1], way_out, {"chain": problem[1]})
 
 
@@ -284,16 +290,4 @@ def refuse_shrink(spec: ImageSpec, old: int, data_end: t.Optional[t.Tuple[int, s
             if data_end[1] == GPT_COPY
             else "Shrink what is inside first, or set discard_data to true to lose it.",
             {"data_end": data_end[0], "size": new, "what": data_end[1]},
-        )
-
-
-def refuse_with_points(spec: ImageSpec, reading: ImageReading) -> None:
-    """For another base or another file: the rest of the disk lies in its external snapshots, which are built on those."""
-    if reading.points:
-        raise refused(
-            spec,
-            "has_snapshots",
-            "it is an overlay on its external snapshots %s" % ", ".join(reading.points[:5]),
-            "Remove those first (image_snapshot with kind: external and state: absent).",
-            {"snapshots": list(reading.points)},
         )

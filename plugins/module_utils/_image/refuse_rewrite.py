@@ -114,3 +114,15 @@ def refuse_replaced_keys(spec: ImageSpec, reading: ImageReading) -> None:
 
 def _listed(slots: t.Sequence[int]) -> str:
     return ", ".join(str(slot) for slot in slots)
+
+
+def refuse_with_points(spec: ImageSpec, reading: ImageReading) -> None:
+    """For another base or another file: the rest of the disk lies in its external snapshots, which are built on those."""
+    if reading.points:
+        raise refuse.refused(
+            spec,
+            "has_snapshots",
+            "it is an overlay on its external snapshots %s" % ", ".join(reading.points[:5]),
+            "Remove those first (image_snapshot with kind: external and state: absent).",
+            {"snapshots": list(reading.points)},
+        )

@@ -250,6 +250,20 @@ def test_what_needs_version_3_is_not_amended_to_version_2(header_options: t.Dict
     assert caught.value.reason == "exists_different"
 
 
+@pytest.mark.parametrize(
+    ("before", "seen", "said"),
+    [
+        (state(format="unknown"), ImageReading(kind="file"), "Correct path; or, if that is a disk without a format"),
+        (state(format="unknown"), ImageReading(kind="file", detected=("vmdk",)), "name its format in current_format"),
+        (state(backing=OTHER), reading(chain_problem=("base_missing", "x")), "name its new place in backing"),
+    ],
+)
+def test_the_way_out_is_one_that_there_is(before: ImageState, seen: ImageReading, said: str) -> None:
+    with pytest.raises(RefusedError) as caught:
+        plan_image(spec(size=9 * MIB), before, seen)
+    assert said in caught.value.message
+
+
 def test_a_moved_base_is_proven_by_its_fingerprint() -> None:
     mark = {"size": 1, "mtime_ns": 2, "ino": 3}
     seen = reading(base=replace(BASE, fingerprint=mark), current_base_exists=False)
