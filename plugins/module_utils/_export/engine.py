@@ -92,6 +92,10 @@ class ExportEngine:
         nothing = ExportState(spec.name)
         item = Item(spec.name, spec, before=nothing, after=nothing)
         try:
+            if spec.overlay_directories:
+                from ansible_collections.platter.qemu.plugins.module_utils._inspect import dependents
+
+                dependents.refuse_wrong_directories(spec.overlay_directories)
             item.before, item.reading = observe.observe(spec, now)
             item.after = item.before
             item.plan = list(plan_export(spec, item.before, item.reading, self._wanted(spec, item.reading)))

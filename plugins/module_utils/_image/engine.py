@@ -129,6 +129,10 @@ class ImageEngine:
         try:
             if spec.place is None:
                 refuse_unsafe_directory(spec)
+            if spec.overlay_directories:
+                from ansible_collections.platter.qemu.plugins.module_utils._inspect import dependents
+
+                dependents.refuse_wrong_directories(spec.overlay_directories)
             item.before, item.reading = self._observer.observe(spec)
         except errors.EngineError as exc:
             item.refusal = not_begun(exc)

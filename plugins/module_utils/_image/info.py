@@ -28,6 +28,10 @@ class ImageInfoReader:
     def read(self) -> info_facts.Facts:
         """The result: images in the order of the task, then those of the directory by name."""
         spec = self._spec
+        if spec.overlay_directories:
+            from ansible_collections.platter.qemu.plugins.module_utils._inspect import dependents
+
+            dependents.refuse_wrong_directories(spec.overlay_directories)
         views = {place: self._looker.view(place.path, spec.format) for place in spec.places if place.path}
         listed = self._listed({view.path for view in views.values()})
         local = [*views.values(), *listed]

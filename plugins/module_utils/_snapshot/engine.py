@@ -100,6 +100,10 @@ class SnapshotEngine:
         nothing = SnapshotState(spec.image, spec.kind, spec.image)
         item = Item(spec.image, spec, before=nothing, after=nothing)
         try:
+            if spec.overlay_directories:
+                from ansible_collections.platter.qemu.plugins.module_utils._inspect import dependents
+
+                dependents.refuse_wrong_directories(spec.overlay_directories)
             item.before, item.reading = self._observer.observe(spec)
             item.spec = spec = plan_switch.with_switch(spec, item.reading)
             item.after = item.before
