@@ -118,11 +118,11 @@ class LayerDirectory:
     def record(self, path: str) -> t.Mapping[str, t.Any]:
         """What is remembered of a file as a layer of ours; empty for others. A merge that has ended hands on."""
         record = layer_records.snapshot_in(self.seen[path].record)
-        merging = str(record.get("merging") or "")
-        record["merging"] = next((each for each in (merging, merging + LEAVING) if self.bases.get(each) == path), None)
-        if merging and not record["merging"]:
-            whole = record.get("copied") or merging == path  # it has taken the overlay's name, as the last step
-            return layer_records.after_merge(dict(record, merging=merging)) if whole else layer_records.no_merge(record)
+        names = layer_records.names_of_merged(record)
+        found = next((each for each in names if self.bases.get(each) == path), None)
+        if names and found is None:
+            return layer_records.without_overlay(record, path)
+        record["merging"] = found
         return {key: value for key, value in record.items() if value is not None}
 
     def is_point(self, path: str, active: t.Optional[str] = None) -> bool:

@@ -58,10 +58,24 @@ def snapshot_of(path: str) -> t.Dict[str, t.Any]:
     and the note of it has left the note to us.
     """
     snapshot = snapshot_in(records.read_record(path))
-    merging = str(snapshot.get("merging") or "")
-    if not merging or any(os.path.lexists(each) for each in (merging, merging + LEAVING) if each != path):
+    names = names_of_merged(snapshot)
+    if not names or any(os.path.lexists(each) for each in names if each != path):
         return snapshot
-    return after_merge(snapshot) if snapshot.get("copied") or merging == path else no_merge(snapshot)
+    return without_overlay(snapshot, path)
+
+
+def names_of_merged(snapshot: t.Mapping[str, t.Any]) -> t.Tuple[str, ...]:
+    """The names that the overlay which is being merged can have; none where there is no merge."""
+    merging = str(snapshot.get("merging") or "")
+    return (merging, merging + LEAVING) if merging else ()
+
+
+def without_overlay(snapshot: t.Mapping[str, t.Any], path: str) -> t.Dict[str, t.Any]:
+    """What is to be remembered of the file at C(path) instead, once the overlay is there no more that is being merged."""
+    whole = (
+        snapshot.get("copied") or snapshot.get("merging") == path
+    )  # it has taken the overlay's name, as the last step
+    return after_merge(snapshot) if whole else no_merge(snapshot)
 
 
 def overlays_in(snapshot: t.Mapping[str, t.Any]) -> t.List[str]:

@@ -160,10 +160,8 @@ class _Removal:
         if (
             point.merging
         ):  # it was begun; what of ours is built on the point's file beside the overlay was put there by it
-            others = [each for each in self._layers[path].children if each != child]
-            foreign = [each for each in others if not family.is_ours(self._layers, each, self._active)]
-            if foreign and not self._layers[path].copied:
-                raise self._has_overlays(path, foreign)
+            if not self._layers[path].copied:
+                self._refuse_foreign(path)
             return True
         if self._spec.state == "streamed":
             return False
@@ -187,6 +185,11 @@ class _Removal:
         renamed = child == self._active and self._spec.switch == "rename"
         return renamed and dirname(path) != dirname(child)
 
+    def _refuse_foreign(self, path: str) -> None:
+        foreign = [each for each in self._layers[path].children if not family.is_ours(self._layers, each, self._active)]
+        if foreign:
+            raise self._has_overlays(path, foreign)
+
     def _has_overlays(self, path: str, others: t.Sequence[str]) -> Exception:
         return refuse.refused(
             self._spec,
@@ -202,9 +205,7 @@ class _Removal:
     def _commit(self, point: Point, path: str, child: str) -> layer_actions.CommitOverlay:
         low, top = self._layers[path], self._layers[child]
         refuse.refuse_loss(self._spec, top)
-        foreign = [each for each in top.children if not family.is_ours(self._layers, each, self._active)]
-        if foreign:
-            raise self._has_overlays(child, foreign)
+        self._refuse_foreign(child)
         self._active, renamed = self._after_commit(path, child)
         self._refuse_to_lose_name(*((path, child) if renamed else (child, path)))
         self._layers = family.committed(self._layers, path, child, renamed)
