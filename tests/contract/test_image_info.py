@@ -341,8 +341,12 @@ def test_a_relative_data_file_is_the_one_beside_the_image(tmp_path: Path, monkey
 
 
 def test_what_cannot_be_answered_is_said_for_each_image(pool: Path) -> None:
-    luks, raw, qcow2 = facts(pool / "secret.qcow2", pool / "plain.raw", pool / "old.qcow2", check=True)
-    assert "key-secret" in luks["check"]["unavailable"]
+    luks, raw, qcow2 = facts(
+        pool / "secret.qcow2", pool / "plain.raw", pool / "old.qcow2", check=True, map=True, measure="raw"
+    )
+    no_secret = f"{pool}/secret.qcow2 is encrypted, and no secret is given to this module"
+    for asked in ("check", "map", "measure"):
+        assert luks[asked] == {"unavailable": no_secret, "reason": "image_encrypted"}
     assert raw["check"] == {"unavailable": "raw images cannot be checked", "reason": "not_supported"}
     assert qcow2["check"]["corruptions"] == 0
 

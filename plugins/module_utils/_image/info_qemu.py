@@ -154,6 +154,7 @@ def _last_line(error: errors.EngineError) -> str:
 def _node(view: info_facts.View, backing: qemu_img.Node | None) -> qemu_img.Node:
     """The image with every file that belongs to it named, as QEMU opens a relative data file in its own directory."""
     _refuse_strange_files(view)
+    _refuse_encrypted(view)
     protocol = {"driver": "host_device" if view.kind == "block" else "file", "filename": view.path}
     node = dict(qemu_img.image_node(str(view.format), protocol), backing=backing)
     data_file = view.header.data_file if view.header else None
@@ -173,6 +174,12 @@ def _refuse_strange_files(view: info_facts.View) -> None:
             raise UnavailableError(
                 "image_references_file", f"its {said} is {reference.target!r}, which is no file here"
             )
+
+
+def _refuse_encrypted(view: info_facts.View) -> None:
+    """QEMU opens one with its secret only, to check or to map it also; a measure of an image reads its tables."""
+    if view.header is not None and view.header.encrypted:
+        raise UnavailableError("image_encrypted", f"{view.path} is encrypted, and no secret is given to this module")
 
 
 def _is_file(path: str) -> bool:
