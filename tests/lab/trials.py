@@ -155,19 +155,30 @@ def _plain(name: str) -> str:
 
 
 def wait_until_quiet(directory: Path) -> None:
-    """Until no process has a file of the directory open: children of a killed module die a little later."""
-    end = time.monotonic() + DEADLINE
-    while _users(str(directory)):
+    """Until no process uses the directory: programs of a killed module die a little later.
+
+    One that had not got as far as to ask to die with its module (prctl(2), PR_SET_PDEATHSIG) does what it was started for,
+    under the lock that it inherits. Looked at twice, as between vfork and exec it has the command line of another.
+    """
+    end, quiet = time.monotonic() + DEADLINE, 0
+    while quiet < 2:
+        quiet = 0 if _users(str(directory)) else quiet + 1
         assert time.monotonic() < end, "a program outlived its module"
         time.sleep(0.005)
 
 
 def _users(directory: str) -> list[str]:
-    found = []
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            links = [os.readlink(f"/proc/{pid}/fd/{number}") for number in os.listdir(f"/proc/{pid}/fd")]
-        except OSError:
-            continue
-        found += [pid for link in links if link.startswith(directory + "/")]
-    return found
+    return [pid for pid in filter(str.isdigit, os.listdir("/proc")) if _uses(pid, directory + "/")]
+
+
+def _uses(pid: str, directory: str) -> bool:
+    """Whether a program has a file of the directory open, or is named one on its command line."""
+    try:
+        links = [os.readlink(f"/proc/{pid}/fd/{number}") for number in os.listdir(f"/proc/{pid}/fd")]
+        return any(link.startswith(directory) for link in links) or directory in _command_line(pid)
+    except OSError:
+        return False
+
+
+def _command_line(pid: str) -> str:
+    return Path(f"/proc/{pid}/cmdline").read_bytes().decode("utf-8", "replace")
