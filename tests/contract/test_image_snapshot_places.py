@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Iterator
 
 import pytest
 
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot import layer_records
 from ansible_collections.platter.qemu.tests.lab.guest import MIB
+from ansible_collections.platter.qemu.tests.lab.led import NOBODY, given, place_of_roots
 from ansible_collections.platter.qemu.tests.lab.loops import HAVE_LOOPS, attached, mounted
+from ansible_collections.platter.qemu.tests.lab.modules import call
 from ansible_collections.platter.qemu.tests.lab.oracle import create
 from ansible_collections.platter.qemu.tests.lab.snapshots import Disk, backing_name, disk, held
+from ansible_collections.platter.qemu.tests.lab.zygote import Zygote
 
 
 def scattered(tmp_path: Path) -> Disk:
@@ -127,3 +131,73 @@ def test_where_there_are_no_attributes_all_is_remembered_beside_the_files(tmp_pa
             one.image = Path(one.refuses("image_would_go", name="s1", state="committed")["evidence"]["left"])
         one.beats(name="s1", state="committed")
         one.sound()
+
+
+# --- directories that are named by a link, or closed
+
+
+@pytest.mark.parametrize("whose", ["own", "another's"])
+def test_an_overlay_in_a_directory_that_is_named_by_a_link(tmp_path: Path, whose: str) -> None:
+    one = disk(tmp_path, "external")
+    link = tmp_path / "user" / "link"
+    link.parent.mkdir()
+    link.symlink_to(one.image.parent)
+    if whose == "own":
+        result = one.beats(name="s1", overlay=str(link / "layer.qcow2"))
+        assert result["snapshot"]["active"] == str(one.image.parent / "layer.qcow2")
+        return
+    os.chown(link, NOBODY, NOBODY, follow_symlinks=False)
+    one.refuses("unsafe_directory", name="s1", overlay=str(link / "layer.qcow2"))
+    assert [path.name for path in one.image.parent.iterdir()] == [one.image.name]
+
+
+@pytest.fixture
+def zygote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Zygote]:
+    started = Zygote(tmp_path_factory.mktemp("processes"))
+    yield started
+    started.close()
+
+
+def test_a_user_has_snapshots_of_a_clone_whose_template_lies_in_a_closed_directory(zygote: Zygote) -> None:
+    """The template has a snapshot, and so what we remember of one."""
+    with place_of_roots() as place:
+        golden, image = place / "lib" / "golden.qcow2", place / "user" / "clone.qcow2"
+        for path in (golden, image):
+            path.parent.mkdir()
+        create(golden, "qcow2", "1M")
+        assert call("image_snapshot", image=str(golden), format="qcow2", kind="external", name="s0")["changed"]
+        given(create(image, "qcow2", "", "", "-b", golden, "-F", "qcow2"), group=NOBODY)
+        given(image.parent, 0o755)
+        golden.parent.chmod(0o711)
+        task = {"image": str(image), "format": "qcow2", "kind": "external", "switch": "rename", "name": "s1"}
+        for more in ({}, {"state": "reverted"}, {"state": "absent"}):
+            for check in (True, False):
+                result = zygote.run("image_snapshot", {**task, **more}, check=check, uid=NOBODY)
+                assert not result.get("failed"), result.get("msg")
+        assert [path.name for path in image.parent.iterdir()] == [image.name]
+        image.parent.chmod(0o300)
+        result = zygote.run("image_snapshot", task, uid=NOBODY)
+        assert result["failed"] and "cannot be searched" in result["msg"], result
+
+
+def test_only_what_lies_beside_something_unreadable_is_refused(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        create(tmp_path / name / "vm.qcow2", "qcow2", "1M")
+    (tmp_path / "a" / "unreadable").symlink_to("/proc/self/mem")
+    entries = [{"image": str(tmp_path / name / "vm.qcow2")} for name in ("a", "b")]
+    result = call("image_snapshot", format="qcow2", name="s1", snapshots=entries, fail_fast=False)
+    assert [each["changed"] for each in result["snapshots"]] == [False, True], result
+    assert "cannot be read" in result["snapshots"][0]["msg"]
+
+
+def test_only_the_image_whose_files_cannot_be_told_is_refused(tmp_path: Path) -> None:
+    """A link that leads nowhere is found before anything is locked."""
+    create(tmp_path / "vm.qcow2", "qcow2", "1M")
+    (tmp_path / "link.qcow2").symlink_to("nowhere")
+    entries = [{"image": str(tmp_path / name)} for name in ("link.qcow2", "vm.qcow2")]
+    task = {"format": "qcow2", "name": "s1", "kind": "external", "snapshots": entries, "fail_fast": False}
+    for check in (True, False):
+        result = call("image_snapshot", check=check, **task)
+        assert [each.get("reason") for each in result["snapshots"]] == ["dangling_symlink", None], result
+        assert [each["changed"] for each in result["snapshots"]] == [False, True]

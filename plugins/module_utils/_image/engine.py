@@ -208,7 +208,7 @@ def resolved_spec(params: t.Mapping[str, t.Any]) -> ImageSpec:
     if backing:
         backing = replace(backing, path=target.resolve_base(backing.path))
     if spec.option("data_file"):
-        target.refuse_leading_link(str(spec.option("data_file")))
+        target.resolve_new(str(spec.option("data_file")))  # for its refusals
     return replace(spec, path=target.resolve_target(spec.path), backing=backing)
 
 

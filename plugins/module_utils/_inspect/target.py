@@ -16,7 +16,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._tools import walk
 
 def resolve_target(path: str) -> str:
     """The file behind C(path): directories resolved, a symbolic link followed if its place can be trusted."""
-    resolved = _in_its_directory(path)
+    resolved = resolve_new(path)
     try:
         seen = os.lstat(resolved)
     except OSError:  # absent, or in a directory that is reported on later
@@ -37,7 +37,7 @@ def resolve_base(path: str) -> str:
     """
     if os.path.realpath(path) == path:  # most are: there are no links
         return path
-    resolved = _in_its_directory(path)
+    resolved = resolve_new(path)
     if os.path.exists(resolved):
         return _behind(resolved, path, "a file")
     if os.path.islink(resolved):
@@ -47,13 +47,10 @@ def resolve_base(path: str) -> str:
     return os.path.realpath(resolved)
 
 
-def refuse_leading_link(path: str) -> None:
-    """For the name of a file that is to be made: not where another user's link leads to a directory of somebody else's."""
-    _in_its_directory(path)
-
-
-def _in_its_directory(path: str) -> str:
-    """C(path) with its directory resolved."""
+def resolve_new(path: str) -> str:
+    """The name of a file that is to be made, with its directory resolved. Raises RefusedError where another user's link
+    leads to a directory of somebody else's.
+    """
     return os.path.join(_behind(os.path.dirname(path), path, "its directory"), os.path.basename(path))
 
 

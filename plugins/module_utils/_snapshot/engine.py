@@ -100,10 +100,13 @@ class SnapshotEngine:
         nothing = SnapshotState(spec.image, spec.kind, spec.image)
         item = Item(spec.image, spec, before=nothing, after=nothing)
         try:
+            if self._held and spec.image in self._held.refusals:
+                raise self._held.refusals[spec.image]
             if spec.overlay_directories:
                 from ansible_collections.platter.qemu.plugins.module_utils._inspect import dependents
 
                 dependents.refuse_wrong_directories(spec.overlay_directories)
+            item.spec = spec = target.with_overlay(spec)
             item.before, item.reading = self._observer.observe(spec)
             item.spec = spec = plan_switch.with_switch(spec, item.reading)
             item.after = item.before
@@ -149,7 +152,9 @@ class _Hold:
     def __init__(self, specs: t.Sequence[SnapshotSpec], runner: process.Runner, timeout: float) -> None:
         self._specs = specs
         self._runner = runner
-        self._paths = {spec.image: sorted(_lockable(spec)) for spec in specs}
+        #: why an image's family cannot be told, and so not locked, by image
+        self.refusals: t.Dict[str, errors.EngineError] = {}
+        self._paths = {spec.image: self._lockable(spec) for spec in specs}
         self._locks = locks.ImageLocks(sorted({path for paths in self._paths.values() for path in paths}), (), timeout)
         #: what was removed, by image
         self.removed: t.Dict[str, t.List[str]] = {}
@@ -165,6 +170,13 @@ class _Hold:
                     self.removed[spec.image] = found
             undo.pop_all()
         return self
+
+    def _lockable(self, spec: SnapshotSpec) -> t.List[str]:
+        try:
+            return sorted(_lockable(spec))
+        except errors.EngineError as exc:
+            self.refusals[spec.image] = exc
+            return [spec.image]
 
     def _leftovers(self, spec: SnapshotSpec) -> t.List[str]:
         """What was removed that killed runs had left."""
@@ -189,8 +201,14 @@ class _Hold:
 
 
 def _listed(directory: str) -> t.List[str]:
-    """The names in it; none where another user could put another file or directory under one of them."""
-    return os.listdir(directory) if os.path.isdir(directory) and walk.unsafe_mover(directory) is None else []
+    """The names in it; none where another user could put another file or directory under one of them, and where it is
+    closed to us, who can have left nothing there.
+    """
+    if not os.path.isdir(directory) or walk.unsafe_mover(directory) is not None:
+        return []
+    with contextlib.suppress(PermissionError):
+        return os.listdir(directory)
+    return []
 
 
 def _lockable(spec: SnapshotSpec) -> t.Set[str]:

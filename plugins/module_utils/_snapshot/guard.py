@@ -57,14 +57,12 @@ def _secret_refusal(item: Item, run_command: process.RunCommand) -> t.Optional[e
 
 def _guard_bases(items: t.Sequence[Item]) -> None:
     """An internal snapshot is written into the image: not while others are built on it. Layers know their own."""
-    paths = {item.before.active: item for item in items}
-    directories = {os.path.dirname(path) for path in paths}
-    directories.update(name for item in items for name in item.spec.overlay_directories)
-    found = dependents.find_dependents(list(paths), sorted(directories), named_files.recorded_base) if paths else {}
-    for path, overlays in found.items():
-        if overlays:
-            paths[path].refusal = refuse.refused(
-                paths[path].spec,
+    found = _as_far_as_seen(items, _overlays_of)
+    for item in items:
+        overlays = found.get(item.before.active)
+        if overlays and not item.refusal:
+            item.refusal = refuse.refused(
+                item.spec,
                 "has_overlays",
                 "%d other images have it as their backing file: %s" % (len(overlays), ", ".join(overlays[:5])),
                 "Take an external snapshot of the overlay instead; or rebase or flatten those first.",
@@ -72,27 +70,42 @@ def _guard_bases(items: t.Sequence[Item]) -> None:
             )
 
 
+def _overlays_of(items: t.Sequence[Item]) -> t.Dict[str, t.List[str]]:
+    paths = [item.before.active for item in items]
+    directories = {os.path.dirname(path) for path in paths}
+    directories.update(name for item in items for name in item.spec.overlay_directories)
+    return dependents.find_dependents(paths, sorted(directories), named_files.recorded_base) if paths else {}
+
+
+def _as_far_as_seen(
+    items: t.Sequence[Item], find: t.Callable[[t.Sequence[Item]], t.Dict[str, t.List[str]]]
+) -> t.Dict[str, t.List[str]]:
+    """What C(find) tells of all of them, by path. Directories are looked through once; where one cannot be, only the
+    items in it are refused.
+    """
+    try:
+        return find(items)
+    except errors.EngineError as exc:
+        if len(items) > 1:
+            return {path: on for item in items for path, on in _as_far_as_seen([item], find).items()}
+        items[0].refusal = not_begun(exc)
+        return {}
+
+
 def _guard_layers(items: t.Sequence[Item]) -> None:
     """What is built on a layer that is changed or goes, and does not count as a child of it, as it is behind a link."""
     harmed = {item.name: {path for action in item.plan for path in clones.harmed(action)} for item in items}
     items = [item for item in items if harmed[item.name]]
-    found = _clones_of(items, harmed)
+
+    def find_clones(some: t.Sequence[Item]) -> t.Dict[str, t.List[str]]:
+        paths = sorted({path for item in some for path in harmed[item.name]})
+        return clones.find_clones(paths, [(item.spec, item.reading) for item in some])
+
+    found = _as_far_as_seen(items, find_clones)
     for item in items:
         path = next((path for path in sorted(harmed[item.name]) if found.get(path)), None)
         if path and not item.refusal:
             item.refusal = clones.has_overlays(item.spec, path, found[path])
-
-
-def _clones_of(items: t.Sequence[Item], harmed: t.Mapping[str, t.Set[str]]) -> t.Dict[str, t.List[str]]:
-    """By path. All directories are looked through once; where one cannot be, only the items in it are refused."""
-    paths = sorted({path for item in items for path in harmed[item.name]})
-    try:
-        return clones.find_clones(paths, [(item.spec, item.reading) for item in items])
-    except errors.EngineError as exc:
-        if len(items) > 1:
-            return {path: on for item in items for path, on in _clones_of([item], harmed).items()}
-        items[0].refusal = not_begun(exc)
-        return {}
 
 
 def _guard_memory(items: t.Sequence[Item]) -> None:

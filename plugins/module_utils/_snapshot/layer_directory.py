@@ -16,6 +16,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._inspect import image
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot import (
     layer_records,
     left_merge,
+    neighbours,
     observe,
     refuse,
     state,
@@ -44,7 +45,7 @@ class LayerDirectory:
         looked: t.Set[str] = set()
         directories = {os.path.dirname(path), *spec.overlay_directories}
         while directories - looked:
-            for name in _files(directories - looked):
+            for name in neighbours.files_in(directories - looked, {os.path.dirname(path), *spec.overlay_directories}):
                 self._look(name, None)
             looked |= directories
             self._follow_down(path)
@@ -283,13 +284,3 @@ class LayerDirectory:
             return False
         contents = observe.contents_of(path)
         return contents is not None and contents.empty
-
-
-def _files(directories: t.Iterable[str]) -> t.Iterator[str]:
-    for directory in sorted(directories):
-        try:
-            with os.scandir(directory) as entries:
-                names = sorted(each.name for each in entries if each.is_file(follow_symlinks=False))
-        except FileNotFoundError:
-            continue
-        yield from (os.path.join(directory, name) for name in names if not name.startswith(files.TEMP_PREFIX))

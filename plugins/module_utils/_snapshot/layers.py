@@ -50,10 +50,10 @@ class LayerEditor:
                     _publish_over(spec, build.path, action.overlay, reading.identity)
                 else:
                     self.publish(spec, build.path, action.overlay, reading)
+            files.fsync_path(os.path.dirname(action.overlay))  # before anything leads there
             layer_records.settle_point(base)
             if spec.switch == "symlink":  # before the lock goes: a VM must not start from what is frozen now
                 switch_link(spec.image, action.overlay)
-            files.fsync_path(os.path.dirname(action.overlay))
         return {}
 
     def built(self, spec: SnapshotSpec, overlay: str, like: str, base: str, base_format: str) -> _Overlay:

@@ -121,6 +121,7 @@ class LiveEditor:
         undo.callback(layer_records.forget_point, action.active)
         with self._editor.built(spec, action.overlay, action.active, action.active, action.format) as build:
             self._editor.publish(spec, build.path, action.overlay, item.reading)
+            files.fsync_path(os.path.dirname(action.overlay))  # before anything leads there
         layer_records.remember_base(action.overlay, None)  # the guest writes to it until QEMU has switched
         undo.callback(layer_records.remove_layer, action.overlay)
         if spec.switch == "symlink":
@@ -236,7 +237,6 @@ def _settle(action: t.Any) -> None:
         layer_records.settle_point(action.active)
         layer_records.remember_base(action.overlay, action.active)
         files.fsync_path(action.active)
-        files.fsync_path(os.path.dirname(action.overlay))
     else:
         files.fsync_path(action.path)
 

@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors, moment
 from ansible_collections.platter.qemu.plugins.module_utils._inspect import chain, image
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot import family, layer_directory, observe
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot import family, layer_directory, neighbours, observe
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.spec import SnapshotSpec
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.state import (
     Layer,
@@ -145,7 +145,7 @@ def _taken(active: str, directory: t.Optional[layer_directory.LayerDirectory], o
     What a killed run has left of this very step does not count.
     """
     folder = os.path.dirname(active)
-    names = {os.path.join(folder, name) for name in os.listdir(folder)} if os.path.isdir(folder) else set()
+    names = {entry.path for entry in neighbours.entries_of(folder)}
     names |= {overlay} if os.path.lexists(overlay) else set()
     if directory is None:
         return frozenset(names)

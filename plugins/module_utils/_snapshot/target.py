@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import os
 import typing as t
+from dataclasses import replace
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._inspect import chain
 from ansible_collections.platter.qemu.plugins.module_utils._inspect.image import Seen
-from ansible_collections.platter.qemu.plugins.module_utils._inspect.target import resolve_target
+from ansible_collections.platter.qemu.plugins.module_utils._inspect.target import resolve_new, resolve_target
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot import family
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot.spec import SnapshotSpec
 
 
 def there(path: str) -> str:
@@ -31,6 +33,11 @@ def target_of(image: str) -> str:
         if exc.reason != "dangling_symlink" or there(target) == target:
             raise
         return there(target)
+
+
+def with_overlay(spec: SnapshotSpec) -> SnapshotSpec:
+    """The spec with the overlay that it names by the name that layers are known by. Raises RefusedError."""
+    return replace(spec, overlay=resolve_new(spec.overlay)) if spec.overlay else spec
 
 
 def base_of(path: str, seen: Seen) -> t.Optional[str]:
