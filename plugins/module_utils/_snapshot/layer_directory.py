@@ -138,7 +138,9 @@ class LayerDirectory:
 
     def is_made(self, path: str) -> bool:
         """Whether the file is an overlay that was made for a snapshot: not a clone, which is a disk of its own."""
-        return "made" in self.record(path) and self._may_speak_for_its_base(path)
+        left = self._streamed_from(path)
+        lowest = left is not None and "made" not in self.record(left)
+        return "made" in self.record(path) and not lowest and self._may_speak_for_its_base(path)
 
     def _may_speak_for_its_base(self, path: str) -> bool:
         """A user can make an overlay on a file of another's, with a record as ours: what the base's owner has says no."""
@@ -171,24 +173,23 @@ class LayerDirectory:
     def active(self, path: str) -> str:
         """The layer that the disk is in now: C(path), or where the layers lead that were made on it."""
         record = self.record(path)
+        if self._is_retired(path):
+            raise self._unknown("it was a snapshot that has been removed, and stays for what is built on it", ())
         if not record.get("name") or not (self.children.get(path) or record.get("settled")):
             return path  # without C(settled), a run was killed before the disk was elsewhere
-        tops = [each for each in self.ours_above([path])[1:] if not self.is_point(each)]
+        tops = [each for each in self.ours_above([path])[1:] if not self.is_point(each) and not self._is_retired(each)]
         if len(tops) != 1:
-            raise refuse.refused(
-                self._spec,
-                "active_unknown",
-                "it is snapshot %s, and %s"
-                % (
-                    record["name"],
-                    "several layers on it could be the disk of now"
-                    if tops
-                    else "the disk is in another file, which is not on it or not there",
-                ),
-                "Name the layer that the VM uses in image.",
-                {"layers": tops},
-            )
+            where = "the disk is in another file, which is not on it or not there"
+            where = "several layers on it could be the disk of now" if tops else where
+            raise self._unknown("it is snapshot %s, and %s" % (record["name"], where), tops)
         return tops[0]
+
+    def _is_retired(self, path: str) -> bool:
+        return bool(self.record(path).get("retired"))
+
+    def _unknown(self, fact: str, tops: t.Sequence[str]) -> errors.RefusedError:
+        way_out = "Name the layer that the VM uses in image."
+        return refuse.refused(self._spec, "active_unknown", fact, way_out, {"layers": list(tops)})
 
     def settled_below(self, path: str) -> str:
         """The file below C(path) that a QEMU may still have open: one that it is leaving, or was not switched to yet."""
@@ -232,11 +233,16 @@ class LayerDirectory:
         return [active, *merged_into]
 
     def _left_by_stream(self, path: str) -> t.Optional[str]:
-        """The point that a killed run had streamed into this layer, and not removed yet: both files must say so."""
+        """The point that a killed run had streamed into this layer, and not removed yet."""
+        left = self._streamed_from(path)
+        return None if left is None or self.children.get(left) else left
+
+    def _streamed_from(self, path: str) -> t.Optional[str]:
+        """The file that this layer was on until all of it was in the layer: both must say so."""
         left = self.record(path).get("streaming")
-        if left not in self.seen or self.bases.get(path) == left or self.children.get(left):
+        if left not in self.seen or self.bases.get(path) == left or self.record(left).get("into") != path:
             return None
-        return left if self.record(left).get("into") == path else None
+        return str(left)
 
     def names(self, path: str) -> t.List[str]:
         """The points of the disk that the file is a layer of."""
@@ -261,6 +267,7 @@ class LayerDirectory:
             merging=self.record(path).get("merging"),
             copied=copied,
             forked=forked,
+            retired=self._is_retired(path),
             bitmaps=observe.bitmaps_of(header),
             snapshots=tuple(snapshot.name for snapshot in header.snapshots),
             stamp=seen.facts.stamp,

@@ -9,7 +9,7 @@ C(name) and C(date) for a point, with C(size) and C(mtime_ns) of its file, by wh
 to it, with C(leaf) when it was left rather than built on, and C(settled) once the disk is elsewhere; C(merging), the overlay
 that is being copied into it, with C(heir), the point that it will be after that; C(streaming), the point that is copied up
 into it, which has C(into) for that; C(overlays), those of ours on it: they may lie in other directories, and belong to
-others than the file does.
+others than the file does; C(retired), when it is no point any more, and stays for what is built on it: it is no disk either.
 
 The stages of a merge, whether it is done here or by a running QEMU:
 
@@ -42,7 +42,7 @@ _NUMBER = (int, float)
 _KINDS: t.Mapping[str, t.Any] = {
     **dict.fromkeys(("name", "merging", "heir", "streaming", "into", "switch"), str),
     **dict.fromkeys(("made", "date", "heir_date", "size", "mtime_ns", "copied_size", "copied_mtime_ns"), _NUMBER),
-    **dict.fromkeys(("leaf", "settled", "heir_leaf", "copied", "merged"), bool),
+    **dict.fromkeys(("leaf", "settled", "heir_leaf", "copied", "merged", "retired"), bool),
     "overlays": list,
 }
 
@@ -164,10 +164,44 @@ def keep_leaf(path: t.Optional[str]) -> None:
 def change_overlays(path: t.Optional[str], *, gone: t.Sequence[str] = (), new: t.Sequence[str] = ()) -> None:
     """Remember which overlays of ours are on a point's file. Nothing is done for other files, and other users'."""
     snapshot = snapshot_of(path) if path else {}
-    changed = _without(snapshot, gone, new)
+    changed = _enough([*_without(snapshot, (*gone, *new), ()), *new])
     if path and snapshot.get("name") and changed != overlays_in(snapshot):
         with contextlib.suppress(PermissionError):
             _remember(path, dict(snapshot, overlays=changed))
+
+
+def note_overlay(path: t.Optional[str], overlay: str, like: t.Optional[str] = None) -> None:
+    """The same for an overlay that gets this name; C(like): another name of it, if it has none yet. Not of a clone: that
+    is a disk of its own, and the file below is another disk's.
+    """
+    if path and is_made(like or overlay):
+        change_overlays(path, new=(overlay,))
+
+
+def is_made(path: str) -> bool:
+    """Whether the file at C(path) says that it is an overlay of ours."""
+    return "made" in snapshot_in(records.read_record(path))
+
+
+def _enough(overlays: t.Sequence[str]) -> t.List[str]:
+    """Of those in one directory that belong to one user the last few tell of the others; ext4 has room for 4 KiB in all."""
+    found: t.List[str] = []
+    seen: t.List[t.Tuple[str, t.Optional[int]]] = []
+    for path in reversed(overlays):
+        seen.append((os.path.dirname(path), _owner(path)))
+        if seen.count(seen[-1]) <= _MOST_OVERLAYS:
+            found.append(path)
+    return found[::-1]
+
+
+_MOST_OVERLAYS = 4
+
+
+def _owner(path: str) -> t.Optional[int]:
+    try:
+        return os.lstat(path).st_uid
+    except OSError:  # gone, or about to be made
+        return None
 
 
 def _without(snapshot: t.Mapping[str, t.Any], gone: t.Sequence[str], new: t.Sequence[str]) -> t.List[str]:
@@ -262,22 +296,45 @@ def no_merge(snapshot: t.Mapping[str, t.Any]) -> t.Dict[str, t.Any]:
 
 def begin_stream(action: layer_actions.StreamBase) -> None:
     """Remember that the overlay leaves its base, which a next run would not find again if this one is killed."""
-    if not action.keeps:
-        _remember(action.base, dict(snapshot_of(action.base), leaf=True, into=action.overlay))
-        _remember(action.overlay, dict(snapshot_of(action.overlay), streaming=action.base))
+    left = {} if action.keeps else {"leaf": True}
+    _remember(action.base, dict(snapshot_of(action.base), **left, into=action.overlay))
+    _remember(action.overlay, dict(snapshot_of(action.overlay), streaming=action.base))
 
 
 def end_stream(action: layer_actions.StreamBase) -> None:
     """The overlay has what its base had: the base goes, or is no point any more."""
     remember_base(action.overlay, action.new_base)
-    change_overlays(action.new_base, gone=() if action.keeps else (action.base,), new=(action.overlay,))
+    settle_lowest(action.overlay, action.base)
+    change_overlays(action.new_base, gone=() if action.keeps else (action.base,))
+    note_overlay(action.new_base, action.overlay)
     if action.keeps:
-        forget_point(action.base)
+        _retire(action.base)
     else:
         remove_layer(action.base)
-    snapshot = snapshot_of(action.overlay)
+    forget_stream(action.overlay)
+
+
+def settle_lowest(overlay: str, base: str) -> None:
+    """Before the C(base) goes that was streamed into the overlay: if it was the lowest file of the disk, the overlay is
+    that from now on, and what lies below is another disk's, as a template.
+    """
+    snapshot = snapshot_of(overlay)
+    if os.path.lexists(base) and not is_made(base) and snapshot.pop("made", None):
+        _remember(overlay, snapshot)
+
+
+def forget_stream(overlay: str) -> None:
+    """What was streamed into the overlay has gone."""
+    snapshot = snapshot_of(overlay)
     if snapshot.pop("streaming", None):
-        _remember(action.overlay, snapshot)
+        _remember(overlay, snapshot)
+
+
+def _retire(path: str) -> None:
+    """The file is no point any more, but others are built on it."""
+    snapshot = snapshot_of(path)
+    kept = {"retired": True, "overlays": overlays_in(snapshot)} if is_made(path) else {}
+    _remember(path, dict(_made(path), **kept))
 
 
 def _remember(path: str, snapshot: t.Mapping[str, t.Any]) -> None:

@@ -78,7 +78,7 @@ class LayerEditor:
     @staticmethod
     def _give_second_name(spec: SnapshotSpec, path: str, second: str, reading: state.SnapshotReading) -> None:
         """A killed run may have given it already."""
-        layer_records.change_overlays(reading.layers[path].base, new=(second,))
+        layer_records.note_overlay(reading.layers[path].base, second, path)
         if not os.path.lexists(second):
             os.link(path, second)
         elif not os.path.samefile(path, second):

@@ -123,11 +123,21 @@ class Merger:
             if action.stamp and files.file_facts(path).stamp != action.stamp:
                 raise layers.changed_meanwhile(spec, "somebody has written to %s" % path)
             clones.refuse_clones(spec, reading, [path])
-            base = base_of(path, image.look_at(path, None))
-            layer_records.keep_leaf(base)
-            layer_records.remove_layer(path)
-            layer_records.change_overlays(base, gone=(path,))
+            _remove_point(path, reading)
         return {}
+
+
+def _remove_point(path: str, reading: state.SnapshotReading) -> None:
+    base, into = base_of(path, image.look_at(path, None)), layer_records.snapshot_of(path).get("into")
+    streamed = into in reading.layers and reading.layers[str(into)].base != path  # by a run that was killed
+    if streamed:
+        layer_records.settle_lowest(str(into), path)
+    if layer_records.is_made(path):
+        layer_records.keep_leaf(base)
+    layer_records.remove_layer(path)
+    layer_records.change_overlays(base, gone=(path,))
+    if streamed:
+        layer_records.forget_stream(str(into))
 
 
 def drop_base(spec: SnapshotSpec, action: layer_actions.StreamBase, reading: state.SnapshotReading) -> Notes:
@@ -158,7 +168,7 @@ def _let_go(spec: SnapshotSpec, action: layer_actions.CommitOverlay) -> None:
     """The overlay, all of which is in its base now, goes."""
     if action.renames:
         below = base_of(action.base, image.look_at(action.base, action.base_format))
-        layer_records.change_overlays(below, new=(action.overlay,))
+        layer_records.note_overlay(below, action.overlay, action.base)
         # for file systems where what is remembered goes by the name
         records.write_record(action.base, records.read_record(action.base), action.overlay)
         os.rename(action.base, action.overlay)

@@ -281,6 +281,15 @@ class _Removal:
 
     def _refuse_to_lose_points(self, path: str, others: t.Sequence[str]) -> None:
         """The lowest point holds the family together: without it, the next run would not find the points on it."""
+        disk = next((each for each in others if self._may_be_a_disk(each)), None)
+        if disk is not None:
+            raise refuse.refused(
+                self._spec,
+                "has_overlays",
+                "another disk, %s, has %s as its snapshot too" % (disk, path),
+                "Remove that file if it is no disk; or flatten it.",
+                {"overlays": [disk]},
+            )
         above = family.above(self._layers, others)
         names = [str(self._layers[each].point) for each in above if self._layers[each].point]
         if names and self._layers[path].base not in self._layers:
@@ -291,6 +300,11 @@ class _Removal:
                 "Remove those first.",
                 {"overlays": above, "snapshots": names},
             )
+
+    def _may_be_a_disk(self, path: str) -> bool:
+        """Whether a layer on the point, beside the one that is the disk, is an overlay of ours with no other meaning."""
+        layer = self._layers.get(path)
+        return layer is not None and path != self._active and layer.point is None and not layer.retired
 
     def _refuse_to_lose_name(self, gone: str, kept: str) -> None:
         """The next run must find what this one was told of."""

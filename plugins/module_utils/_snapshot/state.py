@@ -138,7 +138,8 @@ class Layer:
     C(base): the file it is built on, resolved. C(children): every image that is built on it, also of others.
     C(data): what the file itself holds, where somebody asked; C(empty): nothing, and its base has the same size.
     C(merging): the overlay that is being copied into it; C(copied): all of that is in it; C(forked): both were written to
-    since it was. C(point): the snapshot that it is, by our record. C(stamp): (device, inode, size, time of the last write),
+    since it was. C(point): the snapshot that it is, by our record; C(retired): it was one, and stays for what is on it.
+    C(stamp): (device, inode, size, time of the last write),
     None when not known; C(frozen): the last two of these when the file became a point, by our record.
     """
 
@@ -154,6 +155,7 @@ class Layer:
     merging: t.Optional[str] = None
     copied: bool = False
     forked: bool = False
+    retired: bool = False
     bitmaps: t.Tuple[BitmapState, ...] = ()
     snapshots: t.Tuple[str, ...] = ()
     stamp: t.Optional[t.Tuple[int, int, int, int]] = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import typing as t
 from dataclasses import replace
 
+import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
@@ -116,7 +117,9 @@ def external(draw: st.DrawFn) -> Planned:
             point=names[at] if at < len(names) else None,
         )
     for path, found in others.items():
-        layers.update({each: Layer(each, "qcow2", MIB, path, "qcow2") for each in found})
+        kind = draw(st.sampled_from(["clone", "retired", "disk"]))
+        for each in found if kind != "clone" else ():
+            layers[each] = Layer(each, "qcow2", MIB, path, "qcow2", retired=kind == "retired")
     asked = draw(
         st.one_of(SPECS, st.builds(dict, state=st.sampled_from(["committed", "streamed"]), name=st.sampled_from(NAMES)))
     )
@@ -206,3 +209,24 @@ def test_the_points_that_stay_have_different_files(asked: Planned) -> None:
     assert len(set(paths)) == len(paths)
     assert after.active not in paths
     assert after.layers[-1] == after.active
+
+
+@pytest.mark.parametrize("state", ["absent", "streamed"])
+@pytest.mark.parametrize("other", ["clone", "retired", "disk"])
+def test_a_snapshot_that_another_disk_has_too_is_not_taken_away(state: str, other: str) -> None:
+    layers = {
+        "s1": Layer("s1", "qcow2", MIB, children=("disk", "other"), point="s1"),
+        "disk": Layer("disk", "qcow2", MIB, "s1", "qcow2"),
+        "other": Layer("other", "qcow2", MIB, "s1", "qcow2", retired=other == "retired"),
+    }
+    if other == "clone":
+        layers.pop("other")
+    spec = SnapshotSpec("disk", "qcow2", kind="external", switch="rename", state=state, name="s1")
+    points = (Point("s1", "", None, MIB, "s1"),)
+    asked = spec, SnapshotState("disk", "external", "disk", None, MIB, None, points), _reading(layers)
+    if other == "disk":
+        with pytest.raises(RefusedError, match="another disk, other, has s1 as its snapshot too"):
+            plan_snapshots(*asked)
+    else:
+        (step,) = plan_snapshots(*asked)
+        assert isinstance(step, StreamBase) and step.keeps
