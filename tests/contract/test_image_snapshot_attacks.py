@@ -16,6 +16,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._snapshot import laye
 from ansible_collections.platter.qemu.plugins.module_utils._tools import records
 from ansible_collections.platter.qemu.tests.lab.beats import refused
 from ansible_collections.platter.qemu.tests.lab.guest import KIB, MIB, qemu_io, shows
+from ansible_collections.platter.qemu.tests.lab.led import led
 from ansible_collections.platter.qemu.tests.lab.modules import call
 from ansible_collections.platter.qemu.tests.lab.oracle import create, info, qemu_img
 from ansible_collections.platter.qemu.tests.lab.snapshots import names_in
@@ -283,3 +284,24 @@ def test_a_name_does_not_make_a_merge_of_a_running_vm(tmp_path: Path, image: Pat
     changed(image=str(image), name="s1")
     create(tmp_path / "x.qcow2.leaving~", "qcow2", "", "", "-b", image, "-F", "qcow2")
     changed(image=str(tmp_path / "a.s1.qcow2"), name="s2")
+
+
+@pytest.mark.parametrize(("switch", "state"), [("none", "committed"), ("rename", "committed"), ("none", "streamed")])
+def test_what_a_guest_writes_into_its_raw_disk_keeps_no_layer(tmp_path: Path, switch: str, state: str) -> None:
+    """The raw file begins like an image that is built on the layer which is about to go."""
+    disk = tmp_path / "disk" / "a.img"
+    disk.parent.mkdir()
+    goes = disk if switch == "rename" else disk.with_name("a.s1.qcow2")
+    planted = led(tmp_path / "header", goes, "1M", "qcow2")
+    planted.write_bytes(planted.read_bytes()[: 64 * KIB])
+    disk.write_bytes(planted.read_bytes().ljust(MIB, b"\0") if state == "streamed" else bytes(MIB))
+    task, last = {"image": str(disk), "format": "raw"}, "s2" if state == "streamed" else "s1"
+    active = changed(**task, name="s1", switch=switch)["snapshot"]["active"]
+    if state == "streamed":
+        changed(**task, name="s2")
+    else:
+        qemu_io(active, "qcow2", f"write -q -s {planted} 0 64k")
+    before = set(disk.parent.iterdir())
+    result = changed(**task, name=last, state=state)
+    assert not result.get("warnings"), result
+    assert len(before - set(disk.parent.iterdir())) == 1

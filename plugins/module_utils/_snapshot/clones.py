@@ -79,8 +79,11 @@ def has_overlays(spec: SnapshotSpec, path: str, overlays: t.Sequence[str]) -> er
 
 
 def built_on(spec: SnapshotSpec, reading: SnapshotReading, path: str) -> t.List[str]:
-    """Every image that is built on the file now, also those that were known to be."""
-    return _built_on(path, _directories(spec, reading))
+    """Every image that is built on the file now, also those that were known to be. The raw file of the disk is on none,
+    whatever header its guest has written.
+    """
+    raw = {block_use.identity_of(layer.path) for layer in reading.layers.values() if layer.format == "raw"}
+    return [each for each in _built_on(path, _directories(spec, reading)) if block_use.identity_of(each) not in raw]
 
 
 def _built_on(path: str, directories: t.Collection[str]) -> t.List[str]:
@@ -90,12 +93,15 @@ def _built_on(path: str, directories: t.Collection[str]) -> t.List[str]:
 
 def refuse_built_on(spec: SnapshotSpec, reading: SnapshotReading, path: str) -> None:
     """When all that the file was for is elsewhere. Raises FailedError (has_overlays) when an image is built on it."""
-    refuse_built_in(path, _directories(spec, reading))
+    _refuse_built_on(path, built_on(spec, reading, path))
 
 
 def refuse_built_in(path: str, directories: t.Collection[str]) -> None:
     """As C(refuse_built_on), by the images in these directories and in that of the file."""
-    overlays = _built_on(path, directories)
+    _refuse_built_on(path, _built_on(path, directories))
+
+
+def _refuse_built_on(path: str, overlays: t.Sequence[str]) -> None:
     if overlays:
         raise errors.FailedError(
             "%s was to go, but other images are built on it (%s). Flatten or rebase those, and run the task again"
