@@ -15,7 +15,7 @@ from ansible_collections.platter.qemu.tests.lab.guest import qemu_io
 from ansible_collections.platter.qemu.tests.lab.live import holds, names
 from ansible_collections.platter.qemu.tests.lab.machine import Machine, machine
 from ansible_collections.platter.qemu.tests.lab.modules import call
-from ansible_collections.platter.qemu.tests.lab.oracle import create
+from ansible_collections.platter.qemu.tests.lab.oracle import create, qemu_img
 from ansible_collections.platter.qemu.tests.lab.programs import wait_until
 
 Task = dict[str, Any]
@@ -117,6 +117,65 @@ def test_a_layer_that_was_merged_and_whose_base_was_written_to_is_not_merged_aga
         told = refused("merge_unfinished", **task, name="s1", state="committed")
     assert told["evidence"] == {"overlay": active, "base": task["image"]}
     holds(task["image"], (7, 0))
+
+
+# --- layers that a VM was not switched to
+
+
+def announced(task: Task, active: Path, name: str) -> Path:
+    """The overlay of a run that was killed when all was ready for QEMU to switch to it."""
+    overlay = active.with_name(f"a.{name}.qcow2")
+    layer_records.note_point(str(active), name, overlay=str(overlay), settled=False)
+    create(overlay, "qcow2", "", "", "-b", active, "-F", "qcow2")
+    made = {"made": 1.0, "switch": task["switch"]}
+    records.write_record(str(overlay), {"format": "qcow2", "options": {}, "snapshot": made})
+    return overlay
+
+
+def test_an_overlay_that_a_vm_was_not_switched_to_goes_before_another_is_made(
+    vm: Machine, task: Task, images: Path
+) -> None:
+    announced(task, images / "a.qcow2", "s1")
+    vm.write(1, 0)
+    assert [each.split()[0] for each in four_beats(**task, name="s2")["actions"]] == ["Remove", "Keep"]
+    vm.write(2, 1)
+    vm.end()
+    result = four_beats(**{**task, "qmp_socket": None}, name="s3")
+    assert [each["name"] for each in result["snapshot"]["snapshots"]] == ["s2", "s3"]
+    assert names(images) == {"a.qcow2", "a.s2.qcow2", "a.s3.qcow2"}
+    holds(result["snapshot"]["active"], (1, 0), (2, 1))
+
+
+def test_nor_does_one_keep_the_layers_below_from_going(vm: Machine, task: Task, images: Path) -> None:
+    taken(vm, task, "s1")
+    announced(task, images / "a.s1.qcow2", "s2")
+    assert [each.split()[0] for each in four_beats(**task, name="s1", state="absent")["actions"]] == ["Remove", "Merge"]
+    assert names(images) == {"a.qcow2"} and vm.shows(1, 0) and vm.shows(2, 1)
+
+
+@pytest.mark.parametrize("name", ["s1", "s2"])
+def test_a_link_to_one_leads_to_the_disk_again(vm: Machine, task: Task, images: Path, name: str) -> None:
+    link = images / "link"
+    task.update(image=str(link), switch="symlink")
+    link.symlink_to(announced(task, images / "a.qcow2", "s1"))
+    result = four_beats(**task, name=name)
+    assert link.resolve() == Path(vm.active()) == Path(result["snapshot"]["active"])
+    assert len(result["snapshot"]["layers"]) == 2 and len(names(images)) == 3
+
+
+@pytest.mark.parametrize("used", ["written to", "built on"])
+def test_one_that_somebody_uses_stays(vm: Machine, task: Task, images: Path, used: str) -> None:
+    overlay = announced(task, images / "a.qcow2", "s1")
+    if used == "written to":
+        base = create(images / "b.qcow2", "qcow2", "64M")
+        qemu_img("rebase", "-q", "-u", "-f", "qcow2", "-b", base, "-F", "qcow2", overlay)
+        qemu_io(overlay, "qcow2", "write -q -P 9 0 64k")
+        qemu_img("rebase", "-q", "-u", "-f", "qcow2", "-b", task["image"], "-F", "qcow2", overlay)
+    else:
+        create(images / "clone.qcow2", "qcow2", "", "", "-b", overlay, "-F", "qcow2")
+    before = overlay.read_bytes()
+    call("image_snapshot", **task, name="s2")
+    assert overlay.read_bytes() == before
 
 
 # --- jobs

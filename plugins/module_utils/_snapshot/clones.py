@@ -31,6 +31,8 @@ def harmed(action: t.Any) -> t.Tuple[str, ...]:
         return (action.base, action.overlay)
     if isinstance(action, layer_actions.StreamBase):
         return () if action.keeps else (action.base,)
+    if isinstance(action, layer_actions.RemoveUnused):
+        return (action.overlay,)
     if isinstance(action, layer_actions.RemoveLayer):
         return (str(action.point.path),)
     if isinstance(action, layer_actions.RevertOverlay) or getattr(action, "renames", False):
@@ -42,7 +44,7 @@ def find_clones(paths: t.Collection[str], disks: t.Sequence[Disk]) -> t.Dict[str
     """By path, the images on it that no reading of C(disks) has. Raises EngineError for what cannot be looked at."""
     if not paths:
         return {}
-    layers = [layer for _spec, reading in disks for layer in reading.layers.values()]
+    layers = [layer for _spec, reading in disks for layer in (*reading.layers.values(), *reading.unused)]
     known = {block_use.identity_of(path) for layer in layers for path in (layer.path, *layer.children)}
     directories = {name for disk in disks for name in _directories(*disk)}
     found = dependents.find_dependents(list(paths), sorted(directories), named_files.recorded_base)

@@ -56,6 +56,7 @@ class Executor:
             act.SwitchBitmap: editor.switch_bitmap,
             layer_act.AddOverlay: layers.add,
             layer_act.RevertOverlay: layers.revert,
+            layer_act.RemoveUnused: layers.remove_unused,
             layer_act.SwitchLink: layers.switch_link,
             layer_act.CommitOverlay: merger.commit,
             layer_act.StreamBase: merger.stream,

@@ -187,6 +187,33 @@ class FinishMerge(actions.SnapshotAction):
 
 
 @dataclass(frozen=True)
+class RemoveUnused(actions.SnapshotAction):
+    """Remove an empty overlay that a killed run has made on the active layer, before the VM was switched to it.
+
+    C(stamp): what it was when it was looked at. C(linked): whether the image's name, a symbolic link, leads to it.
+    """
+
+    image: str
+    active: str
+    overlay: str
+    stamp: t.Optional[t.Tuple[int, int, int, int]] = None
+    linked: bool = False
+
+    @property
+    def writes(self) -> t.Tuple[str, ...]:  # type: ignore[override]
+        return (self.overlay,)
+
+    def apply(self, state: SnapshotState) -> SnapshotState:
+        return replace(state, link=self.active) if self.linked else state
+
+    def __str__(self) -> str:
+        return "Remove %s, an overlay on %s that a killed run has left and nobody has used." % (
+            self.overlay,
+            self.active,
+        )
+
+
+@dataclass(frozen=True)
 class StreamBase(actions.SnapshotAction):
     """Copy what the point's file holds up into the overlay on it. C(keeps): why the point's file stays; else it goes.
 

@@ -202,9 +202,11 @@ class LayerDirectory:
         return path
 
     def unused_overlays(self, active: str) -> t.Set[str]:
-        """Empty overlays of ours on the active layer: made for a running VM that was then not switched to them."""
-        made = [child for child in self.children.get(active, ()) if self.is_made(child) and not self.is_point(child)]
-        return {child for child in made if self._is_empty(child, active)}
+        """Empty overlays on the active layer that it says are about to be the disk: a run was killed before they were."""
+        record = self.record(active)
+        told = [] if record.get("settled") or record.get("merging") else layer_records.overlays_in(record)
+        made = [each for each in self.children.get(active, ()) if each in told and self.is_made(each)]
+        return {each for each in made if self._is_empty(each, active) and not self.children.get(each)}
 
     def family(
         self, active: str, qemu_img: t.Optional[QemuImg], written: t.Collection[str] = ()

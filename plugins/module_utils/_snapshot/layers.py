@@ -49,7 +49,7 @@ class LayerEditor:
                     self._give_second_name(spec, action.active, base, reading)
                     _publish_over(spec, build.path, action.overlay, reading.identity)
                 else:
-                    self.publish(spec, build.path, action.overlay, reading)
+                    self.publish(spec, build.path, action.overlay)
             files.fsync_path(os.path.dirname(action.overlay))  # before anything leads there
             layer_records.settle_point(base)
             if spec.switch == "symlink":  # before the lock goes: a VM must not start from what is frozen now
@@ -61,12 +61,8 @@ class LayerEditor:
         return _Overlay(self._qemu_img, self._dress, spec, overlay, like, base, base_format)
 
     @staticmethod
-    def publish(spec: SnapshotSpec, built: str, overlay: str, reading: state.SnapshotReading) -> None:
-        """Give a new overlay its name; an empty one of ours that was never used is replaced."""
-        if overlay in reading.unused_overlays:
-            with image_lock(overlay, readers=False):
-                _refuse_written(spec, overlay, reading)
-                os.unlink(overlay)
+    def publish(spec: SnapshotSpec, built: str, overlay: str) -> None:
+        """Give a new overlay its name."""
         if not files.publish_new(built, overlay):
             raise _taken(spec, overlay)
 
@@ -108,6 +104,19 @@ class LayerEditor:
             if action.saved:
                 layer_records.settle_point(str(action.saved.path))
             files.fsync_path(os.path.dirname(action.active))
+        return {}
+
+    @staticmethod
+    def remove_unused(spec: SnapshotSpec, action: layer_actions.RemoveUnused, reading: state.SnapshotReading) -> Notes:
+        """Remove an overlay that was never used; the image's name leads to what is below it from then on."""
+        with image_lock(action.overlay, readers=False):
+            if files.file_facts(action.overlay).stamp != action.stamp:
+                raise changed_meanwhile(spec, "somebody has written to %s" % action.overlay)
+            clones.refuse_clones(spec, reading, [action.overlay])
+            if action.linked:
+                switch_link(spec.image, action.active)
+            layer_records.remove_layer(action.overlay)
+            layer_records.change_overlays(action.active, gone=(action.overlay,))
         return {}
 
     @staticmethod

@@ -57,6 +57,7 @@ class LiveEditor:
             act.AddBitmap: self._add_bitmap,
             act.RemoveBitmap: self._remove_bitmap,
             act.SwitchBitmap: self._switch_bitmap,
+            layer_act.RemoveUnused: editor.remove_unused,
             layer_act.SwitchLink: editor.switch_link,
             layer_act.CommitOverlay: self._merge.commit,
             layer_act.FinishMerge: self._merge.finish,
@@ -120,7 +121,7 @@ class LiveEditor:
         layer_records.note_point(action.active, action.point.name, overlay=action.overlay, settled=False)
         undo.callback(layer_records.forget_point, action.active)
         with self._editor.built(spec, action.overlay, action.active, action.active, action.format) as build:
-            self._editor.publish(spec, build.path, action.overlay, item.reading)
+            self._editor.publish(spec, build.path, action.overlay)
             files.fsync_path(os.path.dirname(action.overlay))  # before anything leads there
         layer_records.remember_base(action.overlay, None)  # the guest writes to it until QEMU has switched
         undo.callback(layer_records.remove_layer, action.overlay)

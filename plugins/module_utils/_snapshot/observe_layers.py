@@ -49,11 +49,13 @@ def _observed(spec: SnapshotSpec, path: str, qemu_img: QemuImg, find_live: t.Cal
     active = live.active if live is not None else directory.active(path)
     written = directory.written(live.active) if live is not None else ()
     layers = directory.family(active, qemu_img if spec.state in _MERGING_STATES else None, written)
+    unused = [layers[each] for each in sorted(directory.unused_overlays(active))]
+    for each in unused:
+        layers = family.removed(layers, each.path)
     if live is not None:
         layers[active] = replace(layers[active], bitmaps=live.bitmaps)
-    return _state(spec, active, layers, directory, live), _reading(
-        path, seen, directory, layers, active, live, spec.overlay or ""
-    )
+    reading = _reading(path, seen, directory, layers, active, live, spec.overlay or "")
+    return _state(spec, active, layers, directory, live), replace(reading, unused=tuple(unused))
 
 
 def family_paths(spec: SnapshotSpec, path: str) -> t.List[str]:
@@ -134,7 +136,6 @@ def _reading(
         other_kind=layers[active].snapshots if active in layers else (),
         taken_names=_taken(active or path, directory, overlay),
         missing_directory=bool(overlay) and not os.path.isdir(os.path.dirname(overlay)),
-        unused_overlays=frozenset(directory.unused_overlays(active)) if directory else frozenset(),
         live=live,
     )
 

@@ -13,7 +13,11 @@ from dataclasses import replace
 from ansible_collections.platter.qemu.plugins.module_utils._core.plan import predict
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot import actions, plan_merge, refuse, retention
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.plan_bitmaps import plan_bitmaps
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot.plan_external import link_steps, plan_external
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot.plan_external import (
+    clear_steps,
+    link_steps,
+    plan_external,
+)
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.plan_internal import plan_internal
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.spec import Retention, SnapshotSpec
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.state import Point, SnapshotReading, SnapshotState
@@ -25,6 +29,9 @@ def plan_snapshots(spec: SnapshotSpec, state: SnapshotState, reading: SnapshotRe
     """The steps that make C(state) what C(spec) asks; empty when it is so already. Raises RefusedError."""
     refuse.refuse_bad_image(spec, reading)
     plan = _plan(spec, state, reading)
+    clear = clear_steps(spec, state, reading, plan)
+    if clear:
+        plan = clear + _plan(spec, predict(state, clear), reading)
     if plan:
         refuse.refuse_encrypted(spec, reading)
         refuse.refuse_forked(spec, reading.layers)

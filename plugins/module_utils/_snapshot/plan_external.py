@@ -52,6 +52,24 @@ def link_steps(spec: SnapshotSpec, state: SnapshotState, plan: Plan) -> Plan:
     return [layer_actions.SwitchLink(spec.image, active)]
 
 
+def clear_steps(spec: SnapshotSpec, state: SnapshotState, reading: SnapshotReading, plan: Plan) -> Plan:
+    """The steps before those of C(plan) that remove what a killed run has put on the active layer, and nobody uses."""
+    if not any(isinstance(action, _ON_LAYERS) for action in plan):
+        return []
+    return [
+        layer_actions.RemoveUnused(spec.image, state.active, each.path, each.stamp, each.path == state.link)
+        for each in reading.unused
+    ]
+
+
+_ON_LAYERS = (
+    layer_actions.AddOverlay,
+    layer_actions.RevertOverlay,
+    layer_actions.CommitOverlay,
+    layer_actions.StreamBase,
+)
+
+
 def beside(path: str, name: str, ending: t.Optional[str] = None) -> str:
     """The file beside C(path) that is called after C(name): C(web1.qcow2), C(s1) gives C(web1.s1.qcow2)."""
     stem, own = splitext(basename(path))

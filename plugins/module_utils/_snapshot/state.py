@@ -206,7 +206,7 @@ class SnapshotReading:
     C(other_kind): the names of its snapshots that are not of the task's kind.
     C(taken_names): file names in the image's directory, without other names of the image itself.
     C(missing_directory): there is no directory for the overlay that the task names.
-    C(unused_overlays): empty overlays on the active layer that a killed run has left.
+    C(unused): empty overlays on the active layer that a killed run has left; they are not in C(layers).
     """
 
     header: t.Optional[Header] = None
@@ -222,7 +222,7 @@ class SnapshotReading:
     other_kind: t.Tuple[str, ...] = ()
     taken_names: t.FrozenSet[str] = frozenset()
     missing_directory: bool = False
-    unused_overlays: t.FrozenSet[str] = frozenset()
+    unused: t.Tuple[Layer, ...] = ()
     #: the snapshots of the other disks whose memory and contents go together with this one's
     names_beside: t.FrozenSet[str] = frozenset()
     #: what the file lacks of the image (Header.shortage)
