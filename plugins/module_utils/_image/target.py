@@ -82,28 +82,16 @@ def refusal_of_owned_directory(spec: ImageSpec, plan: t.Sequence[t.Any]) -> t.Op
 
 def refusal_of_owned_name(spec: ImageSpec, what: str, name: str) -> t.Optional[errors.RefusedError]:
     """Why root does not have C(name), which is C(what) of the image, opened by its name; None where that is safe."""
-    if os.geteuid() != 0:  # an ordinary user's task can do no more than that user
+    owned = walk.owned_name(name)
+    if owned is None:
         return None
-    links = walk.links(name)
-    for owner in (link.owner for link in links if link.owner not in (0, os.geteuid())):
-        fact = "%s is opened by its name, through a symbolic link of user %d, who can lead it to another file"
-        return _unsafe(spec, what, fact % (what, owner), {"owner": owner})
-    ways = dict.fromkeys([*(link.directory for link in links), os.path.dirname(os.path.realpath(name))])
-    for mover in (mover for way in ways if os.path.isdir(way) for mover in walk.movers(way) if mover.owned):
-        fact = "%s is opened by its name, and %s belongs to user %d, who can give that name to another file meanwhile"
-        evidence = {"directory": mover.directory, "owner": mover.owner}
-        return _unsafe(spec, what, fact % (what, *evidence.values()), evidence)
-    return None
-
-
-def _unsafe(spec: ImageSpec, what: str, fact: str, evidence: t.Dict[str, t.Any]) -> errors.RefusedError:
     return errors.RefusedError(
         "the path",
         spec.path,
-        fact,
+        "%s is opened by its name, %s" % (what, owned.fact),
         reason="unsafe_directory",
-        way_out="Run the task as that user (become_user), or keep %s in a directory of root's." % what.split(",")[0],
-        evidence=evidence,
+        way_out=owned.way_out(what.split(",")[0]),
+        evidence=owned.evidence,
         joined="",
     )
 

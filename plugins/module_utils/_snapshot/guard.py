@@ -19,7 +19,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._inspect import (
     named_files,
     waiting,
 )
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot import clones, layer_actions, places, refuse
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot import clones, layer_actions, led, places, refuse
 from ansible_collections.platter.qemu.plugins.module_utils._tools import files, process
 
 Held = t.Dict[str, t.List[holders.Holder]]
@@ -32,6 +32,7 @@ def guard(items: t.Sequence[Item], patience: t.Optional[Patience], run_command: 
     planned = [item for item in planned if not item.refusal]
     _guard_bases([item for item in planned if not item.spec.external])
     _guard_layers([item for item in planned if item.spec.external])
+    led.guard_headers(planned)
     _guard_memory([item for item in planned if not item.refusal])
     waited = waiting.wait_until_free([item for item in planned if not item.refusal], patience, _held, _in_use)
     for item in planned:

@@ -7,10 +7,12 @@
 
 from __future__ import annotations
 
+import os
 import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
-from ansible_collections.platter.qemu.plugins.module_utils._inspect import image
+from ansible_collections.platter.qemu.plugins.module_utils._core.header import Header
+from ansible_collections.platter.qemu.plugins.module_utils._inspect import chain, image, leading
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.state import Amount
 from ansible_collections.platter.qemu.plugins.module_utils._tools import files
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qemu_img import QemuImg, image_node
@@ -31,15 +33,28 @@ def data_in(qemu_img: QemuImg, seen: image.Seen, written: bool) -> Amount:
 
 
 def _own_data(qemu_img: QemuImg, seen: image.Seen) -> t.Optional[t.List[Extent]]:
-    """None where it cannot be read: without its key, or while a QEMU commits it (not even C(--force-share) helps)."""
+    """None where it cannot be read: without its key, where its header leads to what its writers cannot read, or while a
+    QEMU commits it (not even C(--force-share) helps).
+    """
     header = t.cast(t.Any, seen.header)
-    if header.encrypted:
+    if header.encrypted or _leads_astray(seen.facts.path, header):
         return None
+    node = image_node(header.format, files.local_node(seen.facts))
+    if header.backing_file:  # what it names is nobody's business here
+        node["backing"] = None
     try:
-        found = qemu_img.map(image_node(header.format, files.local_node(seen.facts)))
+        found = qemu_img.map(node)
     except errors.ImageLockedError:
         return None
     return [extent for extent in found if extent["depth"] == 0 and extent["data"]]
+
+
+def _leads_astray(path: str, header: Header) -> bool:
+    if not any(chain.beside(path, header)):
+        return False
+    if chain.chain_problem(path, header, image.chain_header):
+        return True
+    return os.geteuid() == 0 and any(step.closed_to(write=False) for step in leading.steps(path, header, below=False))
 
 
 def _most(seen: image.Seen, extents: t.Iterable[Extent]) -> int:

@@ -122,3 +122,34 @@ def unsafe_mover(directory: str) -> t.Optional[Mover]:
     root = os.geteuid() == 0
     found = [each for each in movers(directory) if (each.owned and root) or each.mode & 0o002]
     return found[0] if found else None
+
+
+class Owned(t.NamedTuple):
+    """Why another user decides what a name means when root opens it. C(fact): the rest of a sentence about what is."""
+
+    fact: str
+    evidence: t.Dict[str, t.Any]
+
+    @staticmethod
+    def way_out(what: str) -> str:
+        """A sentence."""
+        return "Run the task as that user (become_user), or keep %s in a directory of root's." % what
+
+
+def owned_name(name: str) -> t.Optional[Owned]:
+    """Whether another user can lead C(name) to another file while root works on it; None where nobody can, and for an
+    ordinary user, whose task can do no more than that user.
+    """
+    if os.geteuid() != 0:
+        return None
+    found = links(name)
+    for owner in (link.owner for link in found if link.owner not in (0, os.geteuid())):
+        return Owned(
+            "through a symbolic link of user %d, who can lead it to another file" % owner, evidence={"owner": owner}
+        )
+    ways = dict.fromkeys([*(link.directory for link in found), os.path.dirname(os.path.realpath(name))])
+    for mover in (mover for way in ways if os.path.isdir(way) for mover in movers(way) if mover.owned):
+        fact = "and %s belongs to user %d, who can give that name to another file meanwhile"
+        evidence = {"directory": mover.directory, "owner": mover.owner}
+        return Owned(fact % tuple(evidence.values()), evidence)
+    return None
