@@ -34,7 +34,7 @@ import time
 import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._inspect.image import fingerprint, look_at, remembered_base
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot import layer_actions
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot import layer_actions, overlay_names
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.family import LEAVING
 from ansible_collections.platter.qemu.plugins.module_utils._tools import files, records
 
@@ -164,7 +164,7 @@ def keep_leaf(path: t.Optional[str]) -> None:
 def change_overlays(path: t.Optional[str], *, gone: t.Sequence[str] = (), new: t.Sequence[str] = ()) -> None:
     """Remember which overlays of ours are on a point's file. Nothing is done for other files, and other users'."""
     snapshot = snapshot_of(path) if path else {}
-    changed = _enough([*_without(snapshot, (*gone, *new), ()), *new])
+    changed = overlay_names.enough([*_without(snapshot, (*gone, *new), ()), *new])
     if path and snapshot.get("name") and changed != overlays_in(snapshot):
         with contextlib.suppress(PermissionError):
             _remember(path, dict(snapshot, overlays=changed))
@@ -181,27 +181,6 @@ def note_overlay(path: t.Optional[str], overlay: str, like: t.Optional[str] = No
 def is_made(path: str) -> bool:
     """Whether the file at C(path) says that it is an overlay of ours."""
     return "made" in snapshot_in(records.read_record(path))
-
-
-def _enough(overlays: t.Sequence[str]) -> t.List[str]:
-    """Of those in one directory that belong to one user the last few tell of the others; ext4 has room for 4 KiB in all."""
-    found: t.List[str] = []
-    seen: t.List[t.Tuple[str, t.Optional[int]]] = []
-    for path in reversed(overlays):
-        seen.append((os.path.dirname(path), _owner(path)))
-        if seen.count(seen[-1]) <= _MOST_OVERLAYS:
-            found.append(path)
-    return found[::-1]
-
-
-_MOST_OVERLAYS = 4
-
-
-def _owner(path: str) -> t.Optional[int]:
-    try:
-        return os.lstat(path).st_uid
-    except OSError:  # gone, or about to be made
-        return None
 
 
 def _without(snapshot: t.Mapping[str, t.Any], gone: t.Sequence[str], new: t.Sequence[str]) -> t.List[str]:
