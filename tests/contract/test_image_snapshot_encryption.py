@@ -126,7 +126,21 @@ def test_a_secret_for_a_plain_image_is_not_used(tmp_path: Path, vault: Vault) ->
 
 def test_an_overlay_would_not_be_encrypted(vault: Vault) -> None:
     refused("bad_option", **vault.task(name="s1", kind="external"))
-    refused("image_encrypted", **vault.task(name="s1", kind="external", encryption=None))
+    told = refused("image_encrypted", **vault.task(name="s1", kind="external", encryption=None))
+    assert told["evidence"] == {"format": "qcow2", "encryption": "luks"} and "kind to internal" in told["msg"]
+
+
+def test_a_disk_on_an_encrypted_image_is_for_its_vm(vault: Vault) -> None:
+    """QEMU asks for a secret of each; a merge must not be begun that cannot be ended."""
+    overlay = vault.image.parent / "overlay.qcow2"
+    create(overlay, "qcow2", "1M", "", "-u", "-b", vault.image, "-F", "qcow2")
+    task = {"image": str(overlay), "format": "qcow2"}
+    for more in ({"name": "s1"}, {"bitmaps": [{"name": "b"}]}):
+        assert "qmp_socket" in refused("image_encrypted", **task, **more)["msg"]
+    external = {**task, "kind": "external", "switch": "rename", "name": "s1"}
+    four_beats(**external)
+    for state in ("committed", "streamed"):
+        assert "qmp_socket" in refused("image_encrypted", **external, state=state)["msg"]
 
 
 def test_the_old_encryption_is_left_alone(tmp_path: Path, vault: Vault) -> None:

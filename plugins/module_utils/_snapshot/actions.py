@@ -153,3 +153,7 @@ class SwitchBitmap(SnapshotAction):
 
     def __str__(self) -> str:
         return "%s bitmap %s of %s." % ("Enable" if self.enabled else "Disable", self.name, self.path)
+
+
+#: what changes the image in its own file; of one that a running QEMU has open, through that
+BY_QEMU = (TakeSnapshot, DeleteSnapshot, RevertImage, AddBitmap, RemoveBitmap, SwitchBitmap)

@@ -14,6 +14,7 @@ import os
 import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
+from ansible_collections.platter.qemu.plugins.module_utils._core.header import Header
 from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item
 from ansible_collections.platter.qemu.plugins.module_utils._inspect import chain, image, leading
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot import actions, layer_actions, refuse
@@ -51,22 +52,33 @@ def _opened(action: t.Any, item: Item) -> t.Iterator[_Opened]:
         yield from (_Opened(above, "qcow2") for above in action.above)
     elif isinstance(action, layer_actions.StreamBase):
         yield _Opened(action.overlay, "qcow2", below=True)
-    elif isinstance(action, actions.RevertImage):  # an overlay that grows takes the rest of a cluster from its base
-        yield _Opened(action.path, "qcow2", below=action.point.virtual_size != item.before.virtual_size)
+    elif isinstance(action, actions.BY_QEMU):  # an overlay that grows takes the rest of a cluster from its base
+        grows = isinstance(action, actions.RevertImage) and action.point.virtual_size != item.before.virtual_size
+        yield _Opened(t.cast(str, action.path), "qcow2", below=grows)
 
 
 def _refusal_of(spec: SnapshotSpec, opened: _Opened) -> t.Optional[errors.RefusedError]:
     seen = image.look_at(opened.path, opened.format)
     if seen.header is None:  # a step before this one has yet to give it that name
         return None
-    problem = chain.chain_problem(opened.path, seen.header, image.chain_header)
+    problem = _problem_below(opened.path, seen.header)
     if problem:
         reason, sentence = problem
-        return refuse.refused(spec, reason, sentence, "Mend the backing chain first.", {"chain": sentence})
+        way_out = "Mend the backing chain first."
+        if reason == "image_encrypted":
+            way_out = "Do this while its VM, which knows that secret, runs, with qmp_socket."
+        return refuse.refused(spec, reason, sentence, way_out, {"chain": sentence})
     if os.geteuid() != 0:  # an ordinary user's task can do no more than that user
         return None
     found = (_closed(spec, opened, step) for step in leading.steps(opened.path, seen.header, below=opened.below))
     return next((refusal for refusal in found if refusal), None)
+
+
+def _problem_below(path: str, header: Header) -> t.Optional[t.Tuple[str, str]]:
+    if not header.references:
+        return None
+    walked = chain.walk_chain(path, header.format, image.chain_header)
+    return chain.problem_of(walked) or chain.encrypted_base(walked.links[1:])
 
 
 def _closed(spec: SnapshotSpec, opened: _Opened, step: leading.Step) -> t.Optional[errors.RefusedError]:

@@ -18,15 +18,6 @@ from ansible_collections.platter.qemu.plugins.module_utils._core.item import Ite
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot import actions, refuse
 from ansible_collections.platter.qemu.plugins.module_utils._tools import walk
 
-_BY_QEMU = (
-    actions.TakeSnapshot,
-    actions.DeleteSnapshot,
-    actions.RevertImage,
-    actions.AddBitmap,
-    actions.RemoveBitmap,
-    actions.SwitchBitmap,
-)
-
 
 def guard_places(items: t.Sequence[Item]) -> None:
     """Refuse plans that would work by name where that name is another user's."""
@@ -43,7 +34,7 @@ def guard_places(items: t.Sequence[Item]) -> None:
 
 def _named(item: Item) -> t.Set[str]:
     """Every file that is opened, made or removed by its name. What a running QEMU does to its own image is none."""
-    if item.reading.live is not None and all(isinstance(action, _BY_QEMU) for action in item.plan):
+    if item.reading.live is not None and all(isinstance(action, actions.BY_QEMU) for action in item.plan):
         return set()
     named = {item.spec.image, item.before.active}
     for layer in item.reading.layers.values():

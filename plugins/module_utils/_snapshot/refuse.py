@@ -81,16 +81,22 @@ def refuse_encrypted(spec: SnapshotSpec, reading: SnapshotReading) -> None:
     header = reading.header
     if header is None or not header.encrypted:
         return
+    evidence = {"format": header.format, "encryption": "luks" if header.has_luks else "aes"}
     if spec.external:
-        raise refused(
-            spec, "image_encrypted", "it is encrypted, and an overlay on it would not be", "Set kind to internal."
-        )
+        way_out = "Set kind to internal, and encryption to its secret."
+        if header.format != "qcow2":
+            way_out = (
+                "Make a qcow2 image with encryption of it (disk_image, source), which can have internal snapshots."
+            )
+        fact = "it is encrypted, and an overlay on it, which takes what the guest writes from then on, would not be"
+        raise refused(spec, "image_encrypted", fact, way_out, evidence)
     if reading.live is None and not header.has_luks:
         raise refused(
             spec,
             "image_encrypted",
             "it is encrypted in the old way (aes), and nobody has it open with its secret",
             "Do this while its VM runs, with qmp_socket; or convert it to encryption with LUKS.",
+            evidence,
         )
 
 

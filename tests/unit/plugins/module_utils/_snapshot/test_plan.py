@@ -230,3 +230,14 @@ def test_a_snapshot_that_another_disk_has_too_is_not_taken_away(state: str, othe
     else:
         (step,) = plan_snapshots(*asked)
         assert isinstance(step, StreamBase) and step.keeps
+
+
+@pytest.mark.parametrize(("format", "way_out"), [("qcow2", "Set kind to internal"), ("luks", "Make a qcow2 image")])
+def test_an_encrypted_disk_is_told_of_a_way_that_there_is(format: str, way_out: str) -> None:
+    header = Header(format, MIB, encrypted=True, options={"encrypt_format": "luks"} if format == "qcow2" else {})
+    reading = replace(_reading({"/d/a": Layer("/d/a", format, MIB)}), header=header)
+    spec = SnapshotSpec("/d/a", format, kind="external", switch="none", name="s1")
+    with pytest.raises(RefusedError, match=way_out) as caught:
+        plan_snapshots(spec, SnapshotState("/d/a", "external", "/d/a"), reading)
+    assert caught.value.reason == "image_encrypted"
+    assert caught.value.facts["evidence"] == {"format": format, "encryption": "luks"}
