@@ -171,9 +171,7 @@ def change_overlays(path: t.Optional[str], *, gone: t.Sequence[str] = (), new: t
 
 
 def note_overlay(path: t.Optional[str], overlay: str, like: t.Optional[str] = None) -> None:
-    """The same for an overlay that gets this name; C(like): another name of it, if it has none yet. Not of a clone: that
-    is a disk of its own, and the file below is another disk's.
-    """
+    """The same for an overlay that gets this name; C(like): its name until then. Not for a clone, a disk of its own."""
     if path and is_made(like or overlay):
         change_overlays(path, new=(overlay,))
 
@@ -290,29 +288,27 @@ def end_stream(action: layer_actions.StreamBase) -> None:
         _retire(action.base)
     else:
         remove_layer(action.base)
-    forget_stream(action.overlay)
+    forget(action.overlay, "streaming")
 
 
 def settle_lowest(overlay: str, base: str) -> None:
     """Before the C(base) goes that was streamed into the overlay: if it was the lowest file of the disk, the overlay is
     that from now on, and what lies below is another disk's, as a template.
     """
-    snapshot = snapshot_of(overlay)
-    if os.path.lexists(base) and not is_made(base) and snapshot.pop("made", None):
-        _remember(overlay, snapshot)
+    if os.path.lexists(base) and not is_made(base):
+        forget(overlay, "made")
 
 
-def forget_stream(overlay: str) -> None:
-    """What was streamed into the overlay has gone."""
-    snapshot = snapshot_of(overlay)
-    if snapshot.pop("streaming", None):
-        _remember(overlay, snapshot)
+def forget(path: str, key: str) -> None:
+    """One of the things that are remembered, if it is."""
+    snapshot = snapshot_of(path)
+    if snapshot.pop(key, None):
+        _remember(path, snapshot)
 
 
 def _retire(path: str) -> None:
     """The file is no point any more, but others are built on it."""
-    snapshot = snapshot_of(path)
-    kept = {"retired": True, "overlays": overlays_in(snapshot)} if is_made(path) else {}
+    kept = {"retired": True, "overlays": overlays_in(snapshot_of(path))} if is_made(path) else {}
     _remember(path, dict(_made(path), **kept))
 
 

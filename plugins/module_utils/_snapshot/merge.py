@@ -137,7 +137,7 @@ def _remove_point(path: str, reading: state.SnapshotReading) -> None:
     layer_records.remove_layer(path)
     layer_records.change_overlays(base, gone=(path,))
     if streamed:
-        layer_records.forget_stream(str(into))
+        layer_records.forget(str(into), "streaming")
 
 
 def drop_base(spec: SnapshotSpec, action: layer_actions.StreamBase, reading: state.SnapshotReading) -> Notes:
