@@ -63,6 +63,8 @@ def test_nor_is_it_one_when_the_run_was_killed_that_took_it(tmp_path: Path) -> N
     layer_records.begin_stream(step)
     qemu_img("rebase", "-q", "-f", "qcow2", "-b", new_base, "-F", "qcow2", clone.active)
     assert clone.points_now() == {"own": point}
+    for more in ({"name": "other"}, {"name": "own", "state": "reverted"}):
+        clone.refuses("merge_unfinished", **more)
     seen = clone.now()
     clone.beats(name="own", state="absent")
     assert clone.now() == seen

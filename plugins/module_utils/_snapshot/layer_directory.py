@@ -138,9 +138,8 @@ class LayerDirectory:
 
     def is_made(self, path: str) -> bool:
         """Whether the file is an overlay that was made for a snapshot: not a clone, which is a disk of its own."""
-        left = self._streamed_from(path)
-        lowest = left is not None and "made" not in self.record(left)
-        return "made" in self.record(path) and not lowest and self._may_speak_for_its_base(path)
+        lowest = self._lowest_streamed(path)
+        return "made" in self.record(path) and lowest is None and self._may_speak_for_its_base(path)
 
     def _may_speak_for_its_base(self, path: str) -> bool:
         """A user can make an overlay on a file of another's, with a record as ours: what the base's owner has says no."""
@@ -239,6 +238,11 @@ class LayerDirectory:
         left = self._streamed_from(path)
         return None if left is None or self.children.get(left) else left
 
+    def _lowest_streamed(self, path: str) -> t.Optional[str]:
+        """The lowest file of the disk, all of which is in this layer, which is therefore the lowest."""
+        left = self._streamed_from(path)
+        return None if left is None or "made" in self.record(left) else left
+
     def _streamed_from(self, path: str) -> t.Optional[str]:
         """The file that this layer was on until all of it was in the layer: both must say so."""
         left = self.record(path).get("streaming")
@@ -270,6 +274,7 @@ class LayerDirectory:
             copied=copied,
             forked=forked,
             retired=self._is_retired(path),
+            streamed=self._lowest_streamed(path),
             bitmaps=observe.bitmaps_of(header),
             snapshots=tuple(snapshot.name for snapshot in header.snapshots),
             stamp=seen.facts.stamp,

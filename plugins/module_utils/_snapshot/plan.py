@@ -17,6 +17,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._snapshot.plan_extern
     clear_steps,
     link_steps,
     plan_external,
+    refuse_half_streamed,
 )
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.plan_internal import plan_internal
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.spec import Retention, SnapshotSpec
@@ -36,6 +37,7 @@ def plan_snapshots(spec: SnapshotSpec, state: SnapshotState, reading: SnapshotRe
         refuse.refuse_encrypted(spec, reading)
         refuse.refuse_forked(spec, reading.layers)
         plan_merge.refuse_beside_a_merge(spec, plan, reading)
+        refuse_half_streamed(spec, reading, plan)
     return plan
 
 

@@ -62,6 +62,15 @@ def clear_steps(spec: SnapshotSpec, state: SnapshotState, reading: SnapshotReadi
     ]
 
 
+def refuse_half_streamed(spec: SnapshotSpec, reading: SnapshotReading, plan: Plan) -> None:
+    """Only the end of the stream of a disk's lowest point, by a run that was killed, notes which file is the lowest now."""
+    gone = {action.point.path for action in plan if isinstance(action, layer_actions.RemoveLayer)}
+    for path, layer in reading.layers.items():
+        left = reading.layers.get(str(layer.streamed))
+        if left and left.path not in gone and any(isinstance(action, _ON_LAYERS) for action in plan):
+            raise refuse.unfinished(spec, str(left.point), path, "streamed")
+
+
 _ON_LAYERS = (
     layer_actions.AddOverlay,
     layer_actions.RevertOverlay,

@@ -139,8 +139,9 @@ class Layer:
     C(data): what the file itself holds, where somebody asked; C(empty): nothing, and its base has the same size.
     C(merging): the overlay that is being copied into it; C(copied): all of that is in it; C(forked): both were written to
     since it was. C(point): the snapshot that it is, by our record; C(retired): it was one, and stays for what is on it.
-    C(stamp): (device, inode, size, time of the last write),
-    None when not known; C(frozen): the last two of these when the file became a point, by our record.
+    C(streamed): the lowest point of the disk, all of which a killed run has copied up into it.
+    C(stamp): (device, inode, size, time of the last write), None when not known; C(frozen): the last two of these when the
+    file became a point, by our record.
     """
 
     path: str
@@ -156,6 +157,7 @@ class Layer:
     copied: bool = False
     forked: bool = False
     retired: bool = False
+    streamed: t.Optional[str] = None
     bitmaps: t.Tuple[BitmapState, ...] = ()
     snapshots: t.Tuple[str, ...] = ()
     stamp: t.Optional[t.Tuple[int, int, int, int]] = None
