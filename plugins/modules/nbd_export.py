@@ -176,6 +176,12 @@ options:
           - Going from one to the other is a restart.
         type: str
         choices: [auto, systemd, process]
+      server: &server
+        description:
+          - The program that serves it. With V(auto), the one by which it is served already; else one that is installed and
+            can do what is asked, and RV(actions) say why.
+        type: str
+        choices: [auto, qemu_nbd]
   name: *name
   image: *image
   format: *format
@@ -220,6 +226,9 @@ options:
     default: 60
   supervisor:
     <<: *supervisor
+    default: auto
+  server:
+    <<: *server
     default: auto
   workers:
     description:
@@ -368,7 +377,9 @@ actions:
   type: list
   elements: str
   sample:
-    - 'Declare export web1: /srv/images/web1.qcow2 (qcow2), read-only, on /run/platter/web1.sock.'
+    - >-
+      Declare export web1: /srv/images/web1.qcow2 (qcow2), read-only, on /run/platter/web1.sock, by qemu_nbd: it can do all
+      that is asked.
     - 'Start qemu_nbd for export web1, supervised by systemd.'
 commands:
   description: Every command that was run, as a list of arguments.
@@ -392,7 +403,7 @@ evidence:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.platter.qemu.plugins.module_utils._export import engine, places
+from ansible_collections.platter.qemu.plugins.module_utils._export import engine, places, servers
 from ansible_collections.platter.qemu.plugins.module_utils._export.read_spec import read_spec
 from ansible_collections.platter.qemu.plugins.module_utils._module import export_options, run
 
@@ -402,7 +413,7 @@ def make_engine(module: AnsibleModule) -> run.Engine:
     directory = places.socket_directory()
     return engine.ExportEngine(
         [read_spec(params, directory) for params in export_options.items(module.params)],
-        {"qemu-nbd": module.get_bin_path("qemu-nbd")},
+        {name: module.get_bin_path(program) for name, program in servers.PROGRAMS.items()},
         workers=module.params["workers"],
         lock_timeout=module.params["lock_timeout"],
     )

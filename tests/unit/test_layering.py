@@ -15,6 +15,13 @@ PREFIX = "ansible_collections.platter.qemu.plugins.module_utils."
 #: the parts of a resource that decide; those that act (engine, build, ...) are everything else
 PURE_NAMES = (
     "definition",
+    "ground",
+    "qemu_nodes",
+    "servers",
+    "choice",
+    "server_qemu_nbd",
+    "server_nbdkit",
+    "server_storage_daemon",
     "family",
     "retention",
     "layer_actions",

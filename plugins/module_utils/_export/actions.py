@@ -44,6 +44,8 @@ class DeclareExport(Action[ExportState]):
 
     name: str
     definition: Definition
+    #: why this server was chosen
+    why: str = ""
 
     def apply(self, state: ExportState) -> ExportState:
         in_unit = self.definition.options["supervisor"] == "systemd"
@@ -52,12 +54,14 @@ class DeclareExport(Action[ExportState]):
     def __str__(self) -> str:
         options = self.definition.options
         how = "read-only" if options["read_only"] else "read-write"
-        return "Declare export %s: %s (%s), %s, on %s." % (
+        by = ", by %s: %s" % (options["server"], self.why) if self.why else ""
+        return "Declare export %s: %s (%s), %s, on %s%s." % (
             self.name,
             options["image"],
             options["format"],
             how,
             options.get("socket") or options["uri"],
+            by,
         )
 
 

@@ -13,7 +13,15 @@ import typing as t
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item, not_begun
 from ansible_collections.platter.qemu.plugins.module_utils._core.plan import predict
-from ansible_collections.platter.qemu.plugins.module_utils._export import definition, observe, places, refuse, unit
+from ansible_collections.platter.qemu.plugins.module_utils._export import (
+    choice,
+    definition,
+    observe,
+    places,
+    refuse,
+    unit,
+)
+from ansible_collections.platter.qemu.plugins.module_utils._export.ground import Ground
 from ansible_collections.platter.qemu.plugins.module_utils._export.plan import plan_export
 from ansible_collections.platter.qemu.plugins.module_utils._export.spec import ExportSpec
 from ansible_collections.platter.qemu.plugins.module_utils._export.state import Definition, ExportReading, ExportState
@@ -21,11 +29,11 @@ from ansible_collections.platter.qemu.plugins.module_utils._tools import locks, 
 from ansible_collections.platter.qemu.plugins.module_utils._tools.side_by_side import side_by_side
 
 _ASKED_AT_ONCE = 16
-_TOOL = "Install it: qemu-utils (Debian, Ubuntu), qemu-img (Fedora, RHEL)."
 
 
 class ExportEngine:
-    """What C(_module/run.py) drives. C(programs): the servers that are installed, by name, and where they are."""
+    """What C(_module/run.py) drives. C(programs): the servers by name, and where they are; None for
+    one that is not installed."""
 
     noun = "export"
     nouns = "exports"
@@ -39,7 +47,7 @@ class ExportEngine:
         lock_timeout: float = 30.0,
     ) -> None:
         self._specs = list(specs)
-        self._programs = programs
+        self._programs = {name: path for name, path in programs.items() if path}
         self._workers = workers
         self._lock_timeout = lock_timeout
         self._runner = process.Runner()
@@ -98,25 +106,29 @@ class ExportEngine:
                 dependents.refuse_wrong_directories(spec.overlay_directories)
             item.before, item.reading = observe.observe(spec, now)
             item.after = item.before
-            item.plan = list(plan_export(spec, item.before, item.reading, self._wanted(spec, item.reading)))
+            wanted, why = self._wanted(spec, item.before, item.reading)
+            item.plan = list(plan_export(spec, item.before, item.reading, wanted, why))
             item.after = predict(item.before, item.plan)
         except errors.EngineError as exc:
             item.refusal = not_begun(exc)
         return item
 
-    def _wanted(self, spec: ExportSpec, reading: ExportReading) -> t.Optional[Definition]:
+    def _wanted(
+        self, spec: ExportSpec, before: ExportState, reading: ExportReading
+    ) -> t.Tuple[t.Optional[Definition], str]:
+        """Its definition, and why it is served by which server."""
         if spec.state != "present":
-            return None
-        program = self._programs["qemu-nbd"]
-        if program is None:
-            raise refuse.refused(spec, "tool_missing", "qemu-nbd is not installed", _TOOL)
+            return None, ""
+        declared = before.definition.options.get("server", "") if before.definition else ""
+        chosen = choice.choose(spec, self._programs, declared)
         supervisor = observe.supervisor_of(spec)
         if supervisor == "systemd" and not observe.may_use_systemd():
             raise refuse.no_systemd(spec, os.geteuid() == 0)
         directory = places.export_directory(spec.name, supervisor)
-        ground = definition.Ground(reading.target, reading.kind == "block", program, directory, supervisor)
+        program = self._programs[chosen.server]
+        ground = Ground(reading.target, reading.kind == "block", program, directory, supervisor, chosen.server)
         made = definition.define(spec, ground)
-        return unit.as_unit(spec.name, made, reading.target) if supervisor == "systemd" else made
+        return (unit.as_unit(spec.name, made, reading.target) if supervisor == "systemd" else made), chosen.why
 
     def execute(self, items: t.List[Item]) -> None:
         """Carry out the plans."""

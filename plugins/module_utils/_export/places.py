@@ -14,7 +14,7 @@ import tempfile
 import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
-from ansible_collections.platter.qemu.plugins.module_utils._export import definition
+from ansible_collections.platter.qemu.plugins.module_utils._export import qemu_nodes
 from ansible_collections.platter.qemu.plugins.module_utils._tools import files
 
 _PROGRAM = "supervise.py"
@@ -69,7 +69,7 @@ def make_directories(name: str, supervisor: str = "process") -> None:
 def link_keys(directory: str, psk_file: t.Optional[str]) -> None:
     """QEMU takes keys from a directory, under a name of its own; and what lets it start at once, if that lies there."""
     beside = os.path.join(os.path.dirname(psk_file or "/"), "dh-params.pem")
-    for name, target in ((definition.PSK_NAME, psk_file), ("dh-params.pem", beside)):
+    for name, target in ((qemu_nodes.PSK_NAME, psk_file), ("dh-params.pem", beside)):
         with contextlib.suppress(FileNotFoundError):
             os.unlink(os.path.join(directory, name))
         if psk_file and target and os.path.exists(target):

@@ -17,10 +17,14 @@ from ansible_collections.platter.qemu.plugins.module_utils._export.state import 
 Plan = t.List[Action[ExportState]]
 
 
-def plan_export(spec: ExportSpec, state: ExportState, reading: ExportReading, wanted: t.Optional[Definition]) -> Plan:
-    """The steps to what C(spec) asks. C(wanted): its definition; None where it is stopped or absent."""
+def plan_export(
+    spec: ExportSpec, state: ExportState, reading: ExportReading, wanted: t.Optional[Definition], why: str = ""
+) -> Plan:
+    """The steps to what C(spec) asks. C(wanted): its definition; None where it is stopped or absent. C(why): why it
+    is served by this server.
+    """
     if wanted is not None:
-        return _plan_present(spec, state, reading, wanted)
+        return _plan_present(spec, state, reading, wanted, why)
     refuse.refuse_foreign_unit(spec, state)
     stays = spec.state == "stopped" and state.at_boot
     plan: Plan = [_stop(spec, state, reading)] if state.running or reading.watched or stays else []
@@ -29,7 +33,7 @@ def plan_export(spec: ExportSpec, state: ExportState, reading: ExportReading, wa
     return plan
 
 
-def _plan_present(spec: ExportSpec, state: ExportState, reading: ExportReading, wanted: Definition) -> Plan:
+def _plan_present(spec: ExportSpec, state: ExportState, reading: ExportReading, wanted: Definition, why: str) -> Plan:
     refuse.refuse_bad_image(spec, reading)
     refuse.refuse_bad_unit(spec, state, reading, wanted)
     same_server = state.argv == wanted.argv and state.reachable and _stays(state, wanted)
@@ -41,7 +45,7 @@ def _plan_present(spec: ExportSpec, state: ExportState, reading: ExportReading, 
         if state.running or reading.watched:
             plan.append(_stop(spec, state, reading))
     if state.definition != wanted:
-        plan.append(actions.DeclareExport(spec.name, wanted))
+        plan.append(actions.DeclareExport(spec.name, wanted, why))
     if not same_server:
         plan.append(actions.StartServer(spec.name, wanted))
     elif not state.supervised:

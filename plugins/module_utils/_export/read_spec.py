@@ -54,6 +54,7 @@ def read_spec(params: t.Mapping[str, t.Any], directory: str) -> ExportSpec:
         tls=reader.tls(),
         insecure_plaintext=bool(params.get("insecure_plaintext")),
         supervisor=params.get("supervisor") or "auto",
+        server=params.get("server") or "auto",
         **shared,
     )
     _refuse_open(spec, reader)

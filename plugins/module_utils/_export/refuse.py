@@ -15,6 +15,12 @@ from ansible_collections.platter.qemu.plugins.module_utils._export.spec import E
 from ansible_collections.platter.qemu.plugins.module_utils._export.state import Definition, ExportReading, ExportState
 
 Evidence = t.Optional[t.Mapping[str, t.Any]]
+#: on Debian and Ubuntu; on Fedora and RHEL
+_PACKAGES = {
+    "qemu-nbd": "qemu-utils, or qemu-img",
+    "nbdkit": "nbdkit",
+    "qemu-storage-daemon": "qemu-system-common, or qemu-img",
+}
 
 
 def refused(spec: ExportSpec, reason: str, fact: str, way_out: str, evidence: Evidence = None) -> errors.RefusedError:
@@ -76,6 +82,20 @@ def refuse_bad_unit(spec: ExportSpec, state: ExportState, reading: ExportReading
         name = unit.unit_name(spec.name)
         fact = "its unit %s is masked: somebody does not want it to run" % name
         raise refused(spec, "unit_masked", fact, "Unmask it (systemctl unmask %s)." % name, {"unit": name})
+
+
+def server_cannot(spec: ExportSpec, problem: str, able: t.Sequence[str]) -> errors.RefusedError:
+    """C(able): the servers that can do what is asked."""
+    can = "Set server: %s, which can." % " or ".join(able) if able else "Leave out what none of them can do."
+    return refused(spec, "server_cannot", problem, can, {"servers": list(able)})
+
+
+def no_server(spec: ExportSpec, programs: t.Sequence[str]) -> errors.RefusedError:
+    """None of C(programs), by which it could be served, is installed."""
+    ways = " or ".join("%s: %s" % (name, _PACKAGES[name]) for name in programs)
+    verb = "is" if len(programs) == 1 else "are"
+    fact = "%s %s not installed" % (" and ".join(programs), verb)
+    return refused(spec, "tool_missing", fact, "Install it (%s)." % ways, {"programs": list(programs)})
 
 
 def no_systemd(spec: ExportSpec, root: bool) -> errors.RefusedError:

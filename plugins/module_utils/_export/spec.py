@@ -30,6 +30,7 @@ class ExportSpec:
     C(image) and C(format) are None only where C(state) is stopped or absent. C(offset), C(size): the window of the
     image that is served, in bytes; C(size) None: to its end. C(shared): how many clients are served at a time.
     C(stop_timeout): seconds that a server gets to write out what it holds. C(supervisor): auto, systemd or process.
+    C(server): auto or the name of one.
     """
 
     name: str
@@ -55,6 +56,7 @@ class ExportSpec:
     tls: t.Optional[TlsSpec] = None
     insecure_plaintext: bool = False
     supervisor: str = "auto"
+    server: str = "auto"
 
     @property
     def where(self) -> str:

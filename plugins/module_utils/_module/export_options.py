@@ -27,6 +27,7 @@ DEFAULTS: t.Mapping[str, t.Any] = {
     "port": 10809,
     "insecure_plaintext": False,
     "supervisor": "auto",
+    "server": "auto",
 }
 
 
@@ -56,6 +57,7 @@ def export_options() -> ArgumentSpec:
         "overlay_directories": {"type": "list", "elements": "path"},
         "stop_timeout": {"type": "int"},
         "supervisor": {"type": "str", "choices": ["auto", "systemd", "process"]},
+        "server": {"type": "str", "choices": ["auto", "qemu_nbd"]},
     }
 
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ansible_collections.platter.qemu.plugins.module_utils._export import definition, unit
+from ansible_collections.platter.qemu.plugins.module_utils._export.ground import Ground
 from ansible_collections.platter.qemu.plugins.module_utils._export.spec import ExportSpec, TlsSpec
 
 SPEC = ExportSpec("web1", "/run/platter/web1.sock", "/srv/a.qcow2", "qcow2")
@@ -25,7 +26,7 @@ SPECS = (
 def write(directory: Path, spec: ExportSpec) -> Path:
     program = shutil.which("qemu-nbd")
     assert program
-    ground = definition.Ground(str(spec.image), False, program, "/var/lib/platter/nbd/x", "systemd")
+    ground = Ground(str(spec.image), False, program, "/var/lib/platter/nbd/x", "systemd")
     path = directory / unit.unit_name(spec.name)
     path.write_text(unit.as_unit(spec.name, definition.define(spec, ground), str(spec.image)).text)
     return path

@@ -8,16 +8,17 @@ from dataclasses import replace
 
 import pytest
 
-from ansible_collections.platter.qemu.plugins.module_utils._export import definition
+from ansible_collections.platter.qemu.plugins.module_utils._export import definition, server_qemu_nbd
+from ansible_collections.platter.qemu.plugins.module_utils._export.ground import Ground
 from ansible_collections.platter.qemu.plugins.module_utils._export.spec import ExportSpec
 
 SPEC = ExportSpec("web1", "/s", "/i/a,b:c.qcow2", "qcow2")
-GROUND = definition.Ground("/i/a,b:c.qcow2", False, "/usr/bin/qemu-nbd")
+GROUND = Ground("/i/a,b:c.qcow2", False, "/usr/bin/qemu-nbd")
 
 
-def node(spec: ExportSpec, ground: definition.Ground = GROUND) -> t.Any:
+def node(spec: ExportSpec, ground: Ground = GROUND) -> t.Any:
     """What qemu-nbd is told to open."""
-    word = definition.qemu_nbd_command(spec, ground)[-1]
+    word = server_qemu_nbd.command(spec, ground)[-1]
     assert word.startswith("json:")
     return json.loads(word[len("json:") :])
 
@@ -38,13 +39,13 @@ def test_a_block_device_is_opened_as_one() -> None:
 
 
 def test_it_does_not_leave_with_its_first_client_and_writes_only_when_told_to() -> None:
-    words = definition.qemu_nbd_command(SPEC, GROUND)
+    words = server_qemu_nbd.command(SPEC, GROUND)
     assert {"--persistent", "--read-only", "--shared=16"} <= set(words)
-    assert "--read-only" not in definition.qemu_nbd_command(replace(SPEC, read_only=False), GROUND)
+    assert "--read-only" not in server_qemu_nbd.command(replace(SPEC, read_only=False), GROUND)
 
 
 def test_the_name_of_a_snapshot_stays_one_word() -> None:
-    words = definition.qemu_nbd_command(replace(SPEC, snapshot="a,b=c"), GROUND)
+    words = server_qemu_nbd.command(replace(SPEC, snapshot="a,b=c"), GROUND)
     assert "--load-snapshot=snapshot.name=a,,b=c" in words
 
 

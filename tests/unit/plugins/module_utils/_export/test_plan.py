@@ -13,6 +13,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._core.header import Header
 from ansible_collections.platter.qemu.plugins.module_utils._core.plan import predict
 from ansible_collections.platter.qemu.plugins.module_utils._export import actions, definition, unit
+from ansible_collections.platter.qemu.plugins.module_utils._export.ground import Ground
 from ansible_collections.platter.qemu.plugins.module_utils._export.plan import plan_export
 from ansible_collections.platter.qemu.plugins.module_utils._export.spec import ExportSpec
 from ansible_collections.platter.qemu.plugins.module_utils._export.state import (
@@ -23,7 +24,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._export.state import 
     Unit,
 )
 
-GROUND = definition.Ground("/i/a.qcow2", False, "/usr/bin/qemu-nbd")
+GROUND = Ground("/i/a.qcow2", False, "/usr/bin/qemu-nbd")
 SPEC = ExportSpec("web1", "/run/platter/web1.sock", "/i/a.qcow2", "qcow2", supervisor="process")
 SPECS = st.builds(
     ExportSpec,

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.platter.qemu.plugins.module_utils._export import definition, unit
+from ansible_collections.platter.qemu.plugins.module_utils._export.ground import Ground
 from ansible_collections.platter.qemu.plugins.module_utils._export.spec import ExportSpec, TlsSpec
 from ansible_collections.platter.qemu.plugins.module_utils._export.state import Definition
 
@@ -29,7 +30,7 @@ SPECS = st.builds(
 
 
 def unit_of(spec: ExportSpec) -> Definition:
-    ground = definition.Ground(str(spec.image), False, "/usr/bin/qemu-nbd", "/var/lib/platter", "systemd")
+    ground = Ground(str(spec.image), False, "/usr/bin/qemu-nbd", "/var/lib/platter", "systemd")
     return unit.as_unit(spec.name, definition.define(spec, ground), str(spec.image))
 
 

@@ -1,0 +1,39 @@
+# Copyright: the platter.qemu authors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# PRIVATE to the collection: it can change at any time without notice.
+"""What QEMU's own servers are told: the tree of block nodes of an export, and who may connect. Pure."""
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible_collections.platter.qemu.plugins.module_utils._export.ground import Ground
+from ansible_collections.platter.qemu.plugins.module_utils._export.spec import ExportSpec, TlsSpec
+
+Node = t.Dict[str, t.Any]
+#: what QEMU calls the file of pre-shared keys in a directory of its own
+PSK_NAME = "keys.psk"
+
+
+def tls_objects(tls: TlsSpec, directory: str) -> t.List[Node]:
+    """C(tls0), by which clients have to prove who they are, and with certificates C(authz0), who of them may come in."""
+    made: Node = {"qom-type": "tls-creds-psk", "id": "tls0", "endpoint": "server", "dir": directory}
+    if tls.psk_file:
+        return [made]
+    made.update({"qom-type": "tls-creds-x509", "dir": tls.x509_dir, "verify-peer": True})
+    rules = [{"match": name, "policy": "allow", "format": "exact"} for name in tls.authorized]
+    return [made, {"qom-type": "authz-list", "id": "authz0", "policy": "deny", "rules": rules}]
+
+
+def image_node(spec: ExportSpec, ground: Ground) -> t.Dict[str, t.Any]:
+    """The blockdev tree of what is served: the image in its format, and the window of it if only a part is asked."""
+    protocol = {"driver": "host_device" if ground.device else "file", "filename": ground.target}
+    node: t.Dict[str, t.Any] = {"driver": spec.format, "file": protocol}
+    if spec.windowed:
+        window = {"driver": "raw", "offset": spec.offset}
+        window.update({"size": spec.size} if spec.size is not None else {})
+        # a raw image needs no second node for its window
+        return dict(window, file=protocol if spec.format == "raw" else node)
+    return node
