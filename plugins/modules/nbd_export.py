@@ -15,14 +15,15 @@ version_added: 0.1.0
 author:
   - The platter.qemu authors (@platter)
 description:
-  - Makes "this image is served under this name" a state of the host, for one export or many. C(qemu-nbd) serves it, at
-    a Unix socket that only its owner can connect to or by TCP, and goes on when the play is over.
+  - Makes "this image is served under this name" a state of the host, for one export or many. C(qemu-nbd) or another
+    server (see O(server)) serves it, at a Unix socket that only its owner can connect to or by TCP, and goes on when the
+    play is over.
   - A server that fails or is killed is started again, by systemd where that runs (see O(supervisor)). It is ended with
     the time that it needs to write out what it holds, and never while a client is connected, unless the task says so.
   - What is so is read from the host each time - from the definition of the export, the processes and the socket.
   - A refusal begins with C(refused:) and carries RV(reason) and RV(evidence).
 requirements:
-  - QEMU 5.2 or later (C(qemu-nbd))
+  - QEMU 5.2 or later (C(qemu-nbd)), or C(nbdkit) 1.24 or later
   - Linux 3.15 or later
   - systemd 239 or later for O(supervisor=systemd)
 options:
@@ -77,8 +78,8 @@ options:
         type: int
       tls: &tls
         description:
-          - With O(bind), serve nobody who does not prove who they are. Either O(tls.x509_dir) with O(tls.authorized),
-            or O(tls.psk_file). Needs QEMU 6.0.
+          - With O(bind), serve nobody who does not prove who they are. Either O(tls.x509_dir) with O(tls.authorized)
+            or O(tls.any_client), or O(tls.psk_file). Needs QEMU 6.0.
         type: dict
         suboptions:
           x509_dir:
@@ -92,6 +93,11 @@ options:
                 V(CN=backup.example.org,O=Example). Others are turned away, also with a certificate of that CA.
             type: list
             elements: str
+          any_client:
+            description:
+              - Instead of O(tls.authorized), serve whoever has a certificate of that CA, be it of another server. V(nbdkit) can
+                do no better.
+            type: bool
           psk_file:
             description:
               - A file of keys, with lines C(user:key), the key in hexadecimal.
@@ -178,10 +184,59 @@ options:
         choices: [auto, systemd, process]
       server: &server
         description:
-          - The program that serves it. With V(auto), the one by which it is served already; else one that is installed and
-            can do what is asked, and RV(actions) say why.
+          - The program that serves it. What one of them cannot do is refused (C(server_cannot)), naming those that can.
+          - V(qemu_nbd) - C(qemu-nbd), for all formats, and with snapshots, bitmaps and names of certificates.
+          - V(nbdkit) - C(nbdkit) with its file plugin, for raw images; O(partition), O(cow), O(delay) and O(allow_from) are
+            its own. It takes no lock of QEMU's, so it is started by a small program of this collection that does. One
+            connection more than O(shared) is turned away, instead of waiting. What clients discard is always given back
+            to the file system.
+          - V(auto) - the one by which it is served already; else V(qemu_nbd), or the first of the others that is
+            installed and can do what is asked, and RV(actions) say why.
+          - Going from one to another is a restart.
         type: str
-        choices: [auto, qemu_nbd]
+        choices: [auto, qemu_nbd, nbdkit]
+      partition: &partition
+        description:
+          - Serve this partition of the disk, counted from 1. Needs O(server=nbdkit).
+        type: int
+      cow: &cow
+        description:
+          - Whether what clients write is kept beside the image, and lost when the server ends. Needs O(read_only=false)
+            and O(server=nbdkit).
+        type: bool
+      throttle: &throttle
+        description:
+          - The most that all clients of the export together get.
+        type: dict
+        suboptions:
+          bps:
+            description:
+              - Bytes in a second, for example V(50M). With V(nbdkit), in each direction, and two seconds' worth at once.
+            type: str
+          iops:
+            description:
+              - Requests in a second. Not with O(server=nbdkit).
+            type: int
+      delay: &delay
+        description:
+          - Answer late, as a slow disk would. Needs O(server=nbdkit).
+        type: dict
+        suboptions:
+          read_ms:
+            description:
+              - Milliseconds for each reading request.
+            type: int
+          write_ms:
+            description:
+              - Milliseconds for each writing request.
+            type: int
+      allow_from: &allow_from
+        description:
+          - With O(bind), the IP addresses and networks from which clients may connect; from elsewhere they are turned away.
+            It comes beside O(tls) and O(insecure_plaintext), not instead of them. Needs O(server=nbdkit); that of Debian 12
+            cannot read addresses, and does not start then.
+        type: list
+        elements: str
   name: *name
   image: *image
   format: *format
@@ -230,6 +285,13 @@ options:
   server:
     <<: *server
     default: auto
+  partition: *partition
+  cow:
+    <<: *cow
+    default: false
+  throttle: *throttle
+  delay: *delay
+  allow_from: *allow_from
   workers:
     description:
       - How many exports are worked on at a time; V(0) lets the module choose.

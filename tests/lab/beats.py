@@ -107,7 +107,7 @@ def only_reads(result: dict[str, Any]) -> None:
 
 def _module(options: dict[str, Any]) -> str:
     """The module that these are the options of."""
-    if {"exports", "socket", "bind", "read_only"} & set(options) or set(options) <= {
+    if {"exports", "socket", "bind", "read_only", "server"} & set(options) or set(options) <= {
         "name",
         "state",
         "allow_disconnect",

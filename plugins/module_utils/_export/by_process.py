@@ -76,17 +76,3 @@ class ByProcess:
         if os.path.isdir(directory):
             shutil.rmtree(directory)
             files.fsync_path(os.path.dirname(directory))
-
-
-def write_program() -> None:
-    """The supervisor as a file of its own: what the play was made of is gone when the play is over."""
-    loader = supervise.__spec__.loader if supervise.__spec__ else None
-    source = loader.get_source(supervise.__name__)  # type: ignore[union-attr]
-    places.make_top()
-    try:
-        with open(places.program_file(), encoding="utf-8") as stream:
-            if stream.read() == source:
-                return
-    except FileNotFoundError:
-        pass
-    places.write(places.program_file(), source, 0o600)

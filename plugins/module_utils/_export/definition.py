@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import typing as t
+from dataclasses import replace
 from urllib.parse import quote
 
 from ansible_collections.platter.qemu.plugins.module_utils._export import servers
@@ -17,28 +18,41 @@ from ansible_collections.platter.qemu.plugins.module_utils._export.spec import E
 from ansible_collections.platter.qemu.plugins.module_utils._export.state import Definition
 
 #: options that are shown when they are not what they would be without being given
-_MORE = ("snapshot", "offset", "size", "bitmaps", "allocation_depth", "discard", "cache", "shared", "description")
+_MORE = (
+    *("snapshot", "offset", "size", "partition", "bitmaps", "allocation_depth", "discard", "cache", "cow", "shared"),
+    *("description", "throttle", "delay", "allow_from"),
+)
 _UNSET = ExportSpec("", "")
 
 
 def define(spec: ExportSpec, ground: Ground) -> Definition:
     """The definition of an export, written down for a supervisor of ours."""
-    argv, options = servers.of(ground.server).command(spec, ground), shown_options(spec, ground)
-    return Definition(tuple(argv), options, to_line(argv, options) + "\n")
+    server, options = servers.of(ground.server), shown_options(spec, ground)
+    made = Definition(tuple(server.command(spec, ground)), options, launcher=tuple(server.launcher(spec, ground)))
+    return replace(made, text=to_line(made) + "\n")
 
 
-def to_line(argv: t.Sequence[str], options: t.Mapping[str, t.Any]) -> str:
+def to_line(made: Definition) -> str:
     """One line of ASCII that says all of it."""
-    return json.dumps({"argv": list(argv), "options": options})
+    launcher = {"launcher": list(made.launcher)} if made.launcher else {}
+    return json.dumps({"argv": list(made.argv), "options": made.options, **launcher})
 
 
 def parse(text: str) -> t.Optional[Definition]:
     """What a file says; None where it was not written by us."""
     try:
         written = json.loads(text)
-        return Definition(tuple(str(word) for word in written["argv"]), dict(written["options"]), text)
+        argv, launcher = (tuple(map(str, words)) for words in (written["argv"], written.get("launcher", [])))
+        return Definition(argv, dict(written["options"]), text, launcher)
     except (ValueError, LookupError, TypeError):
         return None
+
+
+def _plain(value: t.Any) -> t.Any:
+    """As JSON has it."""
+    if hasattr(value, "_asdict"):
+        return {key: inner for key, inner in value._asdict().items() if inner}
+    return list(value) if isinstance(value, tuple) else value
 
 
 def shown_options(spec: ExportSpec, ground: Ground) -> t.Dict[str, t.Any]:
@@ -60,11 +74,12 @@ def shown_options(spec: ExportSpec, ground: Ground) -> t.Dict[str, t.Any]:
         shown.update(bind=spec.bind, port=spec.port, uri="%s://%s/%s" % (scheme, spec.where, spec.name))
     if spec.tls:
         given = {"x509_dir": spec.tls.x509_dir, "authorized": list(spec.tls.authorized), "psk_file": spec.tls.psk_file}
+        given["any_client"] = spec.tls.any_client
         shown["tls"] = {key: value for key, value in given.items() if value}
     for name in _MORE:
         value = getattr(spec, name)
         if value != getattr(_UNSET, name):
-            shown[name] = list(value) if isinstance(value, tuple) else value
+            shown[name] = _plain(value)
     if ground.supervisor == "systemd" and spec.stop_timeout != _UNSET.stop_timeout:
         shown["stop_timeout"] = spec.stop_timeout
     return shown

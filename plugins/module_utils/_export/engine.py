@@ -18,6 +18,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._export import (
     definition,
     observe,
     places,
+    programs,
     refuse,
     unit,
 )
@@ -73,7 +74,7 @@ class ExportEngine:
         shared: t.Set[str] = set()
         for spec in self._specs:
             if spec.image is not None:
-                (shared if spec.read_only else exclusive).update((spec.image, os.path.realpath(spec.image)))
+                (exclusive if spec.writes else shared).update((spec.image, os.path.realpath(spec.image)))
         return locks.ImageLocks(sorted(exclusive), sorted(shared - exclusive), self._lock_timeout)
 
     def prepare(self, patient: bool) -> t.List[Item]:
@@ -126,7 +127,8 @@ class ExportEngine:
             raise refuse.no_systemd(spec, os.geteuid() == 0)
         directory = places.export_directory(spec.name, supervisor)
         program = self._programs[chosen.server]
-        ground = Ground(reading.target, reading.kind == "block", program, directory, supervisor, chosen.server)
+        holder = programs.words("hold_image.py", supervisor)
+        ground = Ground(reading.target, reading.kind == "block", program, directory, supervisor, chosen.server, holder)
         made = definition.define(spec, ground)
         return (unit.as_unit(spec.name, made, reading.target) if supervisor == "systemd" else made), chosen.why
 

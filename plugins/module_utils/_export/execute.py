@@ -21,8 +21,11 @@ from ansible_collections.platter.qemu.plugins.module_utils._export import (
     by_systemd,
     declared,
     observe,
+    programs,
+    servers,
 )
 from ansible_collections.platter.qemu.plugins.module_utils._export.spec import ExportSpec
+from ansible_collections.platter.qemu.plugins.module_utils._export.state import Definition
 from ansible_collections.platter.qemu.plugins.module_utils._tools import process, processes, unix_sockets
 from ansible_collections.platter.qemu.plugins.module_utils._tools.side_by_side import side_by_side
 
@@ -58,8 +61,8 @@ class Executor:
 
     def run(self, items: t.Sequence[Item]) -> None:
         """Carry out the plans of items."""
-        if any(_supervisor_in(item, "process") for item in items):
-            by_process.write_program()
+        for kind in ("process", "systemd"):
+            programs.write(kind, [item.after for item in items if _supervisor_in(item, kind)])
         for kinds in _PASSES:
             self._each([item for item in items if not item.error], kinds)
             if actions.DeclareExport in kinds:
@@ -107,17 +110,23 @@ class Executor:
         supervisor = self._supervisors[action.definition.options["supervisor"]]
         supervisor.start(spec)
         deadline = time.monotonic() + START_SECONDS
-        while not _answers(action):
-            if supervisor.has_given_up(spec.name) and not _answers(action):
+        while True:
+            problem = _problem(action)
+            if problem is None:
+                return
+            if problem or time.monotonic() >= deadline:
+                self._end_unfit(supervisor, spec, problem or "it did not answer within %g s" % START_SECONDS)
+            if supervisor.has_given_up(spec.name) and _problem(action) is not None:
                 said = self._gave_up(supervisor, spec.name)
                 raise _not_started(supervisor, spec, "the server did not start: %s" % said)
-            if time.monotonic() >= deadline:
-                said = self._gave_up(supervisor, spec.name)
-                processes.end_all(lambda: observe.watch_now(spec.name).all, spec.stop_timeout)
-                raise _not_started(
-                    supervisor, spec, "the server did not answer within %g s: %s" % (START_SECONDS, said)
-                )
             time.sleep(_POLL_SECONDS)
+
+    def _end_unfit(self, supervisor: Supervisor, spec: ExportSpec, problem: str) -> None:
+        """A server that runs, and does not serve."""
+        said = self._gave_up(supervisor, spec.name)
+        processes.end_all(lambda: observe.watch_now(spec.name).all, spec.stop_timeout)
+        _remove_socket(declared.read(spec.name))
+        raise _not_started(supervisor, spec, "the server does not serve it: %s; %s" % (problem, said))
 
     @staticmethod
     def _gave_up(supervisor: Supervisor, name: str) -> str:
@@ -125,17 +134,18 @@ class Executor:
         return "; ".join(supervisor.said(name)) or "it has said nothing"
 
     def _supervise(self, spec: ExportSpec, action: actions.SuperviseServer) -> None:
-        servers = observe.watch_now(spec.name).servers
-        if servers:
-            self._supervisors[action.supervisor].supervise(spec, servers[0])
+        running = observe.watch_now(spec.name).servers
+        if running:
+            self._supervisors[action.supervisor].supervise(spec, running[0])
 
     def _stop(self, spec: ExportSpec, action: actions.StopServer) -> None:
         """Whatever has started it; it is asked again and again, as a server that is just starting can lose a request."""
         made = declared.read(spec.name)
-        harmless = bool(made and made.options.get("read_only"))
+        harmless = bool(made and servers.loses_nothing(made))
+        seconds = servers.patience(made.options if made else {}, spec.stop_timeout)
         if action.in_unit:
             self._systemd.begin_stop(spec.name)
-        if not processes.end_all(lambda: observe.watch_now(spec.name).all, spec.stop_timeout, kill_after=harmless):
+        if not processes.end_all(lambda: observe.watch_now(spec.name).all, seconds, kill_after=harmless):
             raise errors.FailedError(
                 "the server has not ended within %g s; killed, it could lose what it has not written out yet"
                 % spec.stop_timeout,
@@ -144,7 +154,7 @@ class Executor:
             )
         if action.in_unit:
             self._systemd.end_stop(spec.name, START_SECONDS)
-        _remove_socket(str(made.options.get("socket", "")) if made else "")
+        _remove_socket(made)
 
     def _declare(self, spec: ExportSpec, action: actions.DeclareExport) -> None:
         kind = action.definition.options["supervisor"]
@@ -154,8 +164,10 @@ class Executor:
                 supervisor.remove(spec.name)
 
     def _remove(self, spec: ExportSpec, action: actions.RemoveDefinition) -> None:
+        made = declared.read(spec.name)
         for supervisor in self._supervisors.values():
             supervisor.remove(spec.name)
+        _remove_socket(made)
 
 
 def _supervisor_in(item: Item, kind: str) -> bool:
@@ -176,19 +188,22 @@ def _kind(state: t.Any) -> str:
     return str(state.definition.options.get("supervisor", "")) if state.definition else ""
 
 
-def _answers(action: actions.StartServer) -> bool:
+def _problem(action: actions.StartServer) -> t.Optional[str]:
+    """Why a server that was started does not serve; empty when it may only need time, None when it does."""
     try:
         observe.asked_size(action.name, action.definition)
-    except errors.NbdError:
-        return False
-    return True
+    except errors.NbdError as exc:
+        return "it says no" if exc.reason in ("nbd_refused", "export_missing") else ""
+    return None
 
 
 def _not_started(supervisor: Supervisor, spec: ExportSpec, fact: str) -> errors.FailedError:
     return errors.FailedError(fact, reason="server_failed", evidence={"log": supervisor.log(spec.name)})
 
 
-def _remove_socket(path: str) -> None:
+def _remove_socket(made: t.Optional[Definition]) -> None:
+    """nbdkit leaves it, and so does a server that is killed."""
+    path = str(made.options.get("socket", "")) if made else ""
     if path and os.path.lexists(path) and not unix_sockets.answers(path):
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)

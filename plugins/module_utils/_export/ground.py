@@ -15,7 +15,8 @@ from ansible_collections.platter.qemu.plugins.module_utils._export.spec import E
 class Ground(t.NamedTuple):
     """C(target): the file behind the image's name; C(device): it is a block device; C(program): the server's absolute
     path; C(directory): that of the export, for the keys of clients; C(supervisor): what starts the server again,
-    C(process) or C(systemd); C(server): its name, as the option has it.
+    C(process) or C(systemd); C(server): its name, as the option has it. C(holder): the words that
+    have a program started with the lock of an image (C(_tools/hold_image.py)).
     """
 
     target: str
@@ -24,6 +25,7 @@ class Ground(t.NamedTuple):
     directory: str = ""
     supervisor: str = "process"
     server: str = "qemu_nbd"
+    holder: t.Tuple[str, ...] = ()
 
 
 class Server(t.Protocol):
@@ -37,6 +39,9 @@ class Server(t.Protocol):
 
     def command(self, spec: ExportSpec, ground: Ground) -> t.List[str]:
         """Its command line, in the foreground."""
+
+    def launcher(self, spec: ExportSpec, ground: Ground) -> t.List[str]:
+        """What stands before that when it is started, and becomes it."""
 
     def scratch(self, options: t.Mapping[str, t.Any]) -> t.Sequence[str]:
         """Directories that it writes to beside those of the image and the socket."""

@@ -14,6 +14,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item, not_begun
 from ansible_collections.platter.qemu.plugins.module_utils._export import actions, refuse
 from ansible_collections.platter.qemu.plugins.module_utils._inspect import dependents, holders, leading, named_files
+from ansible_collections.platter.qemu.plugins.module_utils._tools import walk
 
 
 def guard(items: t.Sequence[Item]) -> None:
@@ -23,13 +24,14 @@ def guard(items: t.Sequence[Item]) -> None:
         return
     _guard_each_other(items, starting)
     _guard_led(starting)
+    _guard_opened_again(starting)
     found = holders.find_holders(sorted({item.reading.target for item in starting}))
     stopping = {pid for item in items for pid in _stopped_by(item)}
     for item in starting:
         using = [each for each in found[item.reading.target] if _disturbs(item, each, stopping)]
         if using and not item.refusal:
             item.refusal = _in_use(item, using)
-    _guard_bases([item for item in starting if not item.spec.read_only and not item.refusal])
+    _guard_bases([item for item in starting if item.spec.writes and not item.refusal])
 
 
 def _guard_led(items: t.Sequence[Item]) -> None:
@@ -45,10 +47,29 @@ def _guard_led(items: t.Sequence[Item]) -> None:
             item.refusal = not_begun(exc)
 
 
+def _guard_opened_again(items: t.Sequence[Item]) -> None:
+    """nbdkit opens the image by its name for each client: nobody may put another file there meanwhile."""
+    for item in items:
+        mover = walk.unsafe_mover(os.path.dirname(item.reading.target)) if _server(item) == "nbdkit" else None
+        if mover and not item.refusal:
+            fact = "nbdkit opens %s anew for each client, and others can put another file there (%s, mode %04o)"
+            item.refusal = refuse.refused(
+                item.spec,
+                "unsafe_directory",
+                fact % (item.spec.image, mover.directory, mover.mode),
+                "Set server: qemu_nbd, which opens it once; or keep it where only root can move files.",
+                {"directory": mover.directory, "owner": mover.owner},
+            )
+
+
+def _server(item: Item) -> str:
+    return str(item.after.definition.options.get("server", "")) if item.after.definition else ""
+
+
 def _refusal_of_leading(item: Item) -> t.Optional[errors.RefusedError]:
     target = item.reading.target
     for step in leading.steps(target, item.reading.header, below=True):
-        write = not item.spec.read_only and step.image == target and step.kind != "backing_file"
+        write = item.spec.writes and step.image == target and step.kind != "backing_file"
         closed = step.closed_to(write=write)
         if closed:
             fact = closed.fact(target, item.spec.image)
@@ -66,7 +87,7 @@ def _disturbs(item: Item, holder: holders.Holder, stopping: t.AbstractSet[int]) 
     """Readers do not disturb a reader. QEMU's lock alone, with no process that has it, is somebody out of sight."""
     if holder.pid in stopping or (holder.kind == "qemu_lock" and stopping):
         return False
-    return not item.spec.read_only or holder.writes is not False
+    return item.spec.writes or holder.writes is not False
 
 
 def _guard_each_other(items: t.Sequence[Item], starting: t.Sequence[Item]) -> None:
@@ -77,7 +98,7 @@ def _guard_each_other(items: t.Sequence[Item], starting: t.Sequence[Item]) -> No
             users.setdefault(item.reading.target, []).append(item)
     for item in starting:
         others = [each for each in users.get(item.reading.target, ()) if each is not item]
-        clash = next((each for each in others if not (each.spec.read_only and item.spec.read_only)), None)
+        clash = next((each for each in others if each.spec.writes or item.spec.writes), None)
         if clash:
             fact = "%s is exported read-write, and there is export %s of it too" % (item.spec.image, clash.name)
             item.refusal = refuse.refused(item.spec, "image_in_use", fact, "Export it once, or read-only.")
@@ -89,7 +110,7 @@ def _in_use(item: Item, using: t.Sequence[holders.Holder]) -> errors.EngineError
         item.spec,
         "image_in_use",
         "%s is in use by %s" % (item.spec.image, text),
-        "Stop what uses it." if item.spec.read_only else "Stop what uses it, or set read_only: true.",
+        "Stop what uses it." if not item.spec.writes else "Stop what uses it, or set read_only: true.",
         {"in_use_by": [holder.to_facts() for holder in using]},
     )
 

@@ -17,8 +17,6 @@ from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._export import qemu_nodes
 from ansible_collections.platter.qemu.plugins.module_utils._tools import files
 
-_PROGRAM = "supervise.py"
-
 
 def socket_directory() -> str:
     """For root C(/run/platter), for others a directory of the user's own. Sockets lie in it that no task names."""
@@ -48,9 +46,9 @@ def log_file(name: str) -> str:
     return os.path.join(export_directory(name), "log")
 
 
-def program_file() -> str:
-    """The supervisor, for all exports."""
-    return os.path.join(socket_directory(), "nbd", _PROGRAM)
+def program_file(name: str = "supervise.py", supervisor: str = "process") -> str:
+    """A program of ours, by default the supervisor; for all exports."""
+    return os.path.join(_top(supervisor), "nbd", name)
 
 
 def make_top(supervisor: str = "process") -> None:

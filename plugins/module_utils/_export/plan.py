@@ -54,8 +54,13 @@ def _plan_present(spec: ExportSpec, state: ExportState, reading: ExportReading, 
 
 
 def _stays(state: ExportState, wanted: Definition) -> bool:
-    """Whether the server can go on under what is to watch over it: only we can take over one that runs."""
+    """Whether the server was started as it is to be, and can go on under what is to watch over it: only we can take over
+    one that runs.
+    """
     supervisor = wanted.options["supervisor"]
+    # what a launcher has opened shows in no command line
+    if (state.definition.launcher if state.definition else ()) != wanted.launcher:
+        return False
     return state.supervisor == supervisor or (supervisor == "process" and not state.supervisor)
 
 

@@ -23,12 +23,40 @@ def tls_objects(tls: TlsSpec, directory: str) -> t.List[Node]:
     if tls.psk_file:
         return [made]
     made.update({"qom-type": "tls-creds-x509", "dir": tls.x509_dir, "verify-peer": True})
+    if tls.any_client:
+        return [made]
     rules = [{"match": name, "policy": "allow", "format": "exact"} for name in tls.authorized]
     return [made, {"qom-type": "authz-list", "id": "authz0", "policy": "deny", "rules": rules}]
 
 
-def image_node(spec: ExportSpec, ground: Ground) -> t.Dict[str, t.Any]:
-    """The blockdev tree of what is served: the image in its format, and the window of it if only a part is asked."""
+def cannot(spec: ExportSpec) -> str:
+    """The first of the things asked that none of QEMU's servers can do."""
+    return next((text for is_so, text in _lacks(spec) if is_so), "")
+
+
+def _lacks(spec: ExportSpec) -> t.Iterator[t.Tuple[t.Any, str]]:
+    yield spec.partition is not None, "finds no partitions"
+    yield spec.cow, "has no place for what is not to be kept"
+    yield spec.delay, "does not delay"
+    yield spec.allow_from, "does not look at the addresses of clients"
+
+
+def throttle_objects(spec: ExportSpec, name: str = "throttle0") -> t.List[Node]:
+    """The limits that C(image_node) names."""
+    if spec.throttle is None:
+        return []
+    given = {"bps-total": spec.throttle.bps, "iops-total": spec.throttle.iops}
+    limits = {key: value for key, value in given.items() if value}
+    return [{"qom-type": "throttle-group", "id": name, "limits": limits}]
+
+
+def image_node(spec: ExportSpec, ground: Ground, throttle: str = "throttle0") -> Node:
+    """The blockdev tree of what is served: the image in its format, the window of it if only a part is asked, and limits."""
+    node = _window(spec, ground)
+    return {"driver": "throttle", "throttle-group": throttle, "file": node} if spec.throttle else node
+
+
+def _window(spec: ExportSpec, ground: Ground) -> Node:
     protocol = {"driver": "host_device" if ground.device else "file", "filename": ground.target}
     node: t.Dict[str, t.Any] = {"driver": spec.format, "file": protocol}
     if spec.windowed:

@@ -12,7 +12,7 @@ import re
 import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors, place, size
-from ansible_collections.platter.qemu.plugins.module_utils._export.spec import ExportSpec, TlsSpec
+from ansible_collections.platter.qemu.plugins.module_utils._export.spec import Delay, ExportSpec, Throttle, TlsSpec
 
 #: a part of file names and of a unit's name, and what a client can write in a URI without thinking
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}\Z")
@@ -55,6 +55,11 @@ def read_spec(params: t.Mapping[str, t.Any], directory: str) -> ExportSpec:
         insecure_plaintext=bool(params.get("insecure_plaintext")),
         supervisor=params.get("supervisor") or "auto",
         server=params.get("server") or "auto",
+        partition=params.get("partition"),
+        cow=bool(params.get("cow")),
+        throttle=reader.throttle(),
+        delay=reader.delay(),
+        allow_from=reader.networks(),
         **shared,
     )
     _refuse_open(spec, reader)
@@ -115,12 +120,46 @@ class _Reader:
         if bool(given.get("x509_dir")) == bool(given.get("psk_file")):
             raise self.refuse("tls needs either certificates or keys", "Set tls.x509_dir or tls.psk_file.")
         names = tuple(given.get("authorized") or ())
-        if given.get("x509_dir") and not (names and all(name and name.isprintable() for name in names)):
+        anyone = bool(given.get("any_client"))
+        if given.get("x509_dir") and not anyone and not (names and all(name and name.isprintable() for name in names)):
             fact = "with no names every certificate of that CA would do, the server's own too"
-            raise self.refuse(fact, "Set tls.authorized to the names (DN) in the certificates of the clients.")
-        if given.get("psk_file") and names:
-            raise self.refuse("keys carry no names", "Leave tls.authorized out.")
-        return TlsSpec(given.get("x509_dir"), names, given.get("psk_file"))
+            way_out = (
+                "Set tls.authorized to the names (DN) in the certificates of the clients; or tls.any_client: true."
+            )
+            raise self.refuse(fact, way_out)
+        if names and (anyone or given.get("psk_file")):
+            fact = "any_client and authorized are both given" if anyone else "keys carry no names"
+            raise self.refuse(fact, "Leave tls.authorized out.")
+        return TlsSpec(given.get("x509_dir"), names, given.get("psk_file"), anyone)
+
+    def throttle(self) -> t.Optional[Throttle]:
+        given = self._params.get("throttle")
+        if not given:
+            return None
+        try:
+            bps = 0 if given.get("bps") is None else size.parse_size(given["bps"])
+        except ValueError as exc:
+            raise self.refuse("throttle.bps: %s" % exc, "Correct it.", "bad_size") from exc
+        made = Throttle(bps, given.get("iops") or 0)
+        if made.iops < 0 or made == Throttle():
+            raise self.refuse("throttle sets no limit", "Set throttle.bps or throttle.iops to more than 0.")
+        return made
+
+    def delay(self) -> t.Optional[Delay]:
+        given = self._params.get("delay")
+        if not given:
+            return None
+        made = Delay(given.get("read_ms") or 0, given.get("write_ms") or 0)
+        if min(made) < 0 or made == Delay():
+            raise self.refuse("delay delays nothing", "Set delay.read_ms or delay.write_ms to more than 0.")
+        return made
+
+    def networks(self) -> t.Tuple[str, ...]:
+        given = tuple(self._params.get("allow_from") or ())
+        try:
+            return tuple(_network(text) for text in given)
+        except ValueError as exc:
+            raise self.refuse("allow_from: %s" % exc, "Write IP addresses, or networks such as 192.0.2.0/24.") from exc
 
     def format(self) -> str:
         if not self._params.get("format"):
@@ -137,6 +176,12 @@ class _Reader:
         if value % _SECTOR:
             raise self.refuse("%s is %d bytes" % (option, value), "Write a multiple of 512 bytes.", "bad_size")
         return value
+
+
+def _network(text: str) -> str:
+    """An address, or a network in its shortest form."""
+    network = ipaddress.ip_network(text)
+    return str(network.network_address if network.num_addresses == 1 else network)
 
 
 def _refuse_open(spec: ExportSpec, reader: _Reader) -> None:
@@ -161,6 +206,22 @@ def _contradictions(spec: ExportSpec) -> t.Iterator[t.Tuple[t.Any, str, str]]:
     yield spec.bitmaps and not qcow2, "only qcow2 images have bitmaps", "Leave bitmaps out."
     yield spec.bitmaps and spec.windowed, "bitmaps are those of the whole image", "Leave offset and size out."
     yield len(set(spec.bitmaps)) < len(spec.bitmaps), "a bitmap is listed twice", "List each bitmap once."
+    yield (
+        spec.partition is not None and spec.windowed,
+        "a part is named twice",
+        "Leave partition out, or offset and size.",
+    )
+    yield spec.partition is not None and spec.partition < 1, "partitions count from 1", "Correct partition."
+    yield (
+        spec.cow and spec.read_only,
+        "nobody can write to a read-only export",
+        "Set read_only: false, or leave cow out.",
+    )
+    yield (
+        spec.allow_from and spec.bind is None,
+        "allow_from is for exports by TCP",
+        "Set bind, or leave allow_from out.",
+    )
     yield spec.discard and spec.read_only, "nothing is discarded in a read-only export", "Leave discard out."
     yield spec.shared < 1, "shared is %d" % spec.shared, "Serve one client or more."
     yield spec.size == 0, "the size is 0", "Leave size out, or correct it."

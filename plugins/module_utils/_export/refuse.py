@@ -52,7 +52,9 @@ def busy(spec: ExportSpec, state: ExportState, reading: ExportReading) -> errors
 
 def may_lose(state: ExportState) -> str:
     """What the end of the server costs its clients. It is asked to end, and writes out what it holds before it does."""
-    if state.definition is not None and state.definition.options.get("read_only"):
+    if state.definition is not None and state.definition.options.get("cow"):
+        return "what they have written is not kept"
+    if state.definition is not None and not state.definition.writes:
         return "what they are reading fails, and nothing can be lost"
     return "writes that were not acknowledged yet may be lost, acknowledged ones are written out first"
 

@@ -17,14 +17,21 @@ from ansible_collections.platter.qemu.plugins.module_utils._export.spec import E
 NAME, PROGRAM = "qemu_nbd", "qemu-nbd"
 
 
-def cannot(_spec: ExportSpec) -> str:
-    """Nothing, so far."""
-    return ""
+def cannot(spec: ExportSpec) -> str:
+    """The first of the things asked that it cannot do."""
+    if spec.throttle and spec.snapshot is not None:
+        return "does not throttle a snapshot"
+    return qemu_nodes.cannot(spec)
 
 
 def scratch(_options: t.Mapping[str, t.Any]) -> t.Sequence[str]:
     """It has all in memory."""
     return ()
+
+
+def launcher(_spec: ExportSpec, _ground: Ground) -> t.List[str]:
+    """It takes QEMU's lock itself."""
+    return []
 
 
 def command(spec: ExportSpec, ground: Ground) -> t.List[str]:
@@ -38,6 +45,7 @@ def command(spec: ExportSpec, ground: Ground) -> t.List[str]:
     ]
     words += ["--socket=%s" % spec.socket] if spec.bind is None else ["--bind=" + spec.bind, "--port=%d" % spec.port]
     words += _tls_words(spec.tls, ground.directory) if spec.tls else []
+    words += _object_words(qemu_nodes.throttle_objects(spec))
     if spec.read_only:
         words.append("--read-only")
     if spec.snapshot is not None:
@@ -55,5 +63,8 @@ def command(spec: ExportSpec, ground: Ground) -> t.List[str]:
 def _tls_words(tls: TlsSpec, directory: str) -> t.List[str]:
     """As JSON (QEMU 6.0), commas in names are no separators."""
     made = qemu_nodes.tls_objects(tls, directory)
-    objects = ["--object=" + json.dumps(each, sort_keys=True) for each in made]
-    return [*objects, "--tls-creds=tls0", *(["--tls-authz=authz0"] if len(made) > 1 else [])]
+    return [*_object_words(made), "--tls-creds=tls0", *(["--tls-authz=authz0"] if len(made) > 1 else [])]
+
+
+def _object_words(objects: t.Sequence[qemu_nodes.Node]) -> t.List[str]:
+    return ["--object=" + json.dumps(each, sort_keys=True) for each in objects]

@@ -14,12 +14,27 @@ from dataclasses import dataclass
 @dataclass(frozen=True)
 class TlsSpec:
     """Who may connect: clients with a certificate of the CA in C(x509_dir) and one of the names C(authorized), or those
-    that have a key of C(psk_file).
+    that have a key of C(psk_file). C(any_client): the name does not matter.
     """
 
     x509_dir: t.Optional[str] = None
     authorized: t.Tuple[str, ...] = ()
     psk_file: t.Optional[str] = None
+    any_client: bool = False
+
+
+class Throttle(t.NamedTuple):
+    """The most that all clients together get in a second: bytes, requests. 0: no limit."""
+
+    bps: int = 0
+    iops: int = 0
+
+
+class Delay(t.NamedTuple):
+    """Milliseconds by which each request is delayed."""
+
+    read_ms: int = 0
+    write_ms: int = 0
 
 
 @dataclass(frozen=True)
@@ -31,6 +46,7 @@ class ExportSpec:
     image that is served, in bytes; C(size) None: to its end. C(shared): how many clients are served at a time.
     C(stop_timeout): seconds that a server gets to write out what it holds. C(supervisor): auto, systemd or process.
     C(server): auto or the name of one.
+    C(partition): which one is served. C(cow): what clients write is not kept. C(allow_from): addresses and networks.
     """
 
     name: str
@@ -57,6 +73,11 @@ class ExportSpec:
     insecure_plaintext: bool = False
     supervisor: str = "auto"
     server: str = "auto"
+    partition: t.Optional[int] = None
+    cow: bool = False
+    throttle: t.Optional[Throttle] = None
+    delay: t.Optional[Delay] = None
+    allow_from: t.Tuple[str, ...] = ()
 
     @property
     def where(self) -> str:
@@ -64,6 +85,11 @@ class ExportSpec:
         if self.bind is None:
             return str(self.socket)
         return "%s:%d" % ("[%s]" % self.bind if ":" in self.bind else self.bind, self.port)
+
+    @property
+    def writes(self) -> bool:
+        """Whether anything of it reaches the image."""
+        return not self.read_only and not self.cow
 
     @property
     def windowed(self) -> bool:

@@ -18,12 +18,19 @@ from ansible_collections.platter.qemu.plugins.module_utils._core.header import H
 @dataclass(frozen=True)
 class Definition:
     """What the file on the host says of an export. C(argv): the server's command line. C(options): as the task's, and
-    as results show them. C(text): the whole file.
+    as results show them. C(text): the whole file. C(launcher): what stands before C(argv) when it is started,
+    and becomes it.
     """
 
     argv: t.Tuple[str, ...]
     options: t.Mapping[str, t.Any]
     text: str = ""
+    launcher: t.Tuple[str, ...] = ()
+
+    @property
+    def writes(self) -> bool:
+        """Whether what clients write reaches the image."""
+        return not self.options.get("read_only") and not self.options.get("cow")
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import re
 import typing as t
 from dataclasses import replace
 
-from ansible_collections.platter.qemu.plugins.module_utils._export import definition
+from ansible_collections.platter.qemu.plugins.module_utils._export import definition, servers
 from ansible_collections.platter.qemu.plugins.module_utils._export.state import Definition
 
 #: where the administrator's units lie: there they are again after a reboot
@@ -35,11 +35,13 @@ _BARE = re.compile(r"[A-Za-z0-9_@+=:,./-]+\Z")
 _PLAIN_PATH = re.compile(r"/[A-Za-z0-9_@+=:,./~-]*\Z")
 #: directories that ProtectSystem=full has read-only
 _SYSTEM = ("/usr/", "/boot/", "/efi/", "/etc/")
-#: qemu-nbd takes over a socket that another program listens on. The kernel's table shows who does: 00010000 is listening
+#: qemu-nbd takes over a socket that another program listens on, and nbdkit starts at none that is left over. The
+#: kernel's table shows who listens (00010000)
 _FREE_SOCKET = (
     "while read -r a b c flags d e f path; do"
     ' if [ "$flags $path" = "00010000 $1" ]; then echo "another program listens on $1" >&2; exit 1; fi;'
-    " done </proc/net/unix"
+    " done </proc/net/unix;"
+    ' if [ -S "$1" ]; then rm -f -- "$1"; fi'
 )
 #: again and again, as a server that is just starting can lose a SIGTERM
 _ASK_TO_END = 'while kill -TERM "$MAINPID" 2>/dev/null; do sleep 0.1 || sleep 1; done'
@@ -70,9 +72,9 @@ def render(name: str, made: Definition, target: str) -> str:
     lines = [
         *_unit_lines(name, made.options, target),
         *_service_lines(made),
-        *_sandbox_lines(made.options, target),
+        *_sandbox_lines(made, target),
         *("", "[Install]", "WantedBy=" + WANTED_BY),
-        *("", _SECTION, _KEY + definition.to_line(made.argv, made.options)),
+        *("", _SECTION, _KEY + definition.to_line(made)),
     ]
     return _HEAD % unit_name(name) + "\n".join(lines) + "\n"
 
@@ -139,13 +141,13 @@ def _service_lines(made: Definition) -> t.Iterator[str]:
     yield "Type=exec"
     if socket:
         yield "ExecStartPre=" + command([SHELL, "-c", _FREE_SOCKET, "sh", socket])
-    yield "ExecStart=" + command(made.argv)
+    yield "ExecStart=" + command([*made.launcher, *made.argv])
     yield "ExecStop=" + command([SHELL, "-c", _ASK_TO_END])
     yield "Restart=on-failure"
     yield "RestartSec=500ms"
     yield "KillMode=mixed"
-    yield "TimeoutStopSec=%g" % made.options.get("stop_timeout", 60)
-    if not made.options["read_only"]:
+    yield "TimeoutStopSec=%g" % servers.patience(made.options, made.options.get("stop_timeout", 60))
+    if not servers.loses_nothing(made):
         # killed, it could lose what it has not written out
         yield "SendSIGKILL=no"
     yield "OOMScoreAdjust=-900"
@@ -163,18 +165,19 @@ def _in_runtime_directory(socket: t.Optional[str]) -> bool:
     return bool(socket) and posixpath.dirname(str(socket)) == RUNTIME_DIRECTORY
 
 
-def _sandbox_lines(options: t.Mapping[str, t.Any], target: str) -> t.Iterator[str]:
+def _sandbox_lines(made: Definition, target: str) -> t.Iterator[str]:
     """What a server that a hostile image has taken over cannot do. Images, their bases and keys can lie anywhere,
     so nothing is hidden from it (no ProtectHome, PrivateTmp, PrivateDevices); and sockets of another network namespace
     would not be seen by the next run.
     """
-    socket, writes = options.get("socket"), not options["read_only"]
+    options, socket, writes = made.options, made.options.get("socket"), made.writes
     if not writes:
         yield "ProtectSystem=strict"
     elif not target.startswith(_SYSTEM):
         yield "ProtectSystem=full"
-    if socket and not _in_runtime_directory(socket):
-        yield "ReadWritePaths=-" + _plain(posixpath.dirname(socket))
+    written = [posixpath.dirname(socket)] if socket and not _in_runtime_directory(socket) else []
+    for directory in (*written, *servers.of(options["server"]).scratch(options)):
+        yield "ReadWritePaths=-" + _plain(directory)
     yield "DevicePolicy=closed"
     yield "DeviceAllow=block-* " + ("rw" if writes else "r")
     # as root it opens the files of others; CAP_SYS_RESOURCE: writes go on in the last blocks of a full file system

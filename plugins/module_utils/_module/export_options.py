@@ -28,6 +28,7 @@ DEFAULTS: t.Mapping[str, t.Any] = {
     "insecure_plaintext": False,
     "supervisor": "auto",
     "server": "auto",
+    "cow": False,
 }
 
 
@@ -57,7 +58,12 @@ def export_options() -> ArgumentSpec:
         "overlay_directories": {"type": "list", "elements": "path"},
         "stop_timeout": {"type": "int"},
         "supervisor": {"type": "str", "choices": ["auto", "systemd", "process"]},
-        "server": {"type": "str", "choices": ["auto", "qemu_nbd"]},
+        "server": {"type": "str", "choices": ["auto", "qemu_nbd", "nbdkit"]},
+        "partition": {"type": "int"},
+        "cow": {"type": "bool"},
+        "throttle": {"type": "dict", "options": {"bps": {"type": "str"}, "iops": {"type": "int"}}},
+        "delay": {"type": "dict", "options": {"read_ms": {"type": "int"}, "write_ms": {"type": "int"}}},
+        "allow_from": {"type": "list", "elements": "str"},
     }
 
 
@@ -66,6 +72,7 @@ def _tls() -> ArgumentSpec:
         "x509_dir": {"type": "path"},
         "authorized": {"type": "list", "elements": "str"},
         "psk_file": {"type": "path"},
+        "any_client": {"type": "bool"},
     }
 
 

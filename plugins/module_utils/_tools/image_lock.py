@@ -16,34 +16,14 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import struct
 import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
+from ansible_collections.platter.qemu.plugins.module_utils._tools import hold_image
 
-USES, UNSHARES = 100, 200
+USES, UNSHARES = hold_image.USES, hold_image.UNSHARES
 READ, WRITE, WRITE_UNCHANGED, RESIZE = 0, 1, 2, 3
-_PERMISSIONS = 5
-# The names came with Python 3.9; the numbers are Linux's, on every architecture.
-_OFD_GETLK, _OFD_SETLK = 36, 37
-_FLOCK = "hhqqi"
-
-
-def _query(fd: int, start: int, length: int) -> int | None:
-    """The first byte of the range that somebody else has locked."""
-    asked = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, start, length, 0)
-    kind, _whence, first, _length, _pid = struct.unpack(_FLOCK, fcntl.fcntl(fd, _OFD_GETLK, asked))
-    return None if kind == fcntl.F_UNLCK else max(int(first), start)
-
-
-def locked_bytes(fd: int) -> frozenset[int]:
-    """The bytes of QEMU's that others have locked: empty when idle, {100, 201, 203} for a reader, +101 for a writer."""
-    found = set()
-    for base in (USES, UNSHARES):
-        if _query(fd, base, _PERMISSIONS) is not None:
-            found |= {at for at in range(base, base + _PERMISSIONS) if _query(fd, at, 1) is not None}
-    return frozenset(found)
-
+locked_bytes = hold_image.locked_bytes
 
 #: Measured on QEMU 7.2, qcow2 and raw: with these held, opening for writing and resize fail; info, convert and
 #: read-only exports work. With 200 as well, only info works (it opens without I/O).
@@ -61,7 +41,7 @@ def hold_image_lock(fd: int, path: str, *, readers: bool = True) -> None:
     wanted = _AGAINST_WRITERS if readers else _AGAINST_ALL
     _set(fd, path, wanted, fcntl.F_RDLCK)
     # As QEMU does it: first lock, then look, so that of two that start together at least one sees the other.
-    conflicts = locked_bytes(fd) & {at - UNSHARES + USES for at in wanted}
+    conflicts = locked_bytes(fd) & hold_image.opposite(wanted)
     if conflicts:
         _set(fd, path, wanted, fcntl.F_UNLCK)
         raise _in_use(path, conflicts)
@@ -69,8 +49,7 @@ def hold_image_lock(fd: int, path: str, *, readers: bool = True) -> None:
 
 def _set(fd: int, path: str, wanted: t.Iterable[int], kind: int) -> None:
     try:
-        for at in wanted:
-            fcntl.fcntl(fd, _OFD_SETLK, struct.pack(_FLOCK, kind, os.SEEK_SET, at, 1, 0))
+        hold_image.put(fd, wanted, kind)
     except BlockingIOError as exc:  # a write lock there: not QEMU's way, but a lock
         raise _in_use(path, wanted) from exc
     except OSError as exc:

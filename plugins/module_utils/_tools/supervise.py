@@ -6,7 +6,8 @@
 """Keeps one server running where there is no systemd. A program of its own: C(python3 supervise.py DIRECTORY [PID]).
 
 It needs nothing but this file and Python's standard library, as it outlives the play and the files that the play was
-made of. C(DIRECTORY/export.json) says what is run (C(argv)) and at which socket it listens (C(options.socket)).
+made of. C(DIRECTORY/export.json) says what is run (C(argv), and what stands before that and becomes it, C(launcher)), and
+at which socket it listens (C(options.socket)).
 With PID it takes over a server that has lost its supervisor.
 
 SIGTERM ends the server (which then writes out what it holds) and the supervisor. A server that fails is started again;
@@ -191,7 +192,8 @@ def main() -> None:
     with open(os.path.join(directory, "export.json"), encoding="utf-8") as stream:
         definition = json.load(stream)
     adopted = int(sys.argv[2]) if len(sys.argv) > 2 else 0
-    raise SystemExit(Supervisor(definition["argv"], definition["options"].get("socket", ""), adopted).run())
+    argv = definition.get("launcher", []) + definition["argv"]
+    raise SystemExit(Supervisor(argv, definition["options"].get("socket", ""), adopted).run())
 
 
 if __name__ == "__main__":

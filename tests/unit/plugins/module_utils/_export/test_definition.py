@@ -8,9 +8,9 @@ from dataclasses import replace
 
 import pytest
 
-from ansible_collections.platter.qemu.plugins.module_utils._export import definition, server_qemu_nbd
+from ansible_collections.platter.qemu.plugins.module_utils._export import definition, server_nbdkit, server_qemu_nbd
 from ansible_collections.platter.qemu.plugins.module_utils._export.ground import Ground
-from ansible_collections.platter.qemu.plugins.module_utils._export.spec import ExportSpec
+from ansible_collections.platter.qemu.plugins.module_utils._export.spec import Delay, ExportSpec, Throttle, TlsSpec
 
 SPEC = ExportSpec("web1", "/s", "/i/a,b:c.qcow2", "qcow2")
 GROUND = Ground("/i/a,b:c.qcow2", False, "/usr/bin/qemu-nbd")
@@ -57,3 +57,46 @@ def test_what_is_written_down_is_read_back() -> None:
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"argv": 1, "options": {}}', "x"])
 def test_what_is_no_definition_is_none(text: str) -> None:
     assert definition.parse(text) is None
+
+
+# --- nbdkit
+
+RAW = replace(SPEC, format="raw", server="nbdkit")
+NBDKIT = GROUND._replace(program="/usr/sbin/nbdkit", server="nbdkit", holder=("/usr/bin/python3", "/h.py"))
+
+
+def nbdkit_words(**more: t.Any) -> t.List[str]:
+    return server_nbdkit.command(replace(RAW, **more), NBDKIT)
+
+
+def test_nbdkit_serves_one_name_and_writes_only_when_told_to() -> None:
+    assert {"--readonly", "--tls=off", "exportname=web1", "exportname-strict=true", "limit=16"} <= set(nbdkit_words())
+    assert "--readonly" not in nbdkit_words(read_only=False)
+
+
+def test_filters_lie_between_the_client_and_the_file() -> None:
+    words = nbdkit_words(
+        **{"read_only": False, "cow": True, "partition": 2, "delay": Delay(5), "throttle": Throttle(1000)},
+        **{"allow_from": ("::1", "192.0.2.0/24"), "bind": "::1", "tls": TlsSpec("/t", any_client=True)},
+    )
+    filters = [word[len("--filter=") :] for word in words if word.startswith("--filter=")]
+    assert filters == ["ip", "limit", "exportname", "rate", "delay", "cow", "partition"]
+    assert {"allow=::1,192.0.2.0/24", "deny=all", "rate=8000", "rdelay=5ms", "partition=2"} <= set(words)
+    assert {"--tls=require", "--tls-certificates=/t", "--tls-verify-peer", "--ipaddr=::1"} <= set(words)
+
+
+@pytest.mark.parametrize(("more", "how"), [({}, "read"), ({"read_only": False}, "write"), ({"cow": True}, "read")])
+def test_nbdkit_is_started_with_the_lock_of_what_it_does(more: t.Dict[str, t.Any], how: str) -> None:
+    made = definition.define(replace(RAW, **more), NBDKIT)
+    assert made.launcher == ("/usr/bin/python3", "/h.py", how, "/i/a,b:c.qcow2")
+    assert definition.parse(made.text) == made
+
+
+# --- limits
+
+
+def test_limits_lie_on_what_is_served() -> None:
+    spec = replace(SPEC, throttle=Throttle(1000, 7), offset=512)
+    assert (node(spec)["driver"], node(spec)["file"]) == ("throttle", node(replace(SPEC, offset=512)))
+    (word,) = [word for word in server_qemu_nbd.command(spec, GROUND) if word.startswith("--object=")]
+    assert json.loads(word[len("--object=") :])["limits"] == {"bps-total": 1000, "iops-total": 7}

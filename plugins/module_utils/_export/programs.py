@@ -1,0 +1,52 @@
+# Copyright: the platter.qemu authors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# PRIVATE to the collection: it can change at any time without notice.
+"""Programs of ours that outlive the play: what the play was made of is gone when the play is over."""
+
+from __future__ import annotations
+
+import os
+import sys
+import typing as t
+from types import ModuleType
+
+from ansible_collections.platter.qemu.plugins.module_utils._export import places
+from ansible_collections.platter.qemu.plugins.module_utils._export.state import ExportState
+
+#: this one is there again after the host's Python was updated
+_PYTHON = "/usr/bin/python3"
+
+
+def words(name: str, supervisor: str) -> t.Tuple[str, ...]:
+    """What runs the program of that name, without the modules of whoever runs it."""
+    python = _PYTHON if os.access(_PYTHON, os.X_OK) else sys.executable
+    return (python, "-I", "-S", places.program_file(name, supervisor))
+
+
+def write(supervisor: str, states: t.Sequence[ExportState]) -> None:
+    """Those that these exports, which are started under C(supervisor), need."""
+    if states and supervisor == "process":
+        from ansible_collections.platter.qemu.plugins.module_utils._tools import supervise
+
+        _write(supervise, supervisor)
+    if any(state.definition and state.definition.launcher for state in states):
+        from ansible_collections.platter.qemu.plugins.module_utils._tools import hold_image
+
+        _write(hold_image, supervisor)
+
+
+def _write(module: ModuleType, supervisor: str) -> None:
+    """The text of a module as a file of its own."""
+    loader = module.__spec__.loader if module.__spec__ else None
+    source = loader.get_source(module.__name__)  # type: ignore[union-attr]
+    path = places.program_file(module.__name__.rpartition(".")[2] + ".py", supervisor)
+    places.make_top(supervisor)
+    try:
+        with open(path, encoding="utf-8") as stream:
+            if stream.read() == source:
+                return
+    except FileNotFoundError:
+        pass
+    places.write(path, source, 0o600)

@@ -1,0 +1,266 @@
+"""Each server at each door, with independent clients; who gets in; and what a server's end leaves of what was written."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+from pathlib import Path
+from typing import Any, Iterator
+
+import pytest
+
+from ansible_collections.platter.qemu.plugins.module_utils._export import places, servers
+from ansible_collections.platter.qemu.tests.lab import exports
+from ansible_collections.platter.qemu.tests.lab.beats import refused, settled
+from ansible_collections.platter.qemu.tests.lab.guest import MIB
+from ansible_collections.platter.qemu.tests.lab.modules import call
+from ansible_collections.platter.qemu.tests.lab.oracle import create
+from ansible_collections.platter.qemu.tests.lab.programs import wait_until
+from ansible_collections.platter.qemu.tests.lab.tls import OTHER_KEY, USER, Certificates, certificates, psk_file
+
+DOORS = ("unix", "tcp", "x509", "psk")
+
+
+@pytest.fixture
+def name() -> Iterator[str]:
+    name = exports.new_name()
+    with exports.cleaned(name):
+        yield name
+    assert not exports.leftovers(name)
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    """A raw image of 8 MiB whose first MiB holds 0x5a."""
+    path = create(tmp_path / "a.raw", "raw", "8M")
+    path.write_bytes(b"\x5a" * MIB + bytes(7 * MIB))
+    return path
+
+
+class Keys:
+    """Of the server, of those who get in, and of those who do not."""
+
+    def __init__(self, directory: Path) -> None:
+        self.made: Certificates = certificates(directory)
+        os.chmod(self.made.server / "server-key.pem", 0o600)
+        self.psk, self.other_psk = psk_file(directory / "psk"), psk_file(directory / "other_psk", OTHER_KEY)
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> Keys:
+    return Keys(tmp_path_factory.mktemp("keys"))
+
+
+def door_options(door: str, server: str, keys: Keys) -> dict[str, Any]:
+    """Where it is served, and to whom."""
+    if door == "unix":
+        return {}
+    where = {"bind": "127.0.0.1", "port": free_port()}
+    if door == "tcp":
+        return where
+    if door == "psk":
+        return {**where, "tls": {"psk_file": str(keys.psk)}}
+    who = {"any_client": True} if server == "nbdkit" else {"authorized": ["CN=client"]}
+    return {**where, "tls": {"x509_dir": str(keys.made.server), **who}}
+
+
+def client_uri(uri: str, door: str, keys: Keys) -> str:
+    """As the right client names it."""
+    if door == "psk":
+        return uri.replace("nbds://", f"nbds://{USER}@") + f"?tls-psk-file={keys.psk}"
+    return uri + (f"?tls-certificates={keys.made.client}" if door == "x509" else "")
+
+
+def free_port() -> int:
+    """That nobody listens at, just now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def gets_in(uri: str) -> bool:
+    """Whether libnbd does."""
+    return subprocess.run(["nbdinfo", "--size", uri], capture_output=True, timeout=30, check=False).returncode == 0
+
+
+def run(*argv: object) -> None:
+    subprocess.run([str(word) for word in argv], check=True, timeout=30, stdout=subprocess.DEVNULL)
+
+
+@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("server", servers.ORDER)
+def test_clients_read_and_write_at_each_door(
+    name: str, image: Path, keys: Keys, tmp_path: Path, server: str, door: str
+) -> None:
+    options = {"name": name, "image": str(image), "format": "raw", "server": server, "read_only": False}
+    options.update(door_options(door, server, keys))
+    result = call("nbd_export", **options)
+    assert result.get("changed") and result["export"]["server"] == server, result
+    settled(**options)
+    uri = client_uri(result["export"]["uri"], door, keys)
+    (tmp_path / "new").write_bytes(os.urandom(MIB) + bytes(7 * MIB))
+    run("nbdcopy", "--flush", tmp_path / "new", uri)
+    told = subprocess.run(["nbdinfo", uri], capture_output=True, text=True, timeout=30, check=True).stdout
+    assert "export-size: 8388608" in told and "is_read_only: false" in told
+    result = call("nbd_export", **dict(options, read_only=True))
+    assert len(result["actions"]) == 3, result
+    run("nbdcopy", uri, tmp_path / "copy")
+    run("cmp", tmp_path / "copy", tmp_path / "new")
+    run("cmp", tmp_path / "copy", image)
+    if door in ("unix", "tcp"):
+        run("qemu-img", "compare", "-f", "raw", "-F", "raw", image, uri)
+        written = subprocess.run(["qemu-io", "-f", "raw", "-c", "write 0 512", uri], capture_output=True, check=False)
+        assert written.returncode != 0
+
+
+@pytest.mark.parametrize("server", servers.ORDER)
+def test_who_gets_in(name: str, image: Path, keys: Keys, server: str) -> None:
+    made = keys.made
+    options = {"name": name, "image": str(image), "format": "raw", "server": server}
+    uri = call("nbd_export", **options, **door_options("x509", server, keys))["export"]["uri"]
+    plain = uri.replace("nbds://", "nbd://")
+    told = {each: gets_in(f"{uri}?tls-certificates={getattr(made, each)}") for each in made.__dataclass_fields__}
+    assert (told, gets_in(plain)) == (
+        {"client": True, "server": False, "no_certificate": False, "foreign": False, "other_ca": False},
+        False,
+    )
+    uri = call("nbd_export", **options, **door_options("psk", server, keys))["export"]["uri"]
+    plain, uri = uri.replace("nbds://", "nbd://"), uri.replace("nbds://", f"nbds://{USER}@")
+    psks = {each: gets_in(f"{uri}?tls-psk-file={path}") for each, path in (("own", keys.psk), ("o", keys.other_psk))}
+    assert (psks, gets_in(plain)) == ({"own": True, "o": False}, False)
+
+
+@pytest.mark.parametrize("server", servers.ORDER)
+def test_who_talks_nonsense_keeps_nobody_out(name: str, image: Path, server: str) -> None:
+    options = {"name": name, "image": str(image), "format": "raw", "server": server, "shared": 64}
+    call("nbd_export", **options)
+    path = f"{places.socket_directory()}/{name}.sock"
+    with contextlib.ExitStack() as half_open:
+        for number in range(200):
+            nonsense = socket.socket(socket.AF_UNIX)
+            nonsense.connect(path)
+            if number % 8:
+                nonsense.sendall(bytes([number]) * 512)
+                nonsense.close()
+            else:
+                half_open.enter_context(nonsense)
+        exports.io(name, "read -P 0x5a 0 1M")
+    settled(**options)
+
+
+@pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGTERM, signal.SIGKILL], ids=lambda n: n.name)
+@pytest.mark.parametrize("server", servers.ORDER)
+def test_what_was_flushed_is_there_whatever_ends_the_server(
+    name: str, image: Path, server: str, number: signal.Signals
+) -> None:
+    options = {"name": name, "image": str(image), "format": "raw", "server": server, "read_only": False}
+    call("nbd_export", **options)
+    with exports.client(name) as using:
+        exports.tell(using, "write -P 0x77 1M 1M", "flush")
+        exports.kill_server(name) if number == signal.SIGKILL else os.kill(exports.server_of(name), number)
+        assert image.read_bytes()[: 2 * MIB] == b"\x5a" * MIB + b"\x77" * MIB
+    if number == signal.SIGSTOP:
+        os.kill(exports.server_of(name), signal.SIGCONT)
+    if number == signal.SIGTERM:
+        wait_until(lambda: not exports.processes_of(name), "the server ends")
+        assert call("nbd_export", **options)["actions"] == [f"Start {server} for export {name}, supervised by process."]
+    exports.io(name, "read -P 0x77 1M 1M")
+    settled(**options)
+
+
+# --- nbdkit
+
+
+@pytest.mark.parametrize("read_only", [True, False])
+def test_qemu_sees_what_nbdkit_does_with_an_image(name: str, image: Path, read_only: bool) -> None:
+    """nbdkit itself takes no lock."""
+    options = {"name": name, "image": str(image), "format": "raw", "server": "nbdkit", "read_only": read_only}
+    call("nbd_export", **options)
+    for writer in (
+        ["qemu-img", "resize", "-f", "raw", image, "16M"],
+        ["qemu-io", "-f", "raw", "-c", "write 0 512", image],
+    ):
+        done = subprocess.run([str(word) for word in writer], capture_output=True, text=True, check=False)
+        assert done.returncode == 1 and "lock" in done.stderr, done
+    exports.kill_server(name)
+    assert subprocess.run(["qemu-img", "resize", "-f", "raw", str(image), "16M"], check=False).returncode == 1
+    call("nbd_export", name=name, state="absent")
+    run("qemu-img", "resize", "-f", "raw", image, "16M")
+
+
+def test_nbdkit_serves_no_image_that_a_qemu_writes_to(name: str, image: Path) -> None:
+    """Also when that comes between our look and its start."""
+    options = {"name": name, "image": str(image), "format": "raw", "server": "nbdkit"}
+    call("nbd_export", **options)
+    call("nbd_export", name=name, state="stopped")
+    with subprocess.Popen(
+        ["qemu-io", "-f", "raw", str(image)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as writer:
+        exports.tell(writer, "write -P 1 0 512")
+        refused("image_in_use", **options)
+        argv = [*_launcher(name), "/bin/echo", "served"]
+        done = subprocess.run(argv, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout) == (1, "") and "in use by a running QEMU" in done.stderr
+        writer.communicate(b"quit\n")
+
+
+def _launcher(name: str) -> tuple[str, ...]:
+    from ansible_collections.platter.qemu.plugins.module_utils._export import declared
+
+    made = declared.read(name)
+    assert made
+    return made.launcher
+
+
+def test_filters_of_nbdkit(name: str, tmp_path: Path) -> None:
+    image = create(tmp_path / "disk.raw", "raw", "8M")
+    run("sh", "-c", f"echo '2048,4096' | sfdisk -q {image}")
+    with open(image, "r+b") as stream:
+        stream.seek(MIB)
+        stream.write(b"\x22" * MIB)
+    options = {"name": name, "image": str(image), "format": "raw", "read_only": False, "cow": True, "partition": 1}
+    result = call("nbd_export", **options, delay={"read_ms": 300})
+    assert "qemu_nbd finds no partitions" in result["actions"][0]
+    assert result["export"]["virtual_size"] == 2 * MIB
+    exports.io(name, "read -P 0x22 0 1M", "write -P 0x33 0 1M", "read -P 0x33 0 1M", writes=True)
+    with open(image, "rb") as stream:
+        stream.seek(MIB)
+        assert stream.read(MIB) == b"\x22" * MIB
+    settled(**options, delay={"read_ms": 300})
+    result = call("nbd_export", **dict(options, partition=9))
+    assert result["reason"] == "server_failed" and not exports.processes_of(name), result
+
+
+@pytest.mark.parametrize("server", servers.ORDER)
+def test_a_throttled_export_is_slow(name: str, image: Path, server: str) -> None:
+    options = {"name": name, "image": str(image), "format": "raw", "server": server, "throttle": {"bps": "1M"}}
+    image.write_bytes(os.urandom(8 * MIB))
+    call("nbd_export", **options)
+    settled(**options)
+    argv = ["timeout", "0.7", "nbdcopy", exports.uri(name), "null:"]
+    assert subprocess.run(argv, check=False).returncode == 124
+
+
+def test_only_addresses_that_are_allowed_get_in(name: str, image: Path) -> None:
+    """Where nbdkit can read addresses: that of Debian 12 (1.32.5) cannot, and so serves nobody."""
+    options = {"name": name, "image": str(image), "format": "raw", "bind": "127.0.0.1", "port": free_port()}
+    result = call("nbd_export", **options, allow_from=["192.0.2.0/24", "127.0.0.1"])
+    if result.get("failed"):
+        assert result["reason"] == "server_failed" and "cannot parse address" in result["msg"], result["msg"]
+        assert not exports.processes_of(name)
+        return
+    uri = result["export"]["uri"]
+    assert gets_in(uri)
+    call("nbd_export", **options, allow_from=["192.0.2.0/24"])
+    assert not gets_in(uri)
+
+
+def test_an_image_that_others_can_replace_is_not_for_nbdkit(name: str, image: Path) -> None:
+    """It would open whatever lies there when the next client comes."""
+    image.parent.chmod(0o777)
+    options = {"name": name, "image": str(image), "format": "raw", "read_only": True}
+    refused("unsafe_directory", **options, server="nbdkit")
+    assert call("nbd_export", **options)["changed"]
