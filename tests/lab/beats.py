@@ -79,7 +79,7 @@ def refused(reason: str, *, watch: Iterable[object] = (), **options: Any) -> dic
 
 def known(result: dict[str, Any], unpredictable: Iterable[str]) -> Any:
     """The facts and the diff, without what cannot be predicted."""
-    nouns = ("diff", "image", "images", "snapshot", "snapshots", "export", "exports")
+    nouns = ("diff", "image", "images", "snapshot", "snapshots", "export", "exports", "device", "devices")
     shown = {key: result[key] for key in nouns if key in result}
     facts = _without(shown, set(unpredictable) | _NOT_FACTS)
     return dict(facts, diff=_without(result.get("diff"), set(unpredictable)))
@@ -87,6 +87,8 @@ def known(result: dict[str, Any], unpredictable: Iterable[str]) -> Any:
 
 #: keys of facts that tell how and when the work was done, not what came of it
 _NOT_FACTS = {"method", "backup_file", "removed_leftovers", "date", "date_sec", "vm_state_size", "pid", "clients"}
+#: and of a device: which one the kernel has chosen
+_NOT_FACTS |= {"path", "partitions"}
 
 
 def _without(value: Any, keys: set[str]) -> Any:
@@ -107,6 +109,8 @@ def only_reads(result: dict[str, Any]) -> None:
 
 def _module(options: dict[str, Any]) -> str:
     """The module that these are the options of."""
+    if "devices" in options or isinstance(options.get("source"), str):
+        return "host_device"
     if {"exports", "socket", "bind", "read_only", "server"} & set(options) or set(options) <= {
         "name",
         "state",
@@ -117,11 +121,17 @@ def _module(options: dict[str, Any]) -> str:
 
 
 def _places(options: dict[str, Any]) -> list[str]:
-    entries = options.get("images") or options.get("snapshots") or options.get("exports") or [options]
-    named = [entry.get("path") or entry.get("image") for entry in entries]
+    lists = (options.get(name) for name in ("images", "snapshots", "exports", "devices"))
+    entries = next(filter(None, lists), [options])
+    named = [entry.get("path") or entry.get("image") or _source(entry) for entry in entries]
     paths = [str(path) for path in named if path]
     directories = (os.path.dirname(os.path.realpath(path)) for path in paths)
     return [*(each for each in directories if not each.startswith("/dev")), *paths]
+
+
+def _source(entry: dict[str, Any]) -> str | None:
+    source = entry.get("source")
+    return source if isinstance(source, str) and source.startswith("/") else None
 
 
 def snapshot(places: Iterable[str]) -> dict[str, Any]:

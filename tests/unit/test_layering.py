@@ -62,6 +62,7 @@ ALLOWED = {
     "_snapshot": {"_core", "_formats", "_tools", "_inspect", "_snapshot"},
     "_export": {"_core", "_formats", "_tools", "_inspect", "_export"},
     "_nbd": {"_core", "_formats", "_tools", "_inspect", "_nbd"},
+    "_device": {"_core", "_formats", "_tools", "_inspect", "_device"},
     "_module": {"_core", "_formats", "_module"},
 }
 
@@ -87,7 +88,7 @@ def _imports(path: Path) -> t.Set[str]:
 def _is_pure(path: Path) -> bool:
     package = path.parent.name
     return package in ("_core", "_formats") or (
-        package in ("_image", "_snapshot", "_export", "_nbd") and path.stem in PURE_NAMES
+        package in ("_image", "_snapshot", "_export", "_nbd", "_device") and path.stem in PURE_NAMES
     )
 
 

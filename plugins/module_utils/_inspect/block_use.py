@@ -12,18 +12,15 @@ of a device.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import stat
-import struct
 import typing as t
 from dataclasses import dataclass
 
 from ansible_collections.platter.qemu.plugins.module_utils._inspect import mounts
+from ansible_collections.platter.qemu.plugins.module_utils._tools import loop_device
 
 Identity = t.Tuple[int, int]
-_LOOP_GET_STATUS64 = 0x4C05
-_LOOP_INFO64 = struct.Struct("=QQQQQIIII64s64s32s16s")
 _READ_ONLY = 1
 
 
@@ -132,17 +129,12 @@ def _loop(name: str) -> Loop | None:
 def _loop_backing(name: str) -> Identity | None:
     """By the device's own answer (right after a rename, and for other mounts), else by the name in sysfs."""
     try:
-        fd = os.open("/dev/" + name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        loop = loop_device.status("/dev/" + name)
     except OSError:
         return identity_of(_text(f"/sys/block/{name}/loop/backing_file"))
-    try:
-        answer = fcntl.ioctl(fd, _LOOP_GET_STATUS64, bytes(_LOOP_INFO64.size))
-    except OSError:  # detached meanwhile
+    if loop is None:  # detached meanwhile
         return None
-    finally:
-        os.close(fd)
-    device, inode, rdevice = _LOOP_INFO64.unpack(answer)[:3]
-    return (-1, rdevice) if rdevice else (device, inode)
+    return (-1, loop.rdevice) if loop.rdevice else (loop.device, loop.inode)
 
 
 def built_on(target: Identity, loops: t.Sequence[Loop]) -> t.Iterator[tuple[Identity, str, Use | None]]:

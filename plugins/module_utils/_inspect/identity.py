@@ -18,6 +18,19 @@ from ansible_collections.platter.qemu.plugins.module_utils._inspect import signa
 _EDGE, _BEGINNING = 512, 1 << 20
 
 
+class Window:
+    """A part of a disk, as a disk of its own."""
+
+    def __init__(self, source: header.ByteSource, offset: int, length: int) -> None:
+        self._source = source
+        self._offset = offset
+        self.length = length
+
+    def read(self, offset: int, size: int) -> bytes:
+        """C(size) bytes at C(offset), fewer at the end."""
+        return self._source.read(self._offset + offset, max(0, min(size, self.length - offset)))
+
+
 def identity_of(source: header.ByteSource) -> t.Dict[str, t.Any]:
     """Facts of a disk as it is read from C(source); C(beginning_sha256) is of its first MiB, or less if it is shorter.
 

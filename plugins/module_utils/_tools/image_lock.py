@@ -47,6 +47,22 @@ def hold_image_lock(fd: int, path: str, *, readers: bool = True) -> None:
         raise _in_use(path, conflicts)
 
 
+def hold_as_user(fd: int, path: str, *, writes: bool) -> None:
+    """Lock the image behind C(fd) as a QEMU does that reads it or writes to it, and refuse as that QEMU would.
+
+    As with C(hold_image_lock), whatever keeps C(fd) keeps the lock: also the kernel, for a loop device.
+    """
+    uses = (READ, WRITE, RESIZE) if writes else (READ,)
+    wanted = (*(USES + each for each in uses), UNSHARES + WRITE, UNSHARES + RESIZE)
+    _set(fd, path, wanted, fcntl.F_RDLCK)
+    against = {USES + WRITE, USES + RESIZE, *(UNSHARES + each for each in uses)}
+    # our own are not among what others have locked
+    conflicts = locked_bytes(fd) & against
+    if conflicts:
+        _set(fd, path, wanted, fcntl.F_UNLCK)
+        raise _in_use(path, conflicts)
+
+
 def _set(fd: int, path: str, wanted: t.Iterable[int], kind: int) -> None:
     try:
         hold_image.put(fd, wanted, kind)

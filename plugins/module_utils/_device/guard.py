@@ -1,0 +1,103 @@
+# Copyright: the platter.qemu authors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# PRIVATE to the collection: it can change at any time without notice.
+"""Looks, before anything is attached or detached, at who uses the source and the device. Read-only."""
+
+from __future__ import annotations
+
+import os
+import time
+import typing as t
+
+from ansible_collections.platter.qemu.plugins.module_utils._core import errors
+from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item
+from ansible_collections.platter.qemu.plugins.module_utils._device import actions, refuse
+from ansible_collections.platter.qemu.plugins.module_utils._inspect import dependents, holders, named_files
+
+#: seconds in which what only looks at a new device, as udev does, has closed it
+_GLANCE_SECONDS = 2.0
+_POLL_SECONDS = 0.05
+
+
+def guard(items: t.Sequence[Item]) -> None:
+    """Turn plans into refusals that would take a device from its users, or write to what others use."""
+    for item in items:
+        if _has(item, actions.DetachDevice):
+            using = users_of(item.reading.paths, item.reading.backing, _GLANCE_SECONDS)
+            item.refusal = refuse.busy(item.spec, item.reading, using) if using else None
+    attaching = [item for item in items if _has(item, actions.AttachDevice) and not item.refusal]
+    if attaching:
+        _guard_each_other(items, attaching)
+        _guard_sources([item for item in attaching if not item.refusal], _detached(items))
+        _guard_bases([item for item in attaching if not item.spec.read_only and not item.refusal])
+
+
+def users_of(paths: t.Sequence[str], backing: str, seconds: float) -> t.List[holders.Holder]:
+    """Who has the devices or anything on them; a program that closes them within C(seconds) does not count.
+
+    Who writes to the file behind them is no user of theirs.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        found = [each for some in holders.find_holders(list(paths)).values() for each in some]
+        using = [each for each in found if each.detail != "through " + backing]
+        if not using or time.monotonic() >= deadline or any(each.kind != "process" for each in using):
+            return using
+        time.sleep(_POLL_SECONDS)
+
+
+def _has(item: Item, kind: type) -> bool:
+    return any(isinstance(action, kind) for action in item.plan)
+
+
+def _detached(items: t.Sequence[Item]) -> t.Set[str]:
+    """The devices that will have gone when others are attached."""
+    going = (item for item in items if _has(item, actions.DetachDevice) and not item.refusal)
+    return {path for item in going for path in item.reading.paths}
+
+
+def _guard_each_other(items: t.Sequence[Item], attaching: t.Sequence[Item]) -> None:
+    """Two devices of one disk, one of which is written to, would not know of each other's writes."""
+    users: t.Dict[str, t.List[Item]] = {}
+    for item in items:
+        if item.spec.state == "present" and not item.refusal:
+            users.setdefault(item.reading.target, []).append(item)
+    for item in attaching:
+        others = [each for each in users[item.reading.target] if each is not item]
+        clash = next((each for each in others if not (each.spec.read_only and item.spec.read_only)), None)
+        if clash:
+            fact = "%s is attached read-write, and there is device %s of it too" % (item.spec.source, clash.name)
+            item.refusal = refuse.refused(item.spec, "image_in_use", fact, "Attach it once, or read-only.")
+
+
+def _guard_sources(items: t.Sequence[Item], going: t.AbstractSet[str]) -> None:
+    found = holders.find_holders(sorted({item.reading.target for item in items}))
+    for item in items:
+        using = [each for each in found[item.reading.target] if _disturbs(item, each, going)]
+        if using:
+            item.refusal = refuse.in_use(item.spec, using)
+
+
+def _disturbs(item: Item, holder: holders.Holder, going: t.AbstractSet[str]) -> bool:
+    """Readers do not disturb a reader. The lock that a device of ours holds has no process, and goes with it."""
+    if holder.name in going or (holder.kind == "qemu_lock" and set(item.reading.paths) & going):
+        return False
+    return not item.spec.read_only or holder.writes is not False
+
+
+def _guard_bases(items: t.Sequence[Item]) -> None:
+    paths = sorted({item.reading.target for item in items})
+    directories = {os.path.dirname(path) for path in paths}
+    directories.update(name for item in items for name in item.spec.overlay_directories)
+    found = dependents.find_dependents(paths, sorted(directories), named_files.recorded_base) if paths else {}
+    for item in items:
+        if found[item.reading.target]:
+            item.refusal = refuse.has_overlays(item.spec, found[item.reading.target])
+
+
+def busy_now(item: Item, paths: t.Sequence[str]) -> errors.EngineError:
+    """That somebody has the device now, who had not before."""
+    using = users_of(paths, item.reading.backing, 0.0)
+    return refuse.busy(item.spec, item.reading, using)

@@ -1,0 +1,123 @@
+# Copyright: the platter.qemu authors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# PRIVATE to the collection: it can change at any time without notice.
+"""Turns the options of one device into what is asked of it, and refuses contradictions. Pure."""
+
+from __future__ import annotations
+
+import re
+import typing as t
+
+from ansible_collections.platter.qemu.plugins.module_utils._core import errors, place, size
+from ansible_collections.platter.qemu.plugins.module_utils._device.spec import NOTHING, DeviceSpec, Identity
+
+#: a part of a file's name, and of the 63 bytes in which the kernel keeps our mark
+_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,47}\Z")
+_DEVICE = re.compile(r"^/dev/loop[0-9]+\Z")
+_SECTOR = 512
+_SECTORS = (512, 1024, 2048, 4096)
+
+
+def read_spec(params: t.Mapping[str, t.Any]) -> DeviceSpec:
+    """The spec of one item's options. Raises SpecError."""
+    reader = _Reader(params)
+    state, name = params.get("state") or "present", reader.name()
+    named = bool(params.get("name"))
+    timeout = 30.0 if params.get("timeout") is None else float(params["timeout"])
+    if state != "present":
+        return DeviceSpec(name=name, named=named, source=reader.source(), state=state, timeout=timeout)
+    spec = DeviceSpec(
+        name=name,
+        named=named,
+        source=reader.source(),
+        format=params.get("format"),
+        device=params.get("device") or "auto",
+        read_only=params.get("read_only") is not False,
+        offset=reader.bytes("offset") or 0,
+        size=reader.bytes("size"),
+        sector_size=params.get("sector_size"),
+        direct_io=bool(params.get("direct_io")),
+        identity=reader.identity(),
+        overlay_directories=tuple(params.get("overlay_directories") or ()),
+        timeout=timeout,
+    )
+    for is_so, fact, way_out in _contradictions(spec):
+        if is_so:
+            raise reader.refuse(fact, way_out)
+    return spec
+
+
+def name_of(source: str) -> str:
+    """What a device is called whose task gives it no name: the last part of what it is made from."""
+    return source.rstrip("/").rpartition("/")[2]
+
+
+class _Reader:
+    """Turns options into values; every refusal names the device."""
+
+    def __init__(self, params: t.Mapping[str, t.Any]) -> None:
+        self._params = params
+
+    def refuse(self, fact: str, way_out: str, reason: str = "bad_option") -> errors.SpecError:
+        called = str(self._params.get("name") or self._params.get("source") or "")
+        return errors.SpecError("device", called, fact, reason=reason, way_out=way_out, joined="")
+
+    def name(self) -> str:
+        name, source = self._params.get("name"), self._params.get("source")
+        if not name and not source:
+            raise self.refuse("neither a source nor a name is given", "Set source, or list devices with one each.")
+        name = name or name_of(str(source))
+        if not _NAME.match(name):
+            fact = "%r is no good name for a device" % name
+            way_out = "Set name to 1 to 48 letters, digits, dots, underscores and minus signs."
+            raise self.refuse(fact, way_out, "bad_name")
+        return str(name)
+
+    def source(self) -> t.Optional[str]:
+        source = self._params.get("source")
+        if not source:
+            if self._params.get("state") != "absent":
+                raise self.refuse("no source is given", "Set source.")
+            return None
+        try:
+            return str(place.local_place(str(source)).path)
+        except ValueError as exc:
+            raise self.refuse("source: %s" % exc, "Write an absolute path of this host.", "bad_path") from exc
+
+    def identity(self) -> Identity:
+        given = self._params.get("identity") or {}
+        signature = tuple(given.get("signature") or ())
+        if NOTHING in signature and (len(signature) > 1 or given.get("uuid")):
+            fact = "identity says that there is nothing on the disk, and what there is"
+            raise self.refuse(fact, "Leave signature: none out, or the rest.")
+        return Identity(self.bytes("size", given, "identity.size"), given.get("uuid") or None, signature)
+
+    def bytes(self, option: str, given: t.Optional[t.Mapping[str, t.Any]] = None, called: str = "") -> t.Optional[int]:
+        value = (self._params if given is None else given).get(option)
+        if value is None:
+            return None
+        try:
+            number = size.parse_size(value)
+        except ValueError as exc:
+            raise self.refuse("%s: %s" % (called or option, exc), "Correct it.", "bad_size") from exc
+        if number % _SECTOR:
+            fact = "%s is %d bytes" % (called or option, number)
+            raise self.refuse(fact, "Write a multiple of 512 bytes.", "bad_size")
+        return number
+
+
+def _contradictions(spec: DeviceSpec) -> t.Iterator[t.Tuple[t.Any, str, str]]:
+    yield not spec.format, "no format is given, and none is guessed", "Set format."
+    yield spec.format != "raw", "only raw images are attached yet", "Serve it with nbd_export, or set format: raw."
+    elsewhere = spec.device != "auto"
+    yield (
+        elsewhere and not _DEVICE.match(spec.device),
+        "%r is no loop device" % spec.device,
+        "Write auto, or /dev/loopN.",
+    )
+    yield spec.size == 0, "the size is 0", "Leave size out, or correct it."
+    sector = spec.sector_size
+    yield sector and sector not in _SECTORS, "sector_size is %s" % sector, "Write 512, 1024, 2048 or 4096."
+    yield spec.timeout < 1, "timeout is less than a second", "Give the kernel time."

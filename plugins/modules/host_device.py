@@ -1,0 +1,332 @@
+#!/usr/bin/python
+# Copyright: the platter.qemu authors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""host_device: disk images as block devices of the host, as state."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+---
+module: host_device
+short_description: Attach disk images to the host as block devices
+version_added: 0.1.0
+author:
+  - The platter.qemu authors (@platter)
+description:
+  - Makes "this image is a block device of this host, and found under this name" a state, for one device or many. A raw
+    image becomes a loop device of the kernel, with no process that could end.
+  - The device is found under C(/dev/platter/NAME), whichever number the kernel has given it.
+  - What is on the disk is looked at before the host can touch it. What does not say so in O(identity) is not attached.
+  - While it is attached the kernel holds QEMU's lock on the image, so that no VM, no C(qemu-img) and no export writes to
+    it.
+  - What is so is read from the kernel each time.
+  - A refusal begins with C(refused:) and carries RV(reason) and RV(evidence).
+requirements:
+  - Linux 5.8 or later
+  - root
+options:
+  devices:
+    description:
+      - Many devices in one task, instead of O(source). Each entry takes the same options; what an entry leaves unset is
+        taken from the task.
+      - All are planned first; if one is refused, none is changed (see O(fail_fast)). Devices that have to go do so before
+        the first one is attached.
+    type: list
+    elements: dict
+    suboptions:
+      name: &name
+        description:
+          - What the device is called on this host, and what it is known by. Without it, the last part of O(source).
+          - 1 to 48 letters, digits, dots, underscores and minus signs; the first is a letter or a digit.
+          - A device of this name that is made from something else is replaced only if O(name) is given.
+        type: str
+      source: &source
+        description:
+          - The image, an absolute path of a file or block device. Needed for O(state=present).
+        type: str
+        aliases: [image]
+      format: &format
+        description:
+          - The format of the image, which is never guessed. Needed for O(state=present). Only V(raw) is attached yet.
+        type: str
+        choices: [raw, qcow, qcow2, qed, vdi, vmdk, vhdx, vpc, parallels, luks]
+      state: &state
+        description:
+          - V(present) - it is attached.
+          - V(absent) - it is not. What was written to it is in the image then. Only O(name) or O(source) is needed.
+          - A device that is mounted, or that anything else has open, is not detached (C(device_busy)).
+        type: str
+        choices: [present, absent]
+      device: &device
+        description:
+          - The device of the kernel to use, V(/dev/loop7) for example; V(auto) is any that is free.
+        type: str
+      read_only: &read_only
+        description:
+          - Whether the device can only be read. Also root cannot write to it then.
+          - An image that something else has open for writing is not attached at all, one that something else has open
+            only read-only, and one that other images are built on only read-only.
+        type: bool
+      offset: &offset
+        description:
+          - Where in the image the device begins, a multiple of 512 bytes, for example V(1M).
+        type: str
+      size: &size
+        description:
+          - How much of the image is attached, a multiple of 512 bytes. Without it, all up to its end; when the file has
+            grown since, the device follows.
+        type: str
+      sector_size: &sector_size
+        description:
+          - Bytes of the sectors that the device shows. Without it, 512, or what O(direct_io) needs.
+        type: int
+        choices: [512, 1024, 2048, 4096]
+      direct_io: &direct_io
+        description:
+          - Whether reads and writes pass by the memory of the host.
+        type: bool
+      identity: &identity
+        description:
+          - What the disk must be. It is compared before the device is attached; on what is attached already, a file
+            system may have been made since.
+          - Without O(identity.signature) and O(identity.uuid) a disk is attached only if nothing is recognised on it; or
+            no more than a partition table, if it is O(read_only).
+        type: dict
+        suboptions:
+          size:
+            description:
+              - The size of the device, for example V(20G).
+            type: str
+          uuid:
+            description:
+              - The UUID of the file system, RAID array, LVM or LUKS volume on it, or of its partition table, as
+                P(ansible.builtin.setup#module) and C(blkid) tell it. Nothing else may be on it.
+            type: str
+          signature:
+            description:
+              - Everything that is on it, by the names that C(blkid) has for it (V(ext4), V(xfs), V(LVM2_member),
+                V(linux_raid_member), V(crypt_LUKS), V(gpt), V(dos) and so on), or of an image by its format. V(none)
+                for nothing.
+              - What partitions carry does not count.
+            type: list
+            elements: str
+      overlay_directories: &overlay_directories
+        description:
+          - Further directories in which images may lie that are built on this one. Its own directory is always looked
+            through before it is attached read-write.
+          - Each must be the absolute path of a directory that exists; anything else is refused.
+        type: list
+        elements: path
+      timeout: &timeout
+        description:
+          - Seconds that the kernel gets to have the device ready, with its size and all its partitions; and to let it go.
+        type: int
+  name: *name
+  source: *source
+  format: *format
+  state:
+    <<: *state
+    default: present
+  device:
+    <<: *device
+    default: auto
+  read_only:
+    <<: *read_only
+    default: true
+  offset: *offset
+  size: *size
+  sector_size: *sector_size
+  direct_io:
+    <<: *direct_io
+    default: false
+  identity: *identity
+  overlay_directories: *overlay_directories
+  timeout:
+    <<: *timeout
+    default: 30
+  workers:
+    description:
+      - How many devices are worked on at a time; V(0) lets the module choose.
+    type: int
+    default: 0
+  fail_fast:
+    description:
+      - With V(true), one refusal stops the task, and nothing is begun.
+      - With V(false), the other devices are carried out all the same, and the task fails at its end.
+    type: bool
+    default: true
+  lock_timeout:
+    description:
+      - Seconds to wait for another run of this collection that works on the same device or image.
+    type: int
+    default: 30
+extends_documentation_fragment:
+  - platter.qemu.attributes
+attributes:
+  check_mode: {support: full, details: 'The path of the device is not predicted, only its link.'}
+  diff_mode: {support: full, details: Shows each device before and after.}
+  idempotent: {support: full, details: Who uses the device notices nothing of the second run.}
+seealso:
+  - module: platter.qemu.disk_image
+  - module: platter.qemu.nbd_export
+  - module: ansible.posix.mount
+notes:
+  - Devices do not come back by themselves when the host is started anew; run the task again then.
+  - A device that somebody detaches by other means (C(losetup -d)) leaves its link behind until the task is run again.
+  - Overlays are looked for in the directory of the image and in O(overlay_directories), not elsewhere and not on other
+    hosts.
+"""
+
+EXAMPLES = r"""
+- name: A new data disk as a block device
+  platter.qemu.host_device:
+    source: /srv/images/data1.raw
+    format: raw
+    read_only: false
+    identity: {size: 64M, signature: none}
+  register: data1
+
+- name: A file system on it, the first time
+  ansible.builtin.command:
+    argv: [mkfs.ext4, -q, "{{ data1.device.link }}"]
+  when: data1 is changed
+
+- name: Not there any more, as soon as nobody has it mounted
+  platter.qemu.host_device:
+    source: /srv/images/data1.raw
+    state: absent
+
+- name: To look at it, if it is the right one
+  platter.qemu.host_device:
+    name: data1-look
+    source: /srv/images/data1.raw
+    format: raw
+    identity: {signature: ext4}
+
+- name: A part of it, with large sectors, and another disk
+  platter.qemu.host_device:
+    format: raw
+    devices:
+      - {name: data1-part, source: /srv/images/data1.raw, offset: 32M, size: 16M, sector_size: 4096}
+      - {name: data2, source: /srv/images/data2.raw, read_only: false}
+
+- name: None of them
+  platter.qemu.host_device:
+    state: absent
+    devices: [{name: data1-look}, {name: data1-part}, {name: data2}]
+"""
+
+RETURN = r"""
+device:
+  description: The device as it is now (in check mode, as it would be).
+  returned: unless O(devices) is given
+  type: dict
+  contains:
+    name: {description: Its name., type: str, returned: always}
+    state: {description: 'V(present) or V(absent).', type: str, returned: always}
+    link:
+      description: A path that leads to it for as long as it is attached, whatever number it has.
+      type: str
+      returned: when there is one
+    unlinked: {description: The link is missing or leads elsewhere., type: bool, returned: when it is so}
+    path:
+      description: The device of the kernel.
+      type: str
+      returned: when it is attached, not for a change in check mode
+    partitions:
+      description: Its partitions as the kernel has found them. All of them can be opened.
+      type: list
+      elements: dict
+      returned: with RV(device.path)
+      contains:
+        number: {description: Its number., type: int, returned: always}
+        path: {description: Its device., type: str, returned: always}
+        start: {description: Where it begins in the device, type: int, returned: always}
+        size: {description: Its bytes., type: int, returned: always}
+    kind: {description: 'How it is attached: V(loop).', type: str, returned: when it is attached}
+    source: {description: 'The image, without links.', type: str, returned: when it is attached}
+    format: {description: The format of the image., type: str, returned: when it is attached}
+    size: {description: Bytes of the device., type: int, returned: when it is attached}
+    offset: {description: Where in the image it begins., type: int, returned: when it is attached}
+    read_only: {description: Whether it can only be read., type: bool, returned: when it is attached}
+    direct_io: {description: Whether it passes by the memory of the host., type: bool, returned: when it is attached}
+    sector_size: {description: Bytes of its sectors., type: int, returned: with O(sector_size)}
+  sample:
+    name: data1.raw
+    state: present
+    link: /dev/platter/data1.raw
+    path: /dev/loop3
+    partitions: []
+    kind: loop
+    source: /srv/images/data1.raw
+    format: raw
+    size: 67108864
+    offset: 0
+    read_only: false
+    direct_io: false
+devices:
+  description: >-
+    One entry for each of O(devices), in their order, with the keys RV(device), RV(actions), RV(diff), C(changed) and,
+    where it applies, C(failed), C(msg), RV(reason) and RV(evidence).
+  returned: with O(devices)
+  type: list
+  elements: dict
+actions:
+  description: What was done (in check mode, would be done), as sentences.
+  returned: always
+  type: list
+  elements: str
+  sample:
+    - 'Attach /srv/images/data1.raw (raw), 64 MiB, as device data1.raw, read-write.'
+    - 'Have /dev/platter/data1.raw lead to it.'
+commands:
+  description: Every command that was run, as a list of arguments.
+  returned: always
+  type: list
+  elements: list
+diff:
+  description: The facts of each device before and after.
+  returned: always
+  type: raw
+reason:
+  description: A stable code for why a task was refused or failed; docs/reasons lists them.
+  returned: when refused, and with some failures
+  type: str
+  sample: device_busy
+evidence:
+  description: The facts behind RV(reason).
+  returned: with RV(reason)
+  type: dict
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.platter.qemu.plugins.module_utils._device import engine
+from ansible_collections.platter.qemu.plugins.module_utils._device.read_spec import read_spec
+from ansible_collections.platter.qemu.plugins.module_utils._module import device_options, run
+
+
+def make_engine(module: AnsibleModule) -> run.Engine:
+    """The parts put together."""
+    return engine.DeviceEngine(
+        [read_spec(params) for params in device_options.items(module.params)],
+        workers=module.params["workers"],
+        lock_timeout=module.params["lock_timeout"],
+    )
+
+
+def main() -> None:
+    """Entry point."""
+    module = AnsibleModule(
+        argument_spec=device_options.argument_spec(),
+        mutually_exclusive=[("name", "devices"), ("source", "devices")],
+        required_one_of=[("name", "source", "devices")],
+        supports_check_mode=True,
+    )
+    run.run_module(module, make_engine)
+
+
+if __name__ == "__main__":
+    main()

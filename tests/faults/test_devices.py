@@ -1,0 +1,149 @@
+"""Block devices of the host under kills, in races, and where the host has not got what they need."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import typing as t
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.platter.qemu.tests.lab import devices, kills
+from ansible_collections.platter.qemu.tests.lab.amounts import amount, share
+from ansible_collections.platter.qemu.tests.lab.loops import HAVE_LOOPS
+from ansible_collections.platter.qemu.tests.lab.modules import call, process
+from ansible_collections.platter.qemu.tests.lab.zygote import Zygote
+
+pytestmark = pytest.mark.skipif(not HAVE_LOOPS, reason="needs loop devices")
+Count = t.Callable[[str, int], None]
+MIB = 1 << 20
+#: all that the module does to the kernel's devices and to links goes through these
+CALLS = ("ioctl", "symlink", "rename", "unlink", "rmdir", "mkdir")
+RACERS = 20
+
+
+def blank(path: Path) -> Path:
+    with open(path, "wb") as stream:
+        stream.truncate(MIB)
+    return path
+
+
+def task(name: str, image: Path, **more: t.Any) -> dict[str, t.Any]:
+    return {"name": name, "source": str(image), "format": "raw", "read_only": False, **more}
+
+
+# --- twenty at once
+
+
+def _together(zygote: Zygote, tasks: t.Sequence[dict[str, t.Any]]) -> list[dict[str, t.Any]]:
+    children = [zygote.start("host_device", each, stopped=True) for each in tasks]
+    for child in children:
+        child.go_on()
+    for child in children:
+        child.wait()
+    return [child.result() for child in children]
+
+
+def test_twenty_at_once_get_a_device_each(zygote: Zygote, place: Path, count: Count) -> None:
+    images = [blank(place / f"{number}.raw") for number in range(RACERS)]
+    names = [devices.new_name() for _image in images]
+    with devices.cleaned(*names):
+        results = _together(zygote, [task(name, image) for name, image in zip(names, images)])
+        assert [result.get("msg") for result in results] == [None] * RACERS
+        assert len({result["device"]["path"] for result in results}) == RACERS
+        for name, image, result in zip(names, images, results):
+            assert devices.on_file(image) == [result["device"]["path"]] == [os.path.realpath(devices.link(name))]
+    count("devices claimed at once", RACERS)
+
+
+def test_of_twenty_that_ask_for_the_same_one_attaches_it(zygote: Zygote, place: Path) -> None:
+    name, image = devices.new_name(), blank(place / "image.raw")
+    with devices.cleaned(name):
+        results = _together(zygote, [task(name, image)] * RACERS)
+        assert [result.get("msg") for result in results] == [None] * RACERS
+        assert sum(result["changed"] for result in results) == len(devices.on_file(image)) == 1
+
+
+# --- kill -9
+
+
+@pytest.mark.parametrize("verb", ["attach", "replace", "detach"])
+def test_killed_at_any_step_the_next_run_converges(verb: str, zygote: Zygote, place: Path, count: Count) -> None:
+    name, image, other = devices.new_name(), blank(place / "image.raw"), blank(place / "other.raw")
+    wanted = {"attach": task(name, image), "replace": task(name, other), "detach": {"name": name, "state": "absent"}}[
+        verb
+    ]
+
+    def reset() -> None:
+        call("host_device", name=name, state="absent")
+        if verb != "attach":
+            assert call("host_device", **task(name, image))["changed"]
+
+    with devices.cleaned(name):
+        reset()
+        points = kills.points_of(zygote, wanted, place / "log", CALLS, "host_device")
+        chosen = share(points, amount(8, len(points)), "devices " + verb)
+        for point in chosen:
+            reset()
+            kills.killed_at(zygote, wanted, place / "log", point, "host_device")
+            _converges(name, wanted, [image, other])
+    count("kills of a device task", len(chosen))
+
+
+def _converges(name: str, wanted: dict[str, t.Any], images: t.Sequence[Path]) -> None:
+    result = call("host_device", **wanted)
+    assert not result.get("failed"), result["msg"]
+    assert call("host_device", **wanted)["changed"] is False
+    there = [path for image in images for path in devices.on_file(image)]
+    assert there == devices.marked(name)
+    if wanted.get("state") == "absent":
+        assert not there and not os.path.lexists(devices.link(name))
+    else:
+        assert there == devices.on_file(wanted["source"]) == [os.path.realpath(devices.link(name))]
+
+
+# --- what the host has not got
+
+
+def test_a_partition_that_cannot_be_opened_is_waited_for_and_nothing_stays(place: Path) -> None:
+    """Something else has the name of its device."""
+    name, image, wrong = devices.new_name(), blank(place / "image.raw"), Path("/dev/loop5p1")
+    subprocess.run(["sfdisk", "--quiet", image], input="label: dos\nstart=16, size=64\n", check=True, text=True)
+    with devices.cleaned(name):
+        wrong.write_text("")
+        try:
+            told = call(
+                "host_device", **task(name, image, identity={"signature": ["dos"]}, device="/dev/loop5", timeout=1)
+            )
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                wrong.unlink()
+        assert told["reason"] == "device_timeout", told
+        assert not devices.on_file(image)
+
+
+def test_a_file_system_without_direct_io_is_told(place: Path) -> None:
+    name = devices.new_name()
+    subprocess.run(["mount", "-t", "ramfs", "none", place], check=True)
+    try:
+        image = blank(place / "image.raw")
+        told = call("host_device", **task(name, image, direct_io=True))
+        assert told["reason"] == "direct_io_unsupported", told
+        assert not devices.on_file(image)
+    finally:
+        subprocess.run(["umount", place], check=True)
+
+
+def test_a_host_without_loop_devices_says_so(place: Path) -> None:
+    image = blank(place / "image.raw")
+    hidden = 'mount -t tmpfs none /dev && mknod /dev/null c 1 3 && exec "$@"'
+    child = process("host_device", under=("unshare", "--mount", "sh", "-c", hidden, "sh"), **task("none", image))
+    printed = child.communicate(timeout=60)[0]
+    assert '"reason": "devices_unsupported"' in printed, printed
+
+
+def test_others_than_root_are_told_that_they_need_to_be(zygote: Zygote, place: Path) -> None:
+    told = zygote.run("host_device", task("none", blank(place / "image.raw")), uid=65534)
+    assert told["reason"] == "not_root", told

@@ -1,0 +1,72 @@
+"""Block devices that the module made, as others see them: losetup, lsblk, the kernel's tables."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import uuid
+from typing import Any, Iterator
+
+from ansible_collections.platter.qemu.tests.lab.modules import call
+
+LINKS = "/dev/platter"
+
+
+def new_name() -> str:
+    """Of a device that no other test has."""
+    return "test-" + uuid.uuid4().hex[:12]
+
+
+@contextlib.contextmanager
+def cleaned(*names: str) -> Iterator[None]:
+    """Devices of these names go with the block, and nothing of them is left."""
+    try:
+        yield
+    finally:
+        result = call("host_device", devices=[{"name": name} for name in names], state="absent")
+        assert not result.get("failed"), result["msg"]
+        assert not [name for name in names if os.path.lexists(link(name)) or marked(name)]
+
+
+def link(name: str) -> str:
+    """Where the device is found."""
+    return f"{LINKS}/{name}"
+
+
+def losetup(device: str) -> dict[str, Any] | None:
+    """What losetup says of a device; None when nothing is attached to it."""
+    columns = "NAME,BACK-FILE,OFFSET,SIZELIMIT,RO,DIO,LOG-SEC,AUTOCLEAR"
+    argv = ["losetup", "--json", "--list", "--output", columns]
+    told = subprocess.run(argv, check=True, capture_output=True, text=True).stdout
+    entries = json.loads(told)["loopdevices"] if told.strip() else []
+    return next((entry for entry in entries if entry["name"] == os.path.realpath(device)), None)
+
+
+def on_file(path: object) -> list[str]:
+    """The loop devices on a file, by losetup."""
+    told = subprocess.run(["losetup", "--associated", str(path)], check=True, capture_output=True, text=True).stdout
+    return [line.partition(":")[0] for line in told.splitlines()]
+
+
+def marked(name: str) -> list[str]:
+    """The loop devices that carry the mark of this device, by losetup's old way of telling it where there is one."""
+    found = []
+    for entry in os.listdir("/sys/block"):
+        if os.path.exists(f"/sys/block/{entry}/loop") and _mark(f"/dev/{entry}") == f"platter:{name}":
+            found.append(f"/dev/{entry}")
+    return found
+
+
+def _mark(device: str) -> str:
+    """C(lo_file_name) is behind 56 bytes of numbers (linux/loop.h)."""
+    import fcntl
+
+    descriptor = os.open(device, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        return fcntl.ioctl(descriptor, 0x4C05, bytes(232))[56:120].rstrip(b"\0").decode()
+    except OSError:
+        return ""
+    finally:
+        os.close(descriptor)
