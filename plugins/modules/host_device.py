@@ -3,20 +3,23 @@
 # GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""host_device: disk images as block devices of the host, as state."""
+"""host_device: disk images and NBD exports as block devices of the host, as state."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 ---
 module: host_device
-short_description: Attach disk images to the host as block devices
+short_description: Attach disk images and NBD exports to the host as block devices
 version_added: 0.1.0
 author:
   - The platter.qemu authors (@platter)
 description:
-  - Makes "this image is a block device of this host, and found under this name" a state, for one device or many. A raw
-    image becomes a loop device of the kernel, with no process that could end.
+  - Makes "this image is a block device of this host, and found under this name" a state, for one device or many, and the
+    same for what an NBD server exports.
+  - A raw image becomes a loop device of the kernel, with no process that could end. For other formats, and for exports,
+    C(qemu-storage-daemon) shows the disk as a file (FUSE), and that becomes a loop device. It goes on when the play is
+    over, and ends with the device.
   - The device is found under C(/dev/platter/NAME), whichever number the kernel has given it.
   - What is on the disk is looked at before the host can touch it. What does not say so in O(identity) is not attached.
   - While it is attached the kernel holds QEMU's lock on the image, so that no VM, no C(qemu-img) and no export writes to
@@ -26,6 +29,7 @@ description:
 requirements:
   - Linux 5.8 or later
   - root
+  - C(qemu-storage-daemon) of QEMU 7.0 or later, C(qemu-io) and C(/dev/fuse), for all but raw images
 options:
   devices:
     description:
@@ -38,18 +42,22 @@ options:
     suboptions:
       name: &name
         description:
-          - What the device is called on this host, and what it is known by. Without it, the last part of O(source).
+          - What the device is called on this host, and what it is known by. Without it, the last part of O(source), of an
+            export its name.
           - 1 to 48 letters, digits, dots, underscores and minus signs; the first is a letter or a digit.
           - A device of this name that is made from something else is replaced only if O(name) is given.
         type: str
       source: &source
         description:
-          - The image, an absolute path of a file or block device. Needed for O(state=present).
+          - The image, an absolute path of a file or block device; or an export, as the NBD project writes it -
+            C(nbd://host[:port]/export), C(nbd+unix:///export?socket=/path), and the same with C(nbds) for TLS. Needed for
+            O(state=present).
         type: str
         aliases: [image]
       format: &format
         description:
-          - The format of the image, which is never guessed. Needed for O(state=present). Only V(raw) is attached yet.
+          - The format of the image, which is never guessed. Needed for O(state=present), but for an export, whose bytes
+            are attached as they are.
         type: str
         choices: [raw, qcow, qcow2, qed, vdi, vmdk, vhdx, vpc, parallels, luks]
       state: &state
@@ -85,7 +93,7 @@ options:
         choices: [512, 1024, 2048, 4096]
       direct_io: &direct_io
         description:
-          - Whether reads and writes pass by the memory of the host.
+          - Whether reads and writes of the image pass by the memory of the host.
         type: bool
       identity: &identity
         description:
@@ -112,6 +120,24 @@ options:
               - What partitions carry does not count.
             type: list
             elements: str
+      tls_certificates: &tls_certificates
+        description:
+          - With C(nbds), a directory on the managed host with C(ca-cert.pem), and with C(client-cert.pem) and
+            C(client-key.pem) if the server asks for a certificate. Others must not be able to read the key.
+        type: path
+      tls_hostname: &tls_hostname
+        description: >-
+          The name that the server's certificate must have, if it is not the host in O(source). Needed for certificates
+          over a Unix socket, which has no name.
+        type: str
+      tls_psk_file: &tls_psk_file
+        description:
+          - With C(nbds), a file on the managed host with pre-shared keys, instead of O(tls_certificates). Each line is
+            C(user:key), the key in hexadecimal. Others must not be able to read it. Needs Python 3.13.
+        type: path
+      tls_username: &tls_username
+        description: Whose line of O(tls_psk_file) it is, if it has more than one.
+        type: str
       overlay_directories: &overlay_directories
         description:
           - Further directories in which images may lie that are built on this one. Its own directory is always looked
@@ -121,7 +147,9 @@ options:
         elements: path
       timeout: &timeout
         description:
-          - Seconds that the kernel gets to have the device ready, with its size and all its partitions; and to let it go.
+          - Seconds that each of these may take - the kernel has the device ready, with its size and all its partitions;
+            it lets the device go; a server of an export answers; our own server starts, and writes out what it holds and
+            ends. One that can be written to is not killed then, and the task fails (C(stop_timeout)).
         type: int
   name: *name
   source: *source
@@ -142,6 +170,10 @@ options:
     <<: *direct_io
     default: false
   identity: *identity
+  tls_certificates: *tls_certificates
+  tls_hostname: *tls_hostname
+  tls_psk_file: *tls_psk_file
+  tls_username: *tls_username
   overlay_directories: *overlay_directories
   timeout:
     <<: *timeout
@@ -175,6 +207,13 @@ seealso:
 notes:
   - Devices do not come back by themselves when the host is started anew; run the task again then.
   - A device that somebody detaches by other means (C(losetup -d)) leaves its link behind until the task is run again.
+  - A server of ours that is killed takes its device along, which then fails to read and to write; the next run attaches it
+    again. What was written and not flushed is lost then, if the image is not raw. It does not connect to a server of an
+    export again by itself, which could hide that writes were lost.
+  - To be looked at, an export is opened. A C(qemu-nbd) without C(--persistent) ends after that.
+  - Who can write to an image chooses, by its header, which data file and which backing files are read with it. These must be
+    files that all others who can write to the image can read too, and a data file of a device that can be written to one
+    that they can write to (C(image_references_file)).
   - Overlays are looked for in the directory of the image and in O(overlay_directories), not elsewhere and not on other
     hosts.
 """
@@ -212,10 +251,22 @@ EXAMPLES = r"""
       - {name: data1-part, source: /srv/images/data1.raw, offset: 32M, size: 16M, sector_size: 4096}
       - {name: data2, source: /srv/images/data2.raw, read_only: false}
 
+- name: The disk of a VM that does not run, to look into
+  platter.qemu.host_device:
+    name: web1
+    source: /srv/images/web1.qcow2
+    format: qcow2
+  register: web1
+
+- name: The disk that another host serves, if it is the right one
+  platter.qemu.host_device:
+    source: nbd://store1.example.org/backup1
+    identity: {size: 64M, signature: none}
+
 - name: None of them
   platter.qemu.host_device:
     state: absent
-    devices: [{name: data1-look}, {name: data1-part}, {name: data2}]
+    devices: [{name: data1-look}, {name: data1-part}, {name: data2}, {name: web1}, {name: backup1}]
 """
 
 RETURN = r"""
@@ -243,10 +294,18 @@ device:
       contains:
         number: {description: Its number., type: int, returned: always}
         path: {description: Its device., type: str, returned: always}
-        start: {description: Where it begins in the device, type: int, returned: always}
+        start: {description: Where it begins in the device., type: int, returned: always}
         size: {description: Its bytes., type: int, returned: always}
-    kind: {description: 'How it is attached: V(loop).', type: str, returned: when it is attached}
-    source: {description: 'The image, without links.', type: str, returned: when it is attached}
+    pid: {description: 'Our server.', type: int, returned: 'with RV(device.path), when it has one'}
+    broken:
+      description: Its server has ended, so that it can be neither read nor written.
+      type: bool
+      returned: when it is so
+    kind:
+      description: How it is attached, V(loop) or V(fuse).
+      type: str
+      returned: when it is attached
+    source: {description: 'The image, without links, or the URI.', type: str, returned: when it is attached}
     format: {description: The format of the image., type: str, returned: when it is attached}
     size: {description: Bytes of the device., type: int, returned: when it is attached}
     offset: {description: Where in the image it begins., type: int, returned: when it is attached}
@@ -303,7 +362,7 @@ evidence:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.platter.qemu.plugins.module_utils._device import engine
+from ansible_collections.platter.qemu.plugins.module_utils._device import definition, engine
 from ansible_collections.platter.qemu.plugins.module_utils._device.read_spec import read_spec
 from ansible_collections.platter.qemu.plugins.module_utils._module import device_options, run
 
@@ -312,6 +371,7 @@ def make_engine(module: AnsibleModule) -> run.Engine:
     """The parts put together."""
     return engine.DeviceEngine(
         [read_spec(params) for params in device_options.items(module.params)],
+        {definition.PROGRAM: module.get_bin_path(definition.PROGRAM)},
         workers=module.params["workers"],
         lock_timeout=module.params["lock_timeout"],
     )

@@ -17,7 +17,7 @@ from ansible_collections.platter.qemu.tests.lab.guest import MIB, scribble, show
 from ansible_collections.platter.qemu.tests.lab.loops import HAVE_LOOPS, attached, mounted
 from ansible_collections.platter.qemu.tests.lab.modules import call
 from ansible_collections.platter.qemu.tests.lab.oracle import create
-from ansible_collections.platter.qemu.tests.lab.programs import exported, running, wait_until
+from ansible_collections.platter.qemu.tests.lab.programs import exported, wait_until
 
 pytestmark = pytest.mark.skipif(not HAVE_LOOPS, reason="needs root and loop devices")
 
@@ -173,10 +173,7 @@ def test_a_device_that_is_mounted_stays_and_who_has_it_is_named(name: str, image
 def test_a_device_that_a_program_has_open_stays(name: str, image: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(guard, "_GLANCE_SECONDS", 0.1)
     call("host_device", **asked(name, image))
-    with running("sh", "-c", f"exec sleep 60 < {devices.link(name)}") as process:
-        wait_until(
-            lambda: os.readlink(f"/proc/{process.pid}/fd/0") == os.path.realpath(devices.link(name)), "it is open"
-        )
+    with devices.held(name) as process:
         refusal = refused("device_busy", source=str(image), name=name, state="absent")
     assert refusal["evidence"]["in_use_by"][0]["pid"] == process.pid
 

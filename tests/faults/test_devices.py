@@ -14,6 +14,7 @@ from ansible_collections.platter.qemu.tests.lab import devices, kills
 from ansible_collections.platter.qemu.tests.lab.amounts import amount, share
 from ansible_collections.platter.qemu.tests.lab.loops import HAVE_LOOPS
 from ansible_collections.platter.qemu.tests.lab.modules import call, process
+from ansible_collections.platter.qemu.tests.lab.oracle import create
 from ansible_collections.platter.qemu.tests.lab.zygote import Zygote
 
 pytestmark = pytest.mark.skipif(not HAVE_LOOPS, reason="needs loop devices")
@@ -21,6 +22,8 @@ Count = t.Callable[[str, int], None]
 MIB = 1 << 20
 #: all that the module does to the kernel's devices and to links goes through these
 CALLS = ("ioctl", "symlink", "rename", "unlink", "rmdir", "mkdir")
+#: and to servers; strace counts the calls of each process by itself
+SERVER_CALLS = (*CALLS, "kill", "umount2", "clone3", "vfork", "wait4")
 RACERS = 20
 
 
@@ -89,6 +92,34 @@ def test_killed_at_any_step_the_next_run_converges(verb: str, zygote: Zygote, pl
             reset()
             kills.killed_at(zygote, wanted, place / "log", point, "host_device")
             _converges(name, wanted, [image, other])
+    count("kills of a device task", len(chosen))
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/fuse"), reason="needs FUSE")
+@pytest.mark.parametrize("verb", ["attach", "detach"])
+def test_killed_at_any_step_of_a_server_the_next_run_converges(
+    verb: str, zygote: Zygote, place: Path, count: Count
+) -> None:
+    name, image = devices.new_name(), create(place / "image.qcow2", "qcow2", "1M")
+    attach = dict(task(name, image), format="qcow2")
+    wanted = attach if verb == "attach" else {"name": name, "state": "absent"}
+
+    def reset() -> None:
+        call("host_device", name=name, state="absent")
+        assert verb == "attach" or call("host_device", **attach)["changed"]
+
+    with devices.cleaned(name):
+        reset()
+        points = kills.points_of(zygote, wanted, place / "log", SERVER_CALLS, "host_device")
+        chosen = share(points, amount(5, len(points)), "servers of devices " + verb)
+        for point in chosen:
+            reset()
+            kills.killed_at(zygote, wanted, place / "log", point, "host_device")
+            result = call("host_device", **wanted)
+            assert not result.get("failed"), (point, result["msg"])
+            assert call("host_device", **wanted)["changed"] is False
+            assert len(devices.servers(name)) == len(devices.marked(name)) == (verb == "attach")
+            assert os.path.isdir(f"/run/platter.qemu/devices/{name}") == (verb == "attach")
     count("kills of a device task", len(chosen))
 
 

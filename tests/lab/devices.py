@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import subprocess
 import uuid
+from pathlib import Path
 from typing import Any, Iterator
 
 from ansible_collections.platter.qemu.tests.lab.modules import call
+from ansible_collections.platter.qemu.tests.lab.programs import running, wait_until
 
 LINKS = "/dev/platter"
 
@@ -27,7 +30,7 @@ def cleaned(*names: str) -> Iterator[None]:
     finally:
         result = call("host_device", devices=[{"name": name} for name in names], state="absent")
         assert not result.get("failed"), result["msg"]
-        assert not [name for name in names if os.path.lexists(link(name)) or marked(name)]
+        assert not [name for name in names if os.path.lexists(link(name)) or marked(name) or servers(name)]
 
 
 def link(name: str) -> str:
@@ -61,8 +64,6 @@ def marked(name: str) -> list[str]:
 
 def _mark(device: str) -> str:
     """C(lo_file_name) is behind 56 bytes of numbers (linux/loop.h)."""
-    import fcntl
-
     descriptor = os.open(device, os.O_RDONLY | os.O_NONBLOCK)
     try:
         return fcntl.ioctl(descriptor, 0x4C05, bytes(232))[56:120].rstrip(b"\0").decode()
@@ -70,3 +71,28 @@ def _mark(device: str) -> str:
         return ""
     finally:
         os.close(descriptor)
+
+
+def servers(name: str) -> list[int]:
+    """The processes that serve a device."""
+    found = []
+    for pid in (entry for entry in os.listdir("/proc") if entry.isdigit()):
+        with contextlib.suppress(OSError):
+            words = Path("/proc", pid, "cmdline").read_bytes().decode(errors="replace").split("\0")
+            if os.path.basename(words[0]) == "qemu-storage-daemon" and f"/devices/{name}/" in " ".join(words):
+                found.append(int(pid))
+    return found
+
+
+def wait_for_servers(name: str, number: int) -> None:
+    """Until there are so many."""
+    wait_until(lambda: len(servers(name)) == number, f"{number} servers")
+
+
+@contextlib.contextmanager
+def held(name: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A program that has the device open while the block runs."""
+    with running("sh", "-c", f"exec sleep 60 < {link(name)}") as process:
+        file = f"/proc/{process.pid}/fd/0"
+        wait_until(lambda: os.readlink(file) == os.path.realpath(link(name)), "it is open")
+        yield process

@@ -42,6 +42,7 @@ def killed_at(zygote: Zygote, task: Mapping[str, Any], log: Path, point: Point, 
 
 def _traced(zygote: Zygote, module: str, task: Mapping[str, Any], log: Path, *options: str) -> Child:
     child = zygote.start(module, task, stopped=True)
-    with strace.tracing(child, log, *options):
+    # servers of devices go on
+    with strace.tracing(child, log, *options, follow=module != "host_device"):
         pass
     return child

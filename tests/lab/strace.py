@@ -74,9 +74,22 @@ class Call:
 
 
 @contextlib.contextmanager
-def tracing(child: Child, log: Path, *options: str) -> t.Iterator[None]:
-    """strace on a stopped child while the block runs, and until all that it started has ended."""
-    command = ["strace", "-f", "-qq", "-s", "4096", "-o", str(log), *options, "-p", str(child.pid)]
+def tracing(child: Child, log: Path, *options: str, follow: bool = True) -> t.Iterator[None]:
+    """strace on a stopped child while the block runs, and until all that it started has ended; without C(follow) until
+    it has itself.
+    """
+    command = [
+        "strace",
+        *(["-f"] if follow else []),
+        "-qq",
+        "-s",
+        "4096",
+        "-o",
+        str(log),
+        *options,
+        "-p",
+        str(child.pid),
+    ]
     with subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     ) as tracer:
@@ -87,6 +100,8 @@ def tracing(child: Child, log: Path, *options: str) -> t.Iterator[None]:
             tracer.wait(timeout=DEADLINE)
         finally:
             tracer.kill()
+    if not follow:  # then strace does not say whose calls they are
+        log.write_text("".join(f"{child.pid} {line}\n" for line in log.read_text(errors="replace").splitlines()))
 
 
 def _wait_for_tracer(pid: int, tracer: subprocess.Popen[bytes]) -> None:

@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import typing as t
 from dataclasses import dataclass, replace
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import size
@@ -45,7 +44,8 @@ class AttachDevice(Action[DeviceState]):
         how = "read-only" if wanted.read_only else "read-write"
         where = "%s of it from byte %d on" % (size.human(wanted.length), wanted.offset) if wanted.offset else ""
         where = where or size.human(wanted.length)
-        return "Attach %s (%s), %s, as device %s, %s." % (wanted.source, wanted.format, where, self.name, how)
+        by = ", by a server of QEMU and FUSE" if wanted.kind == "fuse" else ""
+        return "Attach %s (%s), %s, as device %s, %s%s." % (wanted.source, wanted.format, where, self.name, how, by)
 
 
 @dataclass(frozen=True)
@@ -90,4 +90,14 @@ class RemoveLink(Action[DeviceState]):
         return "Remove %s." % self.link
 
 
-Step = t.Union[DetachDevice, AttachDevice, TakeLength, LinkDevice, RemoveLink]
+@dataclass(frozen=True)
+class EndServer(Action[DeviceState]):
+    """End what a killed run has left: a server with no device."""
+
+    name: str
+
+    def apply(self, state: DeviceState) -> DeviceState:
+        return replace(state, left=False)
+
+    def __str__(self) -> str:
+        return "End the server that was left of device %s." % self.name

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import typing as t
+from dataclasses import replace
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item, not_begun
@@ -21,13 +22,21 @@ from ansible_collections.platter.qemu.plugins.module_utils._tools import locks, 
 
 
 class DeviceEngine:
-    """What C(_module/run.py) drives."""
+    """What C(_module/run.py) drives. C(programs): the servers that are installed, by name, and where they are."""
 
     noun = "device"
     nouns = "devices"
 
-    def __init__(self, specs: t.Sequence[DeviceSpec], *, workers: int = 0, lock_timeout: float = 30.0) -> None:
+    def __init__(
+        self,
+        specs: t.Sequence[DeviceSpec],
+        programs: t.Mapping[str, t.Optional[str]],
+        *,
+        workers: int = 0,
+        lock_timeout: float = 30.0,
+    ) -> None:
         self._specs = list(specs)
+        self._programs = programs
         self._workers = workers
         self._lock_timeout = lock_timeout
         self._runner = process.Runner()
@@ -67,7 +76,7 @@ class DeviceEngine:
                 way_out="Run the task as root (become: true).",
                 joined="",
             )
-        now = observe.ground()
+        now = self._now()
         items = [self._planned(spec, now) for spec in self._specs]
         _refuse_duplicates(items)
         if any(item.plan for item in items):
@@ -82,6 +91,9 @@ class DeviceEngine:
                 item.notes["readings"] = _readings(item.reading)
         return items
 
+    def _now(self) -> observe.Ground:
+        return observe.ground(self._runner, self._programs)
+
     @staticmethod
     def _planned(spec: DeviceSpec, now: observe.Ground) -> Item:
         nothing = DeviceState(spec.name)
@@ -91,6 +103,7 @@ class DeviceEngine:
                 from ansible_collections.platter.qemu.plugins.module_utils._inspect import dependents
 
                 dependents.refuse_wrong_directories(spec.overlay_directories)
+            item.spec = spec = _with_user(spec)
             item.before, item.reading = observe.observe(spec, now)
             item.after = item.before
             item.plan = list(plan_device(spec, item.before, item.reading, places.link_of(spec.name)))
@@ -105,16 +118,29 @@ class DeviceEngine:
         if todo:
             from ansible_collections.platter.qemu.plugins.module_utils._device.execute import Executor
 
-            Executor(self._runner, workers=self._workers).run(todo)
+            Executor(self._runner, self._now, workers=self._workers).run(todo)
             for item in todo:
                 item.notes["readings"] = _readings(item.reading)
+
+
+def _with_user(spec: DeviceSpec) -> DeviceSpec:
+    """With the name by which a file of keys knows us."""
+    if spec.state != "present" or not spec.psk_file or spec.username:
+        return spec
+    from ansible_collections.platter.qemu.plugins.module_utils._tools import tls
+
+    return replace(spec, username=tls.psk_identity(tls.Credentials(psk_file=spec.psk_file))[0])
 
 
 def _readings(reading: DeviceReading) -> t.Dict[str, t.Any]:
     """What is told beside the state: it is not compared, and check mode does not know it."""
     if not reading.paths:
         return {}
-    return {"path": reading.paths[0], "partitions": [part.to_facts() for part in reading.partitions]}
+    facts: t.Dict[str, t.Any] = {
+        "path": reading.paths[0],
+        "partitions": [part.to_facts() for part in reading.partitions],
+    }
+    return dict(facts, pid=reading.servers[0]) if reading.servers else facts
 
 
 def _refuse_duplicates(items: t.Sequence[Item]) -> None:

@@ -11,7 +11,6 @@ import os
 import time
 import typing as t
 
-from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item
 from ansible_collections.platter.qemu.plugins.module_utils._device import actions, refuse
 from ansible_collections.platter.qemu.plugins.module_utils._inspect import dependents, holders, named_files
@@ -30,8 +29,9 @@ def guard(items: t.Sequence[Item]) -> None:
     attaching = [item for item in items if _has(item, actions.AttachDevice) and not item.refusal]
     if attaching:
         _guard_each_other(items, attaching)
-        _guard_sources([item for item in attaching if not item.refusal], _detached(items))
-        _guard_bases([item for item in attaching if not item.spec.read_only and not item.refusal])
+        images = [item for item in attaching if item.spec.address is None]
+        _guard_sources([item for item in images if not item.refusal], _going(items))
+        _guard_bases([item for item in images if not item.spec.read_only and not item.refusal])
 
 
 def users_of(paths: t.Sequence[str], backing: str, seconds: float) -> t.List[holders.Holder]:
@@ -52,10 +52,16 @@ def _has(item: Item, kind: type) -> bool:
     return any(isinstance(action, kind) for action in item.plan)
 
 
-def _detached(items: t.Sequence[Item]) -> t.Set[str]:
-    """The devices that will have gone when others are attached."""
-    going = (item for item in items if _has(item, actions.DetachDevice) and not item.refusal)
-    return {path for item in going for path in item.reading.paths}
+def _going(items: t.Sequence[Item]) -> t.Set[t.Any]:
+    """The devices, and the numbers of the servers, that will have gone when others are attached."""
+    going = [item for item in items if not item.refusal]
+    found: t.Set[t.Any] = set()
+    for item in going:
+        if _has(item, actions.DetachDevice):
+            found.update(item.reading.paths)
+        if _has(item, actions.DetachDevice) or _has(item, actions.EndServer):
+            found.update(item.reading.servers)
+    return found
 
 
 def _guard_each_other(items: t.Sequence[Item], attaching: t.Sequence[Item]) -> None:
@@ -72,7 +78,7 @@ def _guard_each_other(items: t.Sequence[Item], attaching: t.Sequence[Item]) -> N
             item.refusal = refuse.refused(item.spec, "image_in_use", fact, "Attach it once, or read-only.")
 
 
-def _guard_sources(items: t.Sequence[Item], going: t.AbstractSet[str]) -> None:
+def _guard_sources(items: t.Sequence[Item], going: t.AbstractSet[t.Any]) -> None:
     found = holders.find_holders(sorted({item.reading.target for item in items}))
     for item in items:
         using = [each for each in found[item.reading.target] if _disturbs(item, each, going)]
@@ -80,9 +86,10 @@ def _guard_sources(items: t.Sequence[Item], going: t.AbstractSet[str]) -> None:
             item.refusal = refuse.in_use(item.spec, using)
 
 
-def _disturbs(item: Item, holder: holders.Holder, going: t.AbstractSet[str]) -> bool:
+def _disturbs(item: Item, holder: holders.Holder, going: t.AbstractSet[t.Any]) -> bool:
     """Readers do not disturb a reader. The lock that a device of ours holds has no process, and goes with it."""
-    if holder.name in going or (holder.kind == "qemu_lock" and set(item.reading.paths) & going):
+    own = {*item.reading.paths, *item.reading.servers}
+    if holder.name in going or holder.pid in going or (holder.kind == "qemu_lock" and own & going):
         return False
     return not item.spec.read_only or holder.writes is not False
 
@@ -95,9 +102,3 @@ def _guard_bases(items: t.Sequence[Item]) -> None:
     for item in items:
         if found[item.reading.target]:
             item.refusal = refuse.has_overlays(item.spec, found[item.reading.target])
-
-
-def busy_now(item: Item, paths: t.Sequence[str]) -> errors.EngineError:
-    """That somebody has the device now, who had not before."""
-    using = users_of(paths, item.reading.backing, 0.0)
-    return refuse.busy(item.spec, item.reading, using)

@@ -3,7 +3,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
 # PRIVATE to the collection: it can change at any time without notice.
-"""Reads what is so of a device: what the kernel has attached, by its mark, and the source of the task. Read-only."""
+"""Reads what is so of a device: what the kernel has attached, by its mark, and what serves it. Read-only.
+
+Nothing here asks a server of ours anything, as it may have been stopped.
+"""
 
 from __future__ import annotations
 
@@ -11,76 +14,131 @@ import os
 import typing as t
 from dataclasses import replace
 
-from ansible_collections.platter.qemu.plugins.module_utils._core import errors, words
-from ansible_collections.platter.qemu.plugins.module_utils._device import places, plan, state
+from ansible_collections.platter.qemu.plugins.module_utils._device import definition, places, plan, source, state
 from ansible_collections.platter.qemu.plugins.module_utils._device.spec import DeviceSpec
-from ansible_collections.platter.qemu.plugins.module_utils._inspect import identity
-from ansible_collections.platter.qemu.plugins.module_utils._inspect.target import resolve_target
-from ansible_collections.platter.qemu.plugins.module_utils._tools import block_device, files, loop_device
-
-#: a header that is read by another name too: C(crypt_LUKS) among the signatures
-_NO_CONTENT = ("raw", "luks")
+from ansible_collections.platter.qemu.plugins.module_utils._inspect import mounts
+from ansible_collections.platter.qemu.plugins.module_utils._tools import (
+    block_device,
+    loop_device,
+    process,
+    processes,
+)
 
 
 class Ground(t.NamedTuple):
-    """What is read once for all devices of a look."""
+    """What is read once for all devices of a look. C(servers): command lines by process number; C(programs): the
+    servers that are installed, by name, and where they are.
+    """
 
+    run: process.RunCommand
+    programs: t.Mapping[str, t.Optional[str]]
     loops: t.Sequence[loop_device.Loop]
+    servers: t.Mapping[int, t.Tuple[str, ...]]
 
 
-def ground() -> Ground:
+def ground(run: process.RunCommand, programs: t.Mapping[str, t.Optional[str]]) -> Ground:
     """As it is now."""
-    return Ground(loop_device.attached())
+    return Ground(run, programs, loop_device.attached(), servers())
 
 
-def marked(mark: str, now: Ground) -> t.List[loop_device.Loop]:
-    """The devices that are called so."""
-    return [loop for loop in now.loops if loop.mark == mark]
+def servers() -> t.Dict[int, t.Tuple[str, ...]]:
+    """The command lines of all servers of devices."""
+    if not os.path.isdir(loop_device.served_directory()):  # none has been started since the host was
+        return {}
+    table = processes.own_processes()
+    return {pid: argv for pid, argv in table.items() if os.path.basename(argv[0]) == definition.PROGRAM}
+
+
+def servers_of(name: str, table: t.Mapping[int, t.Tuple[str, ...]]) -> t.List[int]:
+    """Those of one device."""
+    mark = ("--pidfile", definition.pid_file(places.directory_of(name)))
+    return sorted(pid for pid, argv in table.items() if mark in zip(argv, argv[1:]))
+
+
+def found(spec: DeviceSpec, loops: t.Sequence[loop_device.Loop]) -> t.List[str]:
+    """The paths of the kernel's devices that are this one."""
+    return [loop.path for loop in loops if loop.mark == spec.mark] + served(spec.name)
+
+
+def served(name: str) -> t.List[str]:
+    """The paths of the devices on the file that a server of ours shows."""
+    file = definition.disk_file(places.directory_of(name))
+    return ["/dev/" + each for each in loop_device.on_files() if loop_device.backing(each) == file]
 
 
 def observe(spec: DeviceSpec, now: Ground) -> t.Tuple[state.DeviceState, state.DeviceReading]:
     """The state and the reading of one device."""
-    reading = _about_source(spec)
-    found = marked(spec.mark, now)
-    if not found:
-        here = state.DeviceState(spec.name, linked=bool(places.led_to(spec.name)))
-    else:
-        loop = found[0]
-        name = block_device.name_of(loop.path)
+    reading = _about_server(spec, now, source.look(spec))
+    paths = found(spec, now.loops)
+    if paths:
+        name = block_device.name_of(paths[0])
         reading = replace(
             reading,
-            paths=tuple(each.path for each in found),
-            backing=block_device.text(name, "loop/backing_file"),
+            paths=tuple(paths),
+            backing=loop_device.backing(name),
             partitions=tuple(_partitions(name)),
         )
-        here = state.DeviceState(spec.name, _attached(spec, loop, reading), places.led_to(spec.name) == loop.path)
-    if spec.state == "present" and reading.kind in ("file", "block") and plan.must_attach(spec, here, reading):
-        reading = replace(reading, contents=_contents(spec, reading), taken=_taken(spec, now))
-    return here, reading
+        linked = places.led_to(spec.name) == paths[0]
+        here = state.DeviceState(spec.name, _attached(spec, paths[0], reading, now), linked)
+    else:
+        left = bool(reading.servers) or os.path.isdir(reading.directory)
+        here = state.DeviceState(spec.name, linked=bool(places.led_to(spec.name)), left=left)
+    if spec.state != "present":
+        return here, reading
+    if plan.must_attach(spec, here, reading):
+        return here, source.look_closely(spec, here, replace(reading, taken=_taken(spec, now)), now.run)
+    return here, source.unchanged(spec, here, reading)
 
 
-def _attached(spec: DeviceSpec, loop: loop_device.Loop, reading: state.DeviceReading) -> state.Attached:
-    name = block_device.name_of(loop.path)
+def _about_server(spec: DeviceSpec, now: Ground, reading: state.DeviceReading) -> state.DeviceReading:
+    pids = servers_of(spec.name, now.servers)
+    return replace(
+        reading,
+        servers=tuple(pids),
+        stopped=any(processes.is_stopped(pid) for pid in pids),
+        directory=places.directory_of(spec.name),
+        program=now.programs.get(definition.PROGRAM) or "",
+        fuse=os.path.exists("/dev/fuse"),
+    )
+
+
+def _attached(spec: DeviceSpec, path: str, reading: state.DeviceReading, now: Ground) -> state.Attached:
+    name = block_device.name_of(path)
     sector = block_device.number(name, "queue/logical_block_size")
-    return state.Attached(
+    here = state.Attached(
         kind="loop",
-        source=reading.target if _is_of(loop, reading.target) else reading.backing,
+        source=reading.target if _is_of(path, reading.target, now) else reading.backing,
         format="raw",
-        offset=loop.offset,
-        limit=loop.limit,
+        offset=block_device.number(name, "loop/offset"),
+        limit=block_device.number(name, "loop/sizelimit"),
         length=block_device.length(name),
         read_only=block_device.text(name, "ro") == "1",
         direct_io=block_device.text(name, "loop/dio") == "1",
         sector_size=sector if spec.sector_size is not None else None,
-        device=loop.path if spec.device != "auto" else "",
+        device=path if spec.device != "auto" else "",
+    )
+    return _by_server(here, reading, now) if path in served(spec.name) else here
+
+
+def _by_server(here: state.Attached, reading: state.DeviceReading, now: Ground) -> state.Attached:
+    """A device on the file of a server: what its command line says."""
+    argv = now.servers[reading.servers[0]] if reading.servers else ()
+    shown = definition.parse(argv)
+    if shown is None or not any(each.mount_point == reading.backing for each in mounts.read_mounts()):
+        return replace(here, kind="fuse", alive=False)
+    return replace(
+        here, kind="fuse", source=shown.source, format=shown.format, direct_io=shown.direct_io, argv=tuple(argv)
     )
 
 
-def _is_of(loop: loop_device.Loop, path: str) -> bool:
-    """Whether what is attached is the file or device C(path)."""
+def _is_of(path: str, file: str, now: Ground) -> bool:
+    """Whether what is attached to the device is the file or device C(file)."""
+    loop = next((loop for loop in now.loops if loop.path == path), None)
     try:
-        seen = os.stat(path)
+        seen = os.stat(file)
     except OSError:
+        return False
+    if loop is None:
         return False
     if loop.rdevice:
         return loop.rdevice == seen.st_rdev
@@ -94,27 +152,6 @@ def _partitions(name: str) -> t.Iterator[state.Partition]:
 
 def _taken(spec: DeviceSpec, now: Ground) -> str:
     """What is attached to the device that is asked for, if that is none of ours of this name."""
-    other = next((loop for loop in now.loops if loop.path == spec.device and loop.mark != spec.mark), None)
-    return block_device.text(block_device.name_of(spec.device), "loop/backing_file") if other else ""
-
-
-def _about_source(spec: DeviceSpec) -> state.DeviceReading:
-    if spec.source is None:
-        return state.DeviceReading()
-    if spec.state != "present":
-        return state.DeviceReading(target=os.path.realpath(spec.source))
-    facts = files.file_facts(resolve_target(spec.source), follow=False)
-    return state.DeviceReading(target=facts.path, kind=facts.kind, stamp=facts.stamp, length=facts.length)
-
-
-def _contents(spec: DeviceSpec, reading: state.DeviceReading) -> t.Tuple[state.Content, ...]:
-    """What is recognised in the part of the disk that is to be attached."""
-    with files.FileReader(reading.target, follow=False) as reader:
-        if reader.identity != reading.stamp[:2]:
-            raise errors.EngineError("%s was replaced while it was looked at" % reading.target)
-        seen = identity.identity_of(identity.Window(reader, spec.offset, plan.length_of(spec, reading)))
-    found = [
-        state.Content(each["type"], each["uuid"] or "", words.printable(each["label"] or ""))
-        for each in seen["signatures"]
-    ]
-    return (*found, *(state.Content(name) for name in seen["formats"] if name not in _NO_CONTENT))
+    if spec.device == "auto" or spec.device in found(spec, now.loops):
+        return ""
+    return loop_device.backing(block_device.name_of(spec.device))

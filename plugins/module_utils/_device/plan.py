@@ -11,7 +11,7 @@ import typing as t
 from dataclasses import replace
 
 from ansible_collections.platter.qemu.plugins.module_utils._core.plan import Action
-from ansible_collections.platter.qemu.plugins.module_utils._device import actions, refuse
+from ansible_collections.platter.qemu.plugins.module_utils._device import actions, definition, refuse
 from ansible_collections.platter.qemu.plugins.module_utils._device.spec import DeviceSpec
 from ansible_collections.platter.qemu.plugins.module_utils._device.state import Attached, DeviceReading, DeviceState
 
@@ -19,10 +19,17 @@ Plan = t.List[Action[DeviceState]]
 _SECTOR = 512
 
 
+def kind_of(spec: DeviceSpec) -> str:
+    """How the disk comes to the kernel: a raw image by itself, all else by a server."""
+    return "loop" if spec.address is None and spec.format == "raw" else "fuse"
+
+
 def wanted(spec: DeviceSpec, reading: DeviceReading) -> Attached:
     """How the disk is to be attached."""
+    kind = kind_of(spec)
+    argv = definition.argv_of(spec, ground_of(reading)) if kind != "loop" else ()
     return Attached(
-        kind="loop",
+        kind=kind,
         source=reading.target,
         format=str(spec.format),
         offset=spec.offset,
@@ -32,7 +39,13 @@ def wanted(spec: DeviceSpec, reading: DeviceReading) -> Attached:
         direct_io=spec.direct_io,
         sector_size=spec.sector_size,
         device="" if spec.device == "auto" else spec.device,
+        argv=argv,
     )
+
+
+def ground_of(reading: DeviceReading) -> definition.Ground:
+    """What a server is started on."""
+    return definition.Ground(reading.target, reading.block, reading.program, reading.directory)
 
 
 def length_of(spec: DeviceSpec, reading: DeviceReading) -> int:
@@ -53,16 +66,21 @@ def plan_device(spec: DeviceSpec, state: DeviceState, reading: DeviceReading, li
     """The steps to what C(spec) asks. C(link): where the link of its name is."""
     refuse.refuse_other_source(spec, state, reading)
     if spec.state == "absent":
-        return _plan_absent(spec, state, link)
+        return _plan_absent(spec, state, reading, link)
     refuse.refuse_bad_source(spec, reading)
+    if must_attach(spec, state, reading):
+        refuse.refuse_stopped(spec, reading)
     asked = wanted(spec, reading)
     refuse.refuse_window(spec, asked.length, reading)
     plan: Plan = []
+    if state.left:
+        plan.append(actions.EndServer(spec.name))
     if must_attach(spec, state, reading):
         refuse.refuse_taken(spec, reading)
+        refuse.refuse_unable(spec, asked, reading)
         refuse.refuse_content(spec, asked.length, reading)
         if state.attached is not None:
-            why = "another %s is asked" % _difference(state.attached, asked)
+            why = _why(state.attached, asked)
             plan.append(actions.DetachDevice(spec.name, state.attached.source, why))
         plan.append(actions.AttachDevice(spec.name, asked))
     elif state.attached is not None and state.attached.length != asked.length:
@@ -72,17 +90,21 @@ def plan_device(spec: DeviceSpec, state: DeviceState, reading: DeviceReading, li
     return plan
 
 
-def _plan_absent(spec: DeviceSpec, state: DeviceState, link: str) -> Plan:
+def _plan_absent(spec: DeviceSpec, state: DeviceState, reading: DeviceReading, link: str) -> Plan:
     if state.attached is not None:
+        refuse.refuse_stopped(spec, reading)
         return [actions.DetachDevice(spec.name, state.attached.source)]
-    return [actions.RemoveLink(spec.name, link)] if state.linked else []
+    plan: Plan = [actions.EndServer(spec.name)] if state.left else []
+    return [*plan, actions.RemoveLink(spec.name, link)] if state.linked else plan
 
 
-_CALLED = {"limit": "size", "device": "device"}
+_CALLED = {"limit": "size", "argv": "command line of the server"}
 
 
-def _difference(now: Attached, asked: Attached) -> str:
+def _why(now: Attached, asked: Attached) -> str:
     """The option by which they differ first."""
-    names = ("source", "format", "kind", "offset", "limit", "read_only", "direct_io", "sector_size", "device")
+    if not now.alive:
+        return "its server has ended"
+    names = ("source", "format", "kind", "offset", "limit", "read_only", "direct_io", "sector_size", "device", "argv")
     found = next((name for name in names if getattr(now, name) != getattr(asked, name)), "device")
-    return _CALLED.get(found, found)
+    return "another %s is asked" % _CALLED.get(found, found)

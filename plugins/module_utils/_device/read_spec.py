@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import typing as t
 
-from ansible_collections.platter.qemu.plugins.module_utils._core import errors, place, size
+from ansible_collections.platter.qemu.plugins.module_utils._core import errors, nbd_uri, place, size
 from ansible_collections.platter.qemu.plugins.module_utils._device.spec import NOTHING, DeviceSpec, Identity
 
 #: a part of a file's name, and of the 63 bytes in which the kernel keeps our mark
@@ -23,16 +23,17 @@ _SECTORS = (512, 1024, 2048, 4096)
 def read_spec(params: t.Mapping[str, t.Any]) -> DeviceSpec:
     """The spec of one item's options. Raises SpecError."""
     reader = _Reader(params)
-    state, name = params.get("state") or "present", reader.name()
+    state, address = params.get("state") or "present", reader.address()
+    name, source = reader.name(address), str(address) if address else reader.path()
     named = bool(params.get("name"))
     timeout = 30.0 if params.get("timeout") is None else float(params["timeout"])
     if state != "present":
-        return DeviceSpec(name=name, named=named, source=reader.source(), state=state, timeout=timeout)
+        return DeviceSpec(name, named, source, state=state, timeout=timeout, address=address)
     spec = DeviceSpec(
         name=name,
         named=named,
-        source=reader.source(),
-        format=params.get("format"),
+        source=source,
+        format=params.get("format") or ("raw" if address else None),
         device=params.get("device") or "auto",
         read_only=params.get("read_only") is not False,
         offset=reader.bytes("offset") or 0,
@@ -42,16 +43,16 @@ def read_spec(params: t.Mapping[str, t.Any]) -> DeviceSpec:
         identity=reader.identity(),
         overlay_directories=tuple(params.get("overlay_directories") or ()),
         timeout=timeout,
+        address=address,
+        certificates=params.get("tls_certificates") or "",
+        psk_file=params.get("tls_psk_file") or "",
+        hostname=params.get("tls_hostname") or "",
+        username=params.get("tls_username") or (address.user if address else ""),
     )
     for is_so, fact, way_out in _contradictions(spec):
         if is_so:
             raise reader.refuse(fact, way_out)
     return spec
-
-
-def name_of(source: str) -> str:
-    """What a device is called whose task gives it no name: the last part of what it is made from."""
-    return source.rstrip("/").rpartition("/")[2]
 
 
 class _Reader:
@@ -64,18 +65,32 @@ class _Reader:
         called = str(self._params.get("name") or self._params.get("source") or "")
         return errors.SpecError("device", called, fact, reason=reason, way_out=way_out, joined="")
 
-    def name(self) -> str:
+    def name(self, address: t.Optional[nbd_uri.Address]) -> str:
+        """Without one of its own, the last part of what the device is made from."""
         name, source = self._params.get("name"), self._params.get("source")
         if not name and not source:
             raise self.refuse("neither a source nor a name is given", "Set source, or list devices with one each.")
-        name = name or name_of(str(source))
+        if not name:
+            name = address.export if address else str(source).rstrip("/").rpartition("/")[2]
         if not _NAME.match(name):
             fact = "%r is no good name for a device" % name
             way_out = "Set name to 1 to 48 letters, digits, dots, underscores and minus signs."
             raise self.refuse(fact, way_out, "bad_name")
         return str(name)
 
-    def source(self) -> t.Optional[str]:
+    def address(self) -> t.Optional[nbd_uri.Address]:
+        """Of an export; None for an image."""
+        source = str(self._params.get("source") or "")
+        if "://" not in source:
+            return None
+        try:
+            return nbd_uri.parse(source)
+        except ValueError as exc:
+            way_out = "Write nbd://host/export, nbd+unix:///export?socket=/path, or the same with nbds for TLS."
+            raise self.refuse("source: %s" % exc, way_out, "bad_path") from exc
+
+    def path(self) -> t.Optional[str]:
+        """Of an image."""
         source = self._params.get("source")
         if not source:
             if self._params.get("state") != "absent":
@@ -84,7 +99,9 @@ class _Reader:
         try:
             return str(place.local_place(str(source)).path)
         except ValueError as exc:
-            raise self.refuse("source: %s" % exc, "Write an absolute path of this host.", "bad_path") from exc
+            raise self.refuse(
+                "source: %s" % exc, "Write an absolute path of this host, or an NBD URI.", "bad_path"
+            ) from exc
 
     def identity(self) -> Identity:
         given = self._params.get("identity") or {}
@@ -110,7 +127,7 @@ class _Reader:
 
 def _contradictions(spec: DeviceSpec) -> t.Iterator[t.Tuple[t.Any, str, str]]:
     yield not spec.format, "no format is given, and none is guessed", "Set format."
-    yield spec.format != "raw", "only raw images are attached yet", "Serve it with nbd_export, or set format: raw."
+    yield spec.address and spec.format != "raw", "the bytes of an export are attached as they are", "Set format: raw."
     elsewhere = spec.device != "auto"
     yield (
         elsewhere and not _DEVICE.match(spec.device),
@@ -121,3 +138,10 @@ def _contradictions(spec: DeviceSpec) -> t.Iterator[t.Tuple[t.Any, str, str]]:
     sector = spec.sector_size
     yield sector and sector not in _SECTORS, "sector_size is %s" % sector, "Write 512, 1024, 2048 or 4096."
     yield spec.timeout < 1, "timeout is less than a second", "Give the kernel time."
+    given = spec.certificates or spec.psk_file or spec.hostname or spec.username
+    secure = spec.address is not None and spec.address.tls
+    yield given and not secure, "options of TLS are given, and source asks for none", "Write nbds:// in source."
+    both = bool(spec.certificates) == bool(spec.psk_file)
+    yield secure and both, "TLS needs either certificates or a key", "Set tls_certificates or tls_psk_file."
+    control = spec.source and not spec.source.isprintable()
+    yield control, "source has control characters", "Correct source."

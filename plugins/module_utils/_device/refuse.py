@@ -11,7 +11,12 @@ import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors, size
 from ansible_collections.platter.qemu.plugins.module_utils._device.spec import NOTHING, DeviceSpec
-from ansible_collections.platter.qemu.plugins.module_utils._device.state import Content, DeviceReading, DeviceState
+from ansible_collections.platter.qemu.plugins.module_utils._device.state import (
+    Attached,
+    Content,
+    DeviceReading,
+    DeviceState,
+)
 
 Evidence = t.Optional[t.Mapping[str, t.Any]]
 #: these lead to nothing by themselves, as long as nobody writes
@@ -35,7 +40,7 @@ def refuse_other_source(spec: DeviceSpec, state: DeviceState, reading: DeviceRea
     """A name that was only made from the source's is not enough to take a device of another source away."""
     if state.attached is None or spec.source is None or state.attached.source == reading.target:
         return
-    if spec.state == "present" and spec.named:
+    if (spec.state == "present" and spec.named) or not state.attached.alive:
         return
     if state.attached.source == reading.target + " (deleted)":
         return
@@ -53,8 +58,10 @@ def refuse_bad_source(spec: DeviceSpec, reading: DeviceReading) -> None:
     if reading.kind == "absent":
         fact = "its source %s does not exist" % spec.source
         raise refused(spec, "image_missing", fact, "Make it first (disk_image), or correct source.")
-    if reading.kind not in ("file", "block"):
+    if reading.kind not in ("file", "block", "export"):
         raise refused(spec, "not_a_file", "%s is a %s" % (spec.source, reading.kind), "Name an image.")
+    if reading.problem:
+        raise refused(spec, *reading.problem)
 
 
 def refuse_window(spec: DeviceSpec, length: int, reading: DeviceReading) -> None:
@@ -70,6 +77,23 @@ def refuse_taken(spec: DeviceSpec, reading: DeviceReading) -> None:
     if reading.taken:
         fact = "%s is that of %s" % (spec.device, reading.taken)
         raise refused(spec, "device_taken", fact, "Set device: auto, or name a free one.", {"source": reading.taken})
+
+
+def refuse_unable(spec: DeviceSpec, asked: Attached, reading: DeviceReading) -> None:
+    """What a server needs must be there."""
+    if asked.kind == "fuse" and not reading.program:
+        way_out = "Install it: qemu-system-common (Debian, Ubuntu), qemu-img (Fedora, RHEL)."
+        raise refused(spec, "tool_missing", "qemu-storage-daemon is not installed", way_out)
+    if asked.kind == "fuse" and not reading.fuse:
+        raise refused(spec, "devices_unsupported", "this host has no /dev/fuse", "Run the task on the host itself.")
+
+
+def refuse_stopped(spec: DeviceSpec, reading: DeviceReading) -> None:
+    """The kernel would wait for it, and we for the kernel."""
+    if reading.stopped:
+        fact = "its server, process %d, is stopped" % reading.servers[0]
+        way_out = "Let it go on (kill -CONT %d)." % reading.servers[0]
+        raise refused(spec, "device_unresponsive", fact, way_out, {"pids": list(reading.servers)})
 
 
 def refuse_content(spec: DeviceSpec, length: int, reading: DeviceReading) -> None:

@@ -10,6 +10,8 @@ from __future__ import annotations
 import typing as t
 from dataclasses import dataclass
 
+from ansible_collections.platter.qemu.plugins.module_utils._core import nbd_uri
+
 #: C(identity.signature) for a disk on which nothing is recognised
 NOTHING = "none"
 
@@ -32,8 +34,8 @@ class Identity:
 
 @dataclass(frozen=True)
 class DeviceSpec:
-    """One device. C(name): its identity on this host; C(named): the task has given it. C(source), C(format) are None only
-    where C(state) is absent.
+    """One device. C(name): its identity on this host; C(named): the task has given it. C(source), an image's path or an
+    export's URI, and C(format) are None only where C(state) is absent. C(address): of an export.
 
     C(device): the path of the device to use, or C(auto). C(offset), C(size): the window of the disk that is attached, in
     bytes; C(size) None: to its end. C(sector_size): bytes of a logical sector, None: as it comes. C(timeout): seconds
@@ -54,6 +56,11 @@ class DeviceSpec:
     identity: Identity = Identity()
     overlay_directories: t.Tuple[str, ...] = ()
     timeout: float = 30.0
+    address: t.Optional[nbd_uri.Address] = None
+    certificates: str = ""
+    psk_file: str = ""
+    hostname: str = ""
+    username: str = ""
 
     @property
     def mark(self) -> str:

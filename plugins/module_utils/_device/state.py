@@ -13,9 +13,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Attached:
-    """How a disk is attached. C(kind): loop. C(source): the image. C(length): bytes that the device has.
+    """How a disk is attached. C(kind): loop, or fuse: a loop device on a file that a server of QEMU's shows. C(source): the
+    image, or an export's URI. C(length): bytes that the device has.
 
-    C(sector_size) None, C(device) empty: whatever it is.
+    C(sector_size) None, C(device) empty: whatever it is. C(argv): the command line of the server. C(alive): the server
+    is there.
     """
 
     kind: str
@@ -28,17 +30,20 @@ class Attached:
     direct_io: bool = False
     sector_size: t.Optional[int] = None
     device: str = ""
+    argv: t.Tuple[str, ...] = ()
+    alive: bool = True
 
 
 @dataclass(frozen=True)
 class DeviceState:
     """The managed part. C(attached) None: there is no such device. C(linked): the link of its name leads to it; of a
-    device that is not there: there is such a link.
+    device that is not there: there is such a link. C(left): there is something of a server, and no device.
     """
 
     name: str
     attached: t.Optional[Attached] = None
     linked: bool = False
+    left: bool = False
 
     def to_facts(self, link: str) -> t.Dict[str, t.Any]:
         """The state as results and diffs show it. C(link): where its link is."""
@@ -50,6 +55,8 @@ class DeviceState:
         facts.update(read_only=seen.read_only, offset=seen.offset, direct_io=seen.direct_io)
         if seen.sector_size is not None:
             facts["sector_size"] = seen.sector_size
+        if not seen.alive:
+            facts["broken"] = True
         facts["link" if self.linked else "unlinked"] = link if self.linked else True
         return facts
 
@@ -87,18 +94,28 @@ class Content(t.NamedTuple):
 class DeviceReading:
     """Facts that decide but are not managed.
 
-    C(paths): the kernel's devices of that name (more than one only where somebody else has called one so); C(holders):
-    who has them, as sentences. C(partitions) of the first. C(taken): what is attached to the device that the task asks for.
-    The rest is about the source: C(target) is the file behind its name, C(stamp) what tells whether it was written to, C(length)
-    the bytes of it, C(contents) what is recognised in the part that is attached; None: it was not looked at.
+    C(paths): the kernel's devices of that name (more than one only where somebody else has called one so); C(backing):
+    the file behind the first, as the kernel names it; C(partitions) of it. C(servers): the processes that serve it;
+    C(stopped): one of them is stopped. C(taken): what is attached to the device that the task asks for.
+    C(directory): of the server, C(program): its path, empty where it is not installed; C(fuse): the kernel has FUSE.
+    The rest is about the source: C(target) is the file behind its name, or the URI; C(kind) of file, or export; C(stamp)
+    what tells whether it was written to, C(length) the bytes of the disk, C(contents) what is recognised in the part that
+    is attached, None: it was not looked at. C(problem): (reason, fact, way out, evidence) of what is wrong with it.
     """
 
     paths: t.Tuple[str, ...] = ()
     backing: str = ""
     partitions: t.Tuple[Partition, ...] = ()
+    servers: t.Tuple[int, ...] = ()
+    stopped: bool = False
     taken: str = ""
+    directory: str = ""
+    program: str = ""
+    fuse: bool = True
     target: str = ""
     kind: str = "absent"
     stamp: t.Tuple[int, int, int, int] = (0, 0, 0, 0)
     length: int = 0
     contents: t.Optional[t.Tuple[Content, ...]] = None
+    problem: t.Optional[t.Tuple[str, str, str, t.Mapping[str, t.Any]]] = None
+    block: bool = False

@@ -68,13 +68,11 @@ def _server(item: Item) -> str:
 
 def _refusal_of_leading(item: Item) -> t.Optional[errors.RefusedError]:
     target = item.reading.target
-    for step in leading.steps(target, item.reading.header, below=True):
-        write = item.spec.writes and step.image == target and step.kind != "backing_file"
-        closed = step.closed_to(write=write)
-        if closed:
-            fact = closed.fact(target, item.spec.image)
-            return refuse.refused(item.spec, "image_references_file", fact, closed.way_out, closed.evidence)
-    return None
+    closed = leading.first_closed(target, item.reading.header, writes=item.spec.writes)
+    if not closed:
+        return None
+    fact = closed.fact(target, item.spec.image)
+    return refuse.refused(item.spec, "image_references_file", fact, closed.way_out, closed.evidence)
 
 
 def _stopped_by(item: Item) -> t.Iterable[int]:

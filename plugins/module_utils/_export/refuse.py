@@ -13,6 +13,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._core import errors, 
 from ansible_collections.platter.qemu.plugins.module_utils._export import unit
 from ansible_collections.platter.qemu.plugins.module_utils._export.spec import ExportSpec
 from ansible_collections.platter.qemu.plugins.module_utils._export.state import Definition, ExportReading, ExportState
+from ansible_collections.platter.qemu.plugins.module_utils._formats import soundness
 
 Evidence = t.Optional[t.Mapping[str, t.Any]]
 #: on Debian and Ubuntu; on Fedora and RHEL
@@ -142,23 +143,11 @@ def refuse_bad_image(spec: ExportSpec, reading: ExportReading) -> None:
 
 
 def _refuse_unsound(spec: ExportSpec, reading: ExportReading) -> None:
-    header = reading.header
-    if header is None:
+    if reading.header is None:
         return
-    if header.corrupt:
-        raise refused(
-            spec, "image_corrupt", "its image is marked corrupt", "Repair it first (disk_image, repair: all)."
-        )
-    if header.unknown_features:
-        named = ", ".join(header.unknown_features)
-        fact = "its image uses features that are not known here: %s" % named
-        raise refused(spec, "unknown_features", fact, "Use a newer version.")
-    if reading.kind == "file" and reading.length < header.least_length:
-        fact = "%s is shorter (%d bytes) than its header says" % (spec.image, reading.length)
-        raise refused(spec, "image_damaged", fact, "Restore it from a copy.")
-    if header.encrypted:
-        fact = "its image is encrypted, and this module gives no secret to a server"
-        raise refused(spec, "image_encrypted", fact, "Let its VM open it with the secret.")
+    trouble = soundness.trouble_of(reading.header, kind=reading.kind, length=reading.length, called=str(spec.image))
+    if trouble:
+        raise refused(spec, trouble.reason, trouble.fact, trouble.way_out)
     if reading.chain_problem:
         reason, sentence = reading.chain_problem
         raise refused(spec, reason, sentence, "Mend the backing chain first.", {"chain": sentence})

@@ -21,7 +21,6 @@ from ansible_collections.platter.qemu.plugins.module_utils._inspect import mount
 from ansible_collections.platter.qemu.plugins.module_utils._tools import loop_device
 
 Identity = t.Tuple[int, int]
-_READ_ONLY = 1
 
 
 @dataclass(frozen=True)
@@ -128,6 +127,8 @@ def _loop(name: str) -> Loop | None:
 
 def _loop_backing(name: str) -> Identity | None:
     """By the device's own answer (right after a rename, and for other mounts), else by the name in sysfs."""
+    if loop_device.is_served(name):
+        return None
     try:
         loop = loop_device.status("/dev/" + name)
     except OSError:

@@ -13,7 +13,7 @@ import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import header, words
 from ansible_collections.platter.qemu.plugins.module_utils._formats import registry
-from ansible_collections.platter.qemu.plugins.module_utils._inspect import signatures
+from ansible_collections.platter.qemu.plugins.module_utils._inspect import signature, signatures
 
 _EDGE, _BEGINNING = 512, 1 << 20
 
@@ -47,3 +47,12 @@ def identity_of(source: header.ByteSource) -> t.Dict[str, t.Any]:
         ],
         "beginning_sha256": hashlib.sha256(beginning).hexdigest(),
     }
+
+
+def contents_of(source: header.ByteSource) -> t.Tuple[t.List[signatures.Signature], t.Tuple[str, ...]]:
+    """What is recognised on a disk, by as few reads as that takes: signatures, and the formats of images that its bytes
+    look like.
+    """
+    view = signature.View(source)
+    first, last = view.read(0, _EDGE), view.read(max(0, source.length - _EDGE), _EDGE)
+    return signatures.signatures(view), registry.detect(first, last)

@@ -85,3 +85,14 @@ def steps(path: str, header: Header, *, below: bool) -> t.Iterator[Step]:
         yield Step(path, "backing_file", link.path, who)
         path, who = link.path, who | access.other_writers(link.path)
         yield from (Step(path, kind, beside, who) for kind, beside in chain.beside(path, link.header))
+
+
+def first_closed(path: str, header: Header, *, writes: bool) -> t.Optional[Closed]:
+    """The first file that is opened with the image at C(path) and closed to somebody who chooses it. C(writes): what is
+    not a backing file is written to.
+    """
+    for step in steps(path, header, below=True):
+        closed = step.closed_to(write=writes and step.image == path and step.kind != "backing_file")
+        if closed:
+            return closed
+    return None

@@ -38,6 +38,10 @@ def device_options() -> ArgumentSpec:
         "sector_size": {"type": "int", "choices": [512, 1024, 2048, 4096]},
         "direct_io": {"type": "bool"},
         "identity": {"type": "dict", "options": _identity()},
+        "tls_certificates": {"type": "path"},
+        "tls_hostname": {"type": "str"},
+        "tls_psk_file": {"type": "path"},
+        "tls_username": {"type": "str"},
         "overlay_directories": {"type": "list", "elements": "path"},
         "timeout": {"type": "int"},
     }

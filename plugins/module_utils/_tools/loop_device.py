@@ -15,6 +15,8 @@ import struct
 import time
 import typing as t
 
+from ansible_collections.platter.qemu.plugins.module_utils._tools import block_device, locks
+
 _SET_CAPACITY, _CLR_FD, _GET_STATUS64, _CONFIGURE = 0x4C07, 0x4C01, 0x4C05, 0x4C0A
 _CTL_ADD, _CTL_GET_FREE = 0x4C80, 0x4C82
 _INFO64 = struct.Struct("=QQQQQIIII64s64s32s16s")
@@ -53,14 +55,38 @@ class Wanted(t.NamedTuple):
     mark: str
 
 
+def served_directory() -> str:
+    """The disks that servers of ours show as files, for C(host_device), are in here."""
+    return os.path.join(locks.lock_directory(), "devices")
+
+
+def is_served(name: str) -> bool:
+    """Whether the device is one on such a file. Nobody else needs to look at it: the kernel would ask the server for
+    facts of the file, which may have been stopped.
+    """
+    return backing(name).startswith(served_directory() + "/")
+
+
 def attached() -> t.List[Loop]:
-    """Every attached loop device that can be asked; in a container there may be others, of the host."""
+    """Every attached loop device that can be asked, without those that are served. In a container there may be others,
+    of the host.
+    """
     found = []
-    for name in sorted(os.listdir("/sys/block")):
-        if os.path.exists("/sys/block/%s/loop" % name):
+    for name in on_files():
+        if not is_served(name):
             with contextlib.suppress(OSError):
                 found.append(status("/dev/" + name))
     return [loop for loop in found if loop]
+
+
+def on_files() -> t.List[str]:
+    """The kernel's names of all attached loop devices."""
+    return [name for name in sorted(os.listdir("/sys/block")) if os.path.exists("/sys/block/%s/loop" % name)]
+
+
+def backing(name: str) -> str:
+    """The file that is attached, by the kernel's name of it."""
+    return block_device.text(name, "loop/backing_file")
 
 
 def status(path: str) -> t.Optional[Loop]:
@@ -149,6 +175,7 @@ def clear(device: int) -> None:
 
     What was written to it is in the file when it has gone.
     """
+    os.fsync(device)
     try:
         fcntl.ioctl(device, _CLR_FD, 0)
     except OSError as exc:

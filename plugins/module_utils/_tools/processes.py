@@ -41,11 +41,22 @@ def command_line(pid: int) -> t.Tuple[str, ...]:
 
 def parent_of(pid: int) -> int:
     """The number of its parent; 0 when it has ended."""
+    fields = _stat(pid)
+    return int(fields[1]) if fields else 0
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether it does nothing until somebody lets it go on (C(SIGSTOP))."""
+    return _stat(pid)[:1] in ([b"T"], [b"t"])
+
+
+def _stat(pid: int) -> t.List[bytes]:
+    """From its state on (proc(5)); nothing when it has ended."""
     try:
         with open("/proc/%d/stat" % pid, "rb") as stream:
-            return int(stream.read().rpartition(b")")[2].split()[1])
+            return stream.read().rpartition(b")")[2].split()
     except OSError:
-        return 0
+        return []
 
 
 def name_of(pid: int) -> str:
