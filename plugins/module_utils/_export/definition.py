@@ -73,8 +73,8 @@ def shown_options(spec: ExportSpec, ground: Ground) -> t.Dict[str, t.Any]:
         scheme = "nbds" if spec.tls else "nbd"
         shown.update(bind=spec.bind, port=spec.port, uri="%s://%s/%s" % (scheme, spec.where, spec.name))
     if spec.tls:
-        given = {"x509_dir": spec.tls.x509_dir, "authorized": list(spec.tls.authorized), "psk_file": spec.tls.psk_file}
-        given["any_client"] = spec.tls.any_client
+        given: t.Dict[str, t.Any] = {"x509_dir": spec.tls.x509_dir, "authorized": list(spec.tls.authorized)}
+        given.update(psk_file=spec.tls.psk_file, any_client=spec.tls.any_client)
         shown["tls"] = {key: value for key, value in given.items() if value}
     for name in _MORE:
         value = getattr(spec, name)

@@ -54,7 +54,7 @@ def _opened(action: t.Any, item: Item) -> t.Iterator[_Opened]:
         yield _Opened(action.overlay, "qcow2", below=True)
     elif isinstance(action, actions.BY_QEMU):  # an overlay that grows takes the rest of a cluster from its base
         grows = isinstance(action, actions.RevertImage) and action.point.virtual_size != item.before.virtual_size
-        yield _Opened(t.cast(str, action.path), "qcow2", below=grows)
+        yield _Opened(action.path, "qcow2", below=grows)
 
 
 def _refusal_of(spec: SnapshotSpec, opened: _Opened) -> t.Optional[errors.RefusedError]:

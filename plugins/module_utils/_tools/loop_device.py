@@ -101,7 +101,8 @@ def status(path: str) -> t.Optional[Loop]:
     finally:
         os.close(descriptor)
     mark = os.fsdecode(answer[9].split(b"\0", 1)[0])
-    return Loop(path, *answer[:5], mark=mark, going=bool(answer[8] & _AUTOCLEAR))
+    device, inode, rdevice, offset, limit = answer[:5]
+    return Loop(path, device, inode, rdevice, offset, limit, mark, bool(answer[8] & _AUTOCLEAR))
 
 
 def attach_free(file: int, wanted: Wanted, deadline: float) -> str:

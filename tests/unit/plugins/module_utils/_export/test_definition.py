@@ -76,8 +76,14 @@ def test_nbdkit_serves_one_name_and_writes_only_when_told_to() -> None:
 
 def test_filters_lie_between_the_client_and_the_file() -> None:
     words = nbdkit_words(
-        **{"read_only": False, "cow": True, "partition": 2, "delay": Delay(5), "throttle": Throttle(1000)},
-        **{"allow_from": ("::1", "192.0.2.0/24"), "bind": "::1", "tls": TlsSpec("/t", any_client=True)},
+        read_only=False,
+        cow=True,
+        partition=2,
+        delay=Delay(5),
+        throttle=Throttle(1000),
+        allow_from=("::1", "192.0.2.0/24"),
+        bind="::1",
+        tls=TlsSpec("/t", any_client=True),
     )
     filters = [word[len("--filter=") :] for word in words if word.startswith("--filter=")]
     assert filters == ["ip", "limit", "exportname", "rate", "delay", "cow", "partition"]
