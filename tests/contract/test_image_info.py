@@ -361,10 +361,11 @@ def test_without_qemu_img_all_that_headers_say_is_there(pool: Path, monkeypatch:
     place, *images = result["images"]
     assert place["reason"] == "tool_missing" and "Install it" in place["error"]
     checked = {each["format"]: each.pop("check") for each in images}
-    mapped = [each.pop("map") for each in images]
+    mapped = {each["path"]: each.pop("map")["reason"] for each in images}
     assert images == whole
     assert checked["qcow2"]["reason"] == "tool_missing"
-    assert {each["reason"] for each in mapped} == {"tool_missing"}
+    expected = {each["path"]: "image_encrypted" if each["encrypted"] else "tool_missing" for each in images}
+    assert mapped == expected
     assert result["qemu_version"] is None and result["features"]["qcow2"]["installed"] is None
     assert result["commands"] == []
 
