@@ -185,14 +185,6 @@ def test_what_was_written_to_a_layer_that_is_to_be_left_is_seen(tmp_path: Path, 
     refused_between(one, one.active, name="s1", state="reverted", save=save)
 
 
-def test_an_overlay_that_a_vm_was_started_from_after_all_is_not_replaced(tmp_path: Path) -> None:
-    """An empty one, from a run that a running VM had not followed."""
-    one = disk(tmp_path, "external")
-    one.take("s1")
-    layer_records.forget_point(str(one.image))
-    refused_between(one, one.active, name="s1")
-
-
 def test_the_link_leads_to_the_overlay_before_the_lock_on_the_file_of_then_goes(tmp_path: Path) -> None:
     one = disk(tmp_path, "external", "symlink")
     frozen = one.image.resolve()

@@ -178,6 +178,13 @@ def test_one_that_somebody_uses_stays(vm: Machine, task: Task, images: Path, use
     assert overlay.read_bytes() == before
 
 
+def test_one_that_somebody_writes_to_after_the_look_stays(vm: Machine, task: Task, images: Path) -> None:
+    overlay = announced(task, images / "a.qcow2", "s1")
+    item = between(lambda: overlay.write_bytes(overlay.read_bytes() + bytes(512)), **task, name="s2")
+    assert item.error and item.error.facts["reason"] == "changed_meanwhile", item.error
+    assert overlay.exists() and item.done == 0
+
+
 # --- jobs
 
 
