@@ -16,6 +16,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._module import snapsh
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.read_spec import read_spec
 from ansible_collections.platter.qemu.plugins.modules import image_snapshot
 from ansible_collections.platter.qemu.tests.lab.beats import settled
+from ansible_collections.platter.qemu.tests.lab.guest import qemu_io
 from ansible_collections.platter.qemu.tests.lab.machine import Machine, machine
 from ansible_collections.platter.qemu.tests.lab.modules import call
 from ansible_collections.platter.qemu.tests.lab.oracle import create
@@ -34,6 +35,7 @@ def tasks(text: str) -> Iterator[dict[str, Any]]:
 
 GUIDED = [task for block in _BLOCK.findall(GUIDE) for task in tasks(block)]
 SNAPSHOTS = [task[MODULE] for task in [*GUIDED, *tasks(image_snapshot.EXAMPLES)] if MODULE in task]
+STOPPED = [task[MODULE] for task in GUIDED if "qmp_socket" not in task.get(MODULE, "qmp_socket")]
 LIVE = [task[MODULE] for task in GUIDED if "qmp_socket" in task.get(MODULE, ())]
 
 
@@ -86,3 +88,14 @@ def test_the_examples_of_running_vms_do_what_they_say(vms: dict[str, Machine], t
         if not goes_back:
             settled(**options)
     assert (tmp_path / "db1.qcow2").resolve() == Path(vms["db1"].active())
+
+
+def test_the_examples_of_stopped_vms_do_what_they_say(tmp_path: Path) -> None:
+    """In the order of the guide, on one image; between two, something is written to it."""
+    image = create(tmp_path / "web1.qcow2", "qcow2", "8M")
+    stopped = [options for options in STOPPED if "encryption" not in options]
+    assert {Path(options["image"]).name for options in stopped} == {image.name}
+    for number, options in enumerate(in_lab(stopped, tmp_path)):
+        result = call("image_snapshot", **options)
+        assert not result.get("failed"), result
+        qemu_io(result["snapshot"]["active"], "qcow2", f"write -q -P {number + 1} 0 64k")

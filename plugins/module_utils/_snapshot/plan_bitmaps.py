@@ -62,7 +62,7 @@ def _add(
         raise refuse.refused(
             spec,
             "bitmap_missing",
-            "bitmap %s is to be merged from %s, which is not there" % (asked.name, ", ".join(missing)),
+            "bitmap %s is to be merged from others that are not there: %s" % (asked.name, ", ".join(missing)),
             "Name bitmaps that are there in its sources.",
             {"bitmaps": sorted(there)},
         )
