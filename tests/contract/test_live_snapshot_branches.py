@@ -213,4 +213,6 @@ def test_a_layer_with_two_names_is_not_left(stopped: Task, task: Task, images: P
     with machine(Path(task["qmp_socket"]), active):
         told = refused("hardlinked", **{**task, **below}, name="s1", state="committed")
     assert told["evidence"] == {"path": str(active), "links": 2}
+    refused("hardlinked", **{**stopped, **below}, name="s1", state="committed")
+    (images / "second.qcow2").unlink()
     done(**{**stopped, **below}, name="s1", state="committed")

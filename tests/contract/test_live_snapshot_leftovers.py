@@ -7,12 +7,18 @@ from typing import Any, Iterator
 
 import pytest
 
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot import block_graph, layer_records, live_edit
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot import (
+    block_graph,
+    layer_records,
+    live_edit,
+    live_merge,
+)
 from ansible_collections.platter.qemu.plugins.module_utils._tools import records
 from ansible_collections.platter.qemu.tests.lab.beats import four_beats, refused
 from ansible_collections.platter.qemu.tests.lab.between import between
 from ansible_collections.platter.qemu.tests.lab.guest import qemu_io
 from ansible_collections.platter.qemu.tests.lab.live import holds, names
+from ansible_collections.platter.qemu.tests.lab.loops import mounted
 from ansible_collections.platter.qemu.tests.lab.machine import Machine, machine
 from ansible_collections.platter.qemu.tests.lab.modules import call
 from ansible_collections.platter.qemu.tests.lab.oracle import create, qemu_img
@@ -81,17 +87,63 @@ def test_a_layer_that_another_vm_was_leaving(vm: Machine, task: Task, images: Pa
     holds(left, (1, 0), (2, 1))
 
 
-def test_a_layer_that_was_left_goes_before_another_is_put_on(vm: Machine, task: Task, images: Path) -> None:
+def linked(images: Path, target: str) -> str:
+    """A symbolic link that the VM has its disk by."""
+    (images / "link").symlink_to(target)
+    return str(images / "link")
+
+
+@pytest.mark.parametrize("where", ["", "a.qcow2", "a.s1.qcow2"])
+def test_a_layer_that_was_left_goes_before_another_is_put_on(vm: Machine, task: Task, images: Path, where: str) -> None:
+    """C(where): the link leads when the run is killed. The VM has the layer open by a name that was given to that."""
     taken(vm, task, "s1")
     vm.end()
     left = left_while_leaving(task, images)
     layer_records.note_merged(task["image"])
     qemu_io(left, "qcow2", "write -q 8M 64k")  # as its QEMU, which writes its tables when it closes it
-    with machine(Path(task["qmp_socket"]), task["image"]) as again:
+    if where:
+        task = {**task, "image": linked(images, where), "switch": "symlink"}
+    with machine(Path(task["qmp_socket"]), images / "a.qcow2") as again:
+        again.qmp(
+            "blockdev-add",
+            driver="qcow2",
+            file={"driver": "file", "filename": str(left)},
+            node_name="left",
+            backing=None,
+        )
         actions = four_beats(**task, name="s2")["actions"]
-        assert [action.split()[0] for action in actions] == ["Finish", "Keep"]
-        assert again.active() == str(images / "a.s2.qcow2")
+        assert [action.split()[0] for action in actions[:2]] == ["Finish", "Keep"]
+        assert again.active().endswith(".s2.qcow2")
+        four_beats(**task, name="s2", state="absent")
     assert not left.exists()
+
+
+def test_the_link_is_led_by_a_task_that_says_nothing_of_links(vm: Machine, task: Task, images: Path) -> None:
+    """What it led to goes."""
+    taken(vm, task, "s1")
+    vm.end()
+    left_while_leaving(task, images)
+    layer_records.note_merged(task["image"])
+    link = linked(images, "a.s1.qcow2")
+    with machine(Path(task["qmp_socket"]), task["image"]):
+        four_beats(**{**task, "image": link, "switch": "none"}, name="none", state="absent")
+    assert Path(link).resolve() == Path(task["image"])
+
+
+def test_where_there_are_no_attributes_a_layer_that_is_being_left_is_known(task: Task, images: Path) -> None:
+    """What is remembered goes by its name, which it loses."""
+    with mounted("none", images, "-t", "ramfs"):
+        create(images / "a.qcow2", "qcow2", "64M")
+        with machine(Path(task["qmp_socket"]), task["image"]) as vm:
+            taken(vm, task, "s1")
+            overlay, node = images / "a.s1.qcow2", disk(vm)
+            layer_records.begin_merge(task["image"], f"{overlay}.leaving~")
+            vm.qmp("block-commit", job_id=block_graph.job_id("commit", task["image"]), device=node, auto_dismiss=False)
+            live_merge.leave(str(overlay))
+            four_beats(**task, name="s1", state="absent")
+            assert (vm.active(), names(images)) == (task["image"], {"a.qcow2", ".a.qcow2.platter.json"})
+            assert vm.shows(1, 0) and vm.shows(2, 1)
+            four_beats(**task, name="s2")
 
 
 def test_dates_that_are_not_in_the_order_of_the_chain(vm: Machine, task: Task, images: Path) -> None:

@@ -30,6 +30,8 @@ PURE_NAMES = (
     "plan_internal",
     "plan_merge",
     "plan_switch",
+    "plan_unfinished",
+    "merge_stages",
     "warn",
     "spec",
     "read_spec",

@@ -29,6 +29,8 @@ def harmed(action: t.Any) -> t.Tuple[str, ...]:
     """The files that nobody may be built on but the disk itself when C(action) is carried out."""
     if isinstance(action, layer_actions.CommitOverlay):
         return (action.base, action.overlay)
+    if isinstance(action, layer_actions.FinishMerge):
+        return (action.overlay,)
     if isinstance(action, layer_actions.StreamBase):
         return () if action.keeps else (action.base,)
     if isinstance(action, layer_actions.RemoveUnused):

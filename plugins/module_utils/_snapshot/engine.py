@@ -189,10 +189,11 @@ class _Hold:
             found += files.stale_builds(path, names[directory])
         for stale in found:
             shutil.rmtree(stale, ignore_errors=True)
-        if spec.external and os.path.islink(spec.image) and all(names.values()):
-            from ansible_collections.platter.qemu.plugins.module_utils._snapshot.left_merge import end_left_merge
+        if spec.external:
+            from ansible_collections.platter.qemu.plugins.module_utils._snapshot import layer_records
 
-            found += end_left_merge(spec)
+            for path in self._paths[spec.image]:
+                found += layer_records.remove_second_name(path) if names[os.path.dirname(path)] else []
         return found
 
     def __exit__(self, *_unused: t.Any) -> None:

@@ -59,6 +59,7 @@ class Executor:
             layer_act.RemoveUnused: layers.remove_unused,
             layer_act.SwitchLink: layers.switch_link,
             layer_act.CommitOverlay: merger.commit,
+            layer_act.FinishMerge: merger.finish,
             layer_act.StreamBase: merger.stream,
             layer_act.RemoveLayer: merger.remove,
             layer_act.AcceptPoint: merger.accept,

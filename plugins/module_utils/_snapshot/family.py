@@ -90,6 +90,7 @@ def committed(layers: Layers, base: str, overlay: str, renamed: t.Optional[str])
         point=top.point,
         merging=None,
         copied=False,
+        merged=False,
         stamp=None,
         frozen=None,
     )

@@ -112,7 +112,7 @@ class CommitOverlay(actions.SnapshotAction):
 
     C(merged): what is copied. C(above): images to be put onto the point's file. C(active), C(layers), C(content),
     C(points), C(bitmaps): the disk afterwards; the point that the overlay may have been is then the point's file.
-    C(copied): all is in the point's file already, from a run that was killed.
+    C(copied): all is in the point's file already, from a run that was killed. C(heir): the point that the overlay is.
     """
 
     image: str
@@ -131,6 +131,7 @@ class CommitOverlay(actions.SnapshotAction):
     above: t.Tuple[str, ...] = ()
     why: str = ""
     copied: bool = False
+    heir: t.Optional[str] = None
 
     @property
     def writes(self) -> t.Tuple[str, ...]:  # type: ignore[override]
@@ -169,18 +170,22 @@ class CommitOverlay(actions.SnapshotAction):
 
 @dataclass(frozen=True)
 class FinishMerge(actions.SnapshotAction):
-    """Clear up after a commit that a killed run did not see the end of: QEMU has left the overlay."""
+    """Clear up after a commit that a killed run did not see the end of: the disk is in the base, and the overlay goes.
+
+    C(link): whether the image's name, a symbolic link, leads to the overlay still.
+    """
 
     image: str
     base: str
     overlay: str
+    link: bool = False
 
     @property
     def writes(self) -> t.Tuple[str, ...]:  # type: ignore[override]
         return (self.overlay,)
 
     def apply(self, state: SnapshotState) -> SnapshotState:
-        return state
+        return replace(state, link=self.base) if self.link else state
 
     def __str__(self) -> str:
         return "Finish an earlier merge of %s: %s has gone into %s." % (self.image, self.overlay, self.base)
@@ -298,3 +303,7 @@ class AcceptPoint(actions.SnapshotAction):
     def __str__(self) -> str:
         words = (self.point.path, self.point.name, self.image)
         return "Take what %s holds now as snapshot %s of %s, though others have written to it." % words
+
+
+#: those that change which files a disk is in, or on which they are built
+ON_LAYERS = (AddOverlay, RevertOverlay, CommitOverlay, StreamBase)

@@ -16,9 +16,11 @@ from ansible_collections.platter.qemu.plugins.module_utils._inspect import image
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot import (
     layer_records,
     left_merge,
+    merge_stages,
     neighbours,
     observe,
     refuse,
+    second_names,
     state,
     target,
 )
@@ -50,14 +52,11 @@ class LayerDirectory:
             looked |= directories
             self._follow_down(path)
             directories |= set(self._directories_of_layers())
-        merged = left_merge.merged_overlay(spec.image, path)
-        if merged:
-            self.seen.pop(merged, None)
-            self.bases.pop(merged, None)
         for name, base in self.bases.items():
             if base is not None:
                 self.bases[name] = base = self._known_name(base)
                 self.children.setdefault(base, []).append(name)
+        self.left = left_merge.left_overlays(self, spec.image)
 
     def _known_name(self, path: str) -> str:
         """The name by which a file was seen: a base may be named by another of its names."""
@@ -103,7 +102,9 @@ class LayerDirectory:
             seen = image.look_at(path, declared)
         except errors.EngineError:
             return
-        if seen.header is None or self._known.setdefault(seen.facts.identity, path) != path:
+        if seen.header is None or (self.seen and second_names.is_second_name(path, seen.record.get("snapshot") or {})):
+            return
+        if self._known.setdefault(seen.facts.identity, path) != path:
             return
         self.seen[path] = seen
         self.bases[path] = target.base_of(path, seen)
@@ -118,13 +119,7 @@ class LayerDirectory:
 
     def record(self, path: str) -> t.Mapping[str, t.Any]:
         """What is remembered of a file as a layer of ours; empty for others. A merge that has ended hands on."""
-        record = layer_records.snapshot_in(self.seen[path].record)
-        names = layer_records.names_of_merged(record)
-        found = next((each for each in names if self.bases.get(each) == path), None)
-        if names and found is None:
-            return layer_records.without_overlay(record, path)
-        record["merging"] = found
-        return {key: value for key, value in record.items() if value is not None}
+        return left_merge.as_seen(layer_records.snapshot_in(self.seen[path].record), path, self.bases)
 
     def is_point(self, path: str, active: t.Optional[str] = None) -> bool:
         """A file with a name for what it holds: one that something is built on, that was kept when it was left, or
@@ -132,7 +127,8 @@ class LayerDirectory:
         """
         record = self.record(path)
         base = self.bases.get(path)
-        merging = base in self.seen and self.record(str(base)).get("merging") == path
+        below = self.record(str(base)) if base in self.seen else {}
+        merging = below.get("merging") == path and below.get("heir") == record.get("name")
         frozen = bool(self.children.get(path)) or bool(record.get("leaf")) or merging
         return path != active and bool(record.get("name")) and frozen
 
@@ -171,12 +167,15 @@ class LayerDirectory:
 
     def active(self, path: str) -> str:
         """The layer that the disk is in now: C(path), or where the layers lead that were made on it."""
+        if path in (*self.left, *self.left.values()):
+            return self.left.get(path, path)
         record = self.record(path)
         if self._is_retired(path):
             raise self._unknown("it was a snapshot that has been removed, and stays for what is built on it", ())
         if not record.get("name") or not (self.children.get(path) or record.get("settled")):
             return path  # without C(settled), a run was killed before the disk was elsewhere
         tops = [each for each in self.ours_above([path])[1:] if not self.is_point(each) and not self._is_retired(each)]
+        tops = [self.left.get(each, each) for each in tops]
         if len(tops) != 1:
             where = "the disk is in another file, which is not on it or not there"
             where = "several layers on it could be the disk of now" if tops else where
@@ -274,7 +273,11 @@ class LayerDirectory:
             copied=copied,
             forked=forked,
             retired=self._is_retired(path),
-            streamed=self._lowest_streamed(path),
+            told="told" in self.record(path),
+            merged="merged" in self.record(path),
+            streamed=self._left_by_stream(path),
+            lowest=self._lowest_streamed(path) is not None,
+            names=seen.facts.nlink - bool(second_names.second_name(path, layer_records.snapshot_in(seen.record))),
             bitmaps=observe.bitmaps_of(header),
             snapshots=tuple(snapshot.name for snapshot in header.snapshots),
             stamp=seen.facts.stamp,
@@ -288,7 +291,7 @@ class LayerDirectory:
             return (False, False)
         record = layer_records.snapshot_in(self.seen[path].record)
         facts = (self.seen[path].facts, self.seen[overlay].facts)
-        return layer_records.copy_state(record, *facts, in_use=overlay in written)
+        return merge_stages.copy_state(record, *facts, in_use=overlay in written)
 
     def _is_empty(self, path: str, base: t.Optional[str]) -> bool:
         header = t.cast(t.Any, self.seen[path].header)

@@ -10,14 +10,17 @@ to it, with C(leaf) when it was left rather than built on, and C(settled) once t
 that is being copied into it, with C(heir), the point that it will be after that; C(streaming), the point that is copied up
 into it, which has C(into) for that; C(overlays), those of ours on it: they may lie in other directories, and belong to
 others than the file does; C(retired), when it is no point any more, and stays for what is built on it: it is no disk either.
+While it gets another name: see second_names.
 
 The stages of a merge, whether it is done here or by a running QEMU:
 
 * C(merging): it was begun. The file holds neither then nor now; a next run copies once more.
 * C(copied), with C(copied_size) and C(copied_mtime_ns) of the overlay: all of it is in the file. A running QEMU may let the
   overlay go from then on, so that it is in no chain any more. It is copied again only if a running QEMU still uses it.
+* C(told), only where a running QEMU has the overlay as its disk: it is told to leave that, so that what it writes last may be
+  in the one file or in the other.
 * C(merged): nobody is built on the overlay any more either. The disk may go on in the file, to which a link may lead from
-  then on; the overlay has only to be removed.
+  then on; the overlay has only to be removed. A point's file is to stay as it was at that moment.
 
 What was copied counts only while the overlay is as it was then. When it alone was written to since, it is merged once more;
 when both files were, nobody can tell which is right. A QEMU that leaves an overlay (C(.leaving~)) may still write its tables
@@ -34,15 +37,19 @@ import time
 import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._inspect.image import fingerprint, look_at, remembered_base
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot import layer_actions, overlay_names
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot.family import LEAVING
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot import (
+    layer_actions,
+    merge_stages,
+    overlay_names,
+    second_names,
+)
 from ansible_collections.platter.qemu.plugins.module_utils._tools import files, records
 
 _NUMBER = (int, float)
 _KINDS: t.Mapping[str, t.Any] = {
-    **dict.fromkeys(("name", "merging", "heir", "streaming", "into", "switch"), str),
+    **dict.fromkeys(("name", "merging", "heir", "streaming", "into", "switch", "until", "second"), str),
     **dict.fromkeys(("made", "date", "heir_date", "size", "mtime_ns", "copied_size", "copied_mtime_ns"), _NUMBER),
-    **dict.fromkeys(("leaf", "settled", "heir_leaf", "copied", "merged", "retired"), bool),
+    **dict.fromkeys(("leaf", "settled", "heir_leaf", "told", "copied", "merged", "retired"), bool),
     "overlays": list,
 }
 
@@ -58,24 +65,10 @@ def snapshot_of(path: str) -> t.Dict[str, t.Any]:
     and the note of it has left the note to us.
     """
     snapshot = snapshot_in(records.read_record(path))
-    names = names_of_merged(snapshot)
+    names = merge_stages.names_of_merged(snapshot)
     if not names or any(os.path.lexists(each) for each in names if each != path):
         return snapshot
-    return without_overlay(snapshot, path)
-
-
-def names_of_merged(snapshot: t.Mapping[str, t.Any]) -> t.Tuple[str, ...]:
-    """The names that the overlay which is being merged can have; none where there is no merge."""
-    merging = str(snapshot.get("merging") or "")
-    return (merging, merging + LEAVING) if merging else ()
-
-
-def without_overlay(snapshot: t.Mapping[str, t.Any], path: str) -> t.Dict[str, t.Any]:
-    """What is to be remembered of the file at C(path) instead, once the overlay is there no more that is being merged."""
-    whole = (
-        snapshot.get("copied") or snapshot.get("merging") == path
-    )  # it has taken the overlay's name, as the last step
-    return after_merge(snapshot) if whole else no_merge(snapshot)
+    return merge_stages.without_overlay(snapshot, path)
 
 
 def overlays_in(snapshot: t.Mapping[str, t.Any]) -> t.List[str]:
@@ -89,34 +82,64 @@ def is_layer(record: t.Mapping[str, t.Any]) -> bool:
 
 
 def remove_layer(path: str) -> None:
-    """Remove a file with what is remembered of it."""
+    """Remove a file with what is remembered of it, under both of its names: see C(live_merge.leave)."""
     if os.path.lexists(path):
         os.unlink(path)
-    records.remove_record(path)
+    for name in merge_stages.both_names(path):
+        if not os.path.lexists(name):
+            records.remove_record(name)
     files.fsync_path(os.path.dirname(path))
 
 
 def note_point(
-    path: str, name: str, *, leaf: bool = False, overlay: t.Optional[str] = None, settled: bool = True
+    path: str,
+    name: str,
+    *,
+    leaf: bool = False,
+    overlay: t.Optional[str] = None,
+    settled: bool = True,
+    called: t.Optional[str] = None,
 ) -> None:
     """Remember that the file is a point from now on; it counts only once something is built on it, or it is left.
 
-    C(overlay): what is about to be built on it.
+    C(overlay): what is about to be built on it. C(called): what it is to be called then.
     C(settled): nobody writes to it any more; otherwise C(settle_point) is to follow.
     """
     snapshot = dict(_made(path), name=name, date=time.time(), **(_frozen(path) if settled else {}))
+    snapshot.update(second_names.noted(path, called))
     if overlay:
         snapshot["overlays"] = [overlay]
     _remember(path, dict(snapshot, leaf=True) if leaf else snapshot)
 
 
+@contextlib.contextmanager
+def becoming_point(path: str, name: str, **how: t.Any) -> t.Iterator[None]:
+    """C(note_point) for the block. If that fails before another file has its name, it is again what it was."""
+    before, identity = snapshot_in(records.read_record(path)), files.file_facts(path).identity
+    note_point(path, name, **how)
+    try:
+        yield
+    except BaseException:
+        if files.file_facts(path).identity == identity:
+            remove_second_name(path)
+            _remember(path, before)
+        raise
+
+
+def remove_second_name(path: str) -> t.List[str]:
+    """Take the file at C(path) the name that a killed run has given to it as well; what was removed."""
+    second = second_names.second_name(path, snapshot_in(records.read_record(path)))
+    if second is None:
+        return []
+    remove_layer(second)
+    _remember(path, second_names.no_point(snapshot_in(records.read_record(path))))
+    return [second]
+
+
 def _made(path: str) -> t.Dict[str, t.Any]:
     """Whether it is an overlay of ours, and how the VM comes to it, does not change with what it holds."""
     snapshot = snapshot_in(records.read_record(path))
-    return {key: snapshot[key] for key in _LASTING if key in snapshot}
-
-
-_LASTING = ("made", "switch")
+    return {key: snapshot[key] for key in merge_stages.LASTING if key in snapshot}
 
 
 def forget_point(path: str) -> None:
@@ -127,26 +150,26 @@ def forget_point(path: str) -> None:
 def _frozen(path: str) -> t.Dict[str, int]:
     """What a point's file is and is to stay. Nothing for a block device, whose times say nothing."""
     seen = fingerprint(files.file_facts(path)) or {}
-    return {key: seen[key] for key in _FROZEN if key in seen}
-
-
-_FROZEN = ("size", "mtime_ns")
+    return {key: seen[key] for key in merge_stages.FROZEN if key in seen}
 
 
 def settle_point(path: str) -> None:
     """The disk is elsewhere now, and a point's file is to stay as it is. Nothing is done for other files."""
     snapshot = snapshot_of(path)
     if snapshot.get("name"):
-        _remember(path, dict(snapshot, settled=True, **_frozen(path)))
+        _remember(path, dict(second_names.of_one_name(snapshot), settled=True, **_frozen(path)))
 
 
 @contextlib.contextmanager
-def rewritten(path: str) -> t.Iterator[None]:
-    """While we write to a point's file what changes nothing that it holds. One that others have written to stays so."""
+def rewritten(path: str, point: t.Optional[str]) -> t.Iterator[None]:
+    """While we write to a point's file what changes nothing that it holds. One that others have written to stays so.
+
+    C(point): the snapshot that the file was seen to be. A name that a killed run has left does not make it one.
+    """
     snapshot = snapshot_of(path)
-    ours = all(snapshot.get(key) == value for key, value in _frozen(path).items())
+    ours = point is not None and all(snapshot.get(key) == value for key, value in _frozen(path).items())
     if ours and snapshot.get("name"):
-        _remember(path, {key: value for key, value in snapshot.items() if key not in _FROZEN})
+        _remember(path, {key: value for key, value in snapshot.items() if key not in merge_stages.FROZEN})
     try:
         yield
     finally:
@@ -185,22 +208,24 @@ def _without(snapshot: t.Mapping[str, t.Any], gone: t.Sequence[str], new: t.Sequ
     return list(dict.fromkeys([*(each for each in overlays_in(snapshot) if each not in gone), *new]))
 
 
-#: how far a merge has come
-_STAGES = ("copied", "copied_size", "copied_mtime_ns", "merged")
+def begin_merge(path: str, overlay: str, heir: t.Optional[str] = None) -> None:
+    """Remember, on stable storage, that the file holds neither then nor now until the merge has ended.
 
-
-def begin_merge(path: str, overlay: str) -> None:
-    """Remember, on stable storage, that the file holds neither then nor now until the merge has ended."""
-    heir = snapshot_of(overlay)
-    snapshot = dict(snapshot_of(path), merging=overlay)
-    for key in _STAGES:
-        snapshot.pop(key, None)
-    snapshot["overlays"] = _without(snapshot, (), overlays_in(heir))
-    if heir.get("switch"):
-        snapshot["switch"] = heir["switch"]
-    if heir.get("name"):
-        snapshot.update(heir=heir["name"], heir_date=heir.get("date"), heir_leaf=bool(heir.get("leaf")))
+    C(heir): the snapshot that the overlay was seen to be. A name that a killed run has left there is none.
+    """
+    top = snapshot_of(overlay)
+    snapshot = dict(merge_stages.no_merge(snapshot_of(path)), merging=overlay)
+    snapshot["overlays"] = _without(snapshot, (), overlays_in(top))
+    if top.get("switch"):
+        snapshot["switch"] = top["switch"]
+    if heir is not None:
+        snapshot.update(heir=heir, heir_date=top.get("date"), heir_leaf=bool(top.get("leaf")))
     _remember(path, snapshot)
+
+
+def note_told(path: str) -> None:
+    """Remember, on stable storage, that a running QEMU may leave the overlay at any moment from now on."""
+    _remember(path, dict(snapshot_in(records.read_record(path)), told=True))
 
 
 def note_copied(path: str) -> None:
@@ -224,51 +249,17 @@ def _copied(path: str, snapshot: t.Mapping[str, t.Any]) -> t.Dict[str, t.Any]:
     return dict(snapshot, copied=True, **overlay, **_frozen(path))
 
 
-def copy_state(
-    snapshot: t.Mapping[str, t.Any], file: files.FileFacts, overlay: files.FileFacts, *, in_use: bool = False
-) -> t.Tuple[bool, bool]:
-    """(whether all that the overlay holds is in the file, whether both were written to since it was), by C(snapshot).
-
-    C(in_use): a guest writes to the overlay now. An overlay that alone was written to is to be merged once more.
-    """
-    if not snapshot.get("copied"):
-        return (False, False)
-    known = (snapshot.get("copied_size"), snapshot.get("copied_mtime_ns"))
-    if str(snapshot.get("merging")).endswith(LEAVING) or (known == (overlay.length, overlay.mtime_ns) and not in_use):
-        return (True, False)
-    return (False, (snapshot.get("size"), snapshot.get("mtime_ns")) != (file.length, file.mtime_ns))
-
-
 def is_copied(path: str, overlay: str) -> bool:
     """Whether all that the overlay holds is in the file now."""
     snapshot = snapshot_in(records.read_record(path))
-    if snapshot.get("merging") != overlay:
+    if overlay not in merge_stages.names_of_merged(snapshot):
         return False
-    return copy_state(snapshot, files.file_facts(path), files.file_facts(overlay))[0]
+    return merge_stages.copy_state(snapshot, files.file_facts(path), files.file_facts(overlay))[0]
 
 
 def end_merge(path: str) -> None:
     """The merge has ended: the file is what its overlay was, the active one or a point."""
-    _remember(path, after_merge(snapshot_in(records.read_record(path))))
-    settle_point(path)
-
-
-def after_merge(snapshot: t.Mapping[str, t.Any]) -> t.Dict[str, t.Any]:
-    """What is to be remembered of a file instead of C(snapshot) once the merge that this tells of has ended."""
-    made = {key: snapshot[key] for key in _LASTING if key in snapshot}
-    if not snapshot.get("heir"):
-        return made
-    merged = str(snapshot.get("merging") or "")
-    merged = merged[: -len(LEAVING)] if merged.endswith(LEAVING) else merged
-    kept: t.Dict[str, t.Any] = {"leaf": True} if snapshot.get("heir_leaf") else {}
-    kept["overlays"] = _without(snapshot, (merged, merged + LEAVING), ())
-    return dict(made, name=snapshot["heir"], date=snapshot.get("heir_date"), **kept)
-
-
-def no_merge(snapshot: t.Mapping[str, t.Any]) -> t.Dict[str, t.Any]:
-    """The same for a merge that cannot be ended, as its overlay is not there: others have written to the point's file."""
-    about = ("merging", "heir", "heir_date", "heir_leaf", *_STAGES)
-    return {key: value for key, value in snapshot.items() if key not in about and value is not None}
+    _remember(path, merge_stages.after_merge(snapshot_in(records.read_record(path))))
 
 
 def begin_stream(action: layer_actions.StreamBase) -> None:

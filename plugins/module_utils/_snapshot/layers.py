@@ -11,6 +11,7 @@ see layer_records.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 import typing as t
@@ -19,7 +20,13 @@ from dataclasses import replace
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._core.place import relative_name
 from ansible_collections.platter.qemu.plugins.module_utils._inspect import image
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot import clones, layer_actions, layer_records, state
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot import (
+    clones,
+    layer_actions,
+    layer_records,
+    merge_stages,
+    state,
+)
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.spec import SnapshotSpec
 from ansible_collections.platter.qemu.plugins.module_utils._tools import files, records
 from ansible_collections.platter.qemu.plugins.module_utils._tools.image_lock import image_lock
@@ -43,8 +50,10 @@ class LayerEditor:
         with image_lock(action.active, readers=False):
             self._still_there(spec, action.active, reading)
             clones.refuse_clones(spec, reading, clones.harmed(action))
-            layer_records.note_point(action.active, action.point.name, overlay=action.overlay)
-            with self.built(spec, action.overlay, action.active, base, action.format) as build:
+            noted = {"overlay": action.overlay, "called": base}
+            with layer_records.becoming_point(action.active, action.point.name, **noted), self.built(
+                spec, action.overlay, action.active, base, action.format
+            ) as build:
                 if action.renames:
                     self._give_second_name(spec, action.active, base, reading)
                     _publish_over(spec, build.path, action.overlay, reading.identity)
@@ -75,13 +84,12 @@ class LayerEditor:
     def _give_second_name(spec: SnapshotSpec, path: str, second: str, reading: state.SnapshotReading) -> None:
         """A killed run may have given it already."""
         layer_records.note_overlay(reading.layers[path].base, second, path)
+        if os.path.lexists(second) and not os.path.samefile(path, second):
+            raise _taken(spec, second)
+        # before: where there are no attributes, what is remembered goes by the name
+        records.write_record(path, records.read_record(path), second)
         if not os.path.lexists(second):
             os.link(path, second)
-        elif not os.path.samefile(path, second):
-            raise _taken(spec, second)
-        records.write_record(
-            second, records.read_record(path)
-        )  # where there are no attributes, what is remembered goes by the name
         files.fsync_path(os.path.dirname(second))
 
     def revert(self, spec: SnapshotSpec, action: layer_actions.RevertOverlay, reading: state.SnapshotReading) -> Notes:
@@ -95,9 +103,11 @@ class LayerEditor:
             clones.refuse_clones(spec, reading, clones.harmed(action))
             layer_records.keep_leaf(reading.layers[action.active].base)
             layer_records.change_overlays(base, new=(action.active,))
-            if action.saved:  # before the overlay has its record, which may go by the same name
-                layer_records.note_point(action.active, action.saved.name, leaf=True)
-            with self.built(as_before, action.active, action.active, base, action.format) as build:
+            with contextlib.ExitStack() as noted:
+                if action.saved:  # before the overlay has its record, which may go by the same name
+                    how = {"leaf": True, "called": action.saved.path}
+                    noted.enter_context(layer_records.becoming_point(action.active, action.saved.name, **how))
+                build = noted.enter_context(self.built(as_before, action.active, action.active, base, action.format))
                 if action.saved:
                     self._give_second_name(spec, action.active, str(action.saved.path), reading)
                 _publish_over(spec, build.path, action.active, reading.identity)
@@ -174,6 +184,12 @@ def switch_link(link: str, target: str) -> None:
         os.symlink(os.path.relpath(target, directory) if relative else target, build.path)
         os.rename(build.path, place)
     files.fsync_path(directory)
+
+
+def lead_to_base(spec: SnapshotSpec, action: t.Union[layer_actions.CommitOverlay, layer_actions.FinishMerge]) -> None:
+    """Lead the image's name to the base, where it is a symbolic link to the overlay, whatever that is called now."""
+    if os.path.islink(spec.image) and os.path.realpath(spec.image) in merge_stages.both_names(action.overlay):
+        switch_link(spec.image, action.base)
 
 
 def _is_relative(overlay: str) -> bool:

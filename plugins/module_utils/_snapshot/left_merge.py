@@ -3,55 +3,74 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
 # PRIVATE to the collection: it can change at any time without notice.
-"""What a killed run has left of a merge that was complete but for the removal of the overlay, where a link tells of it."""
+"""How what is remembered of layers is to be read, as killed runs may have left it: what has begun and was not to be, and what
+was all done but the last step, such as a merge whose overlay is still there.
+"""
 
 from __future__ import annotations
 
 import os
 import typing as t
 
-from ansible_collections.platter.qemu.plugins.module_utils._core import errors
-from ansible_collections.platter.qemu.plugins.module_utils._inspect.image import look_at
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot import clones, layer_records, target
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot.spec import SnapshotSpec
-from ansible_collections.platter.qemu.plugins.module_utils._tools import records, walk
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot import layer_records, merge_stages, second_names
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot.family import LEAVING
+from ansible_collections.platter.qemu.plugins.module_utils._tools import walk
+
+Record = t.Mapping[str, t.Any]
 
 
-def merged_overlay(image: str, path: str) -> t.Optional[str]:
-    """The overlay that a killed run has merged into C(path), all but removing it; None if there is none.
+def as_seen(record: Record, path: str, bases: t.Mapping[str, t.Optional[str]]) -> t.Dict[str, t.Any]:
+    """What is remembered of the file at C(path), as it is by C(bases) now: file -> the file that it is built on.
 
-    A symbolic link is led to the file below once the merge is complete: what the overlay holds must not be merged
-    again, as the guest may have written to the file below since. Others can lead links and write attributes too: so the
-    file must say that the merge was complete, and what would be removed must be an overlay of ours on it.
+    C(merging) is the overlay by its name of now; without that the merge is over. What was to become a point under another
+    name (C(second)) is one under that name only.
     """
-    if not os.path.islink(image) or os.path.realpath(image) != path:
-        return None
-    snapshot = layer_records.snapshot_in(records.read_record(path))
-    merging = str(snapshot.get("merging") or "")
-    if not snapshot.get("merged") or not _is_overlay_of_ours(merging, path):
-        return None
-    return merging if layer_records.is_copied(path, merging) else None
+    found = dict(record)
+    if found.get("second") == path:
+        found["settled"] = True
+    elif "second" in found:
+        found = second_names.no_point(found)
+    names = merge_stages.names_of_merged(found)
+    overlay = next((each for each in names if bases.get(each) == path), None)
+    if names and overlay is None:
+        return merge_stages.without_overlay(found, path)
+    found["merging"] = overlay
+    return {key: value for key, value in found.items() if value is not None}
 
 
-def _is_overlay_of_ours(overlay: str, base: str) -> bool:
-    try:
-        seen = look_at(overlay, "qcow2", follow=False)
-    except (errors.EngineError, OSError, ValueError):  # the last for what no path can be
-        return False
-    return "made" in layer_records.snapshot_in(seen.record) and target.base_of(overlay, seen) == base
+def left_overlays(directory: t.Any, image: str) -> t.Dict[str, str]:
+    """Overlay -> base, of the merges, among what a LayerDirectory has seen, that are complete but for the removal of the
+    overlay: the disk is in the base. One in another user's directory is not looked at any further, as nobody but that user
+    may remove it.
 
-
-def end_left_merge(spec: SnapshotSpec) -> t.List[str]:
-    """Under our locks: what a killed run has left of a complete merge is removed. Returns what was.
-
-    It stays where its directory is another user's. Raises FailedError where a VM has it open, or something is built on it.
+    Others can write records too: so the base must say that the merge was complete, and what would be removed must be an
+    overlay of ours on it, and as it was then.
     """
-    path = os.path.realpath(spec.image)
-    overlay = merged_overlay(spec.image, path)
-    if overlay is None or walk.unsafe_mover(os.path.realpath(os.path.dirname(overlay))):
-        return []
-    with clones.unopened(overlay):
-        clones.refuse_built_in(overlay, {os.path.dirname(path), *spec.overlay_directories})
-        layer_records.remove_layer(overlay)
-    layer_records.end_merge(path)
-    return [overlay]
+    found = {}
+    for base, seen in list(directory.seen.items()):
+        snapshot = layer_records.snapshot_in(seen.record)
+        overlay = directory.record(base).get("merging") if snapshot.get("merged") else None
+        if overlay is None or not directory.is_made(overlay) or not _tells(overlay, base, image):
+            continue
+        if not merge_stages.copy_state(snapshot, seen.facts, directory.seen[overlay].facts)[0]:
+            continue
+        if walk.unsafe_mover(os.path.realpath(os.path.dirname(overlay))) is None:
+            found[overlay] = base
+        else:
+            _forget(directory, overlay)
+    return found
+
+
+def _forget(directory: t.Any, overlay: str) -> None:
+    """As if it was not there."""
+    del directory.seen[overlay]
+    directory.children[directory.bases.pop(overlay)].remove(overlay)
+
+
+def _tells(overlay: str, base: str, image: str) -> bool:
+    """Whether the disk is in the base for certain: a QEMU that was there has left an overlay that has lost its name.
+
+    Else a symbolic link tells: it is led to the base once the merge is complete, and what the overlay holds must not be
+    merged again, as the guest may have written to the base since.
+    """
+    return overlay.endswith(LEAVING) or (os.path.islink(image) and os.path.realpath(image) == base)

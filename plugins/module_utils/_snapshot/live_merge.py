@@ -26,11 +26,12 @@ from ansible_collections.platter.qemu.plugins.module_utils._snapshot import (
     layer_records,
     layers,
     merge,
+    merge_stages,
     refuse,
     state,
 )
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.spec import SnapshotSpec
-from ansible_collections.platter.qemu.plugins.module_utils._tools import files, qmp_jobs
+from ansible_collections.platter.qemu.plugins.module_utils._tools import files, qmp_jobs, records
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qmp import Qmp
 
 Notes = t.Dict[str, t.Any]
@@ -56,18 +57,21 @@ class LiveMerge:
         if inside and action.overlay == live.active:
             return self._commit_active(spec, action, reading)
         if inside:
-            self._commit_middle(spec, action, live)
+            self._commit_middle(spec, action, reading)
         elif action.base not in live.nodes or not reading.layers[action.base].copied:
             raise refuse.chain_differs(spec, action.overlay)
         self._clear_up(spec, action, reading)
         return {}
 
-    def _commit_middle(self, spec: SnapshotSpec, action: layer_actions.CommitOverlay, live: state.Live) -> None:
+    def _commit_middle(
+        self, spec: SnapshotSpec, action: layer_actions.CommitOverlay, reading: state.SnapshotReading
+    ) -> None:
+        live = _live(reading)
         above = [path for path in action.above if path in live.nodes]
         if len(above) != 1:
             raise refuse.chain_differs(spec, action.overlay)
-        layer_records.begin_merge(action.base, action.overlay)
-        with layer_records.rewritten(above[0]):
+        layer_records.begin_merge(action.base, action.overlay, action.heir)
+        with layer_records.rewritten(above[0], reading.layers[above[0]].point):
             self._copy_down(spec, action, live, above[0])
         files.fsync_path(action.base)
         layer_records.remember_base(above[0], action.base)
@@ -99,7 +103,7 @@ class LiveMerge:
             self._end(job, live.nodes[action.base], spec)
         for above in action.above:
             if above not in live.nodes:
-                self._merger.put_onto(above, action.base, action.base_format)
+                self._merger.put_onto(above, action, reading)
             files.fsync_path(
                 above
             )  # QEMU writes the name of the base there, and syncs it when the guest flushes its disk
@@ -111,7 +115,9 @@ class LiveMerge:
         """The job finalizes itself: while it waited to be told, the guest's requests would wait too."""
         live, job = _live(reading), block_graph.job_id("commit", action.base)
         deadline = time.monotonic() + spec.job_timeout
-        layer_records.begin_merge(action.base, action.overlay)
+        leaving = merge_stages.both_names(action.overlay)[1]
+        if action.overlay != leaving:  # else an earlier run may have told QEMU already, which stays noted
+            layer_records.begin_merge(action.base, action.overlay)
         if qmp_jobs.find_job(self._qmp, job) is None:
             nodes = {"device": live.node, "top-node": live.node, "base-node": live.nodes[action.base]}
             self._qmp.execute("block-commit", {"job-id": job, "auto-dismiss": False, **nodes})
@@ -121,8 +127,10 @@ class LiveMerge:
         except errors.EngineError:
             qmp_jobs.cancel_job(self._qmp, job, deadline)
             raise
-        leaving = leave(action.overlay)
-        layer_records.begin_merge(action.base, leaving)
+        if action.overlay != leaving:
+            layer_records.begin_merge(action.base, leaving)  # before: who finds that name must know what it means
+            leave(action.overlay)
+        layer_records.note_told(action.base)
         return self.finish(spec, layer_actions.FinishMerge(spec.image, action.base, leaving), reading)
 
     def _ready(self, job: str, deadline: float) -> None:
@@ -134,8 +142,7 @@ class LiveMerge:
     def finish(self, spec: SnapshotSpec, action: layer_actions.FinishMerge, reading: state.SnapshotReading) -> Notes:
         """QEMU leaves the overlay, or has left it: the image's name leads to the base then, and the overlay goes."""
         self._leave(spec, action)
-        if os.path.islink(spec.image) and spec.switch == "symlink":
-            layers.switch_link(spec.image, action.base)
+        layers.lead_to_base(spec, action)
         files.fsync_path(action.base)
         self._remove_overlay(spec, action, reading)
         return {}
@@ -166,7 +173,7 @@ class LiveMerge:
         if not inside or (action.new_base and action.new_base not in live.nodes):
             raise refuse.chain_differs(spec, action.base)
         layer_records.begin_stream(action)
-        with layer_records.rewritten(action.overlay):
+        with layer_records.rewritten(action.overlay, reading.layers[action.overlay].point):
             self._copy_up(spec, action, live)
         self._let_go(action.base)
         return merge.drop_base(spec, action, reading)
@@ -254,13 +261,15 @@ def _without_its_work(job: qmp_jobs.Job) -> errors.FailedError:
     return errors.FailedError("failed: QEMU's job %s ended without its work: %s." % (job.id, said))
 
 
-def leave(overlay: str) -> str:
-    """Take the overlay its name; an earlier run may have done it."""
-    if overlay.endswith(family.LEAVING):
-        return overlay
-    os.rename(overlay, overlay + family.LEAVING)
+def leave(overlay: str) -> None:
+    """Take the overlay its name.
+
+    Where what is remembered goes by the name it is remembered under both, as somebody may give it its old one again.
+    """
+    leaving = overlay + family.LEAVING
+    records.write_record(overlay, records.read_record(overlay), leaving)
+    os.rename(overlay, leaving)
     files.fsync_path(os.path.dirname(overlay))
-    return overlay + family.LEAVING
 
 
 def _onto(action: layer_actions.StreamBase, live: state.Live) -> t.Dict[str, t.Any]:

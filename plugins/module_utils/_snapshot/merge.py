@@ -50,25 +50,25 @@ class Merger:
                 copied = files.file_facts(action.overlay).stamp
             else:
                 with image_lock(action.base, readers=False):
-                    layer_records.begin_merge(action.base, action.overlay)
+                    layer_records.begin_merge(action.base, action.overlay, action.heir)
                 with _begun():
                     copied = self._copy_down(action, lock)
             with _begun():
                 _refuse_written(action.overlay, copied)
                 layer_records.note_copied(action.base)  # the headers tell nothing of it once others are on the base
-                self._pass_on(action)
+                self._pass_on(action, reading)
                 _refuse_written(action.overlay, copied)
                 clones.refuse_built_on(spec, reading, action.overlay)  # those above are not any more
                 _let_go(spec, action)
                 files.fsync_path(os.path.dirname(action.base))
         return {}
 
-    def _pass_on(self, action: layer_actions.CommitOverlay) -> None:
+    def _pass_on(self, action: layer_actions.CommitOverlay, reading: state.SnapshotReading) -> None:
         """Put what is above the overlay onto its base."""
         if action.above:
             layer_records.keep_leaf(action.overlay)
         for above in action.above:
-            self.put_onto(above, action.base, action.base_format)
+            self.put_onto(above, action, reading)
 
     def _copy_down(self, action: layer_actions.CommitOverlay, lock: int) -> files.Stamp:
         """Copy until nothing has been written meanwhile; what the overlay was then.
@@ -84,13 +84,25 @@ class Merger:
                 return before
         raise _written(action.overlay)
 
-    def put_onto(self, overlay: str, base: str, base_format: str) -> None:
-        """Only the name changes: the two bases hold the same now."""
-        node = image_node("qcow2", {"driver": "file", "filename": overlay})
-        with layer_records.rewritten(overlay):
-            self._qemu_img.unsafe_rebase(node, layers.as_before(overlay, base), base_format)
-            layer_records.remember_base(overlay, base)
-            files.fsync_path(overlay)
+    def put_onto(self, above: str, action: layer_actions.CommitOverlay, reading: state.SnapshotReading) -> None:
+        """Put one layer onto the point's file. Only the name changes: the two bases hold the same now."""
+        node = image_node("qcow2", {"driver": "file", "filename": above})
+        with layer_records.rewritten(above, reading.layers[above].point):
+            self._qemu_img.unsafe_rebase(node, layers.as_before(above, action.base), action.base_format)
+            layer_records.remember_base(above, action.base)
+            files.fsync_path(above)
+
+    @staticmethod
+    def finish(spec: SnapshotSpec, action: layer_actions.FinishMerge, reading: state.SnapshotReading) -> Notes:
+        """The overlay of a merge that was complete but for its removal goes; the image's name leads to the base."""
+        with clones.unopened(action.overlay):
+            clones.refuse_built_on(spec, reading, action.overlay)
+            if not layer_records.is_copied(action.base, action.overlay):
+                raise layers.changed_meanwhile(spec, "somebody has written to %s" % action.overlay)
+            layers.lead_to_base(spec, action)
+            layer_records.remove_layer(action.overlay)
+        layer_records.end_merge(action.base)
+        return {}
 
     def stream(self, spec: SnapshotSpec, action: layer_actions.StreamBase, reading: state.SnapshotReading) -> Notes:
         """Copy what the point's file holds up into the overlay; the file goes, or is no point any more."""
@@ -101,7 +113,7 @@ class Merger:
             with image_lock(action.overlay, readers=False):
                 layer_records.begin_stream(action)
             with _begun():
-                with layer_records.rewritten(action.overlay):
+                with layer_records.rewritten(action.overlay, reading.layers[action.overlay].point):
                     self._qemu_img.rebase(node, new_base, action.new_base_format or "")
                     files.fsync_path(action.overlay)
                 _refuse_written(action.base, before)
@@ -176,8 +188,7 @@ def _let_go(spec: SnapshotSpec, action: layer_actions.CommitOverlay) -> None:
         layer_records.change_overlays(below, gone=(action.base,))
     else:
         layer_records.note_merged(action.base)
-        if os.path.islink(spec.image) and os.path.realpath(spec.image) == action.overlay:
-            layers.switch_link(spec.image, action.base)  # only now: see left_merge.merged_overlay
+        layers.lead_to_base(spec, action)  # only now: see left_merge
         layer_records.remove_layer(action.overlay)
     layer_records.end_merge(action.overlay if action.renames else action.base)
 

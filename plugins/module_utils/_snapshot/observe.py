@@ -70,7 +70,6 @@ class Observer:
             header=seen.header,
             identity=seen.facts.identity,
             kind=seen.facts.kind,
-            nlink=seen.facts.nlink,
             detected=seen.detected,
             shortage=seen.shortage,
             chain_problem=chain.chain_problem(path, seen.header, image.chain_header),

@@ -125,7 +125,6 @@ def _reading(
         header=top.header,
         identity=top.facts.identity,
         kind=top.facts.kind,
-        nlink=top.facts.nlink,
         detected=seen.detected,
         shortage=top.shortage,
         chain_problem=chain.chain_problem(active or path, top.header, image.chain_header),

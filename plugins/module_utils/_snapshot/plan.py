@@ -11,13 +11,18 @@ import typing as t
 from dataclasses import replace
 
 from ansible_collections.platter.qemu.plugins.module_utils._core.plan import predict
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot import actions, plan_merge, refuse, retention
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot import (
+    actions,
+    plan_merge,
+    plan_unfinished,
+    refuse,
+    retention,
+)
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.plan_bitmaps import plan_bitmaps
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.plan_external import (
     clear_steps,
     link_steps,
     plan_external,
-    refuse_half_streamed,
 )
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.plan_internal import plan_internal
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.spec import Retention, SnapshotSpec
@@ -35,14 +40,14 @@ def plan_snapshots(spec: SnapshotSpec, state: SnapshotState, reading: SnapshotRe
         plan = clear + _plan(spec, predict(state, clear), reading)
     if plan:
         refuse.refuse_encrypted(spec, reading)
-        refuse.refuse_forked(spec, reading.layers)
-        plan_merge.refuse_beside_a_merge(spec, plan, reading)
-        refuse_half_streamed(spec, reading, plan)
+        plan_unfinished.refuse_forked(spec, reading.layers)
+        plan_unfinished.refuse_beside_a_merge(spec, plan, reading)
+        plan_unfinished.refuse_beside_lowest_streamed(spec, plan, reading)
     return plan
 
 
 def _plan(spec: SnapshotSpec, state: SnapshotState, reading: SnapshotReading) -> Plan:
-    finished, reading = plan_merge.finish_merges(spec, state, reading)
+    finished, state, reading = plan_unfinished.finish_merges(spec, state, reading)
     if spec.state == "pruned":
         return finished + _plan_pruned(spec, state, reading)
     refuse.refuse_other_kind(spec, state, reading)

@@ -18,6 +18,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._snapshot import (
     plan_internal,
     plan_merge,
     plan_switch,
+    plan_unfinished,
     refuse,
 )
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.spec import SnapshotSpec
@@ -54,29 +55,12 @@ def link_steps(spec: SnapshotSpec, state: SnapshotState, plan: Plan) -> Plan:
 
 def clear_steps(spec: SnapshotSpec, state: SnapshotState, reading: SnapshotReading, plan: Plan) -> Plan:
     """The steps before those of C(plan) that remove what a killed run has put on the active layer, and nobody uses."""
-    if not any(isinstance(action, _ON_LAYERS) for action in plan):
+    if not any(isinstance(action, layer_actions.ON_LAYERS) for action in plan):
         return []
     return [
         layer_actions.RemoveUnused(spec.image, state.active, each.path, each.stamp, each.path == state.link)
         for each in reading.unused
     ]
-
-
-def refuse_half_streamed(spec: SnapshotSpec, reading: SnapshotReading, plan: Plan) -> None:
-    """Only the end of the stream of a disk's lowest point, by a run that was killed, notes which file is the lowest now."""
-    gone = {action.point.path for action in plan if isinstance(action, layer_actions.RemoveLayer)}
-    for path, layer in reading.layers.items():
-        left = reading.layers.get(str(layer.streamed))
-        if left and left.path not in gone and any(isinstance(action, _ON_LAYERS) for action in plan):
-            raise refuse.unfinished(spec, str(left.point), path, "streamed")
-
-
-_ON_LAYERS = (
-    layer_actions.AddOverlay,
-    layer_actions.RevertOverlay,
-    layer_actions.CommitOverlay,
-    layer_actions.StreamBase,
-)
 
 
 def beside(path: str, name: str, ending: t.Optional[str] = None) -> str:
@@ -94,8 +78,10 @@ def _plan_present(spec: SnapshotSpec, state: SnapshotState, reading: SnapshotRea
         return [layer_actions.AcceptPoint(spec.image, there)] if there.altered and spec.allow_altered else []
     plan_switch.refuse_switch(spec, state, reading)
     plan_switch.refuse_rename(spec, state, reading)
-    refuse.refuse_half_merged(spec, reading.layers, [state.active])
+    plan_unfinished.refuse_half_merged(spec, reading.layers, [state.active])
     frozen, overlay = _new_names(spec, state, reading)
+    if frozen != state.active:
+        plan_unfinished.refuse_half_streamed(spec, reading.layers, [state.active])
     layer = reading.layers[state.active]
     content = family.content_of(reading.layers, state.active)
     if frozen != state.active and not family.shows_base(reading.layers, state.active):
@@ -174,7 +160,8 @@ def _plan_revert(spec: SnapshotSpec, state: SnapshotState, reading: SnapshotRead
     if state.content is not None and state.content == point.content:
         return plan
     refuse.refuse_live_revert(spec, reading)
-    refuse.refuse_half_merged(spec, reading.layers, [state.active])
+    plan_unfinished.refuse_half_merged(spec, reading.layers, [state.active])
+    plan_unfinished.refuse_half_streamed(spec, reading.layers, [state.active])
     active = reading.layers[state.active]
     if active.children:
         raise refuse.refused(

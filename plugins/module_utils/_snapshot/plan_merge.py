@@ -16,6 +16,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._snapshot import (
     family,
     layer_actions,
     plan_switch,
+    plan_unfinished,
     refuse,
 )
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.spec import SnapshotSpec
@@ -37,74 +38,6 @@ def remove_points(
     return [removal.step(point.name) for point in order]
 
 
-def finish_merges(spec: SnapshotSpec, state: SnapshotState, reading: SnapshotReading) -> t.Tuple[Plan, SnapshotReading]:
-    """The step that clears up what a killed run has left of a merge, and the reading as it is then.
-
-    Raises RefusedError when the VM that did the merge does not run any more: what it wrote last may be in either file.
-    A VM that runs is that one if it has the job, or the merge was noted to be complete.
-    """
-    left = [path for path in reading.layers if path.endswith(family.LEAVING) and _is_merging(reading, path)]
-    if not left:
-        return [], reading
-    base = t.cast(str, reading.layers[left[0]].base)
-    if reading.live is None:
-        raise _ended_in_between(spec, left[0], base)
-    if state.active == left[0]:
-        _refuse_all_but_its_end(spec, state, base)
-        return [], reading
-    if not reading.layers[base].copied and ("commit", base) not in reading.live.jobs:
-        raise _ended_in_between(spec, left[0], base)
-    layers = family.removed(reading.layers, left[0])
-    layers[base] = replace(layers[base], merging=None, copied=False)
-    return [layer_actions.FinishMerge(spec.image, base, left[0])], replace(reading, layers=layers)
-
-
-def _is_merging(reading: SnapshotReading, path: str) -> bool:
-    base = reading.layers[path].base
-    return base is not None and base in reading.layers and reading.layers[base].merging == path
-
-
-def refuse_beside_a_merge(spec: SnapshotSpec, plan: Plan, reading: SnapshotReading) -> None:
-    """A job that a killed run has begun holds the layers: nothing but its end can be done with them."""
-    if not reading.live or not any(isinstance(action, _ON_LAYERS) for action in plan):
-        return
-    ended = {_job_of(action) for action in plan}
-    for verb, path in reading.live.jobs:
-        layer = reading.layers.get(path)
-        point = reading.layers.get(str(layer.base)) if layer and verb == "stream" else layer
-        if point and point.point and (verb, path) not in ended:
-            raise refuse.unfinished(spec, point.point, path, "committed" if verb == "commit" else "streamed")
-
-
-_ON_LAYERS = (layer_actions.AddOverlay, layer_actions.CommitOverlay, layer_actions.StreamBase)
-
-
-def _job_of(action: actions.SnapshotAction) -> t.Optional[t.Tuple[str, str]]:
-    if isinstance(action, (layer_actions.CommitOverlay, layer_actions.FinishMerge)):
-        return "commit", action.base
-    return ("stream", action.overlay) if isinstance(action, layer_actions.StreamBase) else None
-
-
-def _refuse_all_but_its_end(spec: SnapshotSpec, state: SnapshotState, base: str) -> None:
-    """QEMU is about to leave the active layer: nothing can be put on it."""
-    asked = state.point(spec.name)
-    if spec.state in ("absent", "committed") and asked is not None and asked.merging:
-        return
-    name = next((point.name for point in state.points if point.path == base), "")
-    raise refuse.unfinished(spec, name, base, "committed")
-
-
-def _ended_in_between(spec: SnapshotSpec, overlay: str, base: str) -> Exception:
-    return refuse.refused(
-        spec,
-        "merge_unfinished",
-        "%s was being merged into %s when the VM was stopped, and what it wrote last may be in either"
-        % (overlay, base),
-        "Find out which one is right: remove the first, or give it its name without %s again." % family.LEAVING,
-        {"overlay": overlay, "base": base},
-    )
-
-
 class _Removal:
     """Takes points out of a family, which is each time as the step before left it."""
 
@@ -117,6 +50,8 @@ class _Removal:
         self._points = state.points
         self._why = why
         self._named = "" if spec.switch == "symlink" and state.link else reading.named
+        #: the files that steps before have written to
+        self._rewritten: t.Set[str] = set()
         #: the files that a running QEMU has open, if there is one
         self._open: t.Set[str] = set(reading.live.nodes) if reading.live else set()
 
@@ -126,19 +61,20 @@ class _Removal:
         path = t.cast(str, point.path)
         children = self._layers[path].children
         refuse.refuse_altered(self._spec, self._layers[path])
-        refuse.refuse_half_merged(self._spec, self._layers, [path], path)
+        plan_unfinished.refuse_half_merged(self._spec, self._layers, [path], path)
         if not children:
             if path in self._open:
                 raise refuse.chain_differs(self._spec, path)
             layer = self._layers[path]
             self._layers = family.removed(self._layers, path)
             self._points = tuple(each for each in self._points if each != point)
-            return layer_actions.RemoveLayer(self._spec.image, point, self._why, layer.stamp, layer.beside)
+            stamp = None if path in self._rewritten else layer.stamp
+            return layer_actions.RemoveLayer(self._spec.image, point, self._why, stamp, layer.beside)
         child = self._layers[path].merging or family.child_towards(self._layers, path, self._active)
         if child is None or not family.is_ours(self._layers, child, self._active):
             raise self._has_overlays(path, children)
         refuse.refuse_altered(self._spec, self._layers[child])
-        refuse.refuse_half_merged(self._spec, self._layers, [child], path)
+        plan_unfinished.refuse_half_merged(self._spec, self._layers, [child], path)
         if child in self._open or not self._layers[path].copied:  # else a job of a killed run has taken it out
             refuse.refuse_other_chain(self._spec, self._open, child, path)
         if self._commits(point, path, child):
@@ -204,11 +140,14 @@ class _Removal:
 
     def _commit(self, point: Point, path: str, child: str) -> layer_actions.CommitOverlay:
         low, top = self._layers[path], self._layers[child]
+        refuse.refuse_hardlinked(self._spec, top)
         refuse.refuse_loss(self._spec, top)
         self._refuse_foreign(child)
         self._active, renamed = self._after_commit(path, child)
         self._refuse_to_lose_name(*((path, child) if renamed else (child, path)))
+        plan_unfinished.refuse_half_streamed(self._spec, self._layers, (path, child) if renamed else (child,))
         self._layers = family.committed(self._layers, path, child, renamed)
+        self._rewritten.update(top.children)
         self._open.discard(child)
         self._points = self._points_after(point, {child: renamed or path})
         return layer_actions.CommitOverlay(
@@ -228,6 +167,7 @@ class _Removal:
             above=top.children,
             why=self._why,
             copied=low.copied,
+            heir=top.point,
         )
 
     def _after_commit(self, path: str, child: str) -> t.Tuple[str, t.Optional[str]]:

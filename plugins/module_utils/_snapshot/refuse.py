@@ -216,18 +216,22 @@ def refuse_altered(spec: SnapshotSpec, layer: Layer) -> None:
     )
 
 
-def refuse_to_leave(spec: SnapshotSpec, reading: SnapshotReading, path: str) -> None:
-    """While a running QEMU leaves a layer, nothing may be started from it: so its one name is taken from it. That it has
-    left shows in what the disk's device, or its export, uses.
+def refuse_hardlinked(spec: SnapshotSpec, layer: Layer) -> None:
+    """For a layer that is merged down and goes: by another name it would be there still, on a base that is another then; and
+    while a running QEMU leaves it, something could be started from it.
     """
-    if reading.nlink > 1:
+    if layer.names > 1:
         raise refused(
             spec,
             "hardlinked",
-            "%s has %d names, and could be started from the others while the VM leaves it" % (path, reading.nlink),
-            "Remove the other names (find -samefile shows them); or merge it while the VM is stopped.",
-            {"path": path, "links": reading.nlink},
+            "%s has %d names, and what the others lead to would be damaged" % (layer.path, layer.names),
+            "Remove the other names (find -samefile shows them).",
+            {"path": layer.path, "links": layer.names},
         )
+
+
+def refuse_to_leave(spec: SnapshotSpec, reading: SnapshotReading, path: str) -> None:
+    """That a running QEMU has left a layer shows in what the disk's device, or its export, uses."""
     if reading.live and not reading.live.used:
         raise refused(
             spec,
@@ -265,41 +269,3 @@ def refuse_live_revert(spec: SnapshotSpec, reading: SnapshotReading) -> None:
             "Stop the VM first." + ("" if spec.external else " Or set memory to true, if the snapshot was taken so."),
             {"qmp_socket": spec.qmp_socket},
         )
-
-
-def refuse_half_merged(
-    spec: SnapshotSpec, layers: t.Mapping[str, Layer], touched: t.Collection[str], but: str = ""
-) -> None:
-    """What a killed run was merging must not get another name, base or content: only the end of that merge can tell what
-    is where. C(but): the point's file whose merge is to be ended. Raises RefusedError.
-    """
-    refuse_forked(spec, layers)
-    for path, layer in layers.items():
-        if layer.merging and path != but and {path, layer.merging} & set(touched):
-            raise unfinished(spec, str(layer.point), path, "committed")
-
-
-def refuse_forked(spec: SnapshotSpec, layers: t.Mapping[str, Layer]) -> None:
-    """For any change of layers after a run was killed at the end of a merge, and both files were written to since."""
-    for path, layer in layers.items():
-        if layer.forked:
-            raise refused(
-                spec,
-                "merge_unfinished",
-                "%s had been merged into %s when a run was killed, and both have been written to since"
-                % (layer.merging, path),
-                "Find out which of them the VM uses. Remove %s if it is %s; else copy what the former shows to a new image."
-                % (layer.merging, path),
-                {"overlay": layer.merging, "base": path},
-            )
-
-
-def unfinished(spec: SnapshotSpec, name: str, path: str, state: str) -> errors.RefusedError:
-    """A run was killed, or failed, in the middle of a merge, which has to be ended first."""
-    return refused(
-        spec,
-        "merge_unfinished",
-        "a merge of snapshot %s into %s was begun and not ended" % (name, path),
-        "Finish it with state=%s and name=%s." % (state, name),
-        {"path": path, "snapshot": name},
-    )

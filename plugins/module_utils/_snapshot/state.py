@@ -137,9 +137,10 @@ class Layer:
 
     C(base): the file it is built on, resolved. C(children): every image that is built on it, also of others.
     C(data): what the file itself holds, where somebody asked; C(empty): nothing, and its base has the same size.
-    C(merging): the overlay that is being copied into it; C(copied): all of that is in it; C(forked): both were written to
-    since it was. C(point): the snapshot that it is, by our record; C(retired): it was one, and stays for what is on it.
-    C(streamed): the lowest point of the disk, all of which a killed run has copied up into it.
+    C(merging): the overlay that is being copied into it; C(copied): all of that is in it; C(told): a running QEMU was told
+    to leave that; C(merged): nobody needs the overlay any more; C(forked): both were written to since it was. C(names): how
+    many the file has. C(point): the snapshot that it is, by our record; C(retired): it was one, and stays for what is on it.
+    C(streamed): the point that a killed run has copied up into it and not removed; C(lowest): that was the lowest of the disk.
     C(stamp): (device, inode, size, time of the last write), None when not known; C(frozen): the last two of these when the
     file became a point, by our record.
     """
@@ -155,9 +156,13 @@ class Layer:
     point: t.Optional[str] = None
     merging: t.Optional[str] = None
     copied: bool = False
+    told: bool = False
+    merged: bool = False
     forked: bool = False
     retired: bool = False
+    names: int = 1
     streamed: t.Optional[str] = None
+    lowest: bool = False
     bitmaps: t.Tuple[BitmapState, ...] = ()
     snapshots: t.Tuple[str, ...] = ()
     stamp: t.Optional[t.Tuple[int, int, int, int]] = None
@@ -214,7 +219,6 @@ class SnapshotReading:
     header: t.Optional[Header] = None
     identity: t.Tuple[int, int] = (0, 0)
     kind: str = "absent"
-    nlink: int = 1
     detected: t.Tuple[str, ...] = ()
     chain_problem: t.Optional[t.Tuple[str, str]] = None
     now: float = 0.0

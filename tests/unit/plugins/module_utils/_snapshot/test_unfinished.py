@@ -9,7 +9,7 @@ import pytest
 
 from ansible_collections.platter.qemu.plugins.module_utils._core.errors import RefusedError
 from ansible_collections.platter.qemu.plugins.module_utils._core.header import Header
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot import family
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot import family, layer_actions, plan_merge
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.plan import plan_snapshots
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.spec import Retention, SnapshotSpec
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.state import (
@@ -82,3 +82,90 @@ def test_what_is_merged_whole_is_not_copied_again() -> None:
     ]
     with pytest.raises(RefusedError, match="both have been written to since"):
         planned(2, asked, forked=True)
+
+
+def left(asked: dict[str, t.Any], link: str | None = None, name: str = "/d/top", **stages: t.Any) -> list[str]:
+    """The plan for a disk in /d/low, on which a killed run has left the layer C(name); C(link): where the image leads."""
+    disk, switch = "/d/low" if stages.get("merged") else name, "symlink" if link else "none"
+    low = Layer("/d/low", "qcow2", MIB, children=(name,), merging=name, point=None if stages.get("merged") else "s0")
+    top = Layer(name, "qcow2", MIB, "/d/low", "qcow2", children=stages.pop("clones", ()))
+    layers = {"/d/low": replace(low, **stages), name: top}
+    points = () if low.point is None else (Point("s0", "", "?", MIB, "/d/low", True, date=0.0),)
+    state = SnapshotState("/d/a", "external", disk, link, MIB, "now", points, ("/d/low",))
+    header = Header("qcow2", MIB, cluster_size=65536)
+    reading = SnapshotReading(header, kind="file", now=9.0, layers=layers, named="/d/low", switch=switch)
+    spec = SnapshotSpec("/d/a", "qcow2", kind="external", switch=switch, **asked)
+    return [str(action).split()[0] for action in plan_snapshots(spec, state, reading)]
+
+
+NOTHING, TAKEN = {"name": "none", "state": "absent"}, {"name": "s9"}
+LEAVING = "/d/top.leaving~"
+
+
+@pytest.mark.parametrize(("link", "name"), [(None, LEAVING), ("/d/top", LEAVING), ("/d/low", "/d/top")])
+def test_a_layer_that_nobody_needs_goes_first(link: str | None, name: str) -> None:
+    """And the link is led with it, so that no other step has to."""
+    done = {"merged": True, "copied": True, "link": link, "name": name}
+    assert left(NOTHING, **done) == ["Finish"]
+    assert left(TAKEN, **done) == ["Finish", "Keep", *(["Lead"] if link else [])]
+    assert left({"state": "pruned", "retention": Retention(keep_last=1)}, **done) == ["Finish"]
+
+
+def test_it_stays_while_an_image_is_built_on_it() -> None:
+    with pytest.raises(RefusedError) as caught:
+        left(NOTHING, merged=True, copied=True, link="/d/low", clones=("/d/clone",))
+    assert (caught.value.reason, caught.value.facts["evidence"]) == ("has_overlays", {"overlays": ["/d/clone"]})
+
+
+@pytest.mark.parametrize("told", [False, True])
+def test_what_a_vm_was_told_to_leave_is_nobodys_to_choose(told: bool) -> None:
+    asked = {"name": "s0", "state": "committed"}
+    if not told:
+        assert left(asked, name=LEAVING) == ["Merge"]
+        assert left(NOTHING, name=LEAVING) == []
+        return
+    for each in (asked, NOTHING):
+        with pytest.raises(RefusedError) as caught:
+            left(each, name=LEAVING, told=True)
+        assert caught.value.reason == "merge_unfinished"
+
+
+def test_what_a_merge_wrote_to_is_not_what_it_was_when_it_goes_next() -> None:
+    """A branch that is put onto another base."""
+    tree = {"low": (None, ("mid",)), "mid": ("low", ("left", "top")), "left": ("mid", ()), "top": ("mid", ())}
+    layers = {
+        name: Layer(name, "qcow2", MIB, base, "qcow2", above, point=None if name == "top" else name, stamp=(1, 2, 3, 4))
+        for name, (base, above) in tree.items()
+    }
+    layers["low"] = replace(layers["low"], merging="mid")
+    points = tuple(Point(name, "", "?", MIB, name, name == "low", date=0.0) for name in ("low", "mid", "left"))
+    state = SnapshotState("top", "external", "top", None, MIB, "now", points, ("low", "mid", "top"))
+    reading = SnapshotReading(Header("qcow2", MIB, cluster_size=65536), kind="file", layers=layers, named="top")
+    spec = SnapshotSpec("top", "qcow2", kind="external", switch="none")
+    first, second = plan_merge.remove_points(spec, state, reading, [points[2], points[0]])
+    assert isinstance(first, layer_actions.CommitOverlay) and first.above == ("left", "top")
+    assert isinstance(second, layer_actions.RemoveLayer) and second.stamp is None
+
+
+def half_streamed(asked: dict[str, t.Any], switch: str = "rename") -> list[str]:
+    """The plan for a disk on s0, into which s1 was streamed, when the run was killed before s1 went."""
+    layers = {
+        "/d/s0": Layer("/d/s0", "qcow2", MIB, children=("/d/a",), point="s0"),
+        "/d/s1": Layer("/d/s1", "qcow2", MIB, "/d/s0", "qcow2", point="s1"),
+        "/d/a": Layer("/d/a", "qcow2", MIB, "/d/s0", "qcow2", streamed="/d/s1"),
+    }
+    points = tuple(Point(name, "", name, MIB, "/d/" + name, date=0.0) for name in ("s0", "s1"))
+    state = SnapshotState("/d/a", "external", "/d/a", None, MIB, "now", points, ("/d/s0", "/d/a"))
+    header = Header("qcow2", MIB, cluster_size=65536)
+    reading = SnapshotReading(header, kind="file", now=9.0, layers=layers, named="/d/a", switch=switch)
+    spec = SnapshotSpec("/d/a", "qcow2", kind="external", switch=switch, **asked)
+    return [str(action).split()[0] for action in plan_snapshots(spec, state, reading)]
+
+
+def test_a_layer_keeps_its_name_until_what_was_streamed_into_it_is_removed() -> None:
+    for asked in (TAKEN, {"name": "s0", "state": "reverted"}, {"name": "s0", "state": "absent"}):
+        with pytest.raises(RefusedError) as caught:
+            half_streamed(asked)
+        assert "name=s1" in caught.value.message
+    assert half_streamed(TAKEN, "none") == ["Keep"]
+    assert half_streamed({"name": "s1", "state": "absent"}) == ["Remove"]
