@@ -48,7 +48,7 @@ def finish_merges(
         raise _ended_in_between(spec, left, base)
     _refuse_needed(spec, reading.layers[left])
     layers = family.removed(reading.layers, left)
-    layers[base] = replace(low, merging=None, copied=False, merged=False)
+    layers[base] = replace(layers[base], merging=None, copied=False, merged=False)
     plan: Plan = [layer_actions.FinishMerge(spec.image, base, left, state.link in merge_stages.both_names(left))]
     return plan, predict(state, plan), replace(reading, layers=layers)
 

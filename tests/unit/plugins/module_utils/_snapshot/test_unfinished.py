@@ -87,11 +87,14 @@ def test_what_is_merged_whole_is_not_copied_again() -> None:
 def left(asked: dict[str, t.Any], link: str | None = None, name: str = "/d/top", **stages: t.Any) -> list[str]:
     """The plan for a disk in /d/low, on which a killed run has left the layer C(name); C(link): where the image leads."""
     disk, switch = "/d/low" if stages.get("merged") else name, "symlink" if link else "none"
-    low = Layer("/d/low", "qcow2", MIB, children=(name,), merging=name, point=None if stages.get("merged") else "s0")
+    low = Layer("/d/low", "qcow2", MIB, "/d/s", "qcow2", (name,), merging=name)
+    low = low if stages.get("merged") else replace(low, point="s0")
     top = Layer(name, "qcow2", MIB, "/d/low", "qcow2", children=stages.pop("clones", ()))
-    layers = {"/d/low": replace(low, **stages), name: top}
-    points = () if low.point is None else (Point("s0", "", "?", MIB, "/d/low", True, date=0.0),)
-    state = SnapshotState("/d/a", "external", disk, link, MIB, "now", points, ("/d/low",))
+    below = Layer("/d/s", "qcow2", MIB, children=("/d/low",), point="s")
+    layers = {"/d/s": below, "/d/low": replace(low, **stages), name: top}
+    points = [Point("s", "", "?", MIB, "/d/s", date=0.0)]
+    points += [Point("s0", "", "?", MIB, "/d/low", True, date=0.0)] if low.point else []
+    state = SnapshotState("/d/a", "external", disk, link, MIB, "now", tuple(points), ("/d/s", "/d/low"))
     header = Header("qcow2", MIB, cluster_size=65536)
     reading = SnapshotReading(header, kind="file", now=9.0, layers=layers, named="/d/low", switch=switch)
     spec = SnapshotSpec("/d/a", "qcow2", kind="external", switch=switch, **asked)
@@ -109,6 +112,7 @@ def test_a_layer_that_nobody_needs_goes_first(link: str | None, name: str) -> No
     assert left(NOTHING, **done) == ["Finish"]
     assert left(TAKEN, **done) == ["Finish", "Keep", *(["Lead"] if link else [])]
     assert left({"state": "pruned", "retention": Retention(keep_last=1)}, **done) == ["Finish"]
+    assert left({"name": "s", "state": "reverted"}, **done) == ["Finish", "Revert"]
 
 
 def test_it_stays_while_an_image_is_built_on_it() -> None:
