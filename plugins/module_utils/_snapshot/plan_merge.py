@@ -195,11 +195,14 @@ class _Removal:
         if child in self._open and low.base is not None:
             refuse.refuse_other_chain(self._spec, self._open, child, low.base)
         others = [each for each in low.children if each != child]
+        plan_unfinished.refuse_beside_half_streamed(self._spec, self._layers, others)
         self._refuse_to_lose_points(path, others)
         refuse.refuse_cut_snapshots(self._spec, self._layers[child], path)
         keeps = "other images are built on it (%s)" % ", ".join(others[:5]) if others else ""
         if not keeps:
             refuse.refuse_loss(self._spec, low)
+        elif low.base is not None:  # which gets another child than those of ours
+            plan_unfinished.refuse_half_merged(self._spec, self._layers, [low.base])
         self._refuse_to_lose_name(path, child)
         self._layers = family.streamed(self._layers, path, child, bool(keeps))
         self._open.discard(path)

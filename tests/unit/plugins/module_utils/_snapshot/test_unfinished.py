@@ -154,7 +154,7 @@ def test_what_a_merge_wrote_to_is_not_what_it_was_when_it_goes_next() -> None:
 def half_streamed(asked: dict[str, t.Any], switch: str = "rename") -> list[str]:
     """The plan for a disk on s0, into which s1 was streamed, when the run was killed before s1 went."""
     layers = {
-        "/d/s0": Layer("/d/s0", "qcow2", MIB, children=("/d/a",), point="s0"),
+        "/d/s0": Layer("/d/s0", "qcow2", MIB, children=("/d/s1", "/d/a"), point="s0"),
         "/d/s1": Layer("/d/s1", "qcow2", MIB, "/d/s0", "qcow2", point="s1"),
         "/d/a": Layer("/d/a", "qcow2", MIB, "/d/s0", "qcow2", streamed="/d/s1"),
     }
@@ -167,9 +167,27 @@ def half_streamed(asked: dict[str, t.Any], switch: str = "rename") -> list[str]:
 
 
 def test_a_layer_keeps_its_name_until_what_was_streamed_into_it_is_removed() -> None:
-    for asked in (TAKEN, {"name": "s0", "state": "reverted"}, {"name": "s0", "state": "absent"}):
+    beside = [{"name": "s0", "state": state} for state in ("reverted", "absent", "streamed")]
+    for asked in (TAKEN, *beside):
         with pytest.raises(RefusedError) as caught:
             half_streamed(asked)
         assert "name=s1" in caught.value.message
     assert half_streamed(TAKEN, "none") == ["Keep"]
     assert half_streamed({"name": "s1", "state": "absent"}) == ["Remove"]
+
+
+def test_no_stranger_is_put_onto_a_layer_that_is_being_merged_down() -> None:
+    """A point that others are built on stays when it is streamed, and is nobody's from then on."""
+    tree = {"s0": (None, ("s1",)), "s1": ("s0", ("s2",)), "s2": ("s1", ("clone", "disk")), "disk": ("s2", ())}
+    layers = {
+        name: Layer(name, "qcow2", MIB, base, "qcow2", above, point=None if name == "disk" else name)
+        for name, (base, above) in tree.items()
+    }
+    points = tuple(Point(name, "", "?", MIB, name, name == "s0", date=0.0) for name in ("s0", "s1", "s2"))
+    state = SnapshotState("disk", "external", "disk", None, MIB, "now", points, ("s0", "s1", "s2", "disk"))
+    reading = SnapshotReading(Header("qcow2", MIB, cluster_size=65536), kind="file", layers=layers, named="disk")
+    spec = SnapshotSpec("disk", "qcow2", kind="external", switch="none", state="absent", name="s2")
+    assert isinstance(plan_merge.remove_points(spec, state, reading, points[2:])[0], layer_actions.StreamBase)
+    layers["s0"] = replace(layers["s0"], merging="s1")
+    with pytest.raises(RefusedError, match="name=s0"):
+        plan_merge.remove_points(spec, state, reading, points[2:])
