@@ -141,8 +141,9 @@ def refuse_half_streamed(spec: SnapshotSpec, layers: t.Mapping[str, Layer], losi
 def refuse_beside_half_streamed(spec: SnapshotSpec, layers: t.Mapping[str, Layer], others: t.Collection[str]) -> None:
     """A point's file would stay for what only has to be removed. C(others): what is built on it beside the disk."""
     for path, layer in layers.items():
-        if layer.streamed in others and layer.streamed in layers:
-            raise unfinished(spec, str(layers[layer.streamed].point), path, "streamed")
+        left = layers.get(str(layer.streamed))
+        if left is not None and left.path in others:
+            raise unfinished(spec, str(left.point), path, "streamed")
 
 
 def refuse_forked(spec: SnapshotSpec, layers: t.Mapping[str, Layer]) -> None:
