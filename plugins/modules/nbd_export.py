@@ -23,7 +23,7 @@ description:
   - What is so is read from the host each time - from the definition of the export, the processes and the socket.
   - A refusal begins with C(refused:) and carries RV(reason) and RV(evidence).
 requirements:
-  - QEMU 5.2 or later (C(qemu-nbd)), or C(nbdkit) 1.24 or later
+  - QEMU 5.2 or later (C(qemu-nbd), C(qemu-storage-daemon)), or C(nbdkit) 1.24 or later
   - Linux 3.15 or later
   - systemd 239 or later for O(supervisor=systemd)
 options:
@@ -190,11 +190,23 @@ options:
             its own. It takes no lock of QEMU's, so it is started by a small program of this collection that does. One
             connection more than O(shared) is turned away, instead of waiting. What clients discard is always given back
             to the file system.
-          - V(auto) - the one by which it is served already; else V(qemu_nbd), or the first of the others that is
-            installed and can do what is asked, and RV(actions) say why.
+          - V(storage_daemon) - C(qemu-storage-daemon), one process for many exports (see O(daemon)), for all formats and with
+            bitmaps and names of certificates.
+          - V(auto) - V(storage_daemon) with O(daemon); else the one by which it is served already; else V(qemu_nbd), or
+            V(nbdkit) where only that can do what is asked or is installed, and RV(actions) say why.
           - Going from one to another is a restart.
         type: str
-        choices: [auto, qemu_nbd, nbdkit]
+        choices: [auto, qemu_nbd, nbdkit, storage_daemon]
+      daemon: &daemon
+        description:
+          - Serve it by the storage daemon of this name, together with all others that name it. They come and go while it runs,
+            and clients of the others notice nothing. It is started with the first, and ended with the last.
+          - Its exports have one place, by default C(/run/platter/DAEMON.sock), and the same O(socket), O(bind), O(port),
+            O(tls), O(shared) and O(supervisor); else it is refused (C(daemon_differs)).
+          - Which of its exports a client uses is known only to the daemon. So C(export_busy) comes when an export is to be
+            taken out; check mode warns. The clients that results name are those of the daemon.
+          - With O(server=storage_daemon) the default is V(storage).
+        type: str
       partition: &partition
         description:
           - Serve this partition of the disk, counted from 1. Needs O(server=nbdkit).
@@ -285,6 +297,7 @@ options:
   server:
     <<: *server
     default: auto
+  daemon: *daemon
   partition: *partition
   cow:
     <<: *cow
@@ -363,6 +376,23 @@ EXAMPLES = r"""
       x509_dir: /etc/pki/qemu
       authorized: [CN=backup1.example.org, CN=backup2.example.org]
 
+- name: All disks of a host, by one process
+  platter.qemu.nbd_export:
+    daemon: backup
+    format: qcow2
+    exports:
+      - {name: web1, image: /srv/images/web1.qcow2}
+      - {name: db1, image: /srv/images/db1.qcow2, throttle: {bps: 100M}}
+
+- name: A partition of a disk that tests can write to; nothing of it is kept
+  platter.qemu.nbd_export:
+    name: stick
+    image: /srv/images/stick.raw
+    format: raw
+    partition: 2
+    read_only: false
+    cow: true
+
 - name: Not served any more, even if somebody is connected
   platter.qemu.nbd_export:
     name: web1
@@ -390,6 +420,7 @@ export:
     bind: {description: The IP address., type: str, returned: 'with O(bind), unless it is absent'}
     port: {description: The port., type: int, returned: 'with O(bind), unless it is absent'}
     tls: {description: As O(tls)., type: dict, returned: 'with O(tls), unless it is absent'}
+    daemon: {description: The storage daemon that serves it., type: str, returned: 'with O(daemon), unless it is absent'}
     uri: {description: How clients name it., type: str, returned: unless it is absent}
     outdated:
       description: The server serves something else than what is declared.
@@ -409,7 +440,7 @@ export:
       type: int
       returned: 'with O(state=present), when the server has a place left to be asked, and tells it without TLS'
     clients:
-      description: Who is connected, by process number and name, or by address.
+      description: Who is connected, by process number and name, or by address; with O(daemon), to the daemon.
       type: list
       elements: dict
       returned: with RV(export.pid)

@@ -111,7 +111,7 @@ def _module(options: dict[str, Any]) -> str:
     """The module that these are the options of."""
     if "devices" in options or isinstance(options.get("source"), str):
         return "host_device"
-    if {"exports", "socket", "bind", "read_only", "server"} & set(options) or set(options) <= {
+    if {"exports", "socket", "bind", "read_only", "server", "daemon"} & set(options) or set(options) <= {
         "name",
         "state",
         "allow_disconnect",

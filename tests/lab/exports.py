@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Iterator
 
 from ansible_collections.platter.qemu.plugins.module_utils._export import places
-from ansible_collections.platter.qemu.tests.lab.modules import call
+from ansible_collections.platter.qemu.tests.lab.modules import call, process
 from ansible_collections.platter.qemu.tests.lab.programs import wait_until
 
 PROMPT = b"qemu-io> "
@@ -69,7 +69,8 @@ def leftovers(name: str) -> list[str]:
     """What is there of an export: processes, and files in the directories of the module."""
     top = Path(places.socket_directory())
     files = [path for directory in (top, top / "nbd") if directory.is_dir() for path in directory.iterdir()]
-    return [f"process {pid}" for pid in processes_of(name)] + [str(p) for p in files if p.name.startswith(name)]
+    named = [str(path) for path in files if path.name.startswith((name, ":" + name))]
+    return [f"process {pid}" for pid in processes_of(name)] + named
 
 
 def uri(name: str) -> str:
@@ -128,6 +129,21 @@ def connects(path: object) -> bool:
         return True
 
 
+def gets_in(uri: str) -> bool:
+    """Whether libnbd does."""
+    return subprocess.run(["nbdinfo", "--size", uri], capture_output=True, timeout=30, check=False).returncode == 0
+
+
+def killed_after(milliseconds: int, **options: Any) -> None:
+    """Run the module, and kill it after a while."""
+    module = process("nbd_export", **options)
+    try:
+        module.wait(milliseconds / 1000)
+    except subprocess.TimeoutExpired:
+        module.kill()
+    module.communicate()
+
+
 def kill_server(name: str) -> int:
     """End the server as a crash would; the number of the one that was started in its place."""
     before = server_of(name)
@@ -135,7 +151,7 @@ def kill_server(name: str) -> int:
 
     def another() -> bool:
         servers = [p for p in processes_of(name) if p not in (before, supervisor_of(name))]
-        return bool(servers) and connects(f"{places.socket_directory()}/{name}.sock")
+        return bool(servers) and connects(f"{places.socket_directory()}/{name}.sock") and gets_in(uri(name))
 
     wait_until(another, "the supervisor starts it again")
     return server_of(name)

@@ -26,15 +26,21 @@ class StopServer(Action[ExportState]):
     may_lose: str = ""
     #: systemd has to know of it first
     in_unit: bool = False
+    #: the storage daemon that it is in
+    daemon: str = ""
 
     def apply(self, state: ExportState) -> ExportState:
         return replace(state, argv=None, reachable=False, supervised=False, supervisor="", at_boot=False)
 
     def __str__(self) -> str:
         text = "Stop the server of export %s" % self.name
-        if not self.clients:
+        if self.daemon:
+            text = "Take export %s out of storage daemon %s" % (self.name, self.daemon)
+        if not self.clients or (self.daemon and not self.may_lose):
             return text + "."
         cut = ", ".join(str(client) for client in self.clients[:5])
+        if self.daemon:
+            return "%s, cutting off those clients that use it (connected: %s); %s." % (text, cut, self.may_lose)
         return "%s, cutting off %s: %s; %s." % (text, words.counted(len(self.clients), "client"), cut, self.may_lose)
 
 
@@ -49,7 +55,9 @@ class DeclareExport(Action[ExportState]):
 
     def apply(self, state: ExportState) -> ExportState:
         in_unit = self.definition.options["supervisor"] == "systemd"
-        return replace(state, definition=self.definition, at_boot=state.at_boot and in_unit)
+        return replace(
+            state, definition=self.definition, at_boot=state.at_boot and (in_unit or bool(self.definition.daemon))
+        )
 
     def __str__(self) -> str:
         options = self.definition.options
@@ -75,10 +83,13 @@ class StartServer(Action[ExportState]):
     def apply(self, state: ExportState) -> ExportState:
         supervisor, argv = self.definition.options["supervisor"], self.definition.argv
         started = replace(state, argv=argv, reachable=True, supervised=True, supervisor=supervisor)
-        return replace(started, at_boot=supervisor == "systemd")
+        return replace(started, at_boot=supervisor == "systemd" or bool(self.definition.daemon))
 
     def __str__(self) -> str:
         options = self.definition.options
+        if self.definition.daemon:
+            told = (self.name, self.definition.daemon, options["supervisor"])
+            return "Serve export %s by storage daemon %s, supervised by %s." % told
         return "Start %s for export %s, supervised by %s." % (options["server"], self.name, options["supervisor"])
 
 
@@ -90,9 +101,11 @@ class SuperviseServer(Action[ExportState]):
 
     name: str
     supervisor: str = "process"
+    daemon: str = ""
 
     def apply(self, state: ExportState) -> ExportState:
-        return replace(state, supervised=True, supervisor=self.supervisor, at_boot=self.supervisor == "systemd")
+        at_boot = self.supervisor == "systemd" or bool(self.daemon)
+        return replace(state, supervised=True, supervisor=self.supervisor, at_boot=at_boot)
 
     def __str__(self) -> str:
         return "Supervise the running server of export %s again." % self.name

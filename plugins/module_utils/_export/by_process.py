@@ -12,7 +12,7 @@ import shutil
 import sys
 import typing as t
 
-from ansible_collections.platter.qemu.plugins.module_utils._export import observe, places
+from ansible_collections.platter.qemu.plugins.module_utils._export import places, watched
 from ansible_collections.platter.qemu.plugins.module_utils._export.spec import ExportSpec
 from ansible_collections.platter.qemu.plugins.module_utils._export.state import Definition
 from ansible_collections.platter.qemu.plugins.module_utils._tools import files, process, supervise
@@ -41,7 +41,7 @@ class ByProcess:
 
     def has_given_up(self, name: str) -> bool:
         """A supervisor ends with a server that has never worked."""
-        return not observe.watch_now(name).supervisors
+        return not watched.now(name).supervisors
 
     def give_up(self, name: str) -> None:
         """It has ended already."""

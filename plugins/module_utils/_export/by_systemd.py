@@ -13,7 +13,7 @@ import shutil
 import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
-from ansible_collections.platter.qemu.plugins.module_utils._export import declared, observe, places, unit
+from ansible_collections.platter.qemu.plugins.module_utils._export import declared, places, unit, watched
 from ansible_collections.platter.qemu.plugins.module_utils._export.spec import ExportSpec
 from ansible_collections.platter.qemu.plugins.module_utils._export.state import Definition
 from ansible_collections.platter.qemu.plugins.module_utils._tools import files, process, systemd
@@ -31,8 +31,8 @@ class BySystemd:
         if spec.tls and spec.tls.psk_file:
             places.make_directories(spec.name, "systemd")
             places.link_keys(keys, spec.tls.psk_file)
-        else:
-            shutil.rmtree(keys, ignore_errors=True)
+        elif os.path.isdir(keys):
+            places.link_keys(keys, None)
         places.write(unit.unit_file(spec.name), wanted.text, 0o644)
 
     @staticmethod
@@ -67,7 +67,7 @@ class BySystemd:
 
     def has_given_up(self, name: str) -> bool:
         """Whether no server is there, and none will be: one that ends by itself at its very start never works."""
-        if observe.watch_now(name).servers:
+        if watched.now(name).servers:
             return False
         told = systemd.show(self._run, [unit.unit_name(name)])[unit.unit_name(name)]
         return told["ActiveState"] != "active" or told["MainPID"] == "0"

@@ -35,6 +35,8 @@ def choose(spec: ExportSpec, installed: t.Container[str], declared: str = "") ->
     there = [name for name in able if name in installed]
     if not there:
         raise refuse.no_server(spec, [servers.PROGRAMS[name] for name in able])
+    if spec.daemon is not None:
+        return Choice(there[0], "a daemon is named")
     passed_over = servers.ORDER[: servers.ORDER.index(there[0])]
     reasons = ["%s %s" % (name, unable[name] or "is not installed") for name in passed_over]
     return Choice(there[0], "; ".join(reasons) or "it can do all that is asked")

@@ -28,22 +28,45 @@ _UNSET = ExportSpec("", "")
 def define(spec: ExportSpec, ground: Ground) -> Definition:
     """The definition of an export, written down for a supervisor of ours."""
     server, options = servers.of(ground.server), shown_options(spec, ground)
+    if spec.daemon is not None:
+        return _in_daemon(spec, ground, options)
     made = Definition(tuple(server.command(spec, ground)), options, launcher=tuple(server.launcher(spec, ground)))
+    return replace(made, text=to_line(made) + "\n")
+
+
+def _in_daemon(spec: ExportSpec, ground: Ground, options: t.Dict[str, t.Any]) -> Definition:
+    """What runs is the daemon, with a node of this name (C(server_storage_daemon.steps))."""
+    from ansible_collections.platter.qemu.plugins.module_utils._export import server_storage_daemon
+
+    host = _host(spec, ground, options)
+    node, steps = server_storage_daemon.steps(spec, ground)
+    argv, options = (*host.argv, node), dict(options, daemon=spec.daemon)
+    text = json.dumps({"argv": argv, "options": options, "steps": steps}) + "\n"
+    return Definition(argv, options, text, host=host)
+
+
+def _host(spec: ExportSpec, ground: Ground, options: t.Mapping[str, t.Any]) -> Definition:
+    """The daemon, of which its exports say the same."""
+    shared = ("server", "supervisor", "socket", "bind", "port", "tls", "shared")
+    shown = {key: options[key] for key in shared if key in options}
+    argv = tuple(servers.of(ground.server).command(spec, ground))
+    made = Definition(argv, dict(shown, read_only=False), loader=ground.loader)
     return replace(made, text=to_line(made) + "\n")
 
 
 def to_line(made: Definition) -> str:
     """One line of ASCII that says all of it."""
-    launcher = {"launcher": list(made.launcher)} if made.launcher else {}
-    return json.dumps({"argv": list(made.argv), "options": made.options, **launcher})
+    more = {key: list(value) for key, value in (("launcher", made.launcher), ("loader", made.loader)) if value}
+    return json.dumps({"argv": list(made.argv), "options": made.options, **more})
 
 
 def parse(text: str) -> t.Optional[Definition]:
     """What a file says; None where it was not written by us."""
     try:
         written = json.loads(text)
-        argv, launcher = (tuple(map(str, words)) for words in (written["argv"], written.get("launcher", [])))
-        return Definition(argv, dict(written["options"]), text, launcher)
+        words = (written["argv"], written.get("launcher", []), written.get("loader", []))
+        argv, launcher, loader = (tuple(map(str, each)) for each in words)
+        return Definition(argv, dict(written["options"]), text, launcher, loader)
     except (ValueError, LookupError, TypeError):
         return None
 
@@ -73,8 +96,7 @@ def shown_options(spec: ExportSpec, ground: Ground) -> t.Dict[str, t.Any]:
         scheme = "nbds" if spec.tls else "nbd"
         shown.update(bind=spec.bind, port=spec.port, uri="%s://%s/%s" % (scheme, spec.where, spec.name))
     if spec.tls:
-        given: t.Dict[str, t.Any] = {"x509_dir": spec.tls.x509_dir, "authorized": list(spec.tls.authorized)}
-        given.update(psk_file=spec.tls.psk_file, any_client=spec.tls.any_client)
+        given: t.Dict[str, t.Any] = dict(vars(spec.tls), authorized=list(spec.tls.authorized))
         shown["tls"] = {key: value for key, value in given.items() if value}
     for name in _MORE:
         value = getattr(spec, name)

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import os
 import typing as t
+from dataclasses import replace
 
-from ansible_collections.platter.qemu.plugins.module_utils._core import errors
+from ansible_collections.platter.qemu.plugins.module_utils._core import errors, words
 from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item, not_begun
 from ansible_collections.platter.qemu.plugins.module_utils._core.plan import predict
 from ansible_collections.platter.qemu.plugins.module_utils._export import (
+    actions,
     choice,
+    declared,
     definition,
     observe,
     places,
@@ -71,11 +74,18 @@ class ExportEngine:
     def hold(self) -> t.ContextManager[t.Any]:
         """Our locks on every export and image of the task."""
         exclusive = {places.export_directory(spec.name) for spec in self._specs}
+        exclusive.update(places.export_directory(places.host_name(name)) for name in self._daemons())
         shared: t.Set[str] = set()
         for spec in self._specs:
             if spec.image is not None:
                 (exclusive if spec.writes else shared).update((spec.image, os.path.realpath(spec.image)))
         return locks.ImageLocks(sorted(exclusive), sorted(shared - exclusive), self._lock_timeout)
+
+    def _daemons(self) -> t.Set[str]:
+        """The storage daemons that the exports of the task are in, or are to be in."""
+        named = {spec.daemon for spec in self._specs if spec.daemon}
+        found = [declared.place_in_daemon(spec.name) for spec in self._specs] if places.any_hosts() else []
+        return named | {place.daemon for place in found if place}
 
     def prepare(self, patient: bool) -> t.List[Item]:
         """Every export observed and planned, in the order of the task; refusals are in the items."""
@@ -110,6 +120,7 @@ class ExportEngine:
             wanted, why = self._wanted(spec, item.before, item.reading)
             item.plan = list(plan_export(spec, item.before, item.reading, wanted, why))
             item.after = predict(item.before, item.plan)
+            item.warnings += _warnings(spec, item.reading, item.plan)
         except errors.EngineError as exc:
             item.refusal = not_begun(exc)
         return item
@@ -120,17 +131,31 @@ class ExportEngine:
         """Its definition, and why it is served by which server."""
         if spec.state != "present":
             return None, ""
-        declared = before.definition.options.get("server", "") if before.definition else ""
-        chosen = choice.choose(spec, self._programs, declared)
+        served_by = before.definition.options.get("server", "") if before.definition else ""
+        chosen = choice.choose(spec, self._programs, served_by)
         supervisor = observe.supervisor_of(spec)
         if supervisor == "systemd" and not observe.may_use_systemd():
             raise refuse.no_systemd(spec, os.geteuid() == 0)
-        directory = places.export_directory(spec.name, supervisor)
-        program = self._programs[chosen.server]
-        holder = programs.words("hold_image.py", supervisor)
-        ground = Ground(reading.target, reading.kind == "block", program, directory, supervisor, chosen.server, holder)
-        made = definition.define(spec, ground)
-        return (unit.as_unit(spec.name, made, reading.target) if supervisor == "systemd" else made), chosen.why
+        made = definition.define(spec, self._ground(spec, reading, chosen.server, supervisor))
+        if supervisor == "process":
+            return made, chosen.why
+        if made.host:
+            host = unit.as_unit(places.host_name(made.daemon), made.host, "")
+            return replace(made, host=host), chosen.why
+        return unit.as_unit(spec.name, made, reading.target), chosen.why
+
+    def _ground(self, spec: ExportSpec, reading: ExportReading, server: str, supervisor: str) -> Ground:
+        ground = Ground(reading.target, reading.kind == "block", self._programs[server], "", supervisor, server)
+        if spec.daemon is None:
+            holder = programs.words("hold_image.py", supervisor)
+            return ground._replace(directory=places.export_directory(spec.name, supervisor), holder=holder)
+        monitor = places.monitor(spec.daemon)
+        loader = programs.words("load_exports.py", supervisor)
+        return ground._replace(
+            directory=places.export_directory(places.host_name(spec.daemon), supervisor),
+            monitor=monitor,
+            loader=(*loader, places.declarations(spec.daemon, supervisor), monitor),
+        )
 
     def execute(self, items: t.List[Item]) -> None:
         """Carry out the plans."""
@@ -151,21 +176,43 @@ def _readings(reading: ExportReading) -> t.Dict[str, t.Any]:
     return facts if reading.answered is None else dict(facts, virtual_size=reading.answered)
 
 
+def _warnings(spec: ExportSpec, reading: ExportReading, plan: t.Sequence[t.Any]) -> t.List[str]:
+    """What cannot be foretold."""
+    taken = any(isinstance(action, actions.StopServer) and action.daemon for action in plan)
+    if not taken or not reading.clients or spec.allow_disconnect:
+        return []
+    told = (words.counted(len(reading.clients), "client"), reading.daemon, spec.name)
+    return ["%s of storage daemon %s: whether export %s is used is known when it is taken out (export_busy)." % told]
+
+
 def _refuse_duplicates(items: t.Sequence[Item]) -> None:
-    """Two entries of one name or one socket would be planned without knowing of each other."""
+    """Two entries of one name or one place would be planned without knowing of each other. A storage daemon has one place
+    for all its exports.
+    """
     names: t.Set[str] = set()
-    sockets: t.Dict[str, str] = {}
+    owners: t.Dict[str, str] = {}
+    hosts: t.Dict[str, t.Tuple[str, t.Any]] = {}
     for item in items:
-        name, path = item.spec.name, item.spec.where
-        twice = "it is listed twice" if name in names else ""
-        names.add(name)
-        if item.spec.state == "present" and sockets.setdefault(path, name) != name:
-            twice = "its place %s is that of export %s too" % (path, sockets[path])
-        if twice:
-            item.plan, item.after = [], item.before
-            item.refusal = refuse.refused(
-                item.spec, "duplicate_item", twice, "List each export once, each at a place of its own."
-            )
+        spec, refusal = item.spec, None
+        owner = places.host_name(spec.daemon) if spec.daemon else spec.name
+        if spec.name in names:
+            refusal = _twice(spec, "it is listed twice")
+        elif spec.state == "present" and owners.setdefault(spec.where, owner) != owner:
+            whose = owners[spec.where]
+            kind = "storage daemon" if whose.startswith(":") else "export"
+            refusal = _twice(spec, "its place %s is that of %s %s too" % (spec.where, kind, whose.lstrip(":")))
+        elif spec.state == "present" and spec.daemon:
+            as_there = (spec.where, spec.tls, spec.shared, spec.supervisor)
+            first, said = hosts.setdefault(spec.daemon, (spec.name, as_there))
+            if said != as_there:
+                refusal = refuse.daemon_differs(spec, spec.daemon, [first])
+        names.add(spec.name)
+        if refusal:
+            item.plan, item.after, item.refusal = [], item.before, refusal
+
+
+def _twice(spec: ExportSpec, fact: str) -> errors.RefusedError:
+    return refuse.refused(spec, "duplicate_item", fact, "List each export once, each at a place of its own.")
 
 
 __all__ = ["ExportEngine"]

@@ -17,12 +17,15 @@ from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item, failed_at
 from ansible_collections.platter.qemu.plugins.module_utils._export import (
     actions,
+    by_daemon,
     by_process,
     by_systemd,
     declared,
     observe,
+    places,
     programs,
     servers,
+    watched,
 )
 from ansible_collections.platter.qemu.plugins.module_utils._export.spec import ExportSpec
 from ansible_collections.platter.qemu.plugins.module_utils._export.state import Definition
@@ -51,6 +54,7 @@ class Executor:
         self._workers = workers or min(_MOST_WORKERS, 2 * (os.cpu_count() or 1))
         self._systemd = by_systemd.BySystemd(run)
         self._supervisors: t.Dict[str, Supervisor] = {"process": by_process.ByProcess(run), "systemd": self._systemd}
+        self._daemons = by_daemon.ByDaemon(self._supervisors)
         self._methods: t.Dict[t.Any, t.Callable[[ExportSpec, t.Any], None]] = {
             actions.StopServer: self._stop,
             actions.DeclareExport: self._declare,
@@ -66,6 +70,7 @@ class Executor:
         for kinds in _PASSES:
             self._each([item for item in items if not item.error], kinds)
             if actions.DeclareExport in kinds:
+                self._settle(items)
                 self._reload([item for item in items if not item.error and _changes_units(item)])
         whole = [item for item in items if not item.error]
         if whole:
@@ -74,7 +79,27 @@ class Executor:
                 self._attempt(item, partial(look_again, item, now))
 
     def _each(self, items: t.Sequence[Item], kinds: t.Tuple[type, ...]) -> None:
-        side_by_side(lambda item: self._attempt(item, partial(self._carry_out, item, kinds)), items, self._workers)
+        """Exports of storage daemons one after the other: a daemon listens to one of us at a time."""
+        groups = [[item] for item in items if not _daemons_of(item)]
+        groups.append([item for item in items if _daemons_of(item)])
+        side_by_side(
+            lambda group: [self._attempt(item, partial(self._carry_out, item, kinds)) for item in group],
+            groups,
+            self._workers,
+        )
+
+    def _settle(self, items: t.Sequence[Item]) -> None:
+        """Daemons that have lost exports, or are to be others."""
+        for daemon in sorted({daemon for item in items for daemon in _daemons_of(item)}):
+            concerned = [item for item in items if daemon in _daemons_of(item)]
+            starting = [
+                item
+                for item in concerned
+                if not item.error and _to_start(item) and item.after.definition.daemon == daemon
+            ]
+            wanted = starting[0].after.definition.host if starting else None
+            for item in concerned[:1]:
+                self._attempt(item, partial(self._daemons.settle, daemon, wanted, item.spec.stop_timeout))
 
     def _carry_out(self, item: Item, kinds: t.Tuple[type, ...]) -> None:
         while item.done < len(item.plan) and isinstance(item.plan[item.done], kinds):
@@ -96,9 +121,9 @@ class Executor:
         """Once for all of them; if it fails, for each."""
         for item in items:
             if item.after.at_boot:
-                self._attempt(item, partial(self._systemd.enable, item.name))
+                self._attempt(item, partial(self._systemd.enable, _owner(item)))
         whole = [item for item in items if not item.error]
-        ended = [item.name for item in whole if item.reading.unit.active == "failed" or _stops_unit(item)]
+        ended = [_owner(item) for item in whole if item.reading.unit.active == "failed" or _stops_unit(item)]
         try:
             if whole:
                 self._systemd.reload(ended)
@@ -107,6 +132,9 @@ class Executor:
                 item.error = _failed(item, errors.FailedError(exc.message, reason="server_failed"))
 
     def _start(self, spec: ExportSpec, action: actions.StartServer) -> None:
+        if action.definition.daemon:
+            self._daemons.start(spec, action.definition)
+            return
         supervisor = self._supervisors[action.definition.options["supervisor"]]
         supervisor.start(spec)
         deadline = time.monotonic() + START_SECONDS
@@ -124,7 +152,7 @@ class Executor:
     def _end_unfit(self, supervisor: Supervisor, spec: ExportSpec, problem: str) -> None:
         """A server that runs, and does not serve."""
         said = self._gave_up(supervisor, spec.name)
-        processes.end_all(lambda: observe.watch_now(spec.name).all, spec.stop_timeout)
+        processes.end_all(lambda: watched.now(spec.name).all, spec.stop_timeout)
         _remove_socket(declared.read(spec.name))
         raise _not_started(supervisor, spec, "the server does not serve it: %s; %s" % (problem, said))
 
@@ -134,23 +162,29 @@ class Executor:
         return "; ".join(supervisor.said(name)) or "it has said nothing"
 
     def _supervise(self, spec: ExportSpec, action: actions.SuperviseServer) -> None:
-        running = observe.watch_now(spec.name).servers
+        if action.daemon:
+            self._daemons.supervise(spec, action.daemon, action.supervisor)
+            return
+        running = watched.now(spec.name).servers
         if running:
             self._supervisors[action.supervisor].supervise(spec, running[0])
 
     def _stop(self, spec: ExportSpec, action: actions.StopServer) -> None:
         """Whatever has started it; it is asked again and again, as a server that is just starting can lose a request."""
+        if action.daemon:
+            self._daemons.stop(spec, action)
+            return
         made = declared.read(spec.name)
         harmless = bool(made and servers.loses_nothing(made))
         seconds = servers.patience(made.options if made else {}, spec.stop_timeout)
         if action.in_unit:
             self._systemd.begin_stop(spec.name)
-        if not processes.end_all(lambda: observe.watch_now(spec.name).all, seconds, kill_after=harmless):
+        if not processes.end_all(lambda: watched.now(spec.name).all, seconds, kill_after=harmless):
             raise errors.FailedError(
                 "the server has not ended within %g s; killed, it could lose what it has not written out yet"
                 % spec.stop_timeout,
                 reason="stop_timeout",
-                evidence={"pids": list(observe.watch_now(spec.name).servers)},
+                evidence={"pids": list(watched.now(spec.name).servers)},
             )
         if action.in_unit:
             self._systemd.end_stop(spec.name, START_SECONDS)
@@ -158,7 +192,12 @@ class Executor:
 
     def _declare(self, spec: ExportSpec, action: actions.DeclareExport) -> None:
         kind = action.definition.options["supervisor"]
-        self._supervisors[kind].declare(spec, action.definition)
+        if action.definition.daemon:
+            self._daemons.declare(spec, action.definition)
+            kind = ""
+        else:
+            self._supervisors[kind].declare(spec, action.definition)
+            self._daemons.remove(spec)
         for other, supervisor in self._supervisors.items():
             if other != kind:
                 supervisor.remove(spec.name)
@@ -167,7 +206,26 @@ class Executor:
         made = declared.read(spec.name)
         for supervisor in self._supervisors.values():
             supervisor.remove(spec.name)
-        _remove_socket(made)
+        self._daemons.remove(spec)
+        if not (made and made.daemon):
+            _remove_socket(made)
+
+
+def _daemons_of(item: Item) -> t.Set[str]:
+    """The storage daemons that it is in, or is to be in."""
+    definitions = (state.definition for state in (item.before, item.after) if state.definition)
+    return {name for name in (item.reading.daemon, *(made.daemon for made in definitions)) if name}
+
+
+def _to_start(item: Item) -> bool:
+    return bool(item.after.running and item.after.definition)
+
+
+def _owner(item: Item) -> str:
+    """Whose unit it is that serves it."""
+    daemons = _daemons_of(item)
+    in_daemon = item.after.definition.daemon if item.after.definition else "".join(sorted(daemons)[:1])
+    return places.host_name(in_daemon) if in_daemon else item.name
 
 
 def _supervisor_in(item: Item, kind: str) -> bool:
@@ -224,7 +282,7 @@ def _failed(item: Item, exc: errors.EngineError) -> errors.EngineError:
     """The error of an item, with what was done and what is there now."""
     if isinstance(exc, errors.RefusedError) and not item.done:
         return exc
-    watch = observe.watch_now(item.name)
+    watch = watched.now(item.name)
     now = "its server runs." if watch.servers else "nothing serves it."
     exc.message = failed_at(item, exc.message, now)
     return exc

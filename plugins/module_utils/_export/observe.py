@@ -8,16 +8,22 @@
 from __future__ import annotations
 
 import os
-import stat
 import typing as t
 from dataclasses import replace
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors, nbd_uri
+from ansible_collections.platter.qemu.plugins.module_utils._export import (
+    about,
+    daemons,
+    places,
+    refuse,
+    server_storage_daemon,
+    state,
+    unit,
+    watched,
+)
 from ansible_collections.platter.qemu.plugins.module_utils._export import declared as written
-from ansible_collections.platter.qemu.plugins.module_utils._export import places, state, unit
-from ansible_collections.platter.qemu.plugins.module_utils._export.spec import ExportSpec, TlsSpec
-from ansible_collections.platter.qemu.plugins.module_utils._inspect import chain, image
-from ansible_collections.platter.qemu.plugins.module_utils._inspect.target import resolve_target
+from ansible_collections.platter.qemu.plugins.module_utils._export.spec import ExportSpec
 from ansible_collections.platter.qemu.plugins.module_utils._tools import (
     nbd_client,
     process,
@@ -30,47 +36,46 @@ from ansible_collections.platter.qemu.plugins.module_utils._tools import (
 #: seconds that a server gets to say what it has
 PROBE_SECONDS = 5.0
 
-Table = t.Mapping[int, t.Tuple[str, ...]]
-
-
-class Watch(t.NamedTuple):
-    """The processes of one export: those that serve it, and those of ours that watch over them."""
-
-    servers: t.Tuple[int, ...]
-    supervisors: t.Tuple[int, ...]
-
-    @property
-    def all(self) -> t.Tuple[int, ...]:
-        """Every one of them."""
-        return (*self.supervisors, *self.servers)
-
 
 class Ground(t.NamedTuple):
     """What is read once for all exports of a look: the processes of this user, the services that they belong to, the
-    sockets of the host, and what systemd says of the units of these exports.
+    sockets of the host, and what systemd says of the units of these exports; the storage daemons that they have to do with,
+    and their C(names).
     """
 
-    processes: Table
+    processes: watched.Table
     services: t.Mapping[int, str]
     sockets: unix_sockets.Table
     tcp: tcp_sockets.Table
     units: t.Mapping[str, systemd.Properties] = {}
+    daemons: t.Mapping[str, daemons.Daemon] = {}
+    names: t.FrozenSet[str] = frozenset()
 
 
 def ground(run: process.RunCommand, specs: t.Sequence[ExportSpec]) -> Ground:
     """As it is now. systemd is asked once, and only where it may have to do with one of the exports."""
     table = processes.own_processes()
-    now = Ground(table, services(table), unix_sockets.read_table(), tcp_sockets.read_table())
+    now = Ground(table, watched.services(table), unix_sockets.read_table(), tcp_sockets.read_table())
+    now = now._replace(daemons=_daemons(specs, now), names=frozenset(spec.name for spec in specs))
     if not systemd.runs():
         return now
     busy = set(now.services.values())
     names = [unit.unit_name(spec.name) for spec in specs if _may_have_unit(spec, busy)]
-    return now._replace(units=systemd.show(run, names))
+    return now._replace(units=systemd.show(run, [*names, *(unit.unit_name(places.host_name(d)) for d in now.daemons)]))
 
 
-def services(table: Table) -> t.Dict[int, str]:
-    """The service of each process, where there are any."""
-    return {pid: systemd.unit_of(pid) for pid in table} if systemd.runs() else {}
+def _daemons(specs: t.Sequence[ExportSpec], now: Ground) -> t.Dict[str, daemons.Daemon]:
+    """Those that these exports are in, and those that they are to be in."""
+    places_now = [written.place_in_daemon(spec.name) for spec in specs] if places.any_hosts() else []
+    names = {place.daemon for place in places_now if place} | {spec.daemon for spec in specs if spec.daemon}
+    return {name: daemons.ask(_daemon(name, now)) for name in sorted(names)}
+
+
+def _daemon(name: str, now: Ground) -> daemons.Daemon:
+    definition = daemons.definition_of(name)
+    watch = watched.find(places.host_name(name), definition, now.processes, now.services)
+    argv = now.processes[watch.servers[0]] if watch.servers else ()
+    return daemons.Daemon(name, definition, watch.servers, watch.supervisors, argv)
 
 
 def _may_have_unit(spec: ExportSpec, busy: t.AbstractSet[str]) -> bool:
@@ -90,39 +95,20 @@ def may_use_systemd() -> bool:
     return systemd.runs() and os.geteuid() == 0
 
 
-def find_processes(
-    name: str, declared: t.Optional[state.Definition], table: Table, service_of: t.Mapping[int, str]
-) -> Watch:
-    """The processes of the export C(name) among C(table)."""
-    mark = (places.program_file(), places.export_directory(name))
-    supervisors = tuple(pid for pid, words in table.items() if mark in zip(words, words[1:]))
-    argv, own = declared.argv if declared else (), unit.unit_name(name)
-    servers = {pid for pid, words in table.items() if pid not in supervisors and words == argv}
-    # the shells of a unit, which get its server ready, are children of systemd as well
-    in_unit = [pid for pid, service in service_of.items() if service == own and processes.parent_of(pid) == 1]
-    servers.update(pid for pid in in_unit if table[pid][0] != unit.SHELL)
-    if supervisors and not servers:
-        servers = {pid for pid in table if pid not in supervisors and processes.parent_of(pid) in supervisors}
-    return Watch(tuple(sorted(servers)), supervisors)
-
-
-def watch_now(name: str) -> Watch:
-    """The processes of one export, just now."""
-    table = processes.own_processes()
-    return find_processes(name, written.read(name), table, services(table))
-
-
 def observe(spec: ExportSpec, now: Ground) -> t.Tuple[state.ExportState, state.ExportReading]:
     """The state and the reading of one export."""
     declared = written.read(spec.name)
-    watch = find_processes(spec.name, declared, now.processes, now.services)
+    daemon = _is_in(spec, declared, now)
+    if daemon:
+        return _observe_in_daemon(spec, declared, now.daemons[daemon], now)
+    watch = watched.find(spec.name, declared, now.processes, now.services)
     own = unix_sockets.sockets_of(watch.servers)
     reachable = bool(own) and _listens_as(declared, own, now)
     told = _unit(spec.name, now)
     reading = state.ExportReading(watch.servers, watch.supervisors, _clients(watch.servers, own, now), unit=told)
-    if spec.state == "present":
-        reading = _about_image(spec, _about_place(spec, reading, own, now))
-        reading = _asked(spec, reading, declared) if reachable else reading
+    reading = _about_rest(spec, reading, own, now)
+    if spec.state == "present" and reachable:
+        reading = _asked(spec, reading, declared)
     # systemctl show would say what it was when systemd read its units
     at_boot = written.at_boot(spec.name)
     if not watch.servers:
@@ -132,13 +118,85 @@ def observe(spec: ExportSpec, now: Ground) -> t.Tuple[state.ExportState, state.E
     return state.ExportState(spec.name, declared, argv, reachable, supervised, supervisor, at_boot), reading
 
 
+def _about_rest(
+    spec: ExportSpec, reading: state.ExportReading, own: t.FrozenSet[int], now: Ground
+) -> state.ExportReading:
+    """What is known of the image, the place and the daemon that the task names."""
+    if spec.state != "present":
+        return reading
+    daemon = now.daemons.get(spec.daemon or "")
+    if daemon:
+        others = sorted(set(written.exports_of(daemon.name)) - now.names)
+        argv = daemon.argv or (daemon.definition.argv if daemon.definition else ())
+        reading = replace(reading, host=state.Host(argv, _supervisor_of_daemon(daemon), tuple(others)))
+        own |= unix_sockets.sockets_of(daemon.pids)
+    return about.about_image(spec, about.about_place(spec, reading, own, now.sockets, now.tcp))
+
+
+def _supervisor_of_daemon(daemon: daemons.Daemon) -> str:
+    return str(daemon.definition.options.get("supervisor", "")) if daemon.definition else ""
+
+
+def _is_in(spec: ExportSpec, declared: t.Optional[state.Definition], now: Ground) -> str:
+    """The storage daemon that it is in; empty for none."""
+    if declared:
+        return declared.daemon
+    daemon = now.daemons.get(spec.daemon or "")
+    return daemon.name if daemon and (spec.name in daemon.exports or _left(spec.name, daemon)) else ""
+
+
+def _idles(daemon: daemons.Daemon) -> bool:
+    """Whether it runs for nothing, as a run was killed before it ended it."""
+    return bool(daemon.pids) and not any(written.exports_of(daemon.name).values())
+
+
+def _left(name: str, daemon: daemons.Daemon) -> bool:
+    prefix = server_storage_daemon.node_prefix(name)
+    return any(node.startswith(prefix) for node in daemon.left)
+
+
+def _observe_in_daemon(
+    spec: ExportSpec, declared: t.Optional[state.Definition], daemon: daemons.Daemon, now: Ground
+) -> t.Tuple[state.ExportState, state.ExportReading]:
+    """As C(observe), of an export that a storage daemon has."""
+    if daemon.silent:
+        raise refuse.silent_daemon(spec, daemon.name, daemon.pids)
+    host, place = places.host_name(daemon.name), written.place_in_daemon(spec.name)
+    own, enabled = unix_sockets.sockets_of(daemon.pids), bool(place and place.enabled)
+    reachable = bool(own) and _listens_as(daemon.definition, own - _monitors(daemon.name, now), now)
+    told = state.Unit(_unit(host, now).load)
+    clients = _clients(daemon.pids, own, now)
+    reading = state.ExportReading(
+        daemon.pids, (), clients, unit=told, daemon=daemon.name, left=_left(spec.name, daemon) or _idles(daemon)
+    )
+    reading = _about_rest(spec, reading, own, now)
+    watch = watched.Watch(daemon.pids, daemon.supervisors)
+    supervisor, supervised = _watched_by(host, watch, _unit(host, now), now) if daemon.pids else ("", False)
+    kind = _supervisor_of_daemon(daemon)
+    at_boot = enabled and (kind != "systemd" or written.at_boot(host))
+    if spec.name not in daemon.exports:
+        pids = daemon.pids if reading.left else ()
+        return state.ExportState(spec.name, declared, at_boot=at_boot), replace(reading, pids=pids, clients=())
+    if spec.state == "present" and reachable:
+        reading = _asked(spec, reading, declared)
+    argv = (*daemon.argv, daemon.exports[spec.name])
+    found = state.ExportState(spec.name, declared, argv, reachable, supervised and enabled, supervisor, at_boot)
+    return found, reading
+
+
+def _monitors(daemon: str, now: Ground) -> t.FrozenSet[int]:
+    """The socket at which it takes commands."""
+    number = unix_sockets.listener_at(places.monitor(daemon), now.sockets)
+    return frozenset() if number is None else frozenset((number,))
+
+
 def _unit(name: str, now: Ground) -> state.Unit:
     told = now.units.get(unit.unit_name(name), {})
     none = state.Unit()
     return state.Unit(told.get("LoadState", none.load), told.get("ActiveState", none.active))
 
 
-def _watched_by(name: str, watch: Watch, told: state.Unit, now: Ground) -> t.Tuple[str, bool]:
+def _watched_by(name: str, watch: watched.Watch, told: state.Unit, now: Ground) -> t.Tuple[str, bool]:
     """What the server was started by, and whether it is started again, and with systemd also at the next boot."""
     if watch.supervisors:
         return "process", True
@@ -190,58 +248,3 @@ def asked_size(name: str, declared: state.Definition) -> t.Optional[int]:
         if exc.reason == "tls_required" and "tls" in options:
             return None
         raise
-
-
-def _about_place(
-    spec: ExportSpec, reading: state.ExportReading, own: t.FrozenSet[int], now: Ground
-) -> state.ExportReading:
-    if spec.bind is not None:
-        foreign = bool(tcp_sockets.listeners_at(spec.bind, spec.port, now.tcp) - own)
-        return replace(reading, socket_problem=key_problem(spec.tls) if spec.tls else None, foreign_listener=foreign)
-    return _about_socket(str(spec.socket), reading, own, now.sockets)
-
-
-def _about_socket(
-    path: str, reading: state.ExportReading, own: t.FrozenSet[int], sockets: unix_sockets.Table
-) -> state.ExportReading:
-    directory, default = os.path.dirname(path), places.socket_directory()
-    problem = None
-    if directory != default or os.path.lexists(default):
-        problem = places.directory_problem(directory)
-    if os.path.lexists(path) and not stat.S_ISSOCK(os.lstat(path).st_mode):
-        problem = "socket_in_use", "there is something else than a socket at %s" % path, "Set socket otherwise."
-    listener = unix_sockets.listener_at(path, sockets)
-    foreign = listener not in own if listener else unix_sockets.answers(path)
-    return replace(reading, socket_problem=problem, foreign_listener=foreign)
-
-
-_X509_FILES = ("ca-cert.pem", "server-cert.pem", "server-key.pem")
-
-
-def key_problem(tls: TlsSpec) -> t.Optional[t.Tuple[str, str, str]]:
-    """What is wrong with the files of keys, as (reason, fact, way out). A key that others can read is no secret."""
-    files = [os.path.join(tls.x509_dir, name) for name in _X509_FILES] if tls.x509_dir else [str(tls.psk_file)]
-    for path in files:
-        try:
-            info = os.stat(path)
-        except OSError as exc:
-            return "secret_missing", "%s cannot be read (%s)" % (path, exc.strerror), "Put it there."
-        secret, mode = not path.endswith("-cert.pem"), stat.S_IMODE(info.st_mode)
-        if info.st_uid not in (0, os.geteuid()) or mode & (0o037 if secret else 0o022):
-            fact = "%s belongs to user %d and has the mode %04o" % (path, info.st_uid, mode)
-            return "key_permissions", fact, "Give it to the user who runs the task, with the mode 0600."
-    return None
-
-
-def _about_image(spec: ExportSpec, reading: state.ExportReading) -> state.ExportReading:
-    target = resolve_target(str(spec.image))
-    seen = image.look_at(target, spec.format, follow=False)
-    return replace(
-        reading,
-        target=target,
-        kind=seen.facts.kind,
-        header=seen.header,
-        length=seen.facts.length,
-        detected=seen.detected,
-        chain_problem=chain.chain_problem(target, seen.header, image.chain_header),
-    )

@@ -36,6 +36,34 @@ def _top(supervisor: str) -> str:
     return "/var/lib/platter" if supervisor == "systemd" else socket_directory()
 
 
+def host_name(daemon: str) -> str:
+    """What a storage daemon is called where exports have names: no export has such a one."""
+    return ":" + daemon
+
+
+def declarations(daemon: str, supervisor: str) -> str:
+    """The directory of what is declared of the exports of a storage daemon."""
+    return os.path.join(export_directory(host_name(daemon), supervisor), "exports")
+
+
+def monitor(daemon: str) -> str:
+    """The QMP socket of a storage daemon."""
+    return os.path.join(socket_directory(), daemon + ".qmp")
+
+
+def any_hosts() -> bool:
+    """Whether there may be storage daemons of ours."""
+    return bool(hosts("process") or hosts("systemd"))
+
+
+def hosts(supervisor: str) -> t.List[str]:
+    """The storage daemons of which anything is declared."""
+    try:
+        return [name[1:] for name in os.listdir(os.path.join(_top(supervisor), "nbd")) if name.startswith(":")]
+    except OSError:
+        return []
+
+
 def definition_file(name: str) -> str:
     """The file that declares an export."""
     return os.path.join(export_directory(name), "export.json")

@@ -36,6 +36,7 @@ def plan_export(
 def _plan_present(spec: ExportSpec, state: ExportState, reading: ExportReading, wanted: Definition, why: str) -> Plan:
     refuse.refuse_bad_image(spec, reading)
     refuse.refuse_bad_unit(spec, state, reading, wanted)
+    refuse.refuse_other_daemon(spec, reading, wanted)
     same_server = state.argv == wanted.argv and state.reachable and _stays(state, wanted)
     if same_server and reading.silent:
         raise refuse.unresponsive(spec)
@@ -49,7 +50,7 @@ def _plan_present(spec: ExportSpec, state: ExportState, reading: ExportReading, 
     if not same_server:
         plan.append(actions.StartServer(spec.name, wanted))
     elif not state.supervised:
-        plan.append(actions.SuperviseServer(spec.name, wanted.options["supervisor"]))
+        plan.append(actions.SuperviseServer(spec.name, wanted.options["supervisor"], wanted.daemon))
     return plan
 
 
@@ -65,7 +66,10 @@ def _stays(state: ExportState, wanted: Definition) -> bool:
 
 
 def _stop(spec: ExportSpec, state: ExportState, reading: ExportReading) -> actions.StopServer:
-    if reading.clients and not spec.allow_disconnect:
+    # which of a storage daemon's exports its clients use is known only to the daemon
+    if reading.clients and not spec.allow_disconnect and not reading.daemon:
         raise refuse.busy(spec, state, reading)
-    cost = refuse.may_lose(state) if reading.clients else ""
+    cost = refuse.may_lose(state) if reading.clients and spec.allow_disconnect else ""
+    if reading.daemon:
+        return actions.StopServer(spec.name, reading.clients, cost, daemon=reading.daemon)
     return actions.StopServer(spec.name, reading.clients, cost, in_unit=reading.unit.lively or state.at_boot)

@@ -35,6 +35,10 @@ def write(supervisor: str, states: t.Sequence[ExportState]) -> None:
         from ansible_collections.platter.qemu.plugins.module_utils._tools import hold_image
 
         _write(hold_image, supervisor)
+    if any(state.definition and state.definition.daemon for state in states):
+        from ansible_collections.platter.qemu.plugins.module_utils._tools import load_exports
+
+        _write(load_exports, supervisor)
 
 
 def _write(module: ModuleType, supervisor: str) -> None:

@@ -24,11 +24,11 @@ _SECTOR = 512
 def read_spec(params: t.Mapping[str, t.Any], directory: str) -> ExportSpec:
     """The spec of one item's options. C(directory): where sockets lie that the task does not name. Raises SpecError."""
     reader = _Reader(params)
-    name, state = reader.name(), params.get("state") or "present"
+    name, state, daemon = reader.name(), params.get("state") or "present", reader.daemon()
     timeout = params.get("stop_timeout")
     shared: t.Dict[str, t.Any] = {
         "name": name,
-        "socket": reader.socket("%s/%s.sock" % (directory, name)),
+        "socket": reader.socket("%s/%s.sock" % (directory, daemon or name)),
         "state": state,
         "allow_disconnect": bool(params.get("allow_disconnect")),
         "stop_timeout": 60.0 if timeout is None else float(timeout),
@@ -55,6 +55,7 @@ def read_spec(params: t.Mapping[str, t.Any], directory: str) -> ExportSpec:
         insecure_plaintext=bool(params.get("insecure_plaintext")),
         supervisor=params.get("supervisor") or "auto",
         server=params.get("server") or "auto",
+        daemon=daemon,
         partition=params.get("partition"),
         cow=bool(params.get("cow")),
         throttle=reader.throttle(),
@@ -88,6 +89,16 @@ class _Reader:
             fact = "%r is no good name for an export" % name
             raise self.refuse(fact, "Write 1 to 63 letters, digits, dots, underscores and minus signs.", "bad_name")
         return str(name)
+
+    def daemon(self) -> t.Optional[str]:
+        """The storage daemon; there is one for exports that name none."""
+        given = self._params.get("daemon")
+        if not given:
+            return "storage" if self._params.get("server") == "storage_daemon" else None
+        if not _NAME.match(given):
+            fact = "%r is no good name for a storage daemon" % given
+            raise self.refuse(fact, "Write 1 to 63 letters, digits, dots, underscores and minus signs.", "bad_name")
+        return str(given)
 
     def path(self, option: str) -> str:
         if not self._params.get(option):

@@ -82,7 +82,7 @@ def refuse_bad_unit(spec: ExportSpec, state: ExportState, reading: ExportReading
     """The unit must be ours to write, and systemd willing to run it."""
     refuse_foreign_unit(spec, state)
     if wanted.options["supervisor"] == "systemd" and reading.unit.load == "masked":
-        name = unit.unit_name(spec.name)
+        name = unit.unit_name(":" + wanted.daemon if wanted.daemon else spec.name)
         fact = "its unit %s is masked: somebody does not want it to run" % name
         raise refused(spec, "unit_masked", fact, "Unmask it (systemctl unmask %s)." % name, {"unit": name})
 
@@ -99,6 +99,43 @@ def no_server(spec: ExportSpec, programs: t.Sequence[str]) -> errors.RefusedErro
     verb = "is" if len(programs) == 1 else "are"
     fact = "%s %s not installed" % (" and ".join(programs), verb)
     return refused(spec, "tool_missing", fact, "Install it (%s)." % ways, {"programs": list(programs)})
+
+
+def refuse_other_daemon(spec: ExportSpec, reading: ExportReading, wanted: Definition) -> None:
+    """All exports of a storage daemon are at one place, for the same clients."""
+    host, asked = reading.host, wanted.host
+    if asked is None or not host.argv or not host.others:
+        return
+    if (host.argv, host.supervisor) != (asked.argv, asked.options["supervisor"]):
+        raise daemon_differs(spec, wanted.daemon, host.others)
+
+
+def daemon_differs(spec: ExportSpec, daemon: str, others: t.Sequence[str]) -> errors.RefusedError:
+    """C(others): exports that the daemon serves at another place, or for others."""
+    named = ", ".join(others[:5])
+    return refused(
+        spec,
+        "daemon_differs",
+        "storage daemon %s serves %s otherwise (socket, bind, port, tls, shared and supervisor are those of all)"
+        % (daemon, named),
+        "Set these as there; or name another daemon; or list these exports too.",
+        {"daemon": daemon, "exports": list(others)},
+    )
+
+
+def used_in_daemon(spec: ExportSpec, daemon: str, clients: t.Sequence[t.Any]) -> errors.RefusedError:
+    """The daemon says that somebody uses the export, and the kernel who is connected to the daemon."""
+    named = ", ".join(str(client) for client in clients[:5]) or "one that is not seen from here"
+    fact = "a client of storage daemon %s uses it and would be cut off (connected: %s)" % (daemon, named)
+    way_out = "Disconnect it first, or set allow_disconnect: true."
+    return refused(spec, "export_busy", fact, way_out, {"clients": [client.to_facts() for client in clients]})
+
+
+def silent_daemon(spec: ExportSpec, daemon: str, pids: t.Sequence[int]) -> errors.RefusedError:
+    """A storage daemon that does not say what it has."""
+    fact = "storage daemon %s (process %s) runs, but does not answer" % (daemon, ", ".join(map(str, pids)))
+    way_out = "Look at it (is it stopped, or does a disk hang?); end it, or let it go on."
+    return refused(spec, "export_unresponsive", fact, way_out, {"pids": list(pids)})
 
 
 def no_systemd(spec: ExportSpec, root: bool) -> errors.RefusedError:

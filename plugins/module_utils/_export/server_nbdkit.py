@@ -21,6 +21,7 @@ def cannot(spec: ExportSpec) -> str:
 
 
 def _lacks(spec: ExportSpec) -> t.Iterator[t.Tuple[t.Any, str]]:
+    yield spec.daemon is not None, "is a process of its own for each export"
     yield spec.format != "raw", "serves raw images only"
     yield spec.allocation_depth, "does not tell allocation depths"
     yield spec.cache in ("none", "directsync"), "does not pass by the memory of the host"

@@ -19,6 +19,8 @@ NAME, PROGRAM = "qemu_nbd", "qemu-nbd"
 
 def cannot(spec: ExportSpec) -> str:
     """The first of the things asked that it cannot do."""
+    if spec.daemon is not None:
+        return "is a process of its own for each export"
     if spec.throttle and spec.snapshot is not None:
         return "does not throttle a snapshot"
     return qemu_nodes.cannot(spec)

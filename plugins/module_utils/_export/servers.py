@@ -13,8 +13,8 @@ from ansible_collections.platter.qemu.plugins.module_utils._export.ground import
 from ansible_collections.platter.qemu.plugins.module_utils._export.state import Definition
 
 #: the first that can do what is asked is taken
-ORDER = ("qemu_nbd", "nbdkit")
-PROGRAMS = {"qemu_nbd": "qemu-nbd", "nbdkit": "nbdkit"}
+ORDER = ("qemu_nbd", "nbdkit", "storage_daemon")
+PROGRAMS = {"qemu_nbd": "qemu-nbd", "nbdkit": "nbdkit", "storage_daemon": "qemu-storage-daemon"}
 _NBDKIT_SECONDS = 2.0
 
 
@@ -24,6 +24,10 @@ def of(name: str) -> Server:
         from ansible_collections.platter.qemu.plugins.module_utils._export import server_nbdkit
 
         return server_nbdkit
+    if name == "storage_daemon":
+        from ansible_collections.platter.qemu.plugins.module_utils._export import server_storage_daemon
+
+        return server_storage_daemon
     from ansible_collections.platter.qemu.plugins.module_utils._export import server_qemu_nbd
 
     return server_qemu_nbd

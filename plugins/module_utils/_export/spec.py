@@ -45,7 +45,7 @@ class ExportSpec:
     C(image) and C(format) are None only where C(state) is stopped or absent. C(offset), C(size): the window of the
     image that is served, in bytes; C(size) None: to its end. C(shared): how many clients are served at a time.
     C(stop_timeout): seconds that a server gets to write out what it holds. C(supervisor): auto, systemd or process.
-    C(server): auto or the name of one.
+    C(server): auto or the name of one; C(daemon): which storage daemon.
     C(partition): which one is served. C(cow): what clients write is not kept. C(allow_from): addresses and networks.
     """
 
@@ -73,6 +73,7 @@ class ExportSpec:
     insecure_plaintext: bool = False
     supervisor: str = "auto"
     server: str = "auto"
+    daemon: t.Optional[str] = None
     partition: t.Optional[int] = None
     cow: bool = False
     throttle: t.Optional[Throttle] = None

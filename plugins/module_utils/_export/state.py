@@ -19,18 +19,25 @@ from ansible_collections.platter.qemu.plugins.module_utils._core.header import H
 class Definition:
     """What the file on the host says of an export. C(argv): the server's command line. C(options): as the task's, and
     as results show them. C(text): the whole file. C(launcher): what stands before C(argv) when it is started,
-    and becomes it.
+    and becomes it. C(loader): what is run after each start. C(host): the storage daemon that an export is in.
     """
 
     argv: t.Tuple[str, ...]
     options: t.Mapping[str, t.Any]
     text: str = ""
     launcher: t.Tuple[str, ...] = ()
+    loader: t.Tuple[str, ...] = ()
+    host: t.Optional[Definition] = field(default=None, compare=False)
 
     @property
     def writes(self) -> bool:
         """Whether what clients write reaches the image."""
         return not self.options.get("read_only") and not self.options.get("cow")
+
+    @property
+    def daemon(self) -> str:
+        """The storage daemon that serves it; empty for a server of its own."""
+        return str(self.options.get("daemon", ""))
 
 
 @dataclass(frozen=True)
@@ -105,6 +112,16 @@ class Client(t.NamedTuple):
         return "process %d (%s)" % (self.pid, self.comm) if self.pid else "a process that is not seen from here"
 
 
+class Host(t.NamedTuple):
+    """The storage daemon that an export is to be in. C(argv): its command line as it runs, or else as it is declared; empty
+    where there is none. C(supervisor): what watches over it. C(others): its exports that this task says nothing of.
+    """
+
+    argv: t.Tuple[str, ...] = ()
+    supervisor: str = ""
+    others: t.Tuple[str, ...] = ()
+
+
 @dataclass(frozen=True)
 class ExportReading:
     """Facts that decide but are not managed.
@@ -131,8 +148,12 @@ class ExportReading:
     detected: t.Tuple[str, ...] = ()
     chain_problem: t.Optional[t.Tuple[str, str]] = None
     unit: Unit = field(default_factory=Unit)
+    host: Host = field(default_factory=Host)
+    #: the storage daemon that it is in, and whether a run that was killed has left nodes of it there, or the daemon itself
+    daemon: str = ""
+    left: bool = False
 
     @property
     def watched(self) -> bool:
-        """Whether something would start a server again."""
-        return bool(self.supervisors) or self.unit.lively
+        """Whether something would start a server again, or is left of an export that nobody is served."""
+        return bool(self.supervisors) or self.left or self.unit.lively

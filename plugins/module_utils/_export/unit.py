@@ -48,8 +48,10 @@ _ASK_TO_END = 'while kill -TERM "$MAINPID" 2>/dev/null; do sleep 0.1 || sleep 1;
 
 
 def unit_name(name: str) -> str:
-    """Of the export C(name), whose letters (read_spec) all stand for themselves in names of units."""
-    return "platter-nbd-%s.service" % name
+    """Of the export C(name), or the storage daemon (C(places.host_name)); their letters (read_spec) all stand for
+    themselves in names of units.
+    """
+    return "platter-storage-%s.service" % name[1:] if name.startswith(":") else "platter-nbd-%s.service" % name
 
 
 def unit_file(name: str) -> str:
@@ -109,7 +111,11 @@ def _visible(letter: str) -> str:
 
 def _unit_lines(name: str, options: t.Mapping[str, t.Any], target: str) -> t.Iterator[str]:
     yield "[Unit]"
-    yield "Description=NBD export %s (platter.qemu)" % name
+    daemon = name.startswith(":")
+    yield "Description=NBD %s %s (platter.qemu)" % ("storage daemon" if daemon else "export", name.lstrip(":"))
+    if daemon:
+        # images of its exports can lie anywhere
+        yield "After=local-fs.target remote-fs.target"
     yield "RequiresMountsFor=" + " ".join(_needed(options, target))
     if "bind" in options and not options["bind"].startswith(("127.", "::1")):
         yield "Wants=network-online.target"
@@ -122,7 +128,7 @@ def _unit_lines(name: str, options: t.Mapping[str, t.Any], target: str) -> t.Ite
 def _needed(options: t.Mapping[str, t.Any], target: str) -> t.List[str]:
     """The directories whose file systems the server needs."""
     tls = options.get("tls") or {}
-    paths = [target, options["image"], options.get("socket"), tls.get("psk_file")]
+    paths = [target, options.get("image"), options.get("socket"), tls.get("psk_file")]
     directories = [posixpath.dirname(path) for path in paths if path] + [tls.get("x509_dir")]
     return sorted({_plain(path) for path in directories if path})
 
@@ -142,6 +148,8 @@ def _service_lines(made: Definition) -> t.Iterator[str]:
     if socket:
         yield "ExecStartPre=" + command([SHELL, "-c", _FREE_SOCKET, "sh", socket])
     yield "ExecStart=" + command([*made.launcher, *made.argv])
+    if made.loader:
+        yield "ExecStartPost=" + command(made.loader)
     yield "ExecStop=" + command([SHELL, "-c", _ASK_TO_END])
     yield "Restart=on-failure"
     yield "RestartSec=500ms"
@@ -154,7 +162,7 @@ def _service_lines(made: Definition) -> t.Iterator[str]:
     # the socket is for its owner
     yield "UMask=0177"
     yield "Environment=LC_ALL=C"
-    if _in_runtime_directory(socket):
+    if _in_runtime_directory(socket) or made.loader:
         yield "RuntimeDirectory=" + posixpath.basename(RUNTIME_DIRECTORY)
         yield "RuntimeDirectoryMode=0711"
         # it is that of all exports

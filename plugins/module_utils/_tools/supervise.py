@@ -6,8 +6,8 @@
 """Keeps one server running where there is no systemd. A program of its own: C(python3 supervise.py DIRECTORY [PID]).
 
 It needs nothing but this file and Python's standard library, as it outlives the play and the files that the play was
-made of. C(DIRECTORY/export.json) says what is run (C(argv), and what stands before that and becomes it, C(launcher)), and
-at which socket it listens (C(options.socket)).
+made of. C(DIRECTORY/export.json) says what is run (C(argv); C(launcher) stands before that, and becomes it; C(loader) is run
+after each start), and at which socket it listens (C(options.socket)).
 With PID it takes over a server that has lost its supervisor.
 
 SIGTERM ends the server (which then writes out what it holds) and the supervisor. A server that fails is started again;
@@ -66,8 +66,9 @@ def say(text: str) -> None:
 class Supervisor:
     """One server and what becomes of it."""
 
-    def __init__(self, argv: list[str], path: str, adopted: int) -> None:
+    def __init__(self, argv: list[str], path: str, adopted: int, loader: list[str]) -> None:
         self.argv = argv
+        self.loader = loader
         self.path = path
         self.pid = adopted
         self.adopted = bool(adopted)
@@ -103,13 +104,18 @@ class Supervisor:
         self.started, self.adopted = time.monotonic(), False
         self.pid = os.fork()
         if self.pid == 0:
-            try:
-                signal.pthread_sigmask(signal.SIG_SETMASK, ())
-                signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-                os.execve(self.argv[0], self.argv, ENVIRONMENT)
-            except OSError as exc:
-                say("%s: %s" % (self.argv[0], exc.strerror))
-            os._exit(127)
+            become(self.argv)
+        if self.loader:
+            self.load()
+
+    def load(self) -> None:
+        """Run what comes after each start, as nobody's child."""
+        between = os.fork()
+        if between == 0:
+            if os.fork() == 0:
+                become(self.loader)
+            os._exit(0)
+        os.waitpid(between, 0)
 
     def ended(self) -> int | None:
         """How the server ended, as a shell tells it; None while it runs. Of one that is not our child: 1."""
@@ -156,6 +162,17 @@ class Supervisor:
             os.ftruncate(2, 0)
 
 
+def become(argv: list[str]) -> None:
+    """Another program, with no signal blocked."""
+    try:
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        os.execve(argv[0], argv, ENVIRONMENT)
+    except OSError as exc:
+        say("%s: %s" % (argv[0], exc.strerror))
+    os._exit(127)
+
+
 def birth(pid: int) -> str:
     """When a process was started; empty when there is none (any more)."""
     try:
@@ -193,7 +210,8 @@ def main() -> None:
         definition = json.load(stream)
     adopted = int(sys.argv[2]) if len(sys.argv) > 2 else 0
     argv = definition.get("launcher", []) + definition["argv"]
-    raise SystemExit(Supervisor(argv, definition["options"].get("socket", ""), adopted).run())
+    path, loader = definition["options"].get("socket", ""), definition.get("loader", [])
+    raise SystemExit(Supervisor(argv, path, adopted, loader).run())
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import subprocess
 from dataclasses import replace
 from pathlib import Path
 
-from ansible_collections.platter.qemu.plugins.module_utils._export import definition, unit
+from ansible_collections.platter.qemu.plugins.module_utils._export import definition, places, servers, unit
 from ansible_collections.platter.qemu.plugins.module_utils._export.ground import Ground
 from ansible_collections.platter.qemu.plugins.module_utils._export.spec import ExportSpec, TlsSpec
 
@@ -20,15 +20,22 @@ SPECS = (
     replace(SPEC, name="x" * 63, socket=None, bind="192.0.2.1", tls=TlsSpec("/etc/pki/qemu", ('CN=a, "b" %x',))),
     replace(SPEC, name="keys", socket=None, bind="::1", port=809, tls=TlsSpec(psk_file="/etc/keys.psk")),
     replace(SPEC, name="usr", read_only=False, image="/usr/a"),
+    replace(SPEC, name="kit", format="raw", server="nbdkit", read_only=False, cow=True, socket=ODD),
+    replace(SPEC, name="in", server="storage_daemon", daemon="lots"),
+    replace(SPEC, name="tcp", server="storage_daemon", daemon="far", socket=None, bind="::1"),
 )
 
 
 def write(directory: Path, spec: ExportSpec) -> Path:
-    program = shutil.which("qemu-nbd")
+    server = "qemu_nbd" if spec.server == "auto" else spec.server
+    program = shutil.which(servers.PROGRAMS[server])
     assert program
-    ground = Ground(str(spec.image), False, program, "/var/lib/platter/nbd/x", "systemd")
-    path = directory / unit.unit_name(spec.name)
-    path.write_text(unit.as_unit(spec.name, definition.define(spec, ground), str(spec.image)).text)
+    ground = Ground(str(spec.image), False, program, "/var/lib/platter/nbd/x", "systemd", server)
+    ours = ("/usr/bin/python3", "-I", ODD)
+    made = definition.define(spec, ground._replace(holder=ours, loader=ours, monitor="/run/platter/x.qmp"))
+    name = places.host_name(made.daemon) if made.host else spec.name
+    path = directory / unit.unit_name(name)
+    path.write_text(unit.as_unit(name, made.host or made, "" if made.host else str(spec.image)).text)
     return path
 
 

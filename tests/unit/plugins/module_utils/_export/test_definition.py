@@ -8,7 +8,12 @@ from dataclasses import replace
 
 import pytest
 
-from ansible_collections.platter.qemu.plugins.module_utils._export import definition, server_nbdkit, server_qemu_nbd
+from ansible_collections.platter.qemu.plugins.module_utils._export import (
+    definition,
+    server_nbdkit,
+    server_qemu_nbd,
+    server_storage_daemon,
+)
 from ansible_collections.platter.qemu.plugins.module_utils._export.ground import Ground
 from ansible_collections.platter.qemu.plugins.module_utils._export.spec import Delay, ExportSpec, Throttle, TlsSpec
 
@@ -106,3 +111,75 @@ def test_limits_lie_on_what_is_served() -> None:
     assert (node(spec)["driver"], node(spec)["file"]) == ("throttle", node(replace(SPEC, offset=512)))
     (word,) = [word for word in server_qemu_nbd.command(spec, GROUND) if word.startswith("--object=")]
     assert json.loads(word[len("--object=") :])["limits"] == {"bps-total": 1000, "iops-total": 7}
+
+
+# --- exports of storage daemons
+
+LOTS = replace(SPEC, server="storage_daemon", daemon="lots", socket="/run/lots.sock")
+DAEMON = Ground("/i/a", False, "/usr/bin/qemu-storage-daemon", "/d", server="storage_daemon", monitor="/m,q")
+
+
+def steps(spec: ExportSpec) -> t.Dict[str, t.Any]:
+    """What the daemon is told, by command."""
+    return dict(server_storage_daemon.steps(spec, DAEMON)[1])
+
+
+def test_the_name_of_the_node_tells_what_is_served() -> None:
+    asked = [
+        LOTS,
+        replace(LOTS, name="web2"),
+        replace(LOTS, read_only=False),
+        replace(LOTS, format="raw"),
+        replace(LOTS, throttle=Throttle(5)),
+        replace(LOTS, cache="none"),
+        replace(LOTS, description="x"),
+        replace(LOTS, offset=512),
+    ]
+    names = [server_storage_daemon.steps(spec, DAEMON)[0] for spec in asked]
+    assert len(set(names)) == len(asked) and max(map(len, names)) <= 31
+    others = (replace(LOTS, allow_disconnect=True), replace(LOTS, shared=3), replace(LOTS, stop_timeout=1.0))
+    assert {server_storage_daemon.steps(spec, DAEMON)[0] for spec in others} == {names[0]}
+
+
+def test_the_daemon_is_the_same_for_all_its_exports() -> None:
+    made = [definition.define(spec, DAEMON) for spec in (LOTS, replace(LOTS, name="web2", image="/b", read_only=False))]
+    assert made[0].host == made[1].host and made[0].argv[:-1] == made[1].argv[:-1] and made[0].argv != made[1].argv
+    assert made[0].host and definition.parse(made[0].host.text) == made[0].host
+    assert definition.parse(made[0].text) == made[0]
+    assert server_storage_daemon.socket_of(made[0].argv) == "/run/lots.sock"
+    assert "--chardev=socket,id=qmp,server=on,wait=off,path=/m,,q" in made[0].argv
+
+
+def test_limits_and_nodes_have_names_that_tell_whose_they_are() -> None:
+    told = steps(replace(LOTS, throttle=Throttle(iops=5)))
+    prefix = server_storage_daemon.node_prefix("web1")
+    assert list(told) == ["object-add", "blockdev-add", "block-export-add"]
+    assert told["blockdev-add"]["throttle-group"] == told["object-add"]["id"]
+    assert told["block-export-add"]["node-name"] == told["blockdev-add"]["node-name"]
+    assert all(name.startswith(prefix) for name in (told["object-add"]["id"], told["blockdev-add"]["node-name"]))
+
+
+@pytest.mark.parametrize(
+    ("spec", "node", "export"),
+    [
+        (LOTS, {"read-only": True}, {"writable": False}),
+        (replace(LOTS, read_only=False, discard=True), {"read-only": False, "discard": "unmap"}, {"writable": True}),
+        (replace(LOTS, cache="directsync"), {"cache": {"direct": True}}, {"writethrough": True}),
+        (replace(LOTS, bitmaps=("a",)), {}, {"bitmaps": ["a"]}),
+    ],
+)
+def test_what_is_asked_reaches_the_node_or_the_export(
+    spec: ExportSpec, node: t.Dict[str, t.Any], export: t.Dict[str, t.Any]
+) -> None:
+    told = steps(spec)
+    assert node.items() <= told["blockdev-add"].items() and export.items() <= told["block-export-add"].items()
+
+
+def test_whom_a_daemon_lets_in() -> None:
+    tls = TlsSpec("/t", ("CN=a,O=b",))
+    words = server_storage_daemon.command(replace(LOTS, bind="::1", port=9, tls=tls), DAEMON)
+    server = json.loads(words[-1].partition("=")[2])
+    assert (server["tls-creds"], server["tls-authz"]) == ("tls0", "authz0")
+    assert server["addr"] == {"type": "inet", "host": "::1", "port": "9"}
+    keys = server_storage_daemon.command(replace(LOTS, bind="::1", tls=TlsSpec(psk_file="/k")), DAEMON)
+    assert "tls-authz" not in keys[-1] and '"dir": "/d"' in keys[-2]

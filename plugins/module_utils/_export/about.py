@@ -1,0 +1,80 @@
+# Copyright: the platter.qemu authors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# PRIVATE to the collection: it can change at any time without notice.
+"""What is so of the image, the place and the keys that a task names. Read-only."""
+
+from __future__ import annotations
+
+import os
+import stat
+import typing as t
+from dataclasses import replace
+
+from ansible_collections.platter.qemu.plugins.module_utils._export import places, state
+from ansible_collections.platter.qemu.plugins.module_utils._export.spec import ExportSpec, TlsSpec
+from ansible_collections.platter.qemu.plugins.module_utils._inspect import chain, image
+from ansible_collections.platter.qemu.plugins.module_utils._inspect.target import resolve_target
+from ansible_collections.platter.qemu.plugins.module_utils._tools import tcp_sockets, unix_sockets
+
+
+def about_place(
+    spec: ExportSpec,
+    reading: state.ExportReading,
+    own: t.FrozenSet[int],
+    sockets: unix_sockets.Table,
+    tcp: tcp_sockets.Table,
+) -> state.ExportReading:
+    """Whether the place is free, or the export's: C(own) are the sockets of its server."""
+    if spec.bind is not None:
+        foreign = bool(tcp_sockets.listeners_at(spec.bind, spec.port, tcp) - own)
+        return replace(reading, socket_problem=key_problem(spec.tls) if spec.tls else None, foreign_listener=foreign)
+    return _about_socket(str(spec.socket), reading, own, sockets)
+
+
+def _about_socket(
+    path: str, reading: state.ExportReading, own: t.FrozenSet[int], sockets: unix_sockets.Table
+) -> state.ExportReading:
+    directory, default = os.path.dirname(path), places.socket_directory()
+    problem = None
+    if directory != default or os.path.lexists(default):
+        problem = places.directory_problem(directory)
+    if os.path.lexists(path) and not stat.S_ISSOCK(os.lstat(path).st_mode):
+        problem = "socket_in_use", "there is something else than a socket at %s" % path, "Set socket otherwise."
+    listener = unix_sockets.listener_at(path, sockets)
+    foreign = listener not in own if listener else unix_sockets.answers(path)
+    return replace(reading, socket_problem=problem, foreign_listener=foreign)
+
+
+_X509_FILES = ("ca-cert.pem", "server-cert.pem", "server-key.pem")
+
+
+def key_problem(tls: TlsSpec) -> t.Optional[t.Tuple[str, str, str]]:
+    """What is wrong with the files of keys, as (reason, fact, way out). A key that others can read is no secret."""
+    files = [os.path.join(tls.x509_dir, name) for name in _X509_FILES] if tls.x509_dir else [str(tls.psk_file)]
+    for path in files:
+        try:
+            info = os.stat(path)
+        except OSError as exc:
+            return "secret_missing", "%s cannot be read (%s)" % (path, exc.strerror), "Put it there."
+        secret, mode = not path.endswith("-cert.pem"), stat.S_IMODE(info.st_mode)
+        if info.st_uid not in (0, os.geteuid()) or mode & (0o037 if secret else 0o022):
+            fact = "%s belongs to user %d and has the mode %04o" % (path, info.st_uid, mode)
+            return "key_permissions", fact, "Give it to the user who runs the task, with the mode 0600."
+    return None
+
+
+def about_image(spec: ExportSpec, reading: state.ExportReading) -> state.ExportReading:
+    """What lies there, and whether it is what it is declared to be."""
+    target = resolve_target(str(spec.image))
+    seen = image.look_at(target, spec.format, follow=False)
+    return replace(
+        reading,
+        target=target,
+        kind=seen.facts.kind,
+        header=seen.header,
+        length=seen.facts.length,
+        detected=seen.detected,
+        chain_problem=chain.chain_problem(target, seen.header, image.chain_header),
+    )

@@ -1,0 +1,63 @@
+# Copyright: the platter.qemu authors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# PRIVATE to the collection: it can change at any time without notice.
+"""The storage daemons of this host as they are: their processes, and the exports that they say they have. Read-only."""
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible_collections.platter.qemu.plugins.module_utils._core import errors
+from ansible_collections.platter.qemu.plugins.module_utils._export import declared, places, server_storage_daemon
+from ansible_collections.platter.qemu.plugins.module_utils._export.state import Definition
+from ansible_collections.platter.qemu.plugins.module_utils._tools import qmp
+
+#: seconds that a daemon gets to say what it has
+SECONDS = 5.0
+
+
+class Daemon(t.NamedTuple):
+    """C(definition): its own. C(argv): its command line; empty where it does not run. C(exports): the node behind each
+    export, by name. C(left): the names of nodes that nobody is served. C(silent): it did not say.
+    """
+
+    name: str
+    definition: t.Optional[Definition] = None
+    pids: t.Tuple[int, ...] = ()
+    supervisors: t.Tuple[int, ...] = ()
+    argv: t.Tuple[str, ...] = ()
+    exports: t.Mapping[str, str] = {}
+    left: t.Tuple[str, ...] = ()
+    silent: bool = False
+
+
+def definition_of(name: str) -> t.Optional[Definition]:
+    """What is declared of the daemon itself."""
+    host = places.host_name(name)
+    return declared.in_unit(host) or declared.in_file(host)
+
+
+def ask(found: Daemon) -> Daemon:
+    """The same with what it says of its exports, if it runs."""
+    if not found.pids:
+        return found
+    try:
+        with qmp.Qmp.connect(places.monitor(found.name), SECONDS) as monitor:
+            exports, left = exports_now(monitor), nodes_now(monitor)
+    except errors.QmpConnectError as exc:
+        return found._replace(silent=exc.reason == "qmp_timeout")
+    return found._replace(exports=exports, left=tuple(left - set(exports.values())))
+
+
+def exports_now(monitor: qmp.Qmp) -> t.Dict[str, str]:
+    """The node behind each of its exports, by name."""
+    told = monitor.execute("query-block-exports", timeout=SECONDS)
+    return {server_storage_daemon.export_name(each["id"]): each["node-name"] for each in told}
+
+
+def nodes_now(monitor: qmp.Qmp) -> t.Set[str]:
+    """Its nodes that have names; those below them have numbers."""
+    told = monitor.execute("query-named-block-nodes", {"flat": True}, SECONDS)
+    return {each["node-name"] for each in told if not each["node-name"].startswith("#")}
