@@ -186,8 +186,6 @@ class Facts(Case):
         run("qemu-img", "create", "-q", "-f", "qcow2", images / "0000.qcow2", "10G")
         for path in names(directory, FACTS)[1:]:
             shutil.copyfile(images / "0000.qcow2", path)
-        sys.path.insert(0, str(COLLECTIONS))
-        sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
     def ours(self, directory: Path) -> None:
         from ansible_collections.platter.qemu.tests.lab.modules import call

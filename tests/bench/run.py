@@ -16,7 +16,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from cases import CASES, Case
+from cases import CASES, COLLECTIONS, Case
+from nbd_cases import NBD_CASES
 
 ROUNDS = int(os.environ.get("ROUNDS", "7"))
 RESULT = Path(__file__).resolve().parents[2] / ".build" / "bench.json"
@@ -59,9 +60,11 @@ def show(case: Case, result: dict[str, object]) -> None:
 
 def main() -> int:
     """Measure the chosen cases; the status tells whether all goals are met."""
+    # for those that run modules in this process
+    sys.path[:0] = [str(COLLECTIONS), str(Path(__file__).resolve().parents[2])]
     results = []
     print("%-58s %9s  %-9s n=%d, medians of paired ratios" % ("case", "ratio", "goal", ROUNDS), flush=True)
-    for case in (case for case in CASES if not sys.argv[1:] or any(word in case.name for word in sys.argv[1:])):
+    for case in (case for case in (*CASES, *NBD_CASES) if not sys.argv[1:] or any(word in case.name for word in sys.argv[1:])):
         with tempfile.TemporaryDirectory(prefix="bench-") as directory:
             result = measure(case, Path(directory))
             case.clean(Path(directory))
