@@ -381,15 +381,14 @@ EXAMPLES = r"""
     daemon: backup
     format: qcow2
     exports:
-      - {name: web1, image: /srv/images/web1.qcow2}
-      - {name: db1, image: /srv/images/db1.qcow2, throttle: {bps: 100M}}
+      - {name: backup-web1, image: /srv/images/web1.qcow2}
+      - {name: backup-web1-data, image: /srv/images/web1-data.qcow2, throttle: {bps: 100M}}
 
-- name: A partition of a disk that tests can write to; nothing of it is kept
+- name: A disk that tests can write to; nothing of it is kept
   platter.qemu.nbd_export:
     name: stick
     image: /srv/images/stick.raw
     format: raw
-    partition: 2
     read_only: false
     cow: true
 

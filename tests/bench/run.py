@@ -64,7 +64,9 @@ def main() -> int:
     sys.path[:0] = [str(COLLECTIONS), str(Path(__file__).resolve().parents[2])]
     results = []
     print("%-58s %9s  %-9s n=%d, medians of paired ratios" % ("case", "ratio", "goal", ROUNDS), flush=True)
-    for case in (case for case in (*CASES, *NBD_CASES) if not sys.argv[1:] or any(word in case.name for word in sys.argv[1:])):
+    for case in (
+        case for case in (*CASES, *NBD_CASES) if not sys.argv[1:] or any(word in case.name for word in sys.argv[1:])
+    ):
         with tempfile.TemporaryDirectory(prefix="bench-") as directory:
             result = measure(case, Path(directory))
             case.clean(Path(directory))

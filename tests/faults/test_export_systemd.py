@@ -27,7 +27,7 @@ URI = "nbd+unix:///web1?socket=/run/platter/web1.sock"
 @pytest.fixture(scope="module")
 def disk(tmp_path_factory: pytest.TempPathFactory) -> Disk:
     directory = tmp_path_factory.mktemp("disk")
-    for name in ("units", "images"):
+    for name in ("units", "images", "lib"):
         (directory / "content" / name).mkdir(parents=True)
     psk_file(directory / "content" / "keys")
     return make_disk(directory / "disk.raw", directory / "content")
@@ -46,6 +46,9 @@ def guest(booted: SystemdGuest) -> Iterator[SystemdGuest]:
     booted.run(f"qemu-io -f qcow2 -c 'write -P 0x5a 0 1M' {IMAGE}")
     yield booted
     for path in booted.run("ls /etc/systemd/system").split():
+        if path.startswith("platter-storage-"):
+            entries = [{"name": f"in-{letter}", "state": "absent"} for letter in "abc"]
+            booted.call(exports=entries, allow_disconnect=True)
         if path.startswith("platter-nbd-") and path.endswith(".service"):
             booted.run(f"systemctl kill -s CONT {path} || true; systemctl unmask -q {path}")
             booted.call(name=path[len("platter-nbd-") : -len(".service")], state="absent", allow_disconnect=True)
@@ -294,10 +297,65 @@ def test_a_stop_right_after_a_start_leaves_no_listener(guest: SystemdGuest) -> N
         assert not guest.run("ps | grep '[q]emu-nbd --pers' || true")
 
 
+def lots(*letters: str, **more: Any) -> dict[str, Any]:
+    """A task with exports of a storage daemon."""
+    entries = [{"name": f"in-{letter}", "image": f"/disk/images/{letter}.qcow2"} for letter in letters]
+    return {"format": "qcow2", "daemon": "lots", "exports": entries, **more}
+
+
+def in_lots(letter: str) -> str:
+    return f"nbd+unix:///in-{letter}?socket=/run/platter/lots.sock"
+
+
+def test_a_storage_daemon_is_a_unit(guest: SystemdGuest) -> None:
+    guest.run(f"for each in a b c; do cp {IMAGE} /disk/images/$each.qcow2; done 2>/dev/null; ls /disk/images/c.qcow2")
+    four_beats(guest, **lots("a", "b", read_only=False))
+    show = "systemctl show -p ActiveState,UnitFileState,MainPID,NeedDaemonReload --value platter-storage-lots"
+    told = guest.run(show).split()
+    assert {"active", "enabled", "no"} < set(told), told
+    server = next(word for word in told if word.isdigit())
+    result = four_beats(guest, **lots("c"))
+    assert "daemon-reload" not in systemctl(result) and server in guest.run(show).split()
+    guest.run(f"qemu-io -f raw -c 'write -P 0x77 1M 1M' -c flush '{in_lots('a')}'; kill -9 {server}")
+    guest.wait(lambda: server not in guest.run(show).split() and guest.listens("/run/platter/lots.sock"), "it is back")
+    for letter in "abc":
+        guest.wait(lambda letter=letter: _has(guest, in_lots(letter)), "its exports are back")
+    guest.run(f"qemu-io -r -f raw -c 'read -P 0x77 1M 1M' '{in_lots('a')}' | grep -q 'read 1048576'")
+    settled(guest, **lots("a", "b", read_only=False))
+    done(guest.call(exports=[{"name": f"in-{letter}", "state": "absent"} for letter in "abc"]))
+    assert guest.run("systemctl show -p LoadState --value platter-storage-lots") == "not-found\n"
+    assert not guest.run("ls /var/lib/platter/nbd | grep : || true; ps | grep '[q]emu-storage' || true")
+
+
+def _has(guest: SystemdGuest, uri: str) -> bool:
+    return (
+        guest.run(f"qemu-io -r -f raw -c 'read -P 0x5a 0 512' '{uri}' >/dev/null 2>&1 && echo yes || true") == "yes\n"
+    )
+
+
+@pytest.mark.parametrize("cow", [False, True])
+def test_nbdkit_is_a_unit(guest: SystemdGuest, cow: bool) -> None:
+    guest.run("dd if=/dev/zero of=/disk/images/d.raw bs=1M count=8 2>/dev/null")
+    options = {"name": "web1", "image": "/disk/images/d.raw", "format": "raw", "server": "nbdkit"}
+    options.update(read_only=False, cow=cow)
+    four_beats(guest, **options)
+    guest.run(f"qemu-io -f raw -c 'write -P 0x66 0 1M' -c flush '{URI}'")
+    assert "lock" in guest.run("qemu-img resize -f raw /disk/images/d.raw 16M 2>&1 || true")
+    before = guest.server_of("web1")
+    guest.run(f"kill -9 {before}")
+    guest.wait(lambda: guest.server_of("web1") not in (0, before) and guest.listens(SOCKET), "it is started again")
+    reads(guest, URI, "0" if cow else "0x66")
+    settled(guest, **options)
+    done(guest.call(name="web1", state="absent"))
+
+
 def test_after_a_reboot_it_is_served_again(guest: SystemdGuest, disk: Disk, tmp_path: Path) -> None:
     guest.call(**EXPORT)
     guest.call(**dict(EXPORT, name="web2"))
     guest.call(name="web2", state="stopped")
+    guest.run(f"cp {IMAGE} /disk/images/a.qcow2; cp {IMAGE} /disk/images/b.qcow2")
+    done(guest.call(**lots("a", "b", read_only=False)))
+    done(guest.call(name="in-b", state="stopped"))
     guest.run("sync")
     copy = tmp_path / "disk.raw"
     guest.run("fsfreeze -f /disk 2>/dev/null || sync")
@@ -307,5 +365,8 @@ def test_after_a_reboot_it_is_served_again(guest: SystemdGuest, disk: Disk, tmp_
         second.wait(lambda: second.listens(SOCKET), "it is served", 120)
         reads(second)
         settled(second, **EXPORT)
+        second.wait(lambda: _has(second, in_lots("a")), "so is what a storage daemon has")
+        settled(second, **lots("a", read_only=False))
+        assert not _has(second, in_lots("b"))
         assert second.call(name="web2", state="stopped")["changed"] is False
         assert second.show("web2", "ActiveState") == ["inactive"]

@@ -17,6 +17,7 @@ import ansible
 import pytest
 
 from ansible_collections.platter.qemu.tests.lab import modules
+from ansible_collections.platter.qemu.tests.lab.cpio import Archive
 from ansible_collections.platter.qemu.tests.lab.initramfs import (
     add_executable,
     add_program,
@@ -29,7 +30,11 @@ from ansible_collections.platter.qemu.tests.lab.vm import Disk, Guest
 #: the disk of the guest lies here, with the administrator's units on it, so that they are there at the next boot
 DISK = Path("/disk")
 SYSTEMD = Path("/usr/lib/systemd")
-PROGRAMS = ("prlimit", "setpriv", "systemctl", "journalctl", "qemu-nbd", "qemu-img", "qemu-io", "ss")
+PROGRAMS = (
+    *("prlimit", "setpriv", "systemctl", "journalctl", "ss"),
+    *("qemu-nbd", "qemu-img", "qemu-io", "qemu-storage-daemon", "nbdkit"),
+)
+NBDKIT = ("plugindir file plugin", "filterdir limit filter", "filterdir exportname filter", "filterdir cow filter")
 DAEMONS = ("systemd", "systemd-journald", "systemd-shutdown", "systemd-executor")
 UNITS = """
     basic.target sysinit.target multi-user.target slices.target sockets.target paths.target timers.target local-fs.target
@@ -102,6 +107,7 @@ def root() -> bytes:
     archive = basis(("unix_diag", "loop"))
     for name in PROGRAMS:
         add_program(archive, name, f"/usr/bin/{name}")
+    _add_nbdkit(archive)
     for name in DAEMONS:
         if (SYSTEMD / name).exists():
             add_executable(archive, SYSTEMD / name, str(SYSTEMD / name))
@@ -118,10 +124,19 @@ def root() -> bytes:
     archive.file("/etc/group", b"root:x:0:\n", 0o644)
     archive.file("/etc/machine-id", b"0123456789abcdef0123456789abcdef\n", 0o644)
     archive.link("/lib/systemd", str(SYSTEMD))
-    for name in (str(DISK), "/etc/systemd/system", "/var/log", "/var/lib"):
+    for name in (str(DISK), "/etc/systemd/system", "/var/log", "/var/lib", "/var/tmp"):
         archive.directory(name)
     add_python(archive, _IMPORTED)
     return archive.content()
+
+
+def _add_nbdkit(archive: Archive) -> None:
+    """What it loads when it runs."""
+    told = subprocess.run(["nbdkit", "--dump-config"], capture_output=True, text=True, check=True).stdout
+    where = dict(line.split("=", 1) for line in told.splitlines() if "=" in line)
+    for directory, name, kind in map(str.split, NBDKIT):
+        path = Path(where[directory], f"nbdkit-{name}-{kind}.so")
+        add_executable(archive, path, str(path))
 
 
 class SystemdGuest(Guest):
