@@ -44,7 +44,8 @@ class AttachDevice(Action[DeviceState]):
         how = "read-only" if wanted.read_only else "read-write"
         where = "%s of it from byte %d on" % (size.human(wanted.length), wanted.offset) if wanted.offset else ""
         where = where or size.human(wanted.length)
-        by = ", by a server of QEMU and FUSE" if wanted.kind == "fuse" else ""
+        by = ", by the kernel's NBD" if wanted.kind == "nbd" else ""
+        by = ", by a server of QEMU and FUSE" if wanted.kind == "fuse" else by
         return "Attach %s (%s), %s, as device %s, %s%s." % (wanted.source, wanted.format, where, self.name, how, by)
 
 

@@ -15,7 +15,15 @@ import time
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item
-from ansible_collections.platter.qemu.plugins.module_utils._device import actions, detach, server, state
+from ansible_collections.platter.qemu.plugins.module_utils._device import (
+    actions,
+    definition,
+    detach,
+    kernel_nbd,
+    places,
+    server,
+    state,
+)
 from ansible_collections.platter.qemu.plugins.module_utils._device.waiting import wait
 from ansible_collections.platter.qemu.plugins.module_utils._tools import (
     block_device,
@@ -31,12 +39,20 @@ def attach(run: process.RunCommand, item: Item, action: actions.AttachDevice) ->
     """All of it, or nothing."""
     wanted = action.wanted
     try:
-        path = _on_image(item, wanted) if wanted.kind == "loop" else _on_server(run, item, wanted)
+        path = _get_device(run, item, wanted)
         _settle(run, item, wanted, path)
     except errors.EngineError:
         with contextlib.suppress(OSError, errors.EngineError):
             detach.detach(item)
         raise
+
+
+def _get_device(run: process.RunCommand, item: Item, wanted: state.Attached) -> str:
+    if wanted.kind == "loop":
+        return _on_image(item, wanted)
+    if wanted.kind == "fuse":
+        return _on_server(run, item, wanted)
+    return kernel_nbd.connect(run, item, wanted)
 
 
 def _settle(run: process.RunCommand, item: Item, wanted: state.Attached, path: str) -> None:
@@ -65,8 +81,11 @@ def _on_image(item: Item, wanted: state.Attached) -> str:
 
 def _on_server(run: process.RunCommand, item: Item, wanted: state.Attached) -> str:
     """The server has the lock of the image."""
-    shown = server.start(run, item, wanted.argv)
-    file = os.open(shown, (os.O_RDONLY if wanted.read_only else os.O_RDWR) | os.O_CLOEXEC)
+    server.start(run, item, wanted.argv)
+    file = os.open(
+        definition.disk_file(places.directory_of(item.name)),
+        (os.O_RDONLY if wanted.read_only else os.O_RDWR) | os.O_CLOEXEC,
+    )
     try:
         return _to_loop(item, wanted, file, direct_io=False)
     finally:

@@ -5,7 +5,8 @@
 # PRIVATE to the collection: it can change at any time without notice.
 """The server of a device whose disk the kernel cannot read by itself: its command line, and what that says. Pure.
 
-C(qemu-storage-daemon) opens an image in its format, or an export of another host, and shows the disk as a file by FUSE.
+C(qemu-storage-daemon) opens an image in its format, or an export of another host, and shows the disk as a file by FUSE, or
+exports it to the kernel's own NBD client.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from ansible_collections.platter.qemu.plugins.module_utils._device.spec import D
 PROGRAM = "qemu-storage-daemon"
 #: QEMU takes keys from a directory, under a name of its own
 PSK_NAME = "keys.psk"
+#: the name of the disk for the kernel
+EXPORT = "disk"
 
 
 class Ground(t.NamedTuple):
@@ -39,6 +42,8 @@ class Served(t.NamedTuple):
     format: str
     read_only: bool
     direct_io: bool
+    offset: int = 0
+    limit: int = 0
 
 
 def pid_file(directory: str) -> str:
@@ -51,16 +56,44 @@ def disk_file(directory: str) -> str:
     return directory + "/disk"
 
 
-def argv_of(spec: DeviceSpec, ground: Ground) -> t.Tuple[str, ...]:
-    """It leaves the play by itself once it serves. The format is told; all nodes are JSON, so that names are only names."""
-    node = dict(image_node(spec, ground), **{"node-name": "disk", "read-only": spec.read_only})
+def socket_file(directory: str) -> str:
+    """Where it is exported to the kernel."""
+    return directory + "/socket"
+
+
+def is_direct(spec: DeviceSpec) -> bool:
+    """Whether the kernel's own NBD client needs no server of ours: it knows no TLS, and no parts of exports."""
+    return spec.address is not None and not spec.address.tls and not spec.offset and spec.size is None
+
+
+def argv_of(spec: DeviceSpec, ground: Ground, kind: str) -> t.Tuple[str, ...]:
+    """It leaves the play by itself once it serves. The format is told; all nodes are JSON, so that names are only names.
+
+    Of what is attached by a loop device, that chooses the part.
+    """
+    if kind == "loop" or (kind == "nbd" and is_direct(spec)):
+        return ()
+    node = _window(spec, image_node(spec, ground)) if kind == "nbd" else image_node(spec, ground)
+    node.update({"node-name": "disk", "read-only": spec.read_only})
     if spec.direct_io:
         node["cache"] = {"direct": True}
-    export = {"type": "fuse", "id": "disk", "node-name": "disk", "mountpoint": disk_file(ground.directory)}
-    export["writable"] = not spec.read_only  # type: ignore[assignment]
     words = [ground.program, "--daemonize", "--pidfile", pid_file(ground.directory)]
     words += ["--object", _json(_credentials(spec, ground.directory))] if spec.certificates or spec.psk_file else []
-    return (*words, "--blockdev", _json(node), "--export", _json(export))
+    words += ["--blockdev", _json(node)]
+    export: t.Dict[str, t.Any] = {"id": "disk", "node-name": "disk", "writable": not spec.read_only}
+    if kind == "nbd":
+        server = {"addr": {"type": "unix", "path": socket_file(ground.directory)}}
+        return (*words, "--nbd-server", _json(server), "--export", _json(dict(export, type="nbd", name=EXPORT)))
+    return (*words, "--export", _json(dict(export, type="fuse", mountpoint=disk_file(ground.directory))))
+
+
+def _window(spec: DeviceSpec, node: t.Dict[str, t.Any]) -> t.Dict[str, t.Any]:
+    """A raw image needs no second node for it."""
+    if not spec.offset and spec.size is None:
+        return node
+    part: t.Dict[str, t.Any] = {"driver": "raw", "offset": spec.offset}
+    part.update({"size": spec.size} if spec.size is not None else {})
+    return dict(part, file=node["file"] if node["driver"] == "raw" else node)
 
 
 def image_node(spec: DeviceSpec, ground: Ground) -> t.Dict[str, t.Any]:
@@ -96,10 +129,12 @@ def _credentials(spec: DeviceSpec, directory: str) -> t.Dict[str, t.Any]:
 def parse(argv: t.Sequence[str]) -> t.Optional[Served]:
     """What the server of that command line shows; None where it is none of ours."""
     try:
-        node = json.loads(argv[argv.index("--blockdev") + 1])
+        top = json.loads(argv[argv.index("--blockdev") + 1])
+        node = top["file"] if "file" in top["file"] else top
         file = node["file"]
         source = str(_address(file)) if file["driver"] == "nbd" else str(file["filename"])
-        return Served(source, str(node["driver"]), bool(node["read-only"]), "cache" in node)
+        part = int(top.get("offset", 0)), int(top.get("size", 0))
+        return Served(source, str(node["driver"]), bool(top["read-only"]), "cache" in top, *part)
     except (ValueError, LookupError, TypeError):
         return None
 

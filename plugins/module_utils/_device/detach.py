@@ -8,13 +8,14 @@
 from __future__ import annotations
 
 import errno
+import os
 import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item
 from ansible_collections.platter.qemu.plugins.module_utils._device import guard, observe, places, refuse, server
 from ansible_collections.platter.qemu.plugins.module_utils._device.waiting import wait
-from ansible_collections.platter.qemu.plugins.module_utils._tools import block_device, loop_device
+from ansible_collections.platter.qemu.plugins.module_utils._tools import block_device, loop_device, nbd_kernel
 
 
 def detach(item: Item) -> None:
@@ -29,7 +30,11 @@ def _let_go(item: Item, path: str) -> None:
     try:
         with loop_device.claimed(path) as device:
             places.remove(item.name)
-            loop_device.clear(device)
+            os.fsync(device)
+            if path.startswith("/dev/nbd"):
+                nbd_kernel.disconnect(path)
+            else:
+                loop_device.clear(device)
     except OSError as exc:
         if exc.errno != errno.EBUSY:
             raise
@@ -47,7 +52,8 @@ def _let_go(item: Item, path: str) -> None:
 def _attached_to(path: str) -> t.Tuple[str, str]:
     """What is attached, by the kernel's name of it and the number of that attachment (C(diskseq), Linux 5.15)."""
     name = block_device.name_of(path)
-    return loop_device.backing(name), block_device.text(name, "diskseq")
+    backing = loop_device.backing(name) or block_device.text(name, "backend")
+    return backing, block_device.text(name, "diskseq") if backing else ""
 
 
 def refuse_busy(item: Item, path: str) -> errors.EngineError:

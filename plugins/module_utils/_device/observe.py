@@ -19,7 +19,9 @@ from ansible_collections.platter.qemu.plugins.module_utils._device.spec import D
 from ansible_collections.platter.qemu.plugins.module_utils._inspect import mounts
 from ansible_collections.platter.qemu.plugins.module_utils._tools import (
     block_device,
+    connection,
     loop_device,
+    nbd_kernel,
     process,
     processes,
 )
@@ -57,7 +59,8 @@ def servers_of(name: str, table: t.Mapping[int, t.Tuple[str, ...]]) -> t.List[in
 
 def found(spec: DeviceSpec, loops: t.Sequence[loop_device.Loop]) -> t.List[str]:
     """The paths of the kernel's devices that are this one."""
-    return [loop.path for loop in loops if loop.mark == spec.mark] + served(spec.name)
+    connected = [path for path, mark in nbd_kernel.marks().items() if mark.split(" ")[0] == spec.mark]
+    return [loop.path for loop in loops if loop.mark == spec.mark] + served(spec.name) + connected
 
 
 def served(name: str) -> t.List[str]:
@@ -85,9 +88,23 @@ def observe(spec: DeviceSpec, now: Ground) -> t.Tuple[state.DeviceState, state.D
         here = state.DeviceState(spec.name, linked=bool(places.led_to(spec.name)), left=left)
     if spec.state != "present":
         return here, reading
+    reading = _with_kind(spec, here, reading, now)
     if plan.must_attach(spec, here, reading):
         return here, source.look_closely(spec, here, replace(reading, taken=_taken(spec, now)), now.run)
     return here, source.unchanged(spec, here, reading)
+
+
+def _with_kind(
+    spec: DeviceSpec, here: state.DeviceState, reading: state.DeviceReading, now: Ground
+) -> state.DeviceReading:
+    asked: t.List[bool] = []
+
+    def kernel_nbd() -> bool:
+        asked.append(nbd_kernel.is_there(now.run))
+        return asked[0]
+
+    how = plan.kind_of(spec, here.attached.kind if here.attached else "", kernel_nbd)
+    return replace(reading, how=how, nbd=how == "nbd" and (asked[0] if asked else kernel_nbd()))
 
 
 def _about_server(spec: DeviceSpec, now: Ground, reading: state.DeviceReading) -> state.DeviceReading:
@@ -104,6 +121,8 @@ def _about_server(spec: DeviceSpec, now: Ground, reading: state.DeviceReading) -
 
 def _attached(spec: DeviceSpec, path: str, reading: state.DeviceReading, now: Ground) -> state.Attached:
     name = block_device.name_of(path)
+    if name.startswith("nbd"):
+        return _by_nbd(spec, path, reading, now)
     sector = block_device.number(name, "queue/logical_block_size")
     here = state.Attached(
         kind="loop",
@@ -131,6 +150,30 @@ def _by_server(here: state.Attached, reading: state.DeviceReading, now: Ground) 
     )
 
 
+def _by_nbd(spec: DeviceSpec, path: str, reading: state.DeviceReading, now: Ground) -> state.Attached:
+    """A device of the kernel's NBD client: by what our server says, or by the URI in its mark where it needs none."""
+    name = block_device.name_of(path)
+    _mark, _space, rest = nbd_kernel.marks().get(path, "").partition(" ")
+    number, _space, uri = rest.partition(" ")
+    argv = now.servers[reading.servers[0]] if reading.servers and not uri else ()
+    shown = definition.Served(uri, "raw", False, False) if uri else definition.parse(argv)
+    sector = block_device.number(name, "queue/logical_block_size")
+    return state.Attached(
+        kind="nbd",
+        source=shown.source if shown else path,
+        format=shown.format if shown else "",
+        offset=shown.offset if shown else 0,
+        limit=shown.limit if shown else 0,
+        length=block_device.length(name),
+        read_only=block_device.text(name, "ro") == "1",
+        direct_io=bool(shown and shown.direct_io),
+        sector_size=sector if spec.sector_size is not None else None,
+        device=path if spec.device != "auto" else "",
+        argv=tuple(argv),
+        alive=shown is not None and number.isdigit() and connection.is_open(int(number)),
+    )
+
+
 def _is_of(path: str, file: str, now: Ground) -> bool:
     """Whether what is attached to the device is the file or device C(file)."""
     loop = next((loop for loop in now.loops if loop.path == path), None)
@@ -154,4 +197,5 @@ def _taken(spec: DeviceSpec, now: Ground) -> str:
     """What is attached to the device that is asked for, if that is none of ours of this name."""
     if spec.device == "auto" or spec.device in found(spec, now.loops):
         return ""
-    return loop_device.backing(block_device.name_of(spec.device))
+    name = block_device.name_of(spec.device)
+    return loop_device.backing(name) or block_device.text(name, "backend") or block_device.text(name, "pid")

@@ -19,17 +19,31 @@ Plan = t.List[Action[DeviceState]]
 _SECTOR = 512
 
 
-def kind_of(spec: DeviceSpec) -> str:
-    """How the disk comes to the kernel: a raw image by itself, all else by a server."""
-    return "loop" if spec.address is None and spec.format == "raw" else "fuse"
+def is_plain(spec: DeviceSpec) -> bool:
+    """Whether it is an image that the kernel reads by itself."""
+    return spec.address is None and spec.format == "raw"
+
+
+def kind_of(spec: DeviceSpec, now: str, kernel_nbd: t.Callable[[], bool]) -> str:
+    """How the disk comes to the kernel: C(loop), by itself; C(nbd), by the kernel's own NBD client; C(fuse), by a file that
+    a server shows, where the kernel has no such client. C(now): how it is attached; that stays if it is left to us.
+    """
+    if spec.device.startswith("/dev/nbd"):
+        return "nbd"
+    if is_plain(spec):
+        return "loop"
+    if spec.device != "auto":
+        return "fuse"
+    if now in ("nbd", "fuse"):
+        return now
+    return "nbd" if kernel_nbd() else "fuse"
 
 
 def wanted(spec: DeviceSpec, reading: DeviceReading) -> Attached:
     """How the disk is to be attached."""
-    kind = kind_of(spec)
-    argv = definition.argv_of(spec, ground_of(reading)) if kind != "loop" else ()
+    argv = definition.argv_of(spec, ground_of(reading), reading.how)
     return Attached(
-        kind=kind,
+        kind=reading.how,
         source=reading.target,
         format=str(spec.format),
         offset=spec.offset,

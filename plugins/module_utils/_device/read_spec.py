@@ -15,7 +15,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._device.spec import N
 
 #: a part of a file's name, and of the 63 bytes in which the kernel keeps our mark
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,47}\Z")
-_DEVICE = re.compile(r"^/dev/loop[0-9]+\Z")
+_DEVICE = re.compile(r"^/dev/(loop|nbd)[0-9]+\Z")
 _SECTOR = 512
 _SECTORS = (512, 1024, 2048, 4096)
 
@@ -129,11 +129,8 @@ def _contradictions(spec: DeviceSpec) -> t.Iterator[t.Tuple[t.Any, str, str]]:
     yield not spec.format, "no format is given, and none is guessed", "Set format."
     yield spec.address and spec.format != "raw", "the bytes of an export are attached as they are", "Set format: raw."
     elsewhere = spec.device != "auto"
-    yield (
-        elsewhere and not _DEVICE.match(spec.device),
-        "%r is no loop device" % spec.device,
-        "Write auto, or /dev/loopN.",
-    )
+    known = _DEVICE.match(spec.device)
+    yield elsewhere and not known, "%r is no device to use" % spec.device, "Write auto, /dev/loopN or /dev/nbdN."
     yield spec.size == 0, "the size is 0", "Leave size out, or correct it."
     sector = spec.sector_size
     yield sector and sector not in _SECTORS, "sector_size is %s" % sector, "Write 512, 1024, 2048 or 4096."

@@ -81,7 +81,10 @@ def refuse_taken(spec: DeviceSpec, reading: DeviceReading) -> None:
 
 def refuse_unable(spec: DeviceSpec, asked: Attached, reading: DeviceReading) -> None:
     """What a server needs must be there."""
-    if asked.kind == "fuse" and not reading.program:
+    if asked.kind == "nbd" and not reading.nbd:
+        fact = "the kernel of this host has no NBD, or is older than Linux 5.14"
+        raise refused(spec, "devices_unsupported", fact, "Set device: auto.")
+    if asked.argv and not reading.program:
         way_out = "Install it: qemu-system-common (Debian, Ubuntu), qemu-img (Fedora, RHEL)."
         raise refused(spec, "tool_missing", "qemu-storage-daemon is not installed", way_out)
     if asked.kind == "fuse" and not reading.fuse:

@@ -25,8 +25,8 @@ _OOM_SCORE = "-900"
 _MNT_DETACH = 2
 
 
-def start(run: process.RunCommand, item: Item, argv: t.Sequence[str]) -> str:
-    """The disk as a file. Returns when it is there; the server has left us by then."""
+def start(run: process.RunCommand, item: Item, argv: t.Sequence[str]) -> None:
+    """Returns when the disk is there; the server has left us by then."""
     try:
         places.make_directory(item.name, item.spec.psk_file)
         process.run(run, list(argv), timeout=item.spec.timeout)
@@ -38,7 +38,6 @@ def start(run: process.RunCommand, item: Item, argv: t.Sequence[str]) -> str:
     for pid in _pids(item.name):
         with contextlib.suppress(OSError), open("/proc/%d/oom_score_adj" % pid, "w", encoding="ascii") as stream:
             stream.write(_OOM_SCORE)
-    return definition.disk_file(places.directory_of(item.name))
 
 
 def end(item: Item) -> None:

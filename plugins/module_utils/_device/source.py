@@ -35,7 +35,7 @@ def look(spec: DeviceSpec) -> Reading:
     if spec.state != "present":
         return Reading(target=os.path.realpath(spec.source))
     facts = files.file_facts(resolve_target(spec.source), follow=False)
-    is_raw = plan.kind_of(spec) == "loop"
+    is_raw = plan.is_plain(spec)
     return Reading(
         target=facts.path,
         kind=facts.kind,
@@ -47,7 +47,7 @@ def look(spec: DeviceSpec) -> Reading:
 
 def unchanged(spec: DeviceSpec, here: state.DeviceState, reading: Reading) -> Reading:
     """Of a device that stays, the length of its disk is not asked for: a server shows the same all its life."""
-    if here.attached is None or here.attached.kind == "loop":
+    if here.attached is None or plan.is_plain(spec):
         return reading
     return replace(reading, length=spec.offset + here.attached.length)
 
@@ -75,7 +75,7 @@ def _look_at_disk(spec: DeviceSpec, reading: Reading, run: process.RunCommand) -
         return _about_export(spec, reading)
     if reading.kind not in ("file", "block"):
         return reading
-    if plan.kind_of(spec) == "loop":
+    if plan.is_plain(spec):
         with files.FileReader(reading.target, follow=False) as reader:
             if reader.identity != reading.stamp[:2]:
                 raise errors.EngineError("%s was replaced while it was looked at" % reading.target)

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Attached:
-    """How a disk is attached. C(kind): loop, or fuse: a loop device on a file that a server of QEMU's shows. C(source): the
-    image, or an export's URI. C(length): bytes that the device has.
+    """How a disk is attached. C(kind): loop; fuse, a loop device on a file that a server of QEMU's shows; or nbd, the
+    kernel's own client of a server. C(source): the image, or an export's URI. C(length): bytes that the device has.
 
-    C(sector_size) None, C(device) empty: whatever it is. C(argv): the command line of the server. C(alive): the server
+    C(sector_size) None, C(device) empty: whatever it is. C(argv): the command line of our server. C(alive): the server
     is there.
     """
 
@@ -97,7 +97,8 @@ class DeviceReading:
     C(paths): the kernel's devices of that name (more than one only where somebody else has called one so); C(backing):
     the file behind the first, as the kernel names it; C(partitions) of it. C(servers): the processes that serve it;
     C(stopped): one of them is stopped. C(taken): what is attached to the device that the task asks for.
-    C(directory): of the server, C(program): its path, empty where it is not installed; C(fuse): the kernel has FUSE.
+    C(directory): of the server, C(program): its path, empty where it is not installed; C(fuse), C(nbd): the kernel has
+    that. C(how): as what the disk is to be attached (C(kind)).
     The rest is about the source: C(target) is the file behind its name, or the URI; C(kind) of file, or export; C(stamp)
     what tells whether it was written to, C(length) the bytes of the disk, C(contents) what is recognised in the part that
     is attached, None: it was not looked at. C(problem): (reason, fact, way out, evidence) of what is wrong with it.
@@ -112,6 +113,8 @@ class DeviceReading:
     directory: str = ""
     program: str = ""
     fuse: bool = True
+    nbd: bool = False
+    how: str = "loop"
     target: str = ""
     kind: str = "absent"
     stamp: t.Tuple[int, int, int, int] = (0, 0, 0, 0)

@@ -102,7 +102,7 @@ def status(path: str) -> t.Optional[Loop]:
         os.close(descriptor)
     mark = os.fsdecode(answer[9].split(b"\0", 1)[0])
     device, inode, rdevice, offset, limit = answer[:5]
-    return Loop(path, device, inode, rdevice, offset, limit, mark, bool(answer[8] & _AUTOCLEAR))
+    return Loop(path, device, inode, rdevice, offset, limit, mark, going=bool(answer[8] & _AUTOCLEAR))
 
 
 def attach_free(file: int, wanted: Wanted, deadline: float) -> str:
@@ -174,9 +174,8 @@ def claimed(path: str) -> t.Iterator[int]:
 def clear(device: int) -> None:
     """Let the file of the open device go. Programs that have it open keep it until they close it.
 
-    What was written to it is in the file when it has gone.
+    What was written to it before a C(fsync) is in the file when it has gone.
     """
-    os.fsync(device)
     try:
         fcntl.ioctl(device, _CLR_FD, 0)
     except OSError as exc:

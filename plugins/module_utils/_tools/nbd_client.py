@@ -43,12 +43,20 @@ class NbdClient:
     C(address): whom it speaks with. Whatever goes wrong is an NbdError: C(place_unreachable), C(export_unresponsive)
     (it has not said in time what it was asked), C(protocol_error), C(tls_required), C(tls_unsupported), C(tls_failed),
     C(export_missing), C(nbd_refused). C(credentials): for an address with TLS. C(tls): (version, cipher), None without.
+    C(simple): without structured replies, which the kernel's own client does not know.
     """
 
     def __init__(
-        self, address: nbd_uri.Address, seconds: float = SECONDS, credentials: t.Optional[Credentials] = None
+        self,
+        address: nbd_uri.Address,
+        seconds: float = SECONDS,
+        credentials: t.Optional[Credentials] = None,
+        *,
+        simple: bool = False,
     ) -> None:
         self.address = address
+        self._structured = False
+        self._simple = simple
         self.tls: t.Optional[t.Tuple[str, str]] = None
         self._seconds = seconds
         self._goodbye = nbd_protocol.option(nbd_protocol.OPT_ABORT)
@@ -110,6 +118,16 @@ class NbdClient:
         self._goodbye = nbd_commands.request(nbd_commands.CMD_DISC, 0)
         return nbd_reader.ExportReader(export, self._stream, self._speaking)
 
+    def hand_over(self, name: str) -> t.Tuple[nbd_protocol.Export, socket.socket]:
+        """Go on to an export's bytes, and let somebody else speak: its socket, which does not wait for less than it takes."""
+        with self._speaking(_named("the export", name)):
+            export = self._info(nbd_protocol.OPT_GO, name)
+        return export, self._stream.hand_over()
+
+    def leave(self) -> None:
+        """Without a word: somebody else speaks now, who has the same connection."""
+        self._stream.leave()
+
     # --- the conversation
 
     def _shake_hands(self, secure: t.Optional[t.Tuple[t.Any, t.Optional[str]]]) -> None:
@@ -118,6 +136,8 @@ class NbdClient:
             self._stream.send(nbd_protocol.client_flags(flags))
         if secure:
             self._start_tls(*secure)
+        if self._simple:
+            return
         with self._speaking("TLS" if secure else "an answer to its greeting"):
             try:
                 self._ask(nbd_protocol.OPT_STRUCTURED_REPLY, b"", 0)

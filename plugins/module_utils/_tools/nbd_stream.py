@@ -41,6 +41,16 @@ class NbdStream:
                 self._connection.unwrap()
         self._connection.close()
 
+    def hand_over(self) -> socket.socket:
+        """The connection, without any limit of time."""
+        self._connection.settimeout(None)
+        self._connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", 0, 0))
+        return self._connection
+
+    def leave(self) -> None:
+        """Nothing is sent, and who else has the connection keeps it."""
+        self._connection.close()
+
     def send(self, data: bytes) -> None:
         """All of it."""
         self._connection.settimeout(_left(self._deadline))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,22 +15,27 @@ PATHS = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"], excl
 )
 
 
-@given(PATHS, st.sampled_from(["raw", "qcow2", "vmdk"]), st.booleans(), st.booleans())
-def test_what_an_image_is_served_as_is_read_back(path: str, format: str, read_only: bool, direct_io: bool) -> None:
-    spec = read_spec({"name": "web1", "source": path, "format": format, "read_only": read_only, "direct_io": direct_io})
-    argv = definition.argv_of(spec, definition.Ground(str(spec.source), False, "/q", "/d"))
-    assert definition.parse(argv) == (spec.source, format, read_only, direct_io)
-    assert all(json.loads(argv[argv.index(word) + 1]) for word in ("--blockdev", "--export"))
+@given(PATHS, st.sampled_from(["raw", "qcow2", "vmdk"]), st.booleans(), st.sampled_from(["0", "1M"]), st.booleans())
+def test_what_an_image_is_served_as_is_read_back(path: str, format: str, flag: bool, offset: str, size: bool) -> None:
+    task = {"name": "web1", "source": path, "format": format, "read_only": flag, "direct_io": flag, "offset": offset}
+    spec = read_spec({**task, "size": "2M" if size else None})
+    for kind in ("fuse", "nbd"):
+        argv = definition.argv_of(spec, definition.Ground(str(spec.source), False, "/q", "/d"), kind)
+        # a loop device chooses the part by itself
+        part = (spec.offset, spec.size or 0) if kind == "nbd" else (0, 0)
+        assert definition.parse(argv) == (spec.source, format, flag, flag, *part)
 
 
 @pytest.mark.parametrize(
     "uri", ["nbd://host:10809/web1", "nbds://[::1]:1/a%20b", "nbd+unix:///x?socket=/s", "nbds+unix:///x?socket=/s"]
 )
 def test_so_is_an_export(uri: str) -> None:
-    spec = read_spec({"name": "web1", "source": uri, "tls_certificates": "/c" if "nbds" in uri else None})
-    argv = definition.argv_of(spec, definition.Ground(uri, False, "/q", "/d"))
-    assert definition.parse(argv) == (uri, "raw", True, False)
-    assert ("--object" in argv) == ("nbds" in uri)
+    secure = "nbds" in uri
+    spec = read_spec({"name": "web1", "source": uri, "tls_certificates": "/c" if secure else None})
+    argv = definition.argv_of(spec, definition.Ground(uri, False, "/q", "/d"), "fuse")
+    assert definition.parse(argv) == (uri, "raw", True, False, 0, 0)
+    assert ("--object" in argv) == secure
+    assert bool(definition.argv_of(spec, definition.Ground(uri, False, "/q", "/d"), "nbd")) == secure
 
 
 @pytest.mark.parametrize("argv", [(), ("/q", "--blockdev"), ("/q", "--blockdev", "{}"), ("/q", "--blockdev", "x")])
