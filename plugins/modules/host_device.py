@@ -17,9 +17,10 @@ author:
 description:
   - Makes "this image is a block device of this host, and found under this name" a state, for one device or many, and the
     same for what an NBD server exports.
-  - A raw image becomes a loop device of the kernel, with no process that could end. For other formats, and for exports,
-    C(qemu-storage-daemon) shows the disk as a file (FUSE), and that becomes a loop device. It goes on when the play is
-    over, and ends with the device.
+  - A raw image becomes a loop device of the kernel, with no process that could end. So does an export, as a device of the
+    kernel's own NBD client, where the kernel has that. Other formats are served to that client by C(qemu-storage-daemon);
+    where the kernel has none, that shows the disk as a file (FUSE), which becomes a loop device. It goes on when the play
+    is over, and ends with the device.
   - The device is found under C(/dev/platter/NAME), whichever number the kernel has given it.
   - What is on the disk is looked at before the host can touch it. What does not say so in O(identity) is not attached.
   - While it is attached the kernel holds QEMU's lock on the image, so that no VM, no C(qemu-img) and no export writes to
@@ -29,7 +30,8 @@ description:
 requirements:
   - Linux 5.8 or later
   - root
-  - C(qemu-storage-daemon) of QEMU 7.0 or later, C(qemu-io) and C(/dev/fuse), for all but raw images
+  - C(qemu-storage-daemon) of QEMU 7.0 or later, and C(qemu-io), for all but raw images and exports without TLS; and the
+    kernel's NBD of Linux 5.14 or later, or C(/dev/fuse)
 options:
   devices:
     description:
@@ -69,7 +71,9 @@ options:
         choices: [present, absent]
       device: &device
         description:
-          - The device of the kernel to use, V(/dev/loop7) for example; V(auto) is any that is free.
+          - The device of the kernel to use, V(/dev/loop7) or V(/dev/nbd3) for example; V(auto) is any that is free.
+          - It also says how. With V(auto) that is a loop device for a raw image, for all else the kernel's NBD where it is
+            there, and a loop device where not; what is attached one way already stays so.
         type: str
       read_only: &read_only
         description:
@@ -207,6 +211,7 @@ seealso:
 notes:
   - Devices do not come back by themselves when the host is started anew; run the task again then.
   - A device that somebody detaches by other means (C(losetup -d)) leaves its link behind until the task is run again.
+  - The kernel's NBD waits for a server that says nothing for as long as that takes, and who uses the device waits with it.
   - A server of ours that is killed takes its device along, which then fails to read and to write; the next run attaches it
     again. What was written and not flushed is lost then, if the image is not raw. It does not connect to a server of an
     export again by itself, which could hide that writes were lost.
@@ -302,7 +307,7 @@ device:
       type: bool
       returned: when it is so
     kind:
-      description: How it is attached, V(loop) or V(fuse).
+      description: How it is attached, V(loop), V(nbd), or V(fuse) for a loop device by FUSE.
       type: str
       returned: when it is attached
     source: {description: 'The image, without links, or the URI.', type: str, returned: when it is attached}

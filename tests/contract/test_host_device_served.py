@@ -188,7 +188,7 @@ def test_without_the_server_or_fuse_it_says_so(
     name: str, image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "bin").mkdir()
-    for program in ("qemu-io", "prlimit", "unshare", "setpriv"):
+    for program in ("qemu-io", "prlimit", "unshare", "setpriv", "sh", "mount"):
         (tmp_path / "bin" / program).symlink_to(str(shutil.which(program)))
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     refused("tool_missing", **asked(name, image))
@@ -211,6 +211,17 @@ def test_an_export_is_a_device(name: str, image: Path, tmp_path: Path) -> None:
             device.write(b"\x44" * 65536)
         four_beats(name=name, source=uri, state="absent")
     shows(image, "qcow2", ((0x44, 0, 65536), SMALL[1]))
+
+
+def test_that_the_server_of_an_export_has_gone_is_noticed(name: str, image: Path, tmp_path: Path) -> None:
+    with serving(image, tmp_path / "socket", "--shared=0", "--read-only") as uri:
+        call("host_device", name=name, source=uri)
+    assert call("host_device", name=name, source=uri)["reason"] == "place_unreachable"
+    (tmp_path / "socket").unlink(missing_ok=True)
+    with serving(image, tmp_path / "socket", "--shared=0", "--read-only"):
+        mended = four_beats(name=name, source=uri)
+        assert "its server has ended" in mended["actions"][0]
+        assert Path(devices.link(name)).read_bytes()[:65536] == b"\x11" * 65536
 
 
 def test_the_wrong_export_is_not_attached(name: str, image: Path, tmp_path: Path) -> None:

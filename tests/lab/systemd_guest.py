@@ -7,24 +7,15 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
-import shlex
 import subprocess
 from pathlib import Path
 from typing import Any, Iterator, Mapping
 
-import ansible
 import pytest
 
-from ansible_collections.platter.qemu.tests.lab import modules
 from ansible_collections.platter.qemu.tests.lab.cpio import Archive
-from ansible_collections.platter.qemu.tests.lab.initramfs import (
-    add_executable,
-    add_program,
-    add_python,
-    basis,
-    interpreter,
-)
+from ansible_collections.platter.qemu.tests.lab.guest_modules import add_modules, ask
+from ansible_collections.platter.qemu.tests.lab.initramfs import add_executable, add_program, basis, interpreter
 from ansible_collections.platter.qemu.tests.lab.vm import Disk, Guest
 
 #: the disk of the guest lies here, with the administrator's units on it, so that they are there at the next boot
@@ -59,44 +50,6 @@ After=basic.target
 ExecStart=%s -I -S /modules.py
 Environment=PATH=/usr/bin:/usr/sbin:/bin:/sbin
 """
-#: where the module's imports are found, here and there alike
-_PATHS = [str(Path(ansible.__file__).parents[1]), str(Path(modules.__file__).parents[5])]
-#: imports all that a run of the module can need
-_EVERYTHING = f"""
-import concurrent.futures.thread, ctypes, encodings.idna, encodings.ascii, encodings.latin_1, glob, importlib, os, sys
-sys.path[:0] = {_PATHS!r}
-from {modules.__name__} import call
-from ansible_collections.platter.qemu.plugins.modules import nbd_export
-for path in glob.glob(sys.path[1] + "/ansible_collections/platter/qemu/plugins/module_utils/*/*.py"):
-    importlib.import_module(os.path.relpath(path, sys.path[1])[: -len(".py")].replace("/", "."))
-"""
-#: prints the files of that
-_IMPORTED = f"""{_EVERYTHING}
-# Ansible looks for parts of its own by their names
-files = glob.glob(sys.path[0] + "/ansible/module_utils/**/*.py", recursive=True)
-files += filter(None, (getattr(module, "__file__", None) for module in list(sys.modules.values())))
-print(*files, sep="\\n")
-"""
-#: runs the module for whoever writes options into a pipe: a start of Python takes seconds there
-_SERVER = f"""{_EVERYTHING}
-import json, traceback
-for name in ("/run/ask", "/run/answer"):
-    os.mkfifo(name)
-while True:
-    with open("/run/ask") as ask:
-        options = json.load(ask)
-    with open("/run/answer", "w") as answer:
-        if os.fork() == 0:
-            os.environ.update(options.pop("environment"))
-            options.setdefault("supervisor", "auto")
-            try:
-                print(json.dumps(call("nbd_export", **options)), file=answer, flush=True)
-            except BaseException:
-                traceback.print_exc(file=answer)
-                answer.flush()
-            os._exit(0)
-        os.wait()
-"""
 
 
 @functools.lru_cache(maxsize=None)
@@ -115,7 +68,7 @@ def root() -> bytes:
         if (SYSTEMD / "system" / name).exists():
             archive.file(str(SYSTEMD / "system" / name), (SYSTEMD / "system" / name).read_bytes(), 0o644)
     archive.link(str(SYSTEMD / "system/default.target"), "multi-user.target")
-    archive.file("/modules.py", _SERVER.encode())
+    add_modules(archive, "nbd_export")
     for name, text in {"shell.service": SHELL_UNIT, "modules.service": SERVER_UNIT % interpreter()}.items():
         archive.file(str(SYSTEMD / "system" / name), text.encode(), 0o644)
         archive.link(str(SYSTEMD / "system/multi-user.target.wants" / name), f"../{name}")
@@ -126,7 +79,6 @@ def root() -> bytes:
     archive.link("/lib/systemd", str(SYSTEMD))
     for name in (str(DISK), "/etc/systemd/system", "/var/log", "/var/lib", "/var/tmp"):
         archive.directory(name)
-    add_python(archive, _IMPORTED)
     return archive.content()
 
 
@@ -146,11 +98,8 @@ class SystemdGuest(Guest):
         self, *, check: bool = False, environment: Mapping[str, str] | None = None, **options: Any
     ) -> dict[str, Any]:
         """The result of C(nbd_export) in the guest, a failed one too."""
-        asked = json.dumps(dict(options, check=check, environment=dict(environment or {})))
-        self.wait(lambda: self.run("ls /run").split().count("answer"), "the server of modules is ready", 300)
-        told = self.run(f"echo {shlex.quote(asked)} >/run/ask; cat /run/answer", timeout=120)
-        assert told.startswith("{"), told
-        return dict(json.loads(told))
+        options.setdefault("supervisor", "auto")
+        return ask(self, "nbd_export", check=check, environment=environment, **options)
 
     def show(self, name: str, *properties: str) -> list[str]:
         """What systemctl says of the unit of an export."""

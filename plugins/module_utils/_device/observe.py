@@ -24,6 +24,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._tools import (
     nbd_kernel,
     process,
     processes,
+    unix_sockets,
 )
 
 
@@ -143,7 +144,8 @@ def _by_server(here: state.Attached, reading: state.DeviceReading, now: Ground) 
     """A device on the file of a server: what its command line says."""
     argv = now.servers[reading.servers[0]] if reading.servers else ()
     shown = definition.parse(argv)
-    if shown is None or not any(each.mount_point == reading.backing for each in mounts.read_mounts()):
+    mounted = any(each.mount_point == reading.backing for each in mounts.read_mounts())
+    if shown is None or not mounted or not _reaches(shown, reading, 1):
         return replace(here, kind="fuse", alive=False)
     return replace(
         here, kind="fuse", source=shown.source, format=shown.format, direct_io=shown.direct_io, argv=tuple(argv)
@@ -170,8 +172,21 @@ def _by_nbd(spec: DeviceSpec, path: str, reading: state.DeviceReading, now: Grou
         sector_size=sector if spec.sector_size is not None else None,
         device=path if spec.device != "auto" else "",
         argv=tuple(argv),
-        alive=shown is not None and number.isdigit() and connection.is_open(int(number)),
+        alive=shown is not None
+        and number.isdigit()
+        and connection.is_open(int(number))
+        and (bool(uri) or _reaches(shown, reading, 2)),
     )
+
+
+def _reaches(shown: definition.Served, reading: state.DeviceReading, least: int) -> bool:
+    """Whether our server has its connection to the server of an export. C(least): connections that it has then, with that of
+    the kernel to it.
+    """
+    if "://" not in shown.source:
+        return True
+    numbers = unix_sockets.sockets_of(reading.servers[:1])
+    return sum(connection.is_open(number) for number in numbers) >= least
 
 
 def _is_of(path: str, file: str, now: Ground) -> bool:

@@ -28,14 +28,12 @@ def kind_of(spec: DeviceSpec, now: str, kernel_nbd: t.Callable[[], bool]) -> str
     """How the disk comes to the kernel: C(loop), by itself; C(nbd), by the kernel's own NBD client; C(fuse), by a file that
     a server shows, where the kernel has no such client. C(now): how it is attached; that stays if it is left to us.
     """
-    if spec.device.startswith("/dev/nbd"):
+    if spec.device.startswith("/dev/nbd") or (spec.device == "auto" and now == "nbd"):
         return "nbd"
     if is_plain(spec):
         return "loop"
-    if spec.device != "auto":
+    if spec.device != "auto" or now == "fuse":
         return "fuse"
-    if now in ("nbd", "fuse"):
-        return now
     return "nbd" if kernel_nbd() else "fuse"
 
 

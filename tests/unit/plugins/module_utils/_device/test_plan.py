@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._core.plan import predict
 from ansible_collections.platter.qemu.plugins.module_utils._device import actions, plan
+from ansible_collections.platter.qemu.plugins.module_utils._device.read_spec import read_spec
 from ansible_collections.platter.qemu.plugins.module_utils._device.spec import DeviceSpec, Identity
 from ansible_collections.platter.qemu.plugins.module_utils._device.state import Content, DeviceReading, DeviceState
 
@@ -111,3 +112,27 @@ def test_a_disk_is_attached_when_what_is_on_it_is_named(
 def test_what_is_attached_already_is_not_asked_for_its_identity() -> None:
     spec = replace(SPEC, identity=Identity(signature=("none",)))
     assert plan.plan_device(spec, found(spec, 8 * MIB), replace(READING, contents=None), LINK) == []
+
+
+@pytest.mark.parametrize(
+    ("source", "device", "now", "kernel", "kind"),
+    [
+        ("raw", "auto", "", True, "loop"),
+        ("raw", "/dev/loop1", "", True, "loop"),
+        ("raw", "/dev/nbd1", "", True, "nbd"),
+        ("raw", "auto", "nbd", True, "nbd"),
+        ("raw", "auto", "fuse", True, "loop"),
+        ("qcow2", "auto", "loop", True, "nbd"),
+        ("qcow2", "auto", "", True, "nbd"),
+        ("qcow2", "auto", "", False, "fuse"),
+        ("qcow2", "auto", "fuse", True, "fuse"),
+        ("qcow2", "auto", "nbd", False, "nbd"),
+        ("qcow2", "/dev/loop1", "nbd", True, "fuse"),
+        ("uri", "auto", "", True, "nbd"),
+        ("uri", "auto", "", False, "fuse"),
+    ],
+)
+def test_the_kernel_and_the_task_choose_how(source: str, device: str, now: str, kernel: bool, kind: str) -> None:
+    what = {"source": "nbd://h/x"} if source == "uri" else {"source": "/i/a", "format": source}
+    spec = read_spec({"name": "web1", "device": device, **what})
+    assert plan.kind_of(spec, now, lambda: kernel) == kind

@@ -1,0 +1,167 @@
+"""Images and exports as devices of the kernel's own NBD client, in a guest whose kernel has it."""
+
+from __future__ import annotations
+
+import random
+from typing import Any, Iterator
+
+import pytest
+
+from ansible_collections.platter.qemu.tests.lab.device_guest import DeviceGuest, running_devices
+
+pytestmark = [pytest.mark.soak, pytest.mark.xdist_group("nbd guest")]
+MIB = 1 << 20
+IMAGE = "/images/web1.qcow2"
+LINK = "/dev/platter/web1"
+PLACES = "/dev/platter /run/platter.qemu/devices"
+TASK: dict[str, Any] = {"name": "web1", "source": IMAGE, "format": "qcow2"}
+
+
+@pytest.fixture(scope="module")
+def booted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DeviceGuest]:
+    with running_devices(tmp_path_factory.mktemp("guest")) as guest:
+        yield guest
+
+
+@pytest.fixture
+def guest(booted: DeviceGuest) -> Iterator[DeviceGuest]:
+    """With an image of 8 MiB whose second MiB holds 0x5a, and no devices."""
+    booted.run(f"rm -f /images/*; qemu-img create -q -f qcow2 {IMAGE} 8M")
+    booted.run(f"qemu-io -f qcow2 -c 'write -P 0x5a 1M 1M' {IMAGE}")
+    yield booted
+    booted.run("umount /mnt 2>/dev/null; killall -q -CONT qemu-storage-daemon qemu-nbd; true")
+    told = booted.call(devices=[{"name": "web1"}, {"name": "web2"}], state="absent")
+    booted.run("killall -q qemu-nbd; true")
+    assert not told.get("failed"), told["msg"]
+    assert not booted.run(f"find {PLACES} -mindepth 1 2>/dev/null; cat /sys/block/nbd*/backend 2>/dev/null; true")
+
+
+def done(guest: DeviceGuest, **task: Any) -> dict[str, Any]:
+    """Four beats."""
+    checked = guest.call(check=True, **task)
+    real = guest.call(**task)
+    for result in (checked, real):
+        assert not result.get("failed") and result["changed"], result.get("msg", result)
+    assert checked["actions"] == real["actions"]
+    for check in (False, True):
+        again = guest.call(check=check, **task)
+        assert not again.get("failed") and not again["changed"], again
+    return real
+
+
+def pattern(guest: DeviceGuest, byte: int, offset: int, device: str = LINK) -> bool:
+    """Whether there is a MiB of it at an offset in MiB, by QEMU."""
+    said = guest.run(f"qemu-io -r -f raw -c 'read -P {byte} {offset}M 1M' {device} || true")
+    return "verification failed" not in said and "1 MiB" in said
+
+
+def test_an_image_is_a_device_of_the_kernels_client(guest: DeviceGuest) -> None:
+    real = done(guest, **TASK)
+    assert (real["device"]["kind"], real["device"]["path"][:8]) == ("nbd", "/dev/nbd"), real
+    assert int(guest.run(f"blockdev --getsize64 {LINK}")) == 8 * MIB
+    assert guest.run(f"blockdev --getro {LINK}").strip() == "1"
+    assert pattern(guest, 0x5A, 1) and pattern(guest, 0, 2)
+    assert 'Failed to get "write" lock' in guest.run(f"qemu-io -f qcow2 -c 'write 0 512' {IMAGE} 2>&1; true")
+    done(guest, name="web1", source=IMAGE, state="absent")
+    assert "failed" not in guest.run(f"qemu-io -f qcow2 -c 'write 0 512' {IMAGE} 2>&1")
+
+
+def test_a_file_system_on_it_is_in_the_image_and_keeps_the_device(guest: DeviceGuest) -> None:
+    done(guest, **TASK, read_only=False)
+    guest.run(f"mke2fs -q -t ext4 {LINK}; mount -t ext4 {LINK} /mnt; echo hello >/mnt/file")
+    refusal = guest.call(name="web1", state="absent")
+    assert refusal["reason"] == "device_busy" and "mount /mnt" in refusal["msg"], refusal
+    guest.run("umount /mnt")
+    assert guest.call(name="web1", state="absent")["changed"]
+    assert "No errors" in guest.run(f"qemu-img check -f qcow2 {IMAGE}")
+    assert guest.call(**TASK)["reason"] == "signature_present"
+    done(guest, **TASK, identity={"signature": ["ext4"]})
+    assert guest.run(f"mount -t ext4 -o ro,noload {LINK} /mnt; cat /mnt/file").strip() == "hello"
+
+
+def test_partitions_are_there_when_the_task_is_done(guest: DeviceGuest) -> None:
+    guest.run("qemu-img convert -f qcow2 -O raw %s /images/raw" % IMAGE)
+    table = "label: gpt\\nstart=2048, size=4096\\nstart=8192, size=2048\\n"
+    guest.run(f"printf '{table}' | sfdisk -q /images/raw; qemu-img convert -f raw -O qcow2 /images/raw {IMAGE}")
+    for _time in range(5):
+        parts = guest.call(**TASK)["device"]["partitions"]
+        assert [(part["number"], part["start"], part["size"]) for part in parts] == [
+            (1, MIB, 2 * MIB),
+            (2, 4 * MIB, MIB),
+        ]
+        assert pattern(guest, 0x5A, 0, parts[0]["path"])
+        assert guest.call(name="web1", state="absent")["changed"]
+
+
+def test_a_part_of_it_and_a_device_of_ones_own_choice(guest: DeviceGuest) -> None:
+    real = done(guest, **TASK, offset="1M", size="1M", device="/dev/nbd5", sector_size=4096)
+    assert (real["device"]["path"], real["device"]["size"]) == ("/dev/nbd5", MIB)
+    assert guest.run("blockdev --getss /dev/nbd5").strip() == "4096"
+    assert pattern(guest, 0x5A, 0)
+    guest.run("qemu-img create -q -f qcow2 /images/web2.qcow2 1M")
+    taken = guest.call(name="web2", source="/images/web2.qcow2", format="qcow2", device="/dev/nbd5")
+    assert taken["reason"] == "device_taken", taken
+    done(guest, **TASK, offset="2M", size="1M", device="/dev/nbd6")
+    assert pattern(guest, 0, 0)
+
+
+def test_a_raw_image_if_it_is_asked_for(guest: DeviceGuest) -> None:
+    guest.run(f"qemu-img convert -f qcow2 -O raw {IMAGE} /images/raw")
+    real = done(guest, name="web1", source="/images/raw", format="raw", device="/dev/nbd3", read_only=False)
+    assert (real["device"]["path"], real["device"]["kind"]) == ("/dev/nbd3", "nbd")
+    guest.run(f"dd if=/dev/zero of={LINK} bs=1M count=1 seek=1 conv=notrunc,fsync 2>&1")
+    done(guest, name="web1", source="/images/raw", state="absent")
+    assert pattern(guest, 0, 1, "/images/raw")
+
+
+def serve(guest: DeviceGuest, *more: str) -> str:
+    """An NBD server in the guest; the URI of its export."""
+    words = " ".join(("--persistent", "--fork", "--shared=0", "--export-name=web1", "--bind=127.0.0.1", *more))
+    guest.run(f"qemu-nbd {words} -f qcow2 {IMAGE}")
+    return "nbd://127.0.0.1/web1"
+
+
+def test_an_export_needs_no_process_and_its_end_is_noticed(guest: DeviceGuest) -> None:
+    uri = serve(guest)
+    real = done(guest, name="web1", source=uri, read_only=False, identity={"size": "8M", "signature": ["none"]})
+    assert (real["device"]["kind"], real["device"].get("pid")) == ("nbd", None)
+    guest.run(f"dd if=/dev/zero of={LINK} bs=1M count=1 seek=1 conv=notrunc,fsync 2>&1")
+    assert guest.call(name="web1", source=uri.replace("web1", "web2"), state="absent")["reason"] == "name_taken"
+    guest.run("killall -KILL qemu-nbd")
+    assert guest.call(name="web1", source=uri, read_only=False)["reason"] == "place_unreachable"
+    serve(guest)
+    mended = done(guest, name="web1", source=uri, read_only=False)
+    assert "its server has ended" in mended["actions"][0]
+    assert pattern(guest, 0, 1)
+    done(guest, name="web1", source=uri, state="absent")
+
+
+def test_a_device_whose_server_was_killed_is_attached_again(guest: DeviceGuest) -> None:
+    guest.call(**TASK)
+    guest.run("killall -KILL qemu-storage-daemon; sleep 1")
+    mended = done(guest, **TASK)
+    assert "its server has ended" in mended["actions"][0], mended
+    assert pattern(guest, 0x5A, 1)
+    guest.run("killall -STOP qemu-storage-daemon")
+    assert guest.call(name="web1", state="absent")["reason"] == "device_unresponsive"
+
+
+def test_where_it_is_not_wanted_a_loop_device_does_it(guest: DeviceGuest) -> None:
+    real = done(guest, **TASK, device="/dev/loop2")
+    assert (real["device"]["kind"], real["device"]["path"]) == ("fuse", "/dev/loop2")
+    # and that stays, if nothing else is asked
+    assert guest.call(**TASK)["device"]["kind"] == "fuse"
+    assert pattern(guest, 0x5A, 1)
+
+
+def test_killed_at_any_moment_the_next_run_converges(guest: DeviceGuest) -> None:
+    dice = random.Random(1)
+    for number in range(20):
+        task = dict(TASK) if number % 2 == 0 else {"name": "web1", "state": "absent"}
+        guest.call(killed_after=dice.uniform(0.05, 1.5), **task)
+        told = guest.call(**task)
+        assert not told.get("failed"), (number, told["msg"])
+        assert not guest.call(**task)["changed"]
+        there = guest.run("cat /sys/block/nbd*/backend 2>/dev/null; true").split("\n")[:-1]
+        servers = guest.run("pidof qemu-storage-daemon || true").split()
+        assert len(there) == len(servers) == (number % 2 == 0), (there, servers)
