@@ -9,7 +9,7 @@ from typing import Any, Iterator
 
 from ansible_collections.platter.qemu.tests.lab.guest_modules import PROGRAM, add_modules, ask
 from ansible_collections.platter.qemu.tests.lab.initramfs import add_program, basis
-from ansible_collections.platter.qemu.tests.lab.vm import Guest
+from ansible_collections.platter.qemu.tests.lab.vm import CLOCK, Guest
 
 PROGRAMS = ("qemu-storage-daemon", "qemu-nbd", "qemu-img", "qemu-io", "prlimit", "setpriv", "partx", "sfdisk", "blkid")
 
@@ -39,7 +39,7 @@ class DeviceGuest(Guest):
 @contextlib.contextmanager
 def running_devices(directory: Path) -> Iterator[DeviceGuest]:
     """A guest that has come up, with a network of its own host only."""
-    guest = DeviceGuest(directory, (), False, ("-m", "768"), root(), "nbd.max_part=16")
+    guest = DeviceGuest(directory, (), False, ("-m", "768"), root(), CLOCK)
     try:
         guest.boot()
         guest.run(

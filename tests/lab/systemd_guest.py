@@ -16,7 +16,7 @@ import pytest
 from ansible_collections.platter.qemu.tests.lab.cpio import Archive
 from ansible_collections.platter.qemu.tests.lab.guest_modules import add_modules, ask
 from ansible_collections.platter.qemu.tests.lab.initramfs import add_executable, add_program, basis, interpreter
-from ansible_collections.platter.qemu.tests.lab.vm import Disk, Guest
+from ansible_collections.platter.qemu.tests.lab.vm import CLOCK, Disk, Guest
 
 #: the disk of the guest lies here, with the administrator's units on it, so that they are there at the next boot
 DISK = Path("/disk")
@@ -32,8 +32,6 @@ UNITS = """
     local-fs-pre.target shutdown.target umount.target final.target reboot.target systemd-reboot.service network.target
     network-online.target systemd-journald.service systemd-journald.socket systemd-journald-dev-log.socket -.slice
 """
-#: on a busy machine Linux misjudges the emulated time stamp counter, and a second is over in no time
-CLOCK = "clocksource=acpi_pm nolapic_timer"
 SHELL_UNIT = """
 [Unit]
 DefaultDependencies=no

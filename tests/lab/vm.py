@@ -28,6 +28,10 @@ QUIET = ("-nodefaults", "-no-reboot", "-display", "none", "-vga", "none")
 KERNEL_LINE = "console=ttyS0 panic=-1 quiet mitigations=off random.trust_cpu=on tsc=reliable no_timer_check"
 
 
+#: on a busy machine Linux misjudges the emulated time stamp counter, and a second is over in no time
+CLOCK = "clocksource=acpi_pm nolapic_timer"
+
+
 @dataclass(frozen=True)
 class Disk:
     """A virtio disk of a guest: the first one is /dev/vda there. C(legacy): by -drive, so that its nodes have no names."""
