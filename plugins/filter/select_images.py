@@ -10,6 +10,8 @@ import typing as t
 
 from ansible.errors import AnsibleFilterError
 
+from ansible_collections.platter.qemu.plugins.module_utils._core import plain
+
 
 def select_images(data: t.Any, expression: str) -> t.Any:
     """What the expression finds in a list of image facts, or in a result that has one."""
@@ -24,9 +26,9 @@ def select_images(data: t.Any, expression: str) -> t.Any:
         raise AnsibleFilterError(
             f"platter.qemu.select_images: the expression must be text, not {_described(expression)}"
         )
-    images = _plain(_images(data))
+    images = plain.value(_images(data))
     try:
-        return jmespath.search(_plain(expression), images)
+        return jmespath.search(plain.value(expression), images)
     except jmespath.exceptions.JMESPathError as exc:
         raise AnsibleFilterError(f"platter.qemu.select_images: {expression!r} cannot be evaluated: {exc}") from exc
 
@@ -49,25 +51,6 @@ def _described(data: t.Any) -> str:
     if isinstance(data, t.Mapping):
         return f"a dictionary with the keys {', '.join(sorted(map(str, data)))}"
     return f"a value of type {type(data).__name__}"
-
-
-def _plain(value: t.Any) -> t.Any:
-    """Without Ansible's own types: JMESPath's functions look at the exact type of a string, and know only Python's."""
-    if isinstance(value, str):
-        return str.__str__(value)
-    if isinstance(value, t.Mapping):
-        return {_plain(name): _plain(each) for name, each in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(each) for each in value]
-    if isinstance(value, bool) or value is None:
-        return value
-    return _plain_number(value)
-
-
-def _plain_number(value: t.Any) -> t.Any:
-    if isinstance(value, int):
-        return int(value)
-    return float(value) if isinstance(value, float) else value
 
 
 class FilterModule:

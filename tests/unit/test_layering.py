@@ -65,6 +65,7 @@ ALLOWED = {
     "_export": {"_core", "_formats", "_tools", "_inspect", "_export"},
     "_nbd": {"_core", "_formats", "_tools", "_inspect", "_nbd"},
     "_device": {"_core", "_formats", "_tools", "_inspect", "_device"},
+    "_drive": {"_core", "_drive"},
     "_module": {"_core", "_formats", "_module"},
 }
 
@@ -89,7 +90,7 @@ def _imports(path: Path) -> t.Set[str]:
 
 def _is_pure(path: Path) -> bool:
     package = path.parent.name
-    return package in ("_core", "_formats") or (
+    return package in ("_core", "_formats", "_drive") or (
         package in ("_image", "_snapshot", "_export", "_nbd", "_device") and path.stem in PURE_NAMES
     )
 

@@ -1,0 +1,34 @@
+# Copyright: the platter.qemu authors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""drive_parse: what a command line of QEMU says of drives. Documented in drive_parse.yml."""
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible.errors import AnsibleFilterError
+
+from ansible_collections.platter.qemu.plugins.module_utils._core import plain
+from ansible_collections.platter.qemu.plugins.module_utils._drive import facts, parse_arguments
+
+
+def drive_parse(line: t.Any, machine: str = "") -> t.Dict[str, t.Any]:
+    """The drives in a line, in a list of arguments, in what /proc/PID/cmdline holds, or in QMP commands."""
+    given = line.decode("utf-8", "surrogateescape") if isinstance(line, bytes) else plain.value(line)
+    try:
+        words = parse_arguments.words(given) if isinstance(given, str) else given
+        if not isinstance(words, list):
+            raise ValueError(f"{type(line).__name__} is neither a line nor a list of arguments or QMP commands")
+        parsed = parse_arguments.parse(words, plain.value(machine))
+    except ValueError as exc:
+        raise AnsibleFilterError(f"platter.qemu.drive_parse: QEMU would not take this: {exc}") from None
+    return dict(facts.of_spec(parsed.spec), rest=parsed.rest, notes=parsed.notes)
+
+
+class FilterModule:
+    """What Ansible looks for."""
+
+    def filters(self) -> t.Dict[str, t.Callable[..., t.Any]]:
+        return {"drive_parse": drive_parse}
