@@ -10,20 +10,23 @@ import typing as t
 
 from ansible.errors import AnsibleFilterError
 
-from ansible_collections.platter.qemu.plugins.module_utils._core import plain
-from ansible_collections.platter.qemu.plugins.module_utils._drive import facts, parse_arguments
+from ansible_collections.platter.qemu.plugins.module_utils._core import errors, plain
+from ansible_collections.platter.qemu.plugins.module_utils._drive import facts, parse_arguments, styles
 
 
 def drive_parse(line: t.Any, machine: str = "") -> t.Dict[str, t.Any]:
-    """The drives in a line, in a list of arguments, in what /proc/PID/cmdline holds, or in QMP commands."""
+    """The drives in a line, in a list of arguments, in what /proc/PID/cmdline holds, in QMP commands, or in libvirt's XML."""
     given = line.decode("utf-8", "surrogateescape") if isinstance(line, bytes) else plain.value(line)
     try:
+        if isinstance(given, str) and given.lstrip().startswith("<"):
+            spec, notes = styles.read_libvirt(given, plain.value(machine))
+            return dict(facts.of_spec(spec), rest=[], notes=notes)
         words = parse_arguments.words(given) if isinstance(given, str) else given
         if not isinstance(words, list):
             raise ValueError(f"{type(line).__name__} is neither a line nor a list of arguments or QMP commands")
         parsed = parse_arguments.parse(words, plain.value(machine))
-    except ValueError as exc:
-        raise AnsibleFilterError(f"platter.qemu.drive_parse: QEMU would not take this: {exc}") from None
+    except (errors.EngineError, ValueError) as exc:
+        raise AnsibleFilterError(f"platter.qemu.drive_parse: this cannot be: {exc}") from None
     return dict(facts.of_spec(parsed.spec), rest=parsed.rest, notes=parsed.notes)
 
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import typing as t
 
+from hypothesis import settings
 from hypothesis import strategies as st
 
+#: a VM takes long to make up, so that a third of the usual number is looked at
+SOME = settings(max_examples=settings().max_examples // 3)
 Task = t.Dict[str, t.Any]
 
 #: what QEMU's options, a shell, JSON or XML could take for more than a part of a name

@@ -24,8 +24,10 @@ _ID = re.compile(r"[A-Za-z][A-Za-z0-9._-]*\Z")
 _LONGEST_NODE_NAME = 31
 #: longer ones are cut off without a word
 _SERIAL_LENGTHS = {"virtio-blk": 20, "ide": 20, "nvme": 20}
-_ERROR_POLICIES = {"rerror": ("report", "ignore", "stop", "auto")}
-_ERROR_POLICIES["werror"] = (*_ERROR_POLICIES["rerror"], "enospc")
+_ERROR_POLICIES: t.Dict[str, t.Tuple[str, ...]] = {
+    "rerror": ("report", "ignore", "stop", "auto"),
+    "werror": ("report", "ignore", "stop", "auto", "enospc"),
+}
 
 
 class Finding(t.NamedTuple):
@@ -212,10 +214,10 @@ def _together(spec: DrivesSpec) -> t.Iterator[Finding]:
             ids = ", ".join(drive for drive, device in frontends if device.property(name) == value)
             shown = devices.text_of(name, value)
             yield _refused(ids, "duplicate_property", "they have the same %s, %s" % (name, shown), "Give each its own.")
-    for place, ids in _by_place(frontends).items():
-        if len(ids) > 1:
+    for place, drives in _by_place(frontends).items():
+        if len(drives) > 1:
             fact = "they are at the same place, %s" % " ".join(str(part) for part in place)
-            yield _refused(", ".join(ids), "duplicate_address", fact, "Give each its own.")
+            yield _refused(", ".join(drives), "duplicate_address", fact, "Give each its own.")
     yield from _same_image(spec)
 
 

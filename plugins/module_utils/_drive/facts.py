@@ -144,3 +144,11 @@ def _settings(node: Node, image: Facts) -> Facts:
     if options:
         image["options"] = options
     return facts
+
+
+def image_of(format: str, tree: t.Mapping[str, t.Any]) -> Facts:
+    """C(image) of a format on a protocol node, by its path where that says it all."""
+    path = str(tree.get("filename") or "")
+    if path and _tree(path) == dict(tree):
+        return {"path": path, "format": format}
+    return {"blockdev": {"driver": format, "file": dict(tree)}}

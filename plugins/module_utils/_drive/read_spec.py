@@ -269,8 +269,8 @@ class _Reader:
         writeback = self._writeback()
         if writeback is not None:
             properties["write-cache"] = "on" if writeback else "off"
-        name = self._params.get("device_id")
-        properties.update(id=self._id if name is None else name, bus=self._params.get("bus") or "")
+        own = self._params.get("device_id")
+        properties.update(id=self._id if own is None else own, bus=self._params.get("bus") or "")
         return devices.from_properties(str(device), properties)
 
     def _throttle(self) -> str:

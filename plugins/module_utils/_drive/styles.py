@@ -30,6 +30,7 @@ _WAY_OUT = {
     "drive_device": "Use style blockdev",
     "blockdev": "Use style drive_device",
     "qmp": "Leave it out",
+    "libvirt": "Leave it out",
 }
 
 
@@ -57,9 +58,35 @@ def render(spec: DrivesSpec, style: str, *, form: str = "json", lossy: bool = Fa
         lost = lost_in(spec, parse_arguments.parse(words, spec.machine).spec)
     except render_arguments.CannotSayError as exc:
         raise _cannot(style, [str(exc)], ".") from exc
-    if lost and not lossy:
-        raise _cannot(style, lost, ", or set lossy to have it without.")
+    _refuse_loss(style, lost, lossy)
     return Rendered(words, lost)
+
+
+def libvirt_disks(spec: DrivesSpec, *, lossy: bool = False, controllers: bool = False) -> t.List[str]:
+    """A C(<disk>) for each drive, behind a C(<controller>) for each of theirs. Raises SpecError as C(render) does."""
+    from ansible_collections.platter.qemu.plugins.module_utils._drive import libvirt
+
+    contradictions.check(spec)
+    taken: t.Set[str] = set()
+    try:
+        disks = [libvirt.text_of(libvirt.disk(each, spec, taken)) for each in spec.drives]
+    except libvirt.NoWordsError as exc:
+        raise _cannot("libvirt", [str(exc)], ".") from exc
+    lost = lost_in(spec, read_libvirt("".join(disks), spec.machine)[0])
+    _refuse_loss("libvirt", lost, lossy)
+    found = [libvirt.controller(each) for each in spec.controllers if controllers]
+    return [libvirt.text_of(each) for each in found if each is not None] + disks
+
+
+def read_libvirt(text: str, machine: str = "") -> t.Tuple[DrivesSpec, t.List[str]]:
+    """The drives of libvirt's XML, and notes. Raises ValueError (a sentence), SpecError.
+
+    C(machine): its type, where the XML does not say it, as a C(<disk>) alone does not.
+    """
+    from ansible_collections.platter.qemu.plugins.module_utils._drive import libvirt, read_spec
+
+    tasks, family, notes = libvirt.parse(text, machine)
+    return read_spec.read(tasks, family), notes
 
 
 def _words(spec: DrivesSpec, style: str, form: str) -> t.List[t.Any]:
@@ -76,6 +103,17 @@ def _words(spec: DrivesSpec, style: str, form: str) -> t.List[t.Any]:
     if cold:
         raise render_arguments.CannotSayError("%s: a running QEMU takes no such device" % ", ".join(cold))
     return definitions.qmp(spec)
+
+
+#: without these the guest could write where nothing is to be written
+_NEVER_LOST = ("read_only=", "snapshot=")
+
+
+def _refuse_loss(style: str, lost: t.List[str], lossy: bool) -> None:
+    if any(each.startswith(_NEVER_LOST) for each in lost):
+        raise _cannot(style, lost, ".")
+    if lost and not lossy:
+        raise _cannot(style, lost, ", or set lossy to have it without.")
 
 
 def _cannot(style: str, lost: t.List[str], end: str) -> errors.SpecError:

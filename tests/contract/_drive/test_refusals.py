@@ -74,6 +74,7 @@ CASES: t.List[t.Tuple[str, t.List[Task], str]] = [
         [drive(image={"blockdev": {"driver": "luks", "key-secret": "k", "file": node()["blockdev"]["file"]}})],
         "No secret",
     ),
+    ("secret_in_arguments", [drive(image={"blockdev": {"driver": "https", "url": "https://u:p@127.0.0.1:1/d"}})], ""),
     ("format_missing", [drive(image={"path": "I"})], ""),
 ]
 

@@ -12,6 +12,7 @@ import yaml
 
 from ansible_collections.platter.qemu.plugins.filter.drive_args import drive_args
 from ansible_collections.platter.qemu.plugins.filter.drive_parse import drive_parse
+from ansible_collections.platter.qemu.plugins.filter.libvirt_disk import libvirt_disk
 
 GUIDE = Path(__file__).resolve().parents[5] / "docs" / "docsite" / "rst" / "from_hda_to_blockdev.rst"
 BLOCK = re.compile(r"^\.\. code-block:: (yaml|shell)\n\n((?: {4}.*\n|\n)+)", re.MULTILINE)
@@ -39,6 +40,13 @@ def test_a_line_is_what_is_written(drives: t.Any, line: str) -> None:
     assert line in written
     if line in written[:3]:
         assert drive_args(drive_parse(line), output="line") == written[0]
+
+
+def test_the_xml_of_the_guide_is_that_of_its_first_drive() -> None:
+    (shown,) = re.findall(r"^\.\. code-block:: xml\n\n((?: {4}.*\n|\n)+)", GUIDE.read_text(), re.MULTILINE)
+    drives = next(told())[0]
+    assert libvirt_disk(drives) == [textwrap.dedent(shown).strip() + "\n"]
+    assert drive_args(drive_parse(shown)) == drive_args(drives)
 
 
 def test_the_guide_has_a_line_in_each_style() -> None:
