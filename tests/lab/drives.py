@@ -61,7 +61,11 @@ BLOCKDEVS = st.one_of(
             "driver": st.just("rbd"),
             "pool": ODD,
             "image": ODD,
-            "server": st.lists(st.fixed_dictionaries({"host": ODD, "port": st.just("6789")}), min_size=1, max_size=3),
+            "server": st.lists(
+                st.fixed_dictionaries({"host": st.sampled_from(("mon1", "10.0.0.7")), "port": st.just("6789")}),
+                min_size=1,
+                max_size=3,
+            ),
         }
     ),
 )

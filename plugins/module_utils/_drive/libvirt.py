@@ -34,8 +34,15 @@ _LIMITS = {
 }
 _LIMITS["iops-size"] = "size_iops_sec"
 _BLOCK_SIZES = ("logical_block_size", "physical_block_size", "discard_granularity")
-_TEXTS = ("serial", "vendor", "product")
 _ERRORS = {"enospc": "enospace"}
+#: C(storageFormat) of its schema; luks is an encryption there
+_FORMATS = ("raw", "qcow", "qcow2", "qed", "vmdk", "vdi", "vpc", "bochs", "cloop", "dmg", "luks")
+#: what its schema lets stand in texts
+_PLAIN = {
+    "serial": re.compile(r"[A-Za-z0-9_.+ -]+\Z"),
+    "vendor": re.compile(r"[ -~]{1,8}\Z"),
+    "product": re.compile(r"[ -~]{1,16}\Z"),
+}
 
 
 def disk(drive: Drive, spec: DrivesSpec, taken: t.Set[str]) -> ET.Element:
@@ -83,14 +90,15 @@ def _backend(drive: Drive, node: Node, element: ET.Element, driver: ET.Element) 
     """The image: its format, its source, and how it is opened."""
     node = nodes.inlined(node)
     file = node.child("file")
-    if len(node.children) > 1 or (node.children and not isinstance(file, Node)):
+    plain = node.driver in _FORMATS if isinstance(file, Node) else not node.children
+    if not plain or len(node.children) > 1:
         raise NoWordsError("%s: the graph of nodes" % drive.id)
     if isinstance(file, Node):
         driver.set("type", node.driver)
-    elif node.driver not in block_options.PROTOCOLS:
-        raise NoWordsError("%s: the graph of nodes" % drive.id)
-    else:
+    elif node.driver in block_options.PROTOCOLS:
         driver.set("type", "raw")
+    else:
+        raise NoWordsError("%s: the graph of nodes" % drive.id)
     below = file if isinstance(file, Node) else node
     try:
         source = libvirt_source.written(below.with_options(**_NOT_OF_SOURCE), element)
@@ -147,15 +155,15 @@ _CACHES = {
 
 
 def _of_device(drive: Drive, device: Device, element: ET.Element, target: ET.Element) -> None:
-    for name in _TEXTS:
-        if device.property(name) is not None:
+    for name, pattern in _PLAIN.items():
+        if pattern.match(str(device.property(name) or "")):
             ET.SubElement(element, name).text = str(device.property(name))
     if device.property("wwn") is not None:
         ET.SubElement(element, "wwn").text = "%016x" % int(device.property("wwn") or 0)
     sizes = {name: str(device.property(name)) for name in _BLOCK_SIZES if device.property(name) is not None}
     if sizes:
         ET.SubElement(element, "blockio", sizes)
-    if device.property("bootindex") is not None:
+    if device.property("bootindex"):  # the first is 1 there
         ET.SubElement(element, "boot", {"order": str(device.property("bootindex"))})
     if device.property("removable") is not None:
         target.set("removable", "on" if device.property("removable") else "off")
@@ -299,7 +307,7 @@ def _read_encryption(encryption: ET.Element, format: str) -> Task:
 
 
 def _read_device(element: ET.Element, target: ET.Element) -> Task:
-    task: Task = {name: element.findtext(name) for name in _TEXTS if element.findtext(name)}
+    task: Task = {name: element.findtext(name) for name in _PLAIN if element.findtext(name)}
     properties: Task = {name: task.pop(name) for name in ("vendor", "product") if name in task}
     if element.findtext("wwn"):
         task["wwn"] = "0x" + str(element.findtext("wwn"))

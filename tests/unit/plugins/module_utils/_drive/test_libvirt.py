@@ -49,7 +49,7 @@ def test_what_is_written_is_read_back_or_named(tasks: t.List[Task], machine: str
         {"cache": "none", "aio": "native", "discard": "unmap", "detect_zeroes": "unmap"},
         {"cache": "unsafe", "rerror": "report", "werror": "enospc"},
         {"cache": "directsync", "copy_on_read": True, "l2_cache_size": 2 << 20},
-        {"queues": 4, "queue_size": 256, "iothread": "iothread2", "serial": "A&B<"},
+        {"queues": 4, "queue_size": 256, "iothread": "iothread2", "serial": "A 1"},
         {"logical_block_size": 512, "physical_block_size": 4096, "bootindex": 3, "share_rw": True},
         {
             "throttle": {
@@ -102,6 +102,9 @@ def test_all_that_libvirt_has_words_for_is_kept(more: Task) -> None:
     [
         ({"iothread": "mine"}, "iothread=mine of d"),
         ({"locking": "off"}, "locking=off of d"),
+        ({"serial": "A&B"}, "serial=A&B of d"),
+        ({"bootindex": 0}, "bootindex=0 of d"),
+        ({"image": {"path": "/i/d", "format": "parallels"}}, "the graph of nodes"),
         ({"device": "nvme", "serial": "N"}, "a drive that is nvme"),
         ({"device": "pflash"}, "a drive that is pflash"),
         ({"image": {"uri": "nbd://h/e", "format": "raw"}, "open_timeout": 5}, "open-timeout of nbd"),
