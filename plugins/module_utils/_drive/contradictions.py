@@ -93,7 +93,7 @@ def _names(spec: DrivesSpec) -> t.Iterator[Finding]:
 
 
 def _of_backend(drive: Drive, node: Node) -> t.Iterator[Finding]:
-    if not nodes.format_node(node).driver:
+    if any(not each.driver for each in node.walk()):
         fact = "its format is not given, and a guest that writes a header into a raw disk chooses what QEMU guesses"
         yield _refused(drive.id, "format_missing", fact, "Set image.format.")
     direct = node.option("cache.direct") is True

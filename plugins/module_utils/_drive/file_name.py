@@ -32,10 +32,11 @@ def local_tree(path: str) -> Tree:
     return {"driver": "host_device" if device else "file", "filename": path}
 
 
-def read(name: str) -> Tree:
-    """The node a name stands for. Raises ValueError (a sentence) for a protocol that is not known here.
+def read(name: str, notes: t.Optional[t.List[str]] = None) -> Tree:
+    """The node a name stands for; C(json:) can describe more than a protocol node.
 
-    C(json:) can describe more than a protocol node.
+    Raises ValueError (a sentence) for a protocol that is not known here. What has no place in a node, as a password, is
+    left out and told in C(notes); without those it is an error, too.
     """
     prefix = _PREFIX.match(name)
     if name.startswith("/") or not prefix or "/" in name[: prefix.end()]:
@@ -46,7 +47,13 @@ def read(name: str) -> Tree:
     reader = _READERS.get(scheme)
     if reader is None:
         raise ValueError("%r: the protocol %s: is not known here; a file of that name is ./%s" % (name, scheme, name))
-    return reader(name)
+    left_out: t.List[str] = []
+    tree = reader(name, left_out)
+    if left_out and notes is None:
+        raise ValueError(left_out[0])
+    if notes is not None:
+        notes += left_out
+    return tree
 
 
 def _json(text: str) -> Tree:
@@ -67,22 +74,22 @@ def _query(name: str) -> t.Dict[str, str]:
     return {key: values[-1] for key, values in parse_qs(urlsplit(name).query, keep_blank_values=True).items()}
 
 
-def _file(name: str) -> Tree:
+def _file(name: str, _unused: t.List[str]) -> Tree:
     return local_tree(_after(name)[2:] if _after(name).startswith("//") else _after(name))
 
 
-def _host_device(name: str) -> Tree:
+def _host_device(name: str, _unused: t.List[str]) -> Tree:
     return {"driver": name.split(":", 1)[0], "filename": _after(name)}
 
 
-def _nbd(name: str) -> Tree:
+def _nbd(name: str, _unused: t.List[str]) -> Tree:
     if "://" in name:
         address = nbd_uri.parse(name)
         if address.tls:
             raise ValueError("%r: TLS needs credentials, which a URI cannot name" % name)
         server = _inet(address.host, address.port) if address.host else {"type": "unix", "path": address.socket}
         return _nbd_tree(server, address.export)
-    text, _unused, export = _after(name).partition(":exportname=")
+    text, _sep, export = _after(name).partition(":exportname=")
     if text.startswith("unix:"):
         return _nbd_tree({"type": "unix", "path": text[len("unix:") :]}, export)
     host, colon, port = text.rpartition(":")
@@ -100,22 +107,26 @@ def _inet(host: t.Optional[str], port: t.Any) -> t.Dict[str, str]:
     return {"type": "inet", "host": host or "", "port": str(port)}
 
 
-def _curl(name: str) -> Tree:
-    _refuse_password(name)
-    return {"driver": urlsplit(name).scheme.lower(), "url": name}
+def _curl(name: str, left_out: t.List[str]) -> Tree:
+    scheme, _sep, rest = name.partition("://")
+    login, at, place = rest.partition("/")[0].rpartition("@")
+    tree: Tree = {"driver": scheme.lower(), "url": name}
+    if at:
+        user, colon, _password = login.partition(":")
+        tree.update(url="%s://%s%s" % (scheme, place, rest[len(login) + 1 + len(place) :]), username=unquote(user))
+        left_out += [_PASSWORD] if colon else []
+    return tree
 
 
-def _refuse_password(name: str) -> None:
-    if urlsplit(name).password is not None:
-        raise ValueError(
-            "the URI carries a password, which everybody on the host can read in the arguments;"
-            " write the node with username and password-secret"
-        )
+_PASSWORD = (
+    "the URI carries a password, which everybody on the host can read in the arguments;"
+    " describe the node with a user name and password-secret"
+)
 
 
-def _ssh(name: str) -> Tree:
+def _ssh(name: str, left_out: t.List[str]) -> Tree:
     parts = urlsplit(name)
-    _refuse_password(name)
+    left_out += [_PASSWORD] if parts.password is not None else []
     tree: Tree = {"driver": "ssh", "path": unquote(parts.path), "server": _inet(parts.hostname, parts.port or 22)}
     del tree["server"]["type"]
     if parts.username:
@@ -129,23 +140,22 @@ def _ssh(name: str) -> Tree:
     return tree
 
 
-def _iscsi(name: str) -> Tree:
+def _iscsi(name: str, left_out: t.List[str]) -> Tree:
     parts = urlsplit(name)
-    _refuse_password(name)
     target, slash, lun = parts.path.lstrip("/").partition("/")
-    if "%" in (parts.username or ""):
-        raise ValueError("a password may not stand in an iSCSI URI; write the node with user and password-secret")
+    user, percent, _password = (parts.username or "").partition("%")
+    left_out += [_PASSWORD] if percent or parts.password is not None else []
     if not slash or not lun.isdigit():
         raise ValueError("%r is not iscsi://host[:port]/target/lun" % name)
     portal = parts.netloc.rpartition("@")[2]
     tree: Tree = {"driver": "iscsi", "transport": "iser" if parts.scheme == "iser" else "tcp", "portal": portal}
     tree.update(target=unquote(target), lun=int(lun))
-    if parts.username:
-        tree["user"] = unquote(parts.username)
+    if user:
+        tree["user"] = unquote(user)
     return tree
 
 
-def _gluster(name: str) -> Tree:
+def _gluster(name: str, _unused: t.List[str]) -> Tree:
     parts = urlsplit(name)
     volume, slash, path = unquote(parts.path).lstrip("/").partition("/")
     if not slash:
@@ -157,7 +167,7 @@ def _gluster(name: str) -> Tree:
     return {"driver": "gluster", "volume": volume, "path": path, "server": [server]}
 
 
-def _nfs(name: str) -> Tree:
+def _nfs(name: str, _unused: t.List[str]) -> Tree:
     parts = urlsplit(name)
     tree: Tree = {
         "driver": "nfs",
@@ -170,7 +180,7 @@ def _nfs(name: str) -> Tree:
     return tree
 
 
-def _rbd(name: str) -> Tree:
+def _rbd(name: str, left_out: t.List[str]) -> Tree:
     """C(rbd:pool[/namespace]/image[@snapshot][:option=value]*), a colon in a value escaped by a backslash."""
     where, *options = [re.sub(r"\\(.)", r"\1", part) for part in re.split(r"(?<!\\):", _after(name))]
     path, at, snapshot = where.partition("@")
@@ -184,11 +194,11 @@ def _rbd(name: str) -> Tree:
         tree["snapshot"] = snapshot
     for option in options:
         key, _equals, value = option.partition("=")
-        _rbd_option(tree, key, value)
+        _rbd_option(tree, key, value, left_out)
     return tree
 
 
-def _rbd_option(tree: Tree, key: str, value: str) -> None:
+def _rbd_option(tree: Tree, key: str, value: str, left_out: t.List[str]) -> None:
     if key in ("id", "conf"):
         tree["user" if key == "id" else key] = value
     elif key == "auth_supported":
@@ -199,19 +209,19 @@ def _rbd_option(tree: Tree, key: str, value: str) -> None:
             {"host": (host or port).strip("[]"), "port": port if host else "6789"} for host, _c, port in hosts
         ]
     elif key == "key":
-        raise ValueError("the name carries a key of Ceph, which everybody on the host can read; use key-secret")
+        left_out.append("the name carries a key of Ceph, which everybody on the host can read; use key-secret")
     else:
-        raise ValueError("the option %s of rbd: can be set in its configuration file only" % key)
+        left_out.append("the option %s of rbd: can be set in Ceph's configuration file only" % key)
 
 
-def _nvme(name: str) -> Tree:
+def _nvme(name: str, _unused: t.List[str]) -> Tree:
     device, slash, number = _after(name).lstrip("/").partition("/")
     if not slash or not number.isdigit():
         raise ValueError("%r is not nvme://0000:00:00.0/1" % name)
     return {"driver": "nvme", "device": device, "namespace": int(number)}
 
 
-def _fat(name: str) -> Tree:
+def _fat(name: str, _unused: t.List[str]) -> Tree:
     """C(fat:[12:|16:|32:][floppy:][rw:]directory)."""
     rest = _after(name)
     tree: Tree = {"driver": "vvfat"}
@@ -223,7 +233,7 @@ def _fat(name: str) -> Tree:
     return dict(tree, dir=rest)
 
 
-def _sheepdog(name: str) -> Tree:
+def _sheepdog(name: str, _unused: t.List[str]) -> Tree:
     if "://" in name:
         parts = urlsplit(name)
         return {
@@ -236,7 +246,7 @@ def _sheepdog(name: str) -> Tree:
     return {"driver": "sheepdog", "server": _inet(host, port), "vdi": vdi}
 
 
-_READERS: t.Dict[str, t.Callable[[str], Tree]] = {
+_READERS: t.Dict[str, t.Callable[[str, t.List[str]], Tree]] = {
     "file": _file,
     "host_device": _host_device,
     "host_cdrom": _host_device,
@@ -254,6 +264,7 @@ _READERS: t.Dict[str, t.Callable[[str], Tree]] = {
     "gluster": _gluster,
     "gluster+tcp": _gluster,
     "gluster+unix": _gluster,
+    "gluster+rdma": _gluster,
     "nfs": _nfs,
     "rbd": _rbd,
     "nvme": _nvme,
@@ -261,3 +272,30 @@ _READERS: t.Dict[str, t.Callable[[str], Tree]] = {
     "sheepdog": _sheepdog,
     "sheepdog+tcp": _sheepdog,
 }
+
+
+def modern(tree: Tree) -> Tree:
+    """The node in today's words, where C(-drive) has older ones: C(host) and C(port) for C(server), C(tcp) for C(inet)."""
+    tree = {key: modern(value) if isinstance(value, dict) else value for key, value in tree.items()}
+    driver = tree.get("driver")
+    if driver in ("nbd", "ssh") and "server" not in tree and "host" in tree:
+        tree["server"] = _inet(tree.pop("host"), tree.pop("port", 10809 if driver == "nbd" else 22))
+        if driver == "ssh":
+            del tree["server"]["type"]
+    if driver == "nbd" and "path" in tree:
+        tree["server"] = {"type": "unix", "path": tree.pop("path")}
+    if driver == "ssh" and "host_key_check" in tree:
+        check = tree.pop("host_key_check")
+        tree["host-key-check"] = {"mode": "none" if check == "no" else "known_hosts"}
+    if driver == "gluster" and isinstance(tree.get("server"), list):
+        tree["server"] = [_modern_server(server) for server in tree["server"]]
+    return tree
+
+
+def _modern_server(server: Tree) -> Tree:
+    server = dict(server)
+    if server.get("type") == "tcp":
+        server["type"] = "inet"
+    if "socket" in server:
+        server["path"] = server.pop("socket")
+    return server

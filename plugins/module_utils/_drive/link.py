@@ -167,7 +167,7 @@ class _Linker:
         self._used.add(name)
         if device is not None and line.place.get("if", "") != "none":
             raise ValueError("the drive %s has a device already; write if=none to give it another" % name)
-        frontend = device or made
+        frontend = _of_today(device, line) if device is not None else made
         if frontend is not None:
             for key, value in line.properties.items():
                 if frontend.property(key) is None:
@@ -198,6 +198,13 @@ class _Linker:
         name = next("%s%d" % (start, number) for number in range(1000) if "%s%d" % (start, number) not in used)
         self._used.add(name)
         return name
+
+
+def _of_today(device: Device, line: DriveLine) -> Device:
+    """C(ide-drive) and C(scsi-disk) were what the drive's C(media) says, until QEMU 6.0."""
+    kinds = {"ide-drive": ("ide-hd", "ide-cd"), "scsi-disk": ("scsi-hd", "scsi-cd")}
+    names = kinds.get(device.device)
+    return replace(device, device=names[int(line.cdrom)]) if names is not None else device
 
 
 def graphs(named: t.Mapping[str, Node], tops: t.Collection[str]) -> t.Dict[str, Node]:

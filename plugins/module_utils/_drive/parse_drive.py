@@ -100,8 +100,8 @@ def _node(pairs: t.List[t.Tuple[str, t.Any]], line: DriveLine) -> t.Optional[Nod
         options.setdefault("driver", driver)
     if not name and not any(key.split(".")[0] not in _HARMLESS for key in options):
         return None
-    tree = _with_file(keyval.nest(options.items()), name)
-    node = nodes.from_tree(tree)
+    tree = _with_file(keyval.nest(options.items()), name, line.notes)
+    node = nodes.from_tree(file_name.modern(tree))
     return _with_aio(node, aio, line) if aio else node
 
 
@@ -122,11 +122,11 @@ def _cache(options: t.Dict[str, t.Any], line: DriveLine) -> None:
         line.properties["write-cache"] = "off"
 
 
-def _with_file(tree: t.Dict[str, t.Any], name: str) -> t.Dict[str, t.Any]:
+def _with_file(tree: t.Dict[str, t.Any], name: str, notes: t.List[str]) -> t.Dict[str, t.Any]:
     """The tree with what a file name says: of the node itself where it is C(json:) or a protocol's, else of its C(file)."""
     if not name:
         return _with_driver_of_file(tree)
-    told = file_name.read(name)
+    told = file_name.read(name, notes)
     driver = tree.get("driver", "")
     if name.startswith("json:") or driver in block_options.PROTOCOLS:
         if told.get("driver", driver) != driver and driver and driver not in block_options.HOST_FILES:
@@ -136,14 +136,19 @@ def _with_file(tree: t.Dict[str, t.Any], name: str) -> t.Dict[str, t.Any]:
 
 
 def _with_driver_of_file(tree: t.Dict[str, t.Any]) -> t.Dict[str, t.Any]:
-    """C(file.filename) without C(file.driver): QEMU finds the driver by the name."""
-    below = tree.get("file")
-    if isinstance(below, dict):
-        if "driver" not in below and "filename" in below:
-            told = file_name.read(str(below["filename"]))
-            below = dict(told, **{key: value for key, value in below.items() if key != "filename"})
-        return dict(tree, file=_with_driver_of_file(below))
-    return tree
+    """C(filename) below a node, without C(driver): QEMU finds that by the name."""
+    return {key: _named(value) for key, value in tree.items()}
+
+
+def _named(value: t.Any) -> t.Any:
+    if isinstance(value, list):
+        return [_named(each) for each in value]
+    if not isinstance(value, dict):
+        return value
+    if "driver" not in value and "filename" in value:
+        told = file_name.read(str(value["filename"]))
+        value = dict(told, **{key: each for key, each in value.items() if key != "filename"})
+    return _with_driver_of_file(value)
 
 
 def _with_aio(node: Node, aio: str, line: DriveLine) -> Node:

@@ -90,7 +90,7 @@ def device_at(place: Place, machine: str, cdrom: bool) -> t.Optional[Device]:
     if place.interface == "ide":
         return Device(name, bus="ide.%d" % place.bus, properties=(("unit", place.unit),))
     if place.interface == "scsi":
-        return Device(name, bus="scsi.%d" % place.bus, properties=(("scsi-id", place.unit),))
+        return Device(name, properties=(("scsi-id", place.unit),))  # its controller is made as for others
     if place.interface == "floppy":
         return Device(name, properties=(("unit", place.unit),))
     return Device(name, properties=(("index", place.unit),) if name in devices.OF_THE_MACHINE else ())

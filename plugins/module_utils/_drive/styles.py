@@ -129,26 +129,41 @@ def _cannot(style: str, lost: t.List[str], end: str) -> errors.SpecError:
 
 
 def lost_in(asked: DrivesSpec, read: DrivesSpec) -> t.List[str]:
-    """What of the first is not in the second, as sentences; drives are told by their order, as ids can be lost too.
-
-    A device whose id is its drive's loses nothing when it has none of its own: it is known by the drive's.
+    """What of the first is not in the second, as sentences; drives with a device are told by their order, as ids can be
+    lost too. A device whose id is its drive's loses nothing when it has none of its own: it is known by the drive's.
     """
-    lost: t.List[str] = []
-    for old, new in zip(asked.drives, read.drives):
-        before, after = _flat(old, asked), _flat(new, read)
-        for key, value in before.items():
-            if key not in after or after[key] != value:
-                lost.append("%s of %s" % (_shown(key, value), old.id))
-    lost += ["the drive %s" % each.id for each in asked.drives[len(read.drives) :]]
-    return lost
+    new = [each for each in read.drives if each.frontend is not None]
+    old = [each for each in asked.drives if each.frontend is not None]
+    lost = [sentence for before, after in zip(old, new) for sentence in _differing(before, asked, after, read)]
+    lost += ["the drive %s" % each.id for each in old[len(new) :]]
+    named = {node.name for node in read.all_nodes()} | {each.id for each in read.drives}
+    return lost + ["the drive %s" % each.id for each in asked.drives if each.frontend is None and each.id not in named]
+
+
+_NOTHING = object()
+
+
+def _differing(old: Drive, asked: DrivesSpec, new: Drive, read: DrivesSpec) -> t.List[str]:
+    """Nodes are the same whether they are described in others or named there; so what differs both ways counts."""
+    found = []
+    for inline in (False, True):
+        before, after = _flat(old, asked, inline), _flat(new, read, inline)
+        found.append(
+            [
+                "%s of %s" % (_shown(key, value), old.id)
+                for key, value in before.items()
+                if after.get(key, _NOTHING) != value
+            ]
+        )
+    return min(found, key=len)
 
 
 def _shown(key: str, value: t.Any) -> str:
     return "%s=%s" % (key, keyval.text_of(value) if value is not None else "null")
 
 
-def _flat(drive: Drive, spec: DrivesSpec) -> t.Dict[str, t.Any]:
-    if drive.backend is not None:
+def _flat(drive: Drive, spec: DrivesSpec, inline: bool) -> t.Dict[str, t.Any]:
+    if inline and drive.backend is not None:
         drive = replace(drive, backend=nodes.inlined(drive.backend))
     told = facts.of_drive(drive, spec)
     for name in ("id", "device_id"):

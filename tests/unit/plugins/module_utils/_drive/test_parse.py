@@ -105,6 +105,23 @@ def test_what_is_no_name_or_carries_a_secret_is_refused(name: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "left"),
+    [
+        ("https://joe:pw@h:8443/d?a=@", {"url": "https://h:8443/d?a=@", "username": "joe"}),
+        ("iscsi://joe%pw@10.0.0.1/iqn.a:b/1", {"user": "joe"}),
+        ("rbd:p/i:id=joe:key=pw", {"user": "joe"}),
+    ],
+)
+def test_a_password_of_an_old_line_is_told_and_not_kept(name: str, left: t.Dict[str, t.Any]) -> None:
+    notes: t.List[str] = []
+    tree = file_name.read(name, notes)
+    assert {key: tree[key] for key in left} == left
+    assert "pw" not in str(tree)
+    assert len(notes) == 1
+    assert "everybody on the host can read" in notes[0]
+
+
+@pytest.mark.parametrize(
     ("line", "id", "device", "bus", "unit"),
     [
         ("-hda /d", "ide0-hd0", "ide-hd", "ide.0", 0),
