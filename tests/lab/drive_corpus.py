@@ -1,13 +1,11 @@
-"""Command lines of QEMU that people have written (corpus.yml)."""
+"""Command lines of QEMU that people have written (corpus.txt)."""
 
 from __future__ import annotations
 
 import typing as t
 from pathlib import Path
 
-import yaml
-
-_FILE = Path(__file__).resolve().parents[1] / "unit" / "plugins" / "module_utils" / "_drive" / "corpus.yml"
+_FILE = Path(__file__).resolve().parents[1] / "unit" / "plugins" / "module_utils" / "_drive" / "corpus.txt"
 
 
 class Line(t.NamedTuple):
@@ -20,9 +18,11 @@ class Line(t.NamedTuple):
 
 def lines() -> t.List[Line]:
     """All of them."""
-    entries = yaml.safe_load(_FILE.read_text(encoding="utf-8"))
-    return [
-        Line(text, entry["source"], entry.get("reason", ""))
-        for entry in entries
-        for text in entry["lines"].splitlines()
-    ]
+    _preface, *entries = _FILE.read_text(encoding="utf-8").split("\n# ")
+    return [line for entry in entries for line in _of(entry.splitlines())]
+
+
+def _of(entry: t.List[str]) -> t.Iterator[Line]:
+    source, *rest = entry
+    reason = rest.pop(0)[2:] if rest[0].startswith("! ") else ""
+    yield from (Line(text, source, reason) for text in rest if text)
