@@ -24,6 +24,7 @@ TESTS = (
     "contract/test_image_snapshot_*.py",
     "contract/test_live_snapshot_*.py",
     "contract/test_snapshot_guide.py",
+    "contract/_drive/test_*.py",
     "contract/_tools/test_qmp.py",
     "contract/test_nbd_info.py",
     "contract/_tools/test_image_lock.py",

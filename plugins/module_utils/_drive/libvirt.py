@@ -12,7 +12,6 @@ import typing as t
 import xml.etree.ElementTree as ET
 
 from ansible_collections.platter.qemu.plugins.module_utils._drive import (
-    block_options,
     devices,
     facts,
     libvirt_address,
@@ -90,18 +89,11 @@ def _backend(drive: Drive, node: Node, element: ET.Element, driver: ET.Element) 
     """The image: its format, its source, and how it is opened."""
     node = nodes.inlined(node)
     file = node.child("file")
-    plain = node.driver in _FORMATS if isinstance(file, Node) else not node.children
-    if not plain or len(node.children) > 1:
+    if not isinstance(file, Node) or len(node.children) > 1 or node.driver not in _FORMATS:
         raise NoWordsError("%s: the graph of nodes" % drive.id)
-    if isinstance(file, Node):
-        driver.set("type", node.driver)
-    elif node.driver in block_options.PROTOCOLS:
-        driver.set("type", "raw")
-    else:
-        raise NoWordsError("%s: the graph of nodes" % drive.id)
-    below = file if isinstance(file, Node) else node
+    driver.set("type", node.driver)
     try:
-        source = libvirt_source.written(below.with_options(**_NOT_OF_SOURCE), element)
+        source = libvirt_source.written(file.with_options(**_NOT_OF_SOURCE), element)
     except NoWordsError as exc:
         raise NoWordsError("%s: %s" % (drive.id, exc)) from exc
     secret = node.option("encrypt.key-secret") or (node.option("key-secret") if node.driver == "luks" else None)

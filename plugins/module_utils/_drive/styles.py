@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._drive import (
+    block_options,
     contradictions,
     definitions,
     facts,
@@ -21,7 +22,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._drive import (
     parse_arguments,
     render_arguments,
 )
-from ansible_collections.platter.qemu.plugins.module_utils._drive.spec import Drive, DrivesSpec
+from ansible_collections.platter.qemu.plugins.module_utils._drive.spec import Drive, DrivesSpec, Node, sorted_options
 
 STYLES = ("hda", "drive", "drive_device", "blockdev", "qmp")
 _WAY_OUT = {
@@ -67,6 +68,7 @@ def libvirt_disks(spec: DrivesSpec, *, lossy: bool = False, controllers: bool = 
     from ansible_collections.platter.qemu.plugins.module_utils._drive import libvirt
 
     contradictions.check(spec)
+    spec = replace(spec, drives=tuple(_with_format(each) for each in spec.drives))
     taken: t.Set[str] = set()
     try:
         disks = [libvirt.text_of(libvirt.disk(each, spec, taken)) for each in spec.drives]
@@ -76,6 +78,16 @@ def libvirt_disks(spec: DrivesSpec, *, lossy: bool = False, controllers: bool = 
     _refuse_loss("libvirt", lost, lossy)
     found = [libvirt.controller(each) for each in spec.controllers if controllers]
     return [libvirt.text_of(each) for each in found if each is not None] + disks
+
+
+def _with_format(drive: Drive) -> Drive:
+    """libvirt has always a format: a protocol node alone is C(raw) to it, which is the same disk."""
+    node = drive.backend
+    if node is None or node.driver not in block_options.PROTOCOLS:
+        return drive
+    common = {key: value for key, value in node.options if key in block_options.COMMON}
+    below = Node(node.driver, tuple(pair for pair in node.options if pair[0] not in common))
+    return replace(drive, backend=Node("raw", sorted_options(common), (("file", below),), node.name))
 
 
 def read_libvirt(text: str, machine: str = "") -> t.Tuple[DrivesSpec, t.List[str]]:

@@ -118,6 +118,14 @@ def test_what_libvirt_has_no_words_for_is_refused(more: Task, named: str) -> Non
     assert caught.value.reason == "style_cannot"
 
 
+def test_a_protocol_alone_is_raw_to_libvirt() -> None:
+    nbd = {"driver": "nbd", "server": {"type": "inet", "host": "h", "port": "10809"}, "export": "e"}
+    alone = {**DISK, "image": {"blockdev": nbd}, "cache": "none", "reconnect_delay": 30}
+    with_format = {**alone, "image": {"blockdev": nbd, "format": "raw"}}
+    texts = [styles.libvirt_disks(read_spec.read([each])) for each in (alone, with_format)]
+    assert texts[0] == texts[1]
+
+
 def test_a_domain_is_read_as_libvirt_means_it() -> None:
     text = """<?xml version='1.0'?>
     <domain type='kvm'><name>a</name><os><type arch='x86_64' machine='pc-q35-7.2'>hvm</type></os><devices>
