@@ -5,7 +5,7 @@
 # PRIVATE to the collection: it can change at any time without notice.
 """The options of QEMU's block drivers: which there are, of what type, and which of them are nodes. Pure.
 
-From C(qapi/block-core.json), QEMU 5.2 to 11.1; C(tests/contract/_drive/test_schema.py) compares it with what the installed
+From C(qapi/block-core.json), QEMU 7.2, 10.0 and 11.1; C(tests/contract/_drive/test_schema.py) compares it with what the installed
 QEMU says of itself (C(query-qmp-schema)).
 """
 
@@ -17,7 +17,10 @@ import typing as t
 from ansible_collections.platter.qemu.plugins.module_utils._core import size
 from ansible_collections.platter.qemu.plugins.module_utils._drive.spec import Scalar
 
-_ADDRESS = "type host port numeric to ipv4 ipv6 keep-alive mptcp path abstract tight cid str"
+_ADDRESS = (
+    "type host port numeric to ipv4 ipv6 keep-alive keep-alive-count keep-alive-idle keep-alive-interval mptcp path"
+    " abstract tight cid str"
+)
 _FILE = "filename pr-manager locking aio aio-max-batch drop-cache x-check-cache-dropped"
 _CURL = "url readahead timeout username password-secret proxy-username proxy-password-secret"
 _EVENTS = "inject-error set-state take-child-perms unshare-child-perms"
@@ -42,8 +45,8 @@ _DRIVERS = {
     "host_cdrom": _FILE,
     "nbd": _SERVER + " export tls-creds tls-hostname x-dirty-bitmap reconnect-delay open-timeout",
     "ssh": _SERVER + " path user host-key-check.mode host-key-check.type host-key-check.hash",
-    "http": _CURL + " cookie cookie-secret",
-    "https": _CURL + " cookie cookie-secret sslverify",
+    "http": _CURL + " cookie cookie-secret force-range",
+    "https": _CURL + " cookie cookie-secret sslverify force-range",
     "ftp": _CURL,
     "ftps": _CURL + " sslverify",
     "iscsi": "transport portal target lun user password-secret initiator-name header-digest timeout",
@@ -107,13 +110,13 @@ _BOOLEANS_TEXT = (
     "x-check-cache-dropped sslverify numeric ipv4 ipv6 keep-alive mptcp abstract tight read-zeroes lazy-refcounts "
     "pass-discard-request pass-discard-snapshot pass-discard-other discard-no-unref main-header active-l1 "
     "active-l2 refcount-table refcount-block snapshot-table inactive-l1 inactive-l2 bitmap-directory blkverify "
-    "rewrite-corrupted floppy rw keep-data-file-closed"
+    "rewrite-corrupted floppy rw keep-data-file-closed force-range"
 )
 _BOOLEANS = frozenset(_BOOLEANS_TEXT.split())
 _INTEGERS_TEXT = (
     "align max-transfer opt-write-zero max-write-zero opt-discard max-discard state errno sector new_state "
     "log-sector-size log-super-update-interval cbw-timeout min-cluster-size aio-max-batch readahead timeout to "
-    "debug lun reconnect-delay open-timeout group tcp-syn-count readahead-size page-cache-size size latency-ns "
+    "delay-ns debug lun reconnect-delay open-timeout group tcp-syn-count readahead-size page-cache-size size latency-ns "
     "prealloc-align prealloc-size cache-size l2-cache-size l2-cache-entry-size refcount-cache-size "
     "cache-clean-interval vote-threshold offset fat-type keep-alive-idle keep-alive-count keep-alive-interval"
 )

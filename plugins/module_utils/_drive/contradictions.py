@@ -154,7 +154,7 @@ def _of_graph(drive: Drive, spec: DrivesSpec) -> t.Iterator[Finding]:
 def _of_device(drive: Drive, device: Device) -> t.Iterator[Finding]:
     known = devices.DRIVES.get(device.device)
     for name, value in device.properties:
-        if known is not None and name not in known and not name.startswith("x-"):
+        if known is not None and devices.base_name(name) not in known and not name.startswith("x-"):
             fact = "a %s has no %s" % (device.device, name)
             yield _refused(drive.id, "unknown_option", fact, _other_place(device, name))
         if value not in _ERROR_POLICIES.get(name, (value,)):

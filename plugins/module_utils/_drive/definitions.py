@@ -58,7 +58,8 @@ def device_told(device: Device, drive: str = "") -> t.Dict[str, t.Any]:
     """As C(device_add) takes it."""
     told: t.Dict[str, t.Any] = {"driver": device.device}
     told.update({key: value for key, value in (("id", device.id), ("bus", device.bus), ("drive", drive)) if value})
-    told.update(device.properties)
+    told.update((key, value) for key, value in device.properties if devices.base_name(key) == key)
+    told.update(keyval.nest((key, value) for key, value in device.properties if devices.base_name(key) != key))
     return told
 
 

@@ -5,11 +5,12 @@
 # PRIVATE to the collection: it can change at any time without notice.
 """The devices that guests see drives as, and their controllers: properties with their types, buses, what can be plugged.
 
-Pure. From C(device-list-properties) of QEMU 7.2; C(tests/contract/_drive/test_schema.py) compares it with the installed one.
+Pure. From C(device-list-properties) of QEMU 7.2, 10.0 and 11.1; C(tests/contract/_drive/test_schema.py) compares it with the installed one.
 """
 
 from __future__ import annotations
 
+import re
 import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._drive import block_options
@@ -26,23 +27,24 @@ _ALIASES = {
 
 _BLOCK = (
     "drive logical_block_size physical_block_size min_io_size opt_io_size discard_granularity write-cache share-rw"
-    " account-invalid account-failed backend_defaults bootindex"
+    " account-invalid account-failed backend_defaults bootindex stats-intervals"
 )
 _ERRORS = "rerror werror"
 _CHS = "cyls heads secs lcyls lheads lsecs"
-_PCI = "addr multifunction romfile rombar romsize acpi-index failover_pair_id"
+_PCI = "addr multifunction romfile rombar romsize acpi-index failover_pair_id busnr sriov-pf"
 _VIRTIO = (
     "disable-legacy disable-modern iommu_platform packed event_idx indirect_desc ats ioeventfd vectors class aer"
-    " page-per-vq modern-pio-notify migrate-extra notify_on_empty any_layout queue_reset use-started use-disabled-flag"
+    " page-per-vq modern-pio-notify migrate-extra notify_on_empty any_layout queue_reset use-started use-disabled-flag in_order"
 )
 _VIRTIO_BLK = (
-    "serial iothread num-queues queue-size scsi config-wce request-merging discard write-zeroes max-discard-sectors"
+    "serial iothread iothread-vq-mapping num-queues queue-size scsi config-wce request-merging discard write-zeroes"
+    " max-discard-sectors"
     " max-write-zeroes-sectors seg-max-adjust report-discard-granularity"
 )
 _SCSI_PLACE = "scsi-id lun channel"
 _SCSI = _SCSI_PLACE + (
     " serial wwn port_wwn port_index vendor product ver device_id scsi_version max_io_size"
-    " quirk_mode_page_vendor_specific_apple"
+    " quirk_mode_page_vendor_specific_apple quirk_mode_page_set_block_size migrate-emulated-scsi-request"
 )
 _USB = "port serial pcap msos-desc attached"
 
@@ -50,22 +52,26 @@ _DRIVES = {
     "virtio-blk-pci": " ".join((_BLOCK, _ERRORS, _CHS, _PCI, _VIRTIO, _VIRTIO_BLK)),
     "virtio-blk-device": " ".join((_BLOCK, _ERRORS, _CHS, _VIRTIO, _VIRTIO_BLK)),
     "virtio-blk-ccw": " ".join((_BLOCK, _ERRORS, _CHS, _VIRTIO, _VIRTIO_BLK, "devno")),
-    "ide-hd": " ".join((_BLOCK, _ERRORS, _CHS, "unit serial wwn model ver rotation_rate bios-chs-trans")),
-    "ide-cd": " ".join((_BLOCK, _ERRORS, "unit serial wwn model ver")),
+    "ide-hd": " ".join(
+        (_BLOCK, _ERRORS, _CHS, "unit serial wwn model ver rotation_rate bios-chs-trans win2k-install-hack")
+    ),
+    "ide-cd": " ".join((_BLOCK, _ERRORS, "unit serial wwn model ver win2k-install-hack")),
     "scsi-hd": " ".join((_BLOCK, _ERRORS, _CHS, _SCSI, "removable rotation_rate dpofua max_unmap_size")),
     "scsi-cd": " ".join(
         (_BLOCK, _ERRORS, _SCSI, "quirk_mode_page_apple_vendor quirk_mode_page_truncated quirk_mode_sense_rom_use_dbd")
     ),
     "scsi-block": " ".join(("drive share-rw bootindex", _ERRORS, _SCSI_PLACE))
-    + " scsi_version rotation_rate max_io_size max_unmap_size io_timeout",
+    + " scsi_version rotation_rate max_io_size max_unmap_size io_timeout migrate-pr",
     "scsi-generic": "drive share-rw bootindex io_timeout " + _SCSI_PLACE,
     "nvme": " ".join((_BLOCK, _PCI))
     + " serial num_queues max_ioqpairs msix_qsize mdts cmb_size_mb aerl aer_max_queued vsl use-intel-id ioeventfd"
     " subsys pmrdev msix-exclusive-bar smart_critical_warning zoned.zasl zoned.auto_transition sriov_max_vfs"
-    " sriov_vq_flexible sriov_vi_flexible sriov_max_vi_per_vf sriov_max_vq_per_vf",
+    " sriov_vq_flexible sriov_vi_flexible sriov_max_vi_per_vf sriov_max_vq_per_vf"
+    " atomic.awun atomic.awupf atomic.dn ctratt.mem dbcs firmware-version legacy-cmb model mqes ocp spdm_port spdm_trans",
     "nvme-ns": _BLOCK + " nsid uuid eui64 eui64-default shared detached ms mset pi pil pif mssrl mcl msrc zoned"
     " zoned.zone_size zoned.zone_capacity zoned.cross_read zoned.max_active zoned.max_open zoned.descr_ext_size"
-    " zoned.numzrwa zoned.zrwas zoned.zrwafg",
+    " zoned.numzrwa zoned.zrwas zoned.zrwafg fdp.ruhs nguid atomic.nabo atomic.nabsn atomic.nabspf atomic.nawun"
+    " atomic.nawupf",
     "usb-storage": " ".join((_BLOCK, _ERRORS, _USB, "removable commandlog")),
     "floppy": " ".join((_BLOCK, "unit drive-type")),
     "sd-card": "drive spec_version spi",
@@ -138,7 +144,15 @@ _INTEGERS_TEXT = (
     "maxframes log-scsi-req iobase irq dma bootindexA bootindexB firstport ports num-ports capareg maxcurr "
     "sd-spec-version uhs"
 )
-_INTEGERS = frozenset(_INTEGERS_TEXT.split())
+#: of QEMU 10.0 and 11.1
+_NEW_INTEGERS_TEXT = (
+    " atomic.awun atomic.awupf atomic.nabo atomic.nabsn atomic.nabspf atomic.nawun atomic.nawupf fdp.nrg fdp.nruh"
+    " fdp.runs mqes spdm_port endianness"
+)
+_NEW_BOOLEANS_TEXT = (
+    " atomic.dn conditional-intr-mapping ctratt.mem dbcs fdp in_order legacy-cmb migrate-emulated-scsi-request migrate-pr"
+    " ocp quirk_mode_page_set_block_size win2k-install-hack"
+)
 _BOOLEANS_TEXT = (
     "share-rw scsi config-wce request-merging discard write-zeroes seg-max-adjust seg_max_adjust "
     "report-discard-granularity removable dpofua multifunction disable-modern iommu_platform packed event_idx "
@@ -149,7 +163,8 @@ _BOOLEANS_TEXT = (
     "quirk_mode_page_apple_vendor quirk_mode_page_truncated quirk_mode_sense_rom_use_dbd "
     "virtio-pci-bus-master-bug-migration port-power"
 )
-_BOOLEANS = frozenset(_BOOLEANS_TEXT.split())
+_INTEGERS = frozenset((_INTEGERS_TEXT + _NEW_INTEGERS_TEXT).split())
+_BOOLEANS = frozenset((_BOOLEANS_TEXT + _NEW_BOOLEANS_TEXT).split())
 _HEXADECIMAL = frozenset(("wwn", "port_wwn", "eui64", "sas_address"))
 
 
@@ -166,6 +181,11 @@ def kind(device: str) -> str:
 def kind_of_property(name: str) -> str:
     """C(bool), C(int) or C(str)."""
     return "bool" if name in _BOOLEANS else "int" if name in _INTEGERS else "str"
+
+
+def base_name(name: str) -> str:
+    """The property that a part of a list belongs to: C(iothread-vq-mapping.0.iothread)."""
+    return re.split(r"\.[0-9]+(?=\.|\Z)", name)[0]
 
 
 def typed(name: str, value: t.Any) -> Scalar:
@@ -186,6 +206,8 @@ def text_of(name: str, value: Scalar) -> Scalar:
 def from_properties(device: str, properties: t.Mapping[str, t.Any]) -> Device:
     """A device from what an argument says of it. Raises ValueError (a sentence)."""
     rest = {name: typed(name, value) for name, value in properties.items() if name not in ("id", "bus", "drive")}
+    if rest.get("scsi") is False:  # as it is since QEMU 5.0, and 10.0 has no word for it
+        del rest["scsi"]
     return Device(
         full_name(device), str(properties.get("id", "")), str(properties.get("bus", "")), sorted_options(rest)
     )

@@ -46,15 +46,15 @@ def _argument(each: definitions.Definition, form: str) -> t.List[str]:
     if each.kind == "blockdev":
         in_json = form == "json" or any(value is None for _key, value in pairs)
     else:
-        in_json = each.kind == "object" and any("." in key for key, _value in pairs)
+        in_json = any(isinstance(value, (dict, list)) for value in each.told.values())
     if in_json:
         return ["-" + each.kind, json.dumps(each.told, separators=(",", ":"), ensure_ascii=False)]
     return ["-" + each.kind, _keys(each.kind, pairs)]
 
 
 def _keys(kind: str, pairs: Pairs) -> str:
-    """Devices and objects by keys, which every QEMU takes; in JSON only those from 6.2 and 6.0 on. But what is nested in
-    an object (limits of a throttle group) has no keys.
+    """Devices and objects by keys, which every QEMU takes; in JSON only those from 6.2 and 6.0 on. But what is nested (the
+    limits of a throttle group, queues of several iothreads) has no keys.
     """
     pairs = [(key, devices.text_of(key, value)) for key, value in pairs] if kind == "device" else pairs
     if kind in ("device", "object"):

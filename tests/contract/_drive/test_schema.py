@@ -33,7 +33,10 @@ class Schema:
         return {each["case"]: dict(self.leaves(each["type"], "")) for each in self.top["variants"]}
 
     def leaves(self, name: str, prefix: str) -> t.Iterator[Leaf]:
+        """Not those that a type has in another of itself (C(encrypt.parent) of rbd)."""
         entity = self.entities[name]
+        if prefix.endswith(".parent"):
+            return
         kind = entity["meta-type"]
         if entity is self.top:
             yield prefix, "node"

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import typing as t
 
 import pytest
 
-from ansible_collections.platter.qemu.plugins.module_utils._drive import file_name, nodes, parse_arguments, read_spec
+from ansible_collections.platter.qemu.plugins.module_utils._drive import (
+    facts,
+    file_name,
+    nodes,
+    parse_arguments,
+    read_spec,
+    styles,
+)
 from ansible_collections.platter.qemu.plugins.module_utils._drive.spec import Device, Drive, DrivesSpec, Node
 
 
@@ -200,6 +208,21 @@ def test_what_libvirt_writes_is_one_drive() -> None:
     storage = Node("file", (("auto-read-only", True), ("discard", "unmap"), ("filename", "/d")), (), "s", True)
     assert drive.backend == Node("qcow2", (("backing", None),), (("file", storage),))
     assert drive.frontend == Device("virtio-blk-pci", "virtio-disk0", "pci.4", (("addr", "0x0"), ("bootindex", 1)))
+
+
+def test_queues_of_several_iothreads_stay_a_list() -> None:
+    words = [
+        *("-object", "iothread,id=a", "-object", "iothread,id=b"),
+        *("-blockdev", '{"driver":"null-co","node-name":"d"}'),
+        *(
+            "-device",
+            '{"driver":"virtio-blk-pci","drive":"d","iothread-vq-mapping":[{"iothread":"a"},{"iothread":"b"}]}',
+        ),
+    ]
+    spec = read_spec.read(facts.of_spec(parse_arguments.parse(words).spec))
+    written = styles.render(spec, "blockdev").words
+    assert json.loads(written[-1])["iothread-vq-mapping"] == [{"iothread": "a"}, {"iothread": "b"}]
+    assert parse_arguments.parse(written).spec == spec
 
 
 def test_what_is_about_something_else_is_left_as_it_is() -> None:
