@@ -5,7 +5,8 @@
 # PRIVATE to the collection: it can change at any time without notice.
 """The devices that guests see drives as, and their controllers: properties with their types, buses, what can be plugged.
 
-Pure. From C(device-list-properties) of QEMU 7.2, 10.0 and 11.1; C(tests/contract/_drive/test_schema.py) compares it with the installed one.
+Pure. From C(device-list-properties) of QEMU 7.2, 10.0 and 11.1; C(tests/contract/_drive/test_schema.py) compares it with
+what the installed QEMU says of itself.
 """
 
 from __future__ import annotations
