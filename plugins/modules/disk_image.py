@@ -529,6 +529,9 @@ options:
           - Needed only for images that were not made by this collection, which remembers what it makes. The bytes
             alone do not tell - a guest can write the header of another format into its raw disk, and such a header
             can name any file.
+          - So where nothing is remembered, and the bytes say that the image is of O(format) already, the task is refused
+            (C(format_mismatch)); leave this option out once an image has been converted by other means. An image that
+            is to become V(raw) must name no other file.
         type: str
         choices: [raw, qcow, qcow2, qed, vdi, vmdk, vhdx, vpc, parallels, luks]
       allow_nested_header: &allow_nested_header

@@ -115,6 +115,35 @@ def test_an_overlay_becomes_a_format_that_has_no_base(tmp_path: Path) -> None:
     shows(path, "vmdk")
 
 
+def raw_disk(path: Path, secret: Path) -> dict[str, Any]:
+    """The task that makes an image of a raw disk, whose guest has written a header that names C(secret)."""
+    secret.write_bytes(b"secret" * 512)
+    create(path, "qcow2", "64K", "", "-b", secret, "-F", "raw")
+    return {"path": str(path), "format": "qcow2", "current_format": "raw", "allow_rewrite": True}
+
+
+@pytest.mark.parametrize("more", [{}, {"size": "1M"}, {"flatten": True}], ids=str)
+def test_what_the_guest_of_a_raw_disk_has_written_is_not_taken_for_its_image(
+    tmp_path: Path, more: dict[str, Any]
+) -> None:
+    task = raw_disk(tmp_path / "image", tmp_path / "secret")
+    evidence = refused("format_mismatch", **task, **more)["evidence"]
+    assert evidence == {"asked": "qcow2", "current_format": "raw", "found": ["qcow2"]}
+
+
+def test_what_the_guest_of_a_raw_disk_has_written_is_not_made_raw(tmp_path: Path) -> None:
+    task = dict(raw_disk(tmp_path / "image", tmp_path / "secret"), format="raw", current_format="qcow2")
+    assert refused("format_mismatch", **task)["evidence"]["file"] == str(tmp_path / "secret")
+
+
+@pytest.mark.parametrize("old", ["qcow2", "vdi", "vmdk"])
+def test_an_image_of_others_becomes_raw(tmp_path: Path, old: str) -> None:
+    path = create(tmp_path / "image", old, "4M")
+    scribble(path, old)
+    four_beats(path=str(path), format="raw", current_format=old, allow_rewrite=True)
+    shows(path, "raw")
+
+
 def test_one_task_converts_and_grows(tmp_path: Path) -> None:
     path = create(tmp_path / "image", "vdi", "4M")
     scribble(path, "vdi")

@@ -14,7 +14,7 @@ from dataclasses import replace
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._core.header import Header
 from ansible_collections.platter.qemu.plugins.module_utils._formats.features import FEATURES
-from ansible_collections.platter.qemu.plugins.module_utils._image import difference, refuse, state, surroundings
+from ansible_collections.platter.qemu.plugins.module_utils._image import difference, look, refuse, state, surroundings
 from ansible_collections.platter.qemu.plugins.module_utils._image.data_file import data_file_is_taken
 from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec
 from ansible_collections.platter.qemu.plugins.module_utils._image.target import refuse_foreign_owner, refuse_opening
@@ -74,9 +74,7 @@ class Observer:
             from ansible_collections.platter.qemu.plugins.module_utils._image.place_observe import PlaceObserver
 
             return PlaceObserver(self._run_command, self._qemu_img).observe(spec)
-        seen = image.look_at(spec.path, spec.format, follow=False)
-        if seen.header is None and spec.current_format:
-            seen = image.look_at(spec.path, spec.current_format, follow=False)
+        seen = look.look(spec)
         refuse_foreign_owner(spec, seen)
         note = _note_of_import(spec.path) if seen.facts.kind == "block" else ""
         if note:
