@@ -45,6 +45,21 @@ def test_what_is_copied_from_below_is_readable_by_those_who_chose_it(place: Path
     four_beats(path=str(image), **TASK, **change)
 
 
+@pytest.mark.parametrize("below", ["new", "there"])
+def test_what_a_base_of_the_same_list_leads_to_is_looked_at(place: Path, below: str) -> None:
+    chosen = led(place / "chosen", place / "secret", "1M")
+    base = {"path": str(place / "base"), **TASK, "backing": {"path": str(chosen), "format": "qcow2"}}
+    if below == "there":
+        create(place / "base", "qcow2", "1M")
+        base["backing"]["rebase"] = "unsafe"
+    image = given(create(place / "image", "qcow2", "40K"))
+    onto = {"path": str(place / "base"), "format": "qcow2", "rebase": "unsafe"}
+    result = refused(
+        "image_references_file", images=[base, {"path": str(image), **TASK, "size": "1M", "backing": onto}]
+    )
+    assert result["evidence"]["file"] == str(place / "secret")
+
+
 def test_nothing_is_copied_when_whole_clusters_are_added(place: Path) -> None:
     """As with the overlays of libvirt's user on a base that libvirt gives to that user while its VM runs."""
     image = led(place / "image", place / "secret", "1M")

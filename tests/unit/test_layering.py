@@ -51,6 +51,7 @@ PURE_NAMES = (
     "refuse_rewrite",
     "gate",
     "order",
+    "foretell",
     "unit",
 )
 IMPURE = {"os", "subprocess", "socket", "shutil", "tempfile", "time", "ansible", "fcntl", "pathlib", "threading"}

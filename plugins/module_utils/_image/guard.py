@@ -16,6 +16,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._core.item import Ite
 from ansible_collections.platter.qemu.plugins.module_utils._image import (
     actions,
     depending,
+    foretell,
     plan_change,
     refuse,
     secret,
@@ -72,12 +73,14 @@ def _guard_led(items: t.Sequence[Item]) -> None:
         if not opening or item.refusal or item.reading.header is None:
             continue
         try:
-            item.refusal = _refusal_of_leading(item, opening)
+            item.refusal = _refusal_of_leading(item, opening, items)
         except errors.EngineError as exc:
             item.refusal = not_begun(exc)
 
 
-def _refusal_of_leading(item: Item, opening: t.Sequence[t.Any]) -> t.Optional[errors.RefusedError]:
+def _refusal_of_leading(
+    item: Item, opening: t.Sequence[t.Any], items: t.Sequence[Item]
+) -> t.Optional[errors.RefusedError]:
     from ansible_collections.platter.qemu.plugins.module_utils._image import led
 
     header = item.reading.header
@@ -86,7 +89,10 @@ def _refusal_of_leading(item: Item, opening: t.Sequence[t.Any]) -> t.Optional[er
     renamed = plan_change.renamed_base(item.plan)
     refusal = led.refusal(item.spec, header, changes=changes, below=below and renamed is None)
     bases = [action.backing for action in opening if isinstance(action, actions.RebaseImage) and action.backing]
-    return refusal or (led.refusal_of_base(item.spec, bases[0]) if bases and below else None)
+    if refusal or not bases or not below:
+        return refusal
+    planned = {led.which(other.name): other.after.backing for other in items if foretell.goes_on_elsewhere(other)}
+    return led.refusal_of_base(item.spec, bases[0], planned)
 
 
 # --- who uses it

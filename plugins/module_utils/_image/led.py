@@ -15,7 +15,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._core.header import H
 from ansible_collections.platter.qemu.plugins.module_utils._image import refuse, target
 from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec
 from ansible_collections.platter.qemu.plugins.module_utils._image.state import Backing
-from ansible_collections.platter.qemu.plugins.module_utils._inspect import image, leading
+from ansible_collections.platter.qemu.plugins.module_utils._inspect import block_use, image, leading
 
 
 def refusal(spec: ImageSpec, header: Header, *, changes: bool, below: bool) -> t.Optional[errors.RefusedError]:
@@ -28,13 +28,37 @@ def refusal(spec: ImageSpec, header: Header, *, changes: bool, below: bool) -> t
     return _first(spec, leading.steps(spec.path, header, below=below), changes)
 
 
-def refusal_of_base(spec: ImageSpec, base: Backing) -> t.Optional[errors.RefusedError]:
-    """The same for the base that the task names, and so what lies below it; one that is still to be made leads nowhere."""
-    try:
-        header = image.chain_header(base.path, base.format) if os.geteuid() == 0 else None
-    except errors.HeaderError:
+#: what images of this task that are still to be made, or get another base, will be built on, by C(which)
+Planned = t.Mapping[t.Any, t.Optional[Backing]]
+
+
+def which(path: str) -> t.Any:
+    """What a file is known by, whatever it is called; one that is still to be made by its name."""
+    return block_use.identity_of(path) or path
+
+
+def refusal_of_base(spec: ImageSpec, base: Backing, planned: Planned) -> t.Optional[errors.RefusedError]:
+    """The same for the base that the task names, and so what will lie below it."""
+    if os.geteuid() != 0:
         return None
-    return _first(spec, leading.steps(base.path, header, below=True), changes=False) if header else None
+    return _first(spec, _steps_of_base(base, dict(planned)), changes=False)
+
+
+def _steps_of_base(base: t.Optional[Backing], planned: t.Dict[t.Any, t.Optional[Backing]]) -> t.Iterator[leading.Step]:
+    while base is not None:
+        top, base = base, None
+        try:
+            header: t.Optional[Header] = image.chain_header(top.path, top.format)
+        except errors.HeaderError:  # still to be made
+            header = None
+        if which(top.path) in planned:
+            base = planned.pop(which(top.path))
+            header = header and header._replace(backing_file=None)
+        for step in leading.steps(top.path, header, below=True) if header else ():
+            yield step
+            if step.kind == "backing_file" and which(step.path) in planned:
+                base = Backing(step.path, None, step.path)
+                break
 
 
 def _first(spec: ImageSpec, steps: t.Iterable[leading.Step], changes: bool) -> t.Optional[errors.RefusedError]:

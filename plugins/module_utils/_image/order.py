@@ -10,17 +10,15 @@ from __future__ import annotations
 
 import posixpath
 import typing as t
-from dataclasses import replace
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors, words
 from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item
 from ansible_collections.platter.qemu.plugins.module_utils._core.plan import predict
-from ansible_collections.platter.qemu.plugins.module_utils._image import difference, refuse, state
+from ansible_collections.platter.qemu.plugins.module_utils._image import difference, foretell, refuse
 from ansible_collections.platter.qemu.plugins.module_utils._image.plan import plan_image
 
 Needs = t.Mapping[str, t.AbstractSet[str]]
-#: the name of the image of the task that a path leads to, by paths (C(_inspect/block_use.py: known_as))
-Named = t.Mapping[str, str]
+Named = foretell.Named
 #: the name of the image of the task that a path goes with, by paths (C(depending.py: taken_along))
 Along = t.Mapping[str, str]
 
@@ -31,16 +29,13 @@ def mentioned(items: t.Iterable[Item]) -> t.Set[str]:
 
 
 def _wanted(item: Item) -> t.List[str]:
-    """The base and the source that are asked for."""
-    source, backing = _source(item), item.spec.backing
+    """The base and the source that are asked for, and what lies below the base."""
+    source, backing = foretell.source_path(item), item.spec.backing
     if item.spec.state == "absent":
         return []
-    return ([backing.path] if backing else []) + ([source] if source else [])
-
-
-def _source(item: Item) -> t.Optional[str]:
-    place = item.spec.source.place if item.spec.source else None
-    return (place.path or place.text) if place else None
+    base = item.reading.base if item.reading else None
+    below = base.in_chain_of[1:] if base else ()
+    return [*([backing.path] if backing else []), *below, *([source] if source else [])]
 
 
 def _built_on(item: Item) -> t.List[str]:
@@ -59,10 +54,10 @@ def needs_of(items: t.Sequence[Item], named: Named, along: Along) -> t.Dict[str,
     needs: t.Dict[str, t.Set[str]] = {item.name: set() for item in items}
     removed = {item.name for item in items if item.spec.state == "absent"}
     for item in items:
-        source = _source(item) or ""
+        source = foretell.source_path(item) or ""
         for taker in ({named.get(source)} & removed) | ({along[source]} if source in along else set()):
             needs[str(taker)] |= {item.name} - {str(taker)}
-        wanted = {named[path] for path in _wanted(item) if path in named} - removed
+        wanted = {named[path] for path in _wanted(item) if path in named} - removed - {item.name}
         needs[item.name] |= wanted
         for base in {named[path] for path in _built_on(item) if path in named} - wanted - {item.name}:
             if base in removed or _leaves(item):
@@ -91,7 +86,7 @@ def plan_item(item: Item, by_path: t.Mapping[str, Item], needs: Needs, named: Na
         item.refusal = missing
         return
     try:
-        item.reading = _with_predictions(item, by_path, named)
+        item.reading = foretell.with_predictions(item, by_path, named)
         plan = list(plan_image(item.spec, item.before, item.reading))
         _refuse_removed_base(item.spec, plan, by_path, named, along)
         _refuse_taking_along(item, plan, by_path, along)
@@ -160,35 +155,6 @@ def _note(item: Item) -> None:
             " from them; set repair to all to have the rest repaired, in a copy."
             % (item.name, words.counted(item.after.corruptions, "corruption"))
         )
-
-
-def _with_predictions(item: Item, by_path: t.Mapping[str, Item], named: Named) -> t.Any:
-    """The reading, with base and source as earlier items of this task will have left them."""
-    reading, spec = item.reading, item.spec
-    base = by_path.get(named.get(spec.backing.path, "")) if spec.backing else None
-    if base is not None and base.plan and base.after.exists:
-        looks = () if base.after.format == "raw" else (base.after.format,)
-        there = state.BaseReading(spec.backing.path, True, looks, base.after.virtual_size)
-        reading = replace(reading, base=there)
-    source = by_path.get(named.get(_source(item) or "", ""))
-    if source is not None and source.plan and not item.before.exists:
-        reading = replace(reading, source=state.SourceReading(virtual_size=source.after.virtual_size))
-    elif source is not None and _follows(item, source):
-        why = "this task changes the source"
-        reading = replace(reading, source=state.SourceReading(source.after.virtual_size, changed=True, why=why))
-    return reading
-
-
-def _follows(item: Item, source: Item) -> bool:
-    """Whether the image is as its source is now, and is to follow it: what it holds is not changed before the source is.
-
-    A checksum in the task says what the source is to be, whatever becomes of the image there.
-    """
-    asked, known = item.spec.source, item.before.source or ""
-    proven = bool(asked.checksum and known and difference.of_one_kind(asked.checksum, known))
-    same = item.reading.source is not None and item.reading.source.changed is False
-    changes = source.after.exists and any(action.writes_content for action in source.plan)
-    return bool(asked.policy == "if_changed" and same and changes and not proven)
 
 
 def pass_on_refusals(order: t.Iterable[str], by_path: t.Mapping[str, Item], needs: Needs) -> None:
