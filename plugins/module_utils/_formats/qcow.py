@@ -46,3 +46,21 @@ def _backing_file(source: header.ByteSource, offset: int, size: int) -> str | No
         return None
     reading.require(size <= _NAME_LIMIT, f"a backing file name of {size} bytes")
     return reading.text(reading.exactly(source, offset, size, "the backing file name")) or None
+
+
+def data_end(source: header.ByteSource) -> int:
+    """The byte behind the last of the data that the tables lead to. Raises HeaderError."""
+    fields = _HEADER.unpack(reading.exactly(source, 0, _HEADER.size, "the qcow header"))
+    size, cluster_bits, l2_bits, l1_at = fields[5], fields[6], fields[7], fields[10]
+    entries = -(-size // (1 << cluster_bits + l2_bits))
+    tables = struct.unpack(">%dQ" % entries, reading.exactly(source, l1_at, 8 * entries, "the L1 table"))
+    return max((_end_in(source, at, cluster_bits, l2_bits) for at in tables if at), default=0)
+
+
+def _end_in(source: header.ByteSource, at: int, cluster_bits: int, l2_bits: int) -> int:
+    """A compressed cluster has its length above its offset; it may end where the file does, which is no whole sector."""
+    entries = struct.unpack(">%dQ" % (1 << l2_bits), reading.exactly(source, at, 8 << l2_bits, "an L2 table"))
+    cluster, shift = 1 << cluster_bits, 63 - cluster_bits
+    plain = (entry + cluster for entry in entries if entry and not entry >> 63)
+    packed = ((e & (1 << shift) - 1) + (e >> shift & cluster - 1) for e in entries if e >> 63)
+    return max(max(plain, default=0), max(packed, default=0))

@@ -122,7 +122,7 @@ class ImageEngine:
         # imported here, as what acts is further below: a run with nothing to do, the usual one, does not pay for it
         from ansible_collections.platter.qemu.plugins.module_utils._image.guard import guard
 
-        return guard([item for item in items if not item.refusal], needs, patience, self._runner)
+        return guard([item for item in items if not item.refusal], needs, patience, self._runner, self._tool)
 
     def _observed(self, spec: ImageSpec) -> Item:
         item = Item(spec.path, spec, before=ImageState(spec.path), after=ImageState(spec.path))

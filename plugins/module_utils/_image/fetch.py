@@ -10,10 +10,9 @@ from __future__ import annotations
 import os
 import typing as t
 
-from ansible_collections.platter.qemu.plugins.module_utils._core import errors, words
+from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._core.header import Header
 from ansible_collections.platter.qemu.plugins.module_utils._core.renaming import renaming
-from ansible_collections.platter.qemu.plugins.module_utils._formats import features
 from ansible_collections.platter.qemu.plugins.module_utils._image import (
     actions,
     convert,
@@ -30,6 +29,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._image.source import 
     source_refused,
 )
 from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec, SourceSpec
+from ansible_collections.platter.qemu.plugins.module_utils._inspect import damage
 from ansible_collections.platter.qemu.plugins.module_utils._tools import (
     decompress,
     download,
@@ -63,6 +63,7 @@ def import_image(
         header = inspect_source(spec, path)
         node, opened_by = secret.source_node(spec, header, files.local_node(files.file_facts(path)))
         refuse_damaged(qemu_img, spec, node, opened_by)
+        _refuse_damaged_bases(qemu_img, spec, action.source, path)
         if spec.effective_size is not None and t.cast(int, spec.size) < header.virtual_size:
             plan_size.refuse_shrinking_import(spec, header.virtual_size)
         _refuse_grown(spec, action, header)
@@ -189,20 +190,24 @@ def refuse_damaged(
 ) -> None:
     """QEMU 7.2 converts a truncated qcow2 image to zeros without a word; only check tells."""
     try:
-        if features.FEATURES[node["driver"]].check:
-            report = qemu_img.check(node, secrets=secrets)
-        else:
-            report = qemu_img.measure(node, "raw", secrets)
+        found = damage.damage_of(qemu_img, node, secrets)
     except errors.ToolError as exc:
         raise closed_source(spec, exc) from exc
-    damage = {key: report[key] for key in ("corruptions", "check-errors") if report.get(key)}
-    if damage:
-        found = " and ".join(
-            words.counted(int(number), key.rstrip("s").replace("-", " ")) for key, number in damage.items()
-        )
-        raise source_refused(
-            spec, "source_damaged", "qemu-img check finds %s" % found, "Get the source again.", **report
-        )
+    if found:
+        raise source_refused(spec, "source_damaged", found.fact, "Get the source again.", **found.report)
+
+
+def _refuse_damaged_bases(qemu_img: QemuImg, spec: ImageSpec, source: SourceSpec, path: str) -> None:
+    """A trusted source may be an overlay: what is below it is read just so."""
+    if not source.trusted:
+        return
+    from ansible_collections.platter.qemu.plugins.module_utils._inspect import chain, image
+
+    for link in chain.walk_chain(path, source.format, image.chain_header).links[1:]:
+        found = damage.damage_alone(qemu_img, link.path, link.header) if link.header else None
+        if found:
+            fact = "its backing file %s is damaged: %s" % (link.path, found.fact)
+            raise source_refused(spec, "source_damaged", fact, "Restore that from a copy.", **found.report)
 
 
 def read_remote(spec: ImageSpec, remembered: t.Optional[Record]) -> state.SourceReading:

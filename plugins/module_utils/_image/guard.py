@@ -25,13 +25,18 @@ from ansible_collections.platter.qemu.plugins.module_utils._image import (
 )
 from ansible_collections.platter.qemu.plugins.module_utils._inspect import holders, waiting
 from ansible_collections.platter.qemu.plugins.module_utils._tools import process
+from ansible_collections.platter.qemu.plugins.module_utils._tools.qemu_img import QemuImg
 
 Needs = t.Mapping[str, t.AbstractSet[str]]
 Holders = t.Mapping[str, t.List[holders.Holder]]
 
 
 def guard(
-    items: t.Sequence[Item], needs: Needs, patience: t.Optional[Patience], run_command: process.RunCommand
+    items: t.Sequence[Item],
+    needs: Needs,
+    patience: t.Optional[Patience],
+    run_command: process.RunCommand,
+    qemu_img: QemuImg,
 ) -> bool:
     """Turn plans that would touch what is in use, or is a base of others, into refusals (or skips).
 
@@ -47,6 +52,7 @@ def guard(
     while depending.guard_bases(local, overlays, needs):  # what is refused or skipped keeps its base
         pass
     _guard_secrets(local, run_command)
+    _guard_content(local, qemu_img)
     _guard_sources(items)
     space.guard_space(items)
     return waited
@@ -142,6 +148,23 @@ def _guard_secrets(items: t.Sequence[Item], run_command: process.RunCommand) -> 
 
 def _file_node(item: Item) -> t.Dict[str, t.Any]:
     return {"driver": "host_device" if item.reading.kind == "block" else "file", "filename": item.spec.path}
+
+
+# --- whether it is whole
+
+
+def _guard_content(items: t.Sequence[Item], qemu_img: QemuImg) -> None:
+    copied = [item for item in items if not item.refusal and any(_copies_whole(action) for action in item.plan)]
+    if not copied:
+        return
+    from ansible_collections.platter.qemu.plugins.module_utils._image import content
+
+    content.guard_content(copied, items, qemu_img)
+
+
+def _copies_whole(action: t.Any) -> bool:
+    """Whether what the guest reads is copied, and the old file or the base then given up."""
+    return isinstance(action, actions.RewriteImage) or (isinstance(action, actions.RebaseImage) and action.safe)
 
 
 # --- who writes to what is read

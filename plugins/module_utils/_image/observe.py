@@ -112,6 +112,7 @@ class Observer:
             detected=seen.detected,
             record=seen.record,
             chain_problem=problem,
+            lacking=surroundings.lacking(spec.path, seen),
             signature=signature,
             members=tuple(members[1:]),
             extent_of=surroundings.extent_of(spec, seen),

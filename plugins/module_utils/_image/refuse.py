@@ -85,6 +85,9 @@ def refuse_foreign_content(spec: ImageSpec, reading: ImageReading) -> None:
     damaged = damage(spec, reading.header, reading.kind, reading.length)
     if damaged:
         raise damaged
+    if reading.lacking:
+        way_out = "Put the file back, or restore the image with all its files from a copy."
+        raise refused(spec, reading.lacking[0], reading.lacking[1], way_out, {"lacking": reading.lacking[1]})
 
 
 def _refuse_signature(spec: ImageSpec, reading: ImageReading) -> None:

@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import os
 import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
@@ -240,24 +239,13 @@ def _refuse_broken_chain(spec: ImageSpec, path: str) -> None:
 
 
 def _refuse_missing_members(spec: ImageSpec, path: str, seen: Seen) -> None:
-    from ansible_collections.platter.qemu.plugins.module_utils._inspect.members import extent_paths, nested_descriptor
+    from ansible_collections.platter.qemu.plugins.module_utils._inspect import whole
+    from ansible_collections.platter.qemu.plugins.module_utils._inspect.members import nested_descriptor
 
     nested = nested_descriptor(path, seen.header)
     if nested:
         fact = "its extent %s is a descriptor itself, which leads QEMU on to other files" % nested
         raise source_refused(spec, "image_references_file", fact, "Get the source again.", extent=nested)
-
-    for member in extent_paths(path, seen.header):
-        if not os.path.exists(member):
-            raise source_refused(
-                spec,
-                "source_damaged",
-                "its member file %s is missing" % member,
-                "Bring all files of the split image.",
-                missing=member,
-            )
-    directory = os.path.dirname(path)
-    for extent in seen.header.extents if seen.header else ():
-        member, needed = os.path.join(directory, extent.filename), extent.offset + extent.virtual_size
-        if extent.kind == "FLAT" and files.file_facts(member).length < needed:
-            raise _cut_off(spec, member, files.file_facts(member).length, needed)
+    lack = whole.lacking(path, seen.header)
+    if lack:
+        raise source_refused(spec, "source_damaged", lack[1], "Bring all files of the image.", lacking=lack[1])

@@ -113,6 +113,8 @@ class ImageReading:
     record: t.Mapping[str, t.Any] = field(default_factory=dict)
     #: (reason, sentence) when the backing chain of the image cannot be followed to its end
     chain_problem: t.Optional[t.Tuple[str, str]] = None
+    #: as C(chain_problem), of the files that hold the content of the image itself
+    lacking: t.Optional[t.Tuple[str, str]] = None
     #: None: blank or a file; else what a block device carries
     signature: t.Optional[str] = None
     #: the note of a run of ours that began to fill the block device, and did not end

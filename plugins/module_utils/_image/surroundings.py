@@ -28,6 +28,15 @@ def chain_of(path: str, seen: image.Seen) -> t.Tuple[t.Optional[t.Tuple[str, str
     return problem, below.virtual_size if below else None
 
 
+def lacking(path: str, seen: image.Seen) -> t.Optional[t.Tuple[str, str]]:
+    """What is missing of an image that has its content in other files: (reason, sentence)."""
+    if seen.header is None or not (seen.header.data_file or seen.header.extents):
+        return None
+    from ansible_collections.platter.qemu.plugins.module_utils._inspect import whole
+
+    return whole.lacking(path, seen.header)
+
+
 def extent_of(spec: ImageSpec, seen: image.Seen) -> t.Optional[SplitExtent]:
     """The split image of which the file is a member, if it is no image by itself."""
     declared_raw = seen.header and seen.header.format == "raw" and spec.path.endswith(".vmdk")

@@ -131,4 +131,15 @@ def chain_header(path: str, format_name: t.Optional[str]) -> Header:
         raise errors.HeaderError("%s is not a readable %s image" % (path, format_name or "disk"), path=path)
     if seen.shortage:
         raise errors.HeaderError("%s is damaged: %s" % (path, seen.shortage), path=path, reason="image_damaged")
+    _refuse_lacking(path, seen.header)
     return seen.header
+
+
+def _refuse_lacking(path: str, header: Header) -> None:
+    """A link of a chain counts with the files that hold its content. Raises HeaderError."""
+    if header.data_file or header.extents:
+        from ansible_collections.platter.qemu.plugins.module_utils._inspect import whole
+
+        lack = whole.lacking(path, header)
+        if lack:
+            raise errors.HeaderError(lack[1], path=path, reason=lack[0])
