@@ -10,7 +10,6 @@ from typing import Any, Iterator
 
 import pytest
 
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot import layer_records
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.engine import SnapshotEngine
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.layers import LayerEditor
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.read_spec import read_spec
