@@ -40,7 +40,7 @@ def guard_headers(items: t.Sequence[Item]) -> None:
 def _refusal(item: Item) -> t.Optional[errors.RefusedError]:
     running = item.reading.live.nodes if item.reading.live is not None else ()
     opened = {each for action in item.plan for each in _opened(action, item) if each.path not in running}
-    found = (_refusal_of(item.spec, each) for each in sorted(opened, key=str))
+    found = (_refusal_of(item, each) for each in sorted(opened, key=str))
     return next((refusal for refusal in found if refusal), None)
 
 
@@ -57,7 +57,7 @@ def _opened(action: t.Any, item: Item) -> t.Iterator[_Opened]:
         yield _Opened(action.path, "qcow2", below=grows)
 
 
-def _refusal_of(spec: SnapshotSpec, opened: _Opened) -> t.Optional[errors.RefusedError]:
+def _refusal_of(item: Item, opened: _Opened) -> t.Optional[errors.RefusedError]:
     seen = image.look_at(opened.path, opened.format)
     if seen.header is None:  # a step before this one has yet to give it that name
         return None
@@ -67,11 +67,17 @@ def _refusal_of(spec: SnapshotSpec, opened: _Opened) -> t.Optional[errors.Refuse
         way_out = "Mend the backing chain first."
         if reason == "image_encrypted":
             way_out = "Do this while its VM, which knows that secret, runs, with qmp_socket."
-        return refuse.refused(spec, reason, sentence, way_out, {"chain": sentence})
+        return refuse.refused(item.spec, reason, sentence, way_out, {"chain": sentence})
     if os.geteuid() != 0:  # an ordinary user's task can do no more than that user
         return None
-    found = (_closed(spec, opened, step) for step in leading.steps(opened.path, seen.header, below=opened.below))
+    steps = leading.steps(opened.path, seen.header, below=opened.below)
+    found = (_closed(item.spec, opened, step) for step in steps if not _is_own_layer(item, step))
     return next((refusal for refusal in found if refusal), None)
+
+
+def _is_own_layer(item: Item, step: leading.Step) -> bool:
+    """One layer of the disk on another: their records, and their owners, have told that these belong together."""
+    return step.kind == "backing_file" and os.path.realpath(step.path) in item.reading.layers
 
 
 def _problem_below(path: str, header: Header) -> t.Optional[t.Tuple[str, str]]:
