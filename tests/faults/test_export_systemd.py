@@ -353,9 +353,9 @@ def test_after_a_reboot_it_is_served_again(guest: SystemdGuest, disk: Disk, tmp_
     guest.call(**EXPORT)
     guest.call(**dict(EXPORT, name="web2"))
     guest.call(name="web2", state="stopped")
-    guest.run(f"cp {IMAGE} /disk/images/a.qcow2; cp {IMAGE} /disk/images/b.qcow2")
-    done(guest.call(**lots("a", "b", read_only=False)))
-    done(guest.call(name="in-b", state="stopped"))
+    guest.run(f"cp {IMAGE} /disk/images/b.qcow2; cp {IMAGE} /disk/images/c.qcow2")
+    done(guest.call(**lots("b", "c", read_only=False)))
+    done(guest.call(name="in-c", state="stopped"))
     guest.run("sync")
     copy = tmp_path / "disk.raw"
     guest.run("fsfreeze -f /disk 2>/dev/null || sync")
@@ -365,8 +365,8 @@ def test_after_a_reboot_it_is_served_again(guest: SystemdGuest, disk: Disk, tmp_
         second.wait(lambda: second.listens(SOCKET), "it is served", 120)
         reads(second)
         settled(second, **EXPORT)
-        second.wait(lambda: _has(second, in_lots("a")), "so is what a storage daemon has")
-        settled(second, **lots("a", read_only=False))
-        assert not _has(second, in_lots("b"))
+        second.wait(lambda: _has(second, in_lots("b")), "so is what a storage daemon has")
+        settled(second, **lots("b", read_only=False))
+        assert not _has(second, in_lots("c"))
         assert second.call(name="web2", state="stopped")["changed"] is False
         assert second.show("web2", "ActiveState") == ["inactive"]

@@ -47,6 +47,8 @@ class ByDaemon:
 
     def __init__(self, supervisors: Supervisors) -> None:
         self._supervisors = supervisors
+        #: the daemons whose units have come, gone or been changed
+        self.changed: t.Set[str] = set()
 
     def declare(self, spec: ExportSpec, wanted: Definition) -> None:
         """Write down the export, and the daemon if that is new or another one."""
@@ -57,6 +59,7 @@ class ByDaemon:
             self.remove(spec)
         if host and daemons.definition_of(wanted.daemon) != host:
             self._supervisors[kind].declare(_host_spec(spec, wanted.daemon), host)
+            self.changed.update([wanted.daemon] if kind == "systemd" else [])
         if not os.path.isdir(places.declarations(wanted.daemon, kind)):
             places.make_directories(places.host_name(wanted.daemon), kind)
             os.mkdir(places.declarations(wanted.daemon, kind), 0o700)
@@ -77,13 +80,17 @@ class ByDaemon:
     def _ensure(self, spec: ExportSpec, made: Definition) -> None:
         """The daemon runs, and something watches over it."""
         host, kind = _host_spec(spec, made.daemon), made.options["supervisor"]
-        supervisor, watch = self._supervisors[kind], watched.now(places.host_name(made.daemon))
+        supervisor, watch = self._supervisors[kind], watched.now(host.name)
+        if isinstance(supervisor, by_systemd.BySystemd):
+            supervisor.enable(host.name)
         if watch.servers:
             if made.host and processes.command_line(watch.servers[0]) != made.host.argv:
                 raise errors.EngineError("storage daemon %s runs with other options" % made.daemon)
             if kind == "process" and not watch.supervisors:
                 supervisor.supervise(host, watch.servers[0])
             return
+        if isinstance(supervisor, by_systemd.BySystemd):
+            supervisor.reload([host.name])
         supervisor.start(host)
         deadline = time.monotonic() + START_SECONDS
         while not unix_sockets.answers(places.monitor(made.daemon)):
@@ -94,11 +101,13 @@ class ByDaemon:
             time.sleep(_POLL_SECONDS)
 
     def supervise(self, spec: ExportSpec, daemon: str, kind: str) -> None:
-        """The daemon is watched over, and has the export after its next start too; C(enable) has seen to the boot."""
+        """The daemon is watched over, and has the export after its next start too."""
         _enable(spec.name, True)
-        watch = watched.now(places.host_name(daemon))
-        if watch.servers and kind == "process" and not watch.supervisors:
-            self._supervisors[kind].supervise(_host_spec(spec, daemon), watch.servers[0])
+        supervisor, watch = self._supervisors[kind], watched.now(places.host_name(daemon))
+        if isinstance(supervisor, by_systemd.BySystemd):
+            supervisor.enable(places.host_name(daemon))
+        elif watch.servers and not watch.supervisors:
+            supervisor.supervise(_host_spec(spec, daemon), watch.servers[0])
 
     @staticmethod
     def stop(spec: ExportSpec, action: actions.StopServer) -> None:
@@ -120,6 +129,7 @@ class ByDaemon:
             if last:
                 self._end(host, spec.stop_timeout)
                 _remove([places.monitor(place.daemon), places.definition_file(host)])
+                self.changed.update([place.daemon] if declared.in_unit(host) else [])
             os.unlink(place.path(spec.name))
             for supervisor in self._supervisors.values() if last else ():
                 supervisor.remove(host)
@@ -133,6 +143,7 @@ class ByDaemon:
             self._end(host, seconds)
         for kind, supervisor in self._supervisors.items():
             if wanted and wanted.options["supervisor"] != kind:
+                self.changed.update([daemon] if declared.in_unit(host) and kind == "systemd" else [])
                 supervisor.remove(host)
 
     def _end(self, host: str, seconds: float) -> None:

@@ -22,7 +22,6 @@ from ansible_collections.platter.qemu.plugins.module_utils._export import (
     by_systemd,
     declared,
     observe,
-    places,
     programs,
     servers,
     watched,
@@ -71,7 +70,7 @@ class Executor:
             self._each([item for item in items if not item.error], kinds)
             if actions.DeclareExport in kinds:
                 self._settle(items)
-                self._reload([item for item in items if not item.error and _changes_units(item)])
+                self._reload([item for item in items if not item.error and self._changes_units(item)])
         whole = [item for item in items if not item.error]
         if whole:
             now = observe.ground(self._run, [item.spec for item in whole])
@@ -117,13 +116,18 @@ class Executor:
         except OSError as exc:
             item.error = _failed(item, errors.EngineError("%s: %s" % (exc.filename or item.name, exc.strerror)))
 
+    def _changes_units(self, item: Item) -> bool:
+        """Whether systemd has to read its units again. That of a storage daemon stays as its exports come and go."""
+        alone = {_kind(state) for state in (item.before, item.after) if not _is_in_daemon(state)}
+        return "systemd" in alone or _stops_unit(item) or bool(_daemons_of(item) & self._daemons.changed)
+
     def _reload(self, items: t.Sequence[Item]) -> None:
         """Once for all of them; if it fails, for each."""
         for item in items:
-            if item.after.at_boot:
-                self._attempt(item, partial(self._systemd.enable, _owner(item)))
+            if item.after.at_boot and not _is_in_daemon(item.after):
+                self._attempt(item, partial(self._systemd.enable, item.name))
         whole = [item for item in items if not item.error]
-        ended = [_owner(item) for item in whole if item.reading.unit.active == "failed" or _stops_unit(item)]
+        ended = [item.name for item in whole if item.reading.unit.active == "failed" or _stops_unit(item)]
         try:
             if whole:
                 self._systemd.reload(ended)
@@ -221,21 +225,13 @@ def _to_start(item: Item) -> bool:
     return bool(item.after.running and item.after.definition)
 
 
-def _owner(item: Item) -> str:
-    """Whose unit it is that serves it."""
-    daemons = _daemons_of(item)
-    in_daemon = item.after.definition.daemon if item.after.definition else "".join(sorted(daemons)[:1])
-    return places.host_name(in_daemon) if in_daemon else item.name
+def _is_in_daemon(state: t.Any) -> bool:
+    return bool(state.definition and state.definition.daemon)
 
 
 def _supervisor_in(item: Item, kind: str) -> bool:
     """Whether something will be watched over by C(kind)."""
     return bool(item.after.running and item.after.supervisor == kind)
-
-
-def _changes_units(item: Item) -> bool:
-    """Whether systemd has to read its units again."""
-    return "systemd" in (_kind(item.before), _kind(item.after)) or _stops_unit(item)
 
 
 def _stops_unit(item: Item) -> bool:

@@ -21,6 +21,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._export.state import 
     Definition,
     ExportReading,
     ExportState,
+    Host,
     Unit,
 )
 
@@ -193,3 +194,58 @@ def test_a_unit_of_others_is_left_alone(state: str) -> None:
     with pytest.raises(errors.RefusedError) as caught:
         plan_export(spec, ExportState("web1", theirs), READING, wanted(spec))
     assert caught.value.reason == "unit_foreign"
+
+
+# --- exports of storage daemons
+
+DAEMON = GROUND._replace(program="/usr/bin/qemu-storage-daemon", server="storage_daemon", monitor="/m", loader=("/l",))
+
+
+def in_daemon(spec: ExportSpec, daemon: str = "lots") -> Definition:
+    """As it is written down for a storage daemon."""
+    spec = replace(spec, server="storage_daemon", daemon=daemon)
+    return definition.define(spec, DAEMON._replace(supervisor=spec.supervisor))
+
+
+def host_of(made: Definition, *others: str) -> Host:
+    """The daemon of such a definition."""
+    assert made.host
+    return Host(made.host.argv, made.options["supervisor"], others)
+
+
+@given(SPECS, SPECS, *[st.booleans()] * 5)
+def test_a_plan_for_a_daemon_leaves_nothing_to_do(
+    spec: ExportSpec, before: ExportSpec, running: bool, watched: bool, at_boot: bool, left: bool, clients: bool
+) -> None:
+    found = in_daemon(before)
+    state = ExportState("web1", found, at_boot=at_boot or (running and watched))
+    if running:
+        state = replace(state, argv=found.argv, reachable=True, supervised=watched, supervisor=before.supervisor)
+    made = in_daemon(spec) if spec.state == "present" else None
+    reading = replace(READING, daemon="lots", left=left, host=host_of(found), clients=CLIENTS if clients else ())
+    plan = plan_export(spec, state, reading, made)
+    after = predict(state, plan)
+    assert plan_export(spec, after, replace(READING, daemon="lots" if after.definition else ""), made) == []
+    assert after.running == after.at_boot == (spec.state == "present")
+    stops = [action for action in plan if isinstance(action, actions.StopServer)]
+    assert all(action.daemon == "lots" and not action.in_unit for action in stops)
+
+
+@pytest.mark.parametrize("more", [{"socket": "/other"}, {"supervisor": "systemd"}, {"shared": 3}], ids=str)
+def test_the_others_of_a_daemon_stay_where_they_are(more: t.Dict[str, t.Any]) -> None:
+    found, spec = in_daemon(SPEC), replace(SPEC, **more)
+    state = ExportState("web1", found, found.argv, True, True, "process", True)
+    reading = replace(READING, daemon="lots", host=host_of(found, "web2"))
+    with pytest.raises(errors.RefusedError) as caught:
+        plan_export(spec, state, reading, in_daemon(spec))
+    assert caught.value.reason == "daemon_differs"
+    assert len(plan_export(spec, state, replace(reading, host=host_of(found)), in_daemon(spec))) == 3
+    assert plan_export(SPEC, state, reading, found) == []
+
+
+def test_what_a_daemon_serves_undeclared_is_declared_and_clients_notice_nothing() -> None:
+    made = in_daemon(SPEC)
+    state = ExportState("web1", None, made.argv, True, False, "process", False)
+    reading = replace(READING, daemon="lots", host=host_of(made), clients=CLIENTS)
+    plan = plan_export(SPEC, state, reading, made)
+    assert [type(action) for action in plan] == [actions.DeclareExport, actions.SuperviseServer]
