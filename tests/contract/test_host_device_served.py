@@ -151,12 +151,17 @@ def test_a_device_whose_server_was_killed_is_attached_again(
     name: str, image: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(guard, "_GLANCE_SECONDS", 0.1)
-    call("host_device", **asked(name, image))
-    os.kill(server_of(name), signal.SIGKILL)
-    devices.wait_for_servers(name, 0)
+    task = asked(name, image, read_only=False)
+    call("host_device", **task)
+    with open(devices.link(name), "r+b", buffering=0) as device:
+        os.kill(server_of(name), signal.SIGKILL)
+        devices.wait_for_servers(name, 0)
+        device.write(bytes(4096))
     with devices.held(name):
-        refused("device_busy", **asked(name, image))
-    four_beats(**asked(name, image))
+        refused("device_busy", **task)
+    four_beats(**task)
+    four_beats(source=str(image), name=name, state="absent")
+    call("host_device", **asked(name, image))
     assert Path(devices.link(name)).read_bytes() == guest_bytes(image, "qcow2")
 
 

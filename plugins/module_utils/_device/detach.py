@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import typing as t
@@ -30,7 +31,7 @@ def _let_go(item: Item, path: str) -> None:
     try:
         with loop_device.claimed(path) as device:
             places.remove(item.name)
-            os.fsync(device)
+            _write_out(item, device)
             if path.startswith("/dev/nbd"):
                 nbd_kernel.disconnect(path)
             else:
@@ -47,6 +48,13 @@ def _let_go(item: Item, path: str) -> None:
         exc.message += ": it goes when %s has closed it" % (", ".join(map(str, using[:5])) or "who has it open")
         exc.facts.update(reason="device_busy", evidence={"in_use_by": [each.to_facts() for each in using]})
         raise
+
+
+def _write_out(item: Item, device: int) -> None:
+    """What programs have written. With the server gone there is nowhere to write it to, and the device goes all the same."""
+    dead = item.before.attached is not None and not item.before.attached.alive
+    with contextlib.suppress(OSError) if dead else contextlib.nullcontext():
+        os.fsync(device)
 
 
 def _attached_to(path: str) -> t.Tuple[str, str]:
