@@ -118,6 +118,12 @@ def test_what_libvirt_has_no_words_for_is_refused(more: Task, named: str) -> Non
     assert caught.value.reason == "style_cannot"
 
 
+def test_words_that_are_other_ones_in_libvirt() -> None:
+    (text,) = styles.libvirt_disks(read_spec.read([{**DISK, "werror": "enospc", "wwn": 1, "device": "scsi-hd"}]))
+    assert 'error_policy="enospace"' in text
+    assert "<wwn>0000000000000001</wwn>" in text
+
+
 def test_a_protocol_alone_is_raw_to_libvirt() -> None:
     nbd = {"driver": "nbd", "server": {"type": "inet", "host": "h", "port": "10809"}, "export": "e"}
     alone = {**DISK, "image": {"blockdev": nbd}, "cache": "none", "reconnect_delay": 30}
