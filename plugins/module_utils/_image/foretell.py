@@ -56,14 +56,17 @@ def _base(seen: state.BaseReading, by_path: t.Mapping[str, Item], named: Named) 
 
 def _changed(seen: state.BaseReading, base: Item) -> state.BaseReading:
     """The file that is there, as C(base.plan) leaves it; or the new one."""
-    kept = seen.exists and not any(action.replaces_file for action in base.plan)
-    looks = () if base.after.format == "raw" else (base.after.format,)
+    written = any(action.writes_content for action in base.plan)
+    seen = replace(seen, virtual_size=base.after.virtual_size, fingerprint=None if written else seen.fingerprint)
+    if seen.exists and not any(action.replaces_file for action in base.plan):
+        return seen
     return replace(
         seen,
         exists=True,
-        detected=seen.detected if kept else looks,
-        virtual_size=base.after.virtual_size,
-        fingerprint=None if any(action.writes_content for action in base.plan) else seen.fingerprint,
+        detected=() if base.after.format == "raw" else (base.after.format,),
+        chain_problem=None,  # of what it is copied from with its base, that was looked at by its own plan
+        opening_problem=None,
+        in_chain_of=(seen.path, *base.reading.chain[1:]),
     )
 
 

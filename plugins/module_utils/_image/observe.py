@@ -98,7 +98,7 @@ class Observer:
         points = self._points(spec, seen)
         backing = self._backing(spec, seen)
         members = member_paths(spec.path, seen.header)
-        problem, base_size = surroundings.chain_of(spec.path, seen)
+        chain = surroundings.chain_of(spec.path, seen)
         current = _base_facts(backing.path) if backing and os.path.isabs(backing.path) else None
         base = self._base(spec)
         asked = files.file_facts(spec.backing.path) if spec.backing else None
@@ -111,7 +111,8 @@ class Observer:
             header=seen.header,
             detected=seen.detected,
             record=seen.record,
-            chain_problem=problem,
+            chain_problem=chain.problem,
+            chain=chain.paths,
             lacking=surroundings.lacking(spec.path, seen),
             signature=signature,
             members=tuple(members[1:]),
@@ -123,11 +124,11 @@ class Observer:
             current_base_is_asked=bool(
                 current and asked and current.kind != "absent" and current.identity == asked.identity
             ),
-            current_base_size=base_size,
+            current_base_size=chain.base_size,
             current_base_fingerprint=image.fingerprint(current) if current else None,
             points=points.names if points else (),
             source=self._source(spec, seen, signature),
-            data_end=self._data_end(spec, seen) if _opens(spec, seen, problem) else None,
+            data_end=self._data_end(spec, seen) if _opens(spec, seen, chain.problem) else None,
             desired_attributes=self._attributes.desired(spec, members),
         )
 

@@ -158,7 +158,7 @@ def _note(item: Item) -> None:
 
 
 def pass_on_refusals(order: t.Iterable[str], by_path: t.Mapping[str, Item], needs: Needs) -> None:
-    """What is to be made from something that the guard refused is refused too."""
+    """What is to be made from something that the guard refused, or left as it is because it is in use, is refused too."""
     for name in order:
         item = by_path[name]
         if item.plan and not item.refusal:
@@ -167,13 +167,13 @@ def pass_on_refusals(order: t.Iterable[str], by_path: t.Mapping[str, Item], need
 
 def _refused_needs(item: Item, by_path: t.Mapping[str, Item], needs: Needs) -> t.Optional[errors.EngineError]:
     for name in sorted(needs[item.name]):
-        cause = by_path[name].refusal
-        if cause is not None:
+        cause, skipped = by_path[name].refusal, by_path[name].notes.get("skipped_reason")
+        if cause is not None or skipped:
             return refuse.refused(
                 item.spec,
                 "needs_refused",
-                "it needs %s, which is refused" % name,
-                "Mend what is refused there.",
-                {"needs": name, "reason": cause.facts.get("reason")},
+                "it needs %s, which is %s" % (name, "refused" if cause else "left as it is (%s)" % skipped),
+                "Mend what is refused there." if cause else "Run the task again when nobody uses that.",
+                {"needs": name, "reason": cause.facts.get("reason") if cause else skipped},
             )
     return None

@@ -69,7 +69,16 @@ def _read_local(
     header = inspect_source(spec, path)
     if source.secret_file:
         _refuse_closed(run_command, spec, path, header)
-    return state.SourceReading(header.virtual_size, digest, changed, why)
+    return state.SourceReading(header.virtual_size, digest, changed, why, chain=_chain_of(path, header))
+
+
+def _chain_of(path: str, header: Header) -> t.Tuple[str, ...]:
+    """Every image that is read with a trusted source, itself first."""
+    if not header.backing_file:
+        return ()
+    from ansible_collections.platter.qemu.plugins.module_utils._inspect import chain
+
+    return chain.files_of(chain.walk_chain(path, header.format, chain_header))
 
 
 def _refuse_closed(run_command: process.RunCommand, spec: ImageSpec, path: str, header: Header) -> None:

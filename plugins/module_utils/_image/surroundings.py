@@ -16,16 +16,24 @@ from ansible_collections.platter.qemu.plugins.module_utils._inspect import image
 from ansible_collections.platter.qemu.plugins.module_utils._tools import files
 
 
-def chain_of(path: str, seen: image.Seen) -> t.Tuple[t.Optional[t.Tuple[str, str]], t.Optional[int]]:
-    """(what is wrong with an image that is there and what it is built on: (reason, sentence), bytes of its base)."""
+class Chain(t.NamedTuple):
+    """What an image that is there is built on. C(problem): what is wrong with it (reason, sentence). C(base_size): in bytes."""
+
+    problem: t.Optional[t.Tuple[str, str]] = None
+    base_size: t.Optional[int] = None
+    paths: t.Tuple[str, ...] = ()
+
+
+def chain_of(path: str, seen: image.Seen) -> Chain:
+    """Of one that names no other file there is nothing to tell."""
     if seen.header is None or not seen.header.references:
-        return None, None
+        return Chain()
     from ansible_collections.platter.qemu.plugins.module_utils._inspect import chain as chains
 
-    chain = chains.walk_chain(path, seen.header.format, image.chain_header)
-    below = chain.links[1].header if len(chain.links) > 1 else None
-    problem = chains.problem_of(chain) or chains.encrypted_base(chain.links[1:])
-    return problem, below.virtual_size if below else None
+    found = chains.walk_chain(path, seen.header.format, image.chain_header)
+    below = found.links[1].header if len(found.links) > 1 else None
+    problem = chains.problem_of(found) or chains.encrypted_base(found.links[1:])
+    return Chain(problem, below.virtual_size if below else None, chains.files_of(found))
 
 
 def lacking(path: str, seen: image.Seen) -> t.Optional[t.Tuple[str, str]]:

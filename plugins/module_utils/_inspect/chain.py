@@ -135,6 +135,11 @@ def problem_of(chain: ChainResult) -> tuple[str, str] | None:
     return (chain.problem.reason, chain.problem.fact) if chain.problem else None
 
 
+def files_of(chain: ChainResult) -> tuple[str, ...]:
+    """The paths of the images of a chain, as far as they are files."""
+    return tuple(link.path for link in chain.links if link.kind == "file")
+
+
 def encrypted_base(links: t.Iterable[Link]) -> tuple[str, str] | None:
     """The first of these backing files that takes a secret of its own, as (reason, sentence): our tools give it none."""
     locked = (link.path for link in links if link.header and link.header.encrypted)

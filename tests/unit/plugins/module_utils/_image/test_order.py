@@ -99,3 +99,24 @@ def test_a_link_further_down_that_is_led_elsewhere_counts() -> None:
     overlay.spec = ImageSpec("/d/a", format="qcow2", backing=BackingSpec("/m/mid", "qcow2"))
     moved = there("/d/b", on="/d/c", asked="/d/x", base=seen("/d/x", opening_problem=ELSEWHERE))
     assert planned(overlay, moved) == {"/d/a": "backing_protocol_refused", "/d/b": ["RebaseImage"]}
+
+
+def test_a_base_that_becomes_what_is_asked_is_sound() -> None:
+    base = BaseReading(
+        "/d/b", True, (), 4 * MIB, chain_problem=("header_unreadable", "/d/b is no readable qcow2 image")
+    )
+    raw = Item(
+        "/d/b",
+        ImageSpec("/d/b", format="qcow2", current_format="raw", allow_rewrite=True),
+        before=ImageState("/d/b", "raw", 4 * MIB),
+        reading=ImageReading("file", header=Header("raw", 4 * MIB)),
+    )
+    assert planned(new("/d/a", "/d/b", base), raw) == {"/d/a": ["CreateImage"], "/d/b": ["RewriteImage"]}
+
+
+def test_what_needs_an_image_that_is_left_as_it_is_is_refused() -> None:
+    source, copy = there("/d/s"), there("/d/a")
+    source.plan, copy.notes["skipped_reason"] = ["Remove"], "image_in_use"
+    by_path = {item.name: item for item in (source, copy)}
+    order.pass_on_refusals(by_path, by_path, {"/d/s": {"/d/a"}, "/d/a": set()})
+    assert source.refusal and source.refusal.facts["evidence"] == {"needs": "/d/a", "reason": "image_in_use"}
