@@ -8,10 +8,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import struct
 import typing as t
 
-from ansible_collections.platter.qemu.plugins.module_utils._core import header
+from ansible_collections.platter.qemu.plugins.module_utils._core import errors, header
 from ansible_collections.platter.qemu.plugins.module_utils._formats import luks, qcow2_tables, reading
 
 MAGIC = b"QFI\xfb"
@@ -90,6 +91,16 @@ def read(source: header.ByteSource) -> header.Header:
         unknown_features=_unknown_features(fixed, extensions.get(_EXT_FEATURE_NAMES, b"")),
         format_specific={"type": "qcow2", "data": _specific(fixed, data_file, encrypt, bitmaps)},
     )
+
+
+def read_names(source: header.ByteSource) -> header.Header:
+    """No more than the files that it names, also where its tables or extensions cannot be read: QEMU may open it yet."""
+    fixed = _read_fixed(source)
+    extensions: dict[int, bytes] = {}
+    with contextlib.suppress(errors.HeaderError):
+        extensions.update(_walk_extensions(source, fixed))
+    backing_file = _backing_file(source, fixed)
+    return header.Header("qcow2", fixed.size, backing_file=backing_file, data_file=_data_file(extensions))
 
 
 def _read_fixed(source: header.ByteSource) -> _Fixed:

@@ -34,7 +34,7 @@ def _as_bytes_say(path: str, formats: t.Iterable[str]) -> t.Iterator[Header]:
     with files.FileReader(path) as reader:
         for name in formats:
             with contextlib.suppress(errors.HeaderError):
-                yield registry.read_header(name, reader)
+                yield registry.read_names(name, reader)
 
 
 def _named_files(path: str, header: Header) -> t.Iterator[str]:
