@@ -553,7 +553,7 @@ options:
       overlay_directories: &overlay_directories
         description:
           - Further directories in which overlays of the image may lie. Its own directory and those of all images of the
-            task are always looked through before a base is changed or removed.
+            task are always looked through before a base is changed or removed. In these, block devices count too.
           - Each must be the absolute path of a directory that exists; anything else is refused.
         type: list
         elements: path
@@ -679,8 +679,9 @@ seealso:
     description: What the formats and their options mean.
     link: https://www.qemu.org/docs/master/tools/qemu-img.html
 notes:
-  - Overlays are looked for in the directories of the task and in O(overlay_directories). An overlay elsewhere, or on
-    another host, is not seen.
+  - Overlays are looked for in the directories of the task and in O(overlay_directories), in the backing chains of the images
+    and sources of the task, and where the file itself remembers them (the overlays of external snapshots, the image of a data
+    file). An overlay elsewhere, or on another host, is not seen.
   - Locks of other hosts are not seen on network file systems, and who else uses an NBD export is not seen at all.
   - In a directory that belongs to an ordinary user, root makes, replaces and removes whole images, and sets their owner and mode.
     What would have to be opened by its name there (to grow, amend, rebase, check, repair or rewrite an image, a data file,

@@ -80,12 +80,33 @@ def _data_file(item: Item) -> t.Optional[str]:
 
 def overlays_of(items: t.Sequence[Item]) -> Found:
     """What is built on each file that is to be changed, by one look through the directories of the task: those that
-    headers name may be any, such as that of a pseudo file system.
+    headers name may be any, such as that of a pseudo file system. And what is known to be built on it wherever it is.
     """
     touched = [path for item in items if writes_existing(item) for path in _changed_files(item)]
-    directories = {os.path.dirname(item.spec.path) for item in items}
-    directories.update(name for item in items for name in item.spec.overlay_directories)
-    return dependents.find_dependents(touched, sorted(directories), named_files.recorded_base) if touched else {}
+    if not touched:
+        return {}
+    named = {name for item in items for name in item.spec.overlay_directories}
+    directories = named | {os.path.dirname(item.spec.path) for item in items}
+    known = dict.fromkeys(path for item in items for path in _known_images(item))
+    return dependents.find_dependents(
+        touched, sorted(directories), named_files.recorded_base, also=known, with_devices=named
+    )
+
+
+def _known_images(item: Item) -> t.Iterator[str]:
+    """Those that the task reads, and those that a file which is to be changed says are built on it. Anybody who owns that
+    could have written so: they are believed by their own headers only.
+    """
+    reading = item.reading
+    if reading.kind == "block":
+        yield item.spec.path
+    yield from reading.chain
+    for other in (reading.base and reading.base.in_chain_of, reading.source and reading.source.chain):
+        yield from other or ()
+    if writes_existing(item):
+        overlays = (reading.record.get("snapshot") or {}).get("overlays")
+        told = [*(overlays if isinstance(overlays, list) else ()), reading.record.get("data_of") or ""]
+        yield from (path for path in told if os.path.isabs(path) and os.path.exists(path))
 
 
 def guard_bases(items: t.Sequence[Item], found: Found, needs: Needs) -> bool:
@@ -96,7 +117,7 @@ def guard_bases(items: t.Sequence[Item], found: Found, needs: Needs) -> bool:
         for path in _changed_files(item):
             overlays = [o for o in found.get(path, ()) if not _is_done_with(o, item, path, listed, needs)]
             if overlays and not item.refusal:
-                refused, item.refusal = True, _has_overlays(item, path, overlays)
+                refused, item.refusal = True, _has_overlays(item, path, overlays, listed)
     return refused
 
 
@@ -115,24 +136,45 @@ def _leaves(item: Item, name: str, base: t.Any) -> bool:
         return False
     other = item.after.backing.path if item.after.backing else None
     onto_it = other is not None and block_use.identity_of(other) == base
+    if _keeps_backup(item):
+        return False
     if _removes(item) or any(isinstance(action, _WHOLE) for action in item.plan):
         return not onto_it and (item.reading.nlink == 1 or name == item.spec.path)
     rebased = any(isinstance(action, actions.RebaseImage) for action in item.plan)
     return rebased and not onto_it and base not in map(block_use.identity_of, opened_files(item)[1:])
 
 
-def _has_overlays(item: Item, path: str, overlays: t.Sequence[str]) -> errors.RefusedError:
+def _keeps_backup(item: Item) -> bool:
+    """Whether the file of before stays under another name, and on what it is built on."""
+    repaired = any(isinstance(action, actions.RepairImage) and action.replaces_file for action in item.plan)
+    return repaired or (item.spec.backup and (_removes(item) or any(isinstance(a, _WHOLE) for a in item.plan)))
+
+
+def _has_overlays(
+    item: Item, path: str, overlays: t.Sequence[str], listed: t.Mapping[t.Any, Item]
+) -> errors.RefusedError:
     counted = words.counted(len(overlays), "other image")
     what = "it is the backing file of %s" % counted
+    if item.reading.record.get("data_of") in overlays:
+        what = "it is the data file of %s" % counted
     if path != item.spec.path:
         what = "its file %s is used by %s" % (path, counted)
     return refuse.refused(
         item.spec,
         "has_overlays",
         "%s: %s" % (what, ", ".join(overlays[:5])),
-        _way_out(item, overlays),
+        _way_out_of_backups(overlays, listed) or _way_out(item, overlays),
         {"overlays": list(overlays)},
     )
+
+
+def _way_out_of_backups(overlays: t.Sequence[str], listed: t.Mapping[t.Any, Item]) -> str:
+    """Empty where they stay for another reason."""
+    others = [listed.get(block_use.identity_of(path)) for path in overlays]
+    kept = [other.name for other in others if other and not other.refusal and _keeps_backup(other)]
+    if len(kept) < len(overlays):
+        return ""
+    return "What %s was before stays, as its backup: leave backup out there, or keep this image." % kept[0]
 
 
 def _way_out(item: Item, overlays: t.Sequence[str]) -> str:

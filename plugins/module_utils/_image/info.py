@@ -68,8 +68,11 @@ class ImageInfoReader:
         found: dict[str, list[str]] = {}
         for directory in sorted(directories):
             try:
-                for base, overlays in find_dependents(there, [directory], self._looker.named_files).items():
-                    found.setdefault(base, []).extend(overlays)
+                overlays = find_dependents(
+                    there, [directory], self._looker.named_files, with_devices=self._spec.overlay_directories
+                )
+                for base, built_on_it in overlays.items():
+                    found.setdefault(base, []).extend(built_on_it)
             except errors.EngineError as exc:
                 self._warnings.append(exc.message)
         for view, each in zip(views, facts):

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import typing as t
@@ -24,8 +25,12 @@ def find_dependents(
     base_paths: t.Sequence[str],
     directories: t.Sequence[str],
     read_backing: t.Callable[[str], Named],
+    *,
+    also: t.Collection[str] = (),
+    with_devices: t.Container[str] = (),
 ) -> dict[str, list[str]]:
-    """The files in C(directories) (not below them) that name one of C(base_paths) as backing or data file.
+    """The files in C(directories) (not below them), and of C(also), that name one of C(base_paths) as backing or data
+    file. In those C(with_devices) block devices count too.
 
     C(read_backing(path)) reads one header; None (or HeaderError) for what is no image or names nothing.
     Bases are recognised by what they are, through symbolic and hard links. One header is read for each file.
@@ -33,8 +38,9 @@ def find_dependents(
     bases = _by_identity(base_paths)
     found: dict[str, list[str]] = {path: [] for path in base_paths}
     known: dict[str, block_use.Identity | None] = {}  # a thousand overlays share few bases
-    for path in _files_in(directories) if bases else ():
-        for backing in _named(path, read_backing):
+    hints = set(also)
+    for path in dict.fromkeys([*_files_in(directories, with_devices), *also]) if bases else ():
+        for backing in _named(path, read_backing, path in hints):
             if backing not in known:
                 known[backing] = block_use.identity_of(backing)
             _add(found, bases.get(known[backing], ()), path)
@@ -80,11 +86,12 @@ def _by_identity(base_paths: t.Sequence[str]) -> dict[block_use.Identity | None,
     return bases
 
 
-def _files_in(directories: t.Sequence[str]) -> t.Iterator[str]:
+def _files_in(directories: t.Sequence[str], with_devices: t.Container[str]) -> t.Iterator[str]:
     for directory in dict.fromkeys(directories):
+        devices = directory in with_devices
         try:
             with os.scandir(directory) as entries:
-                names = sorted(each.name for each in entries if _is_file(each))
+                names = sorted(each.name for each in entries if _is_file(each, devices))
         except (FileNotFoundError, NotADirectoryError):
             continue
         except OSError as exc:
@@ -95,24 +102,30 @@ def _files_in(directories: t.Sequence[str]) -> t.Iterator[str]:
         yield from (os.path.join(directory, name) for name in names if not name.startswith(files.TEMP_PREFIX))
 
 
-def _is_file(entry: os.DirEntry[str]) -> bool:
+def _is_file(entry: os.DirEntry[str], or_device: bool) -> bool:
     """A symbolic link that leads to itself is no file, and no reason not to read the others."""
     try:
-        return entry.is_file()
+        return entry.is_file() or (or_device and stat.S_ISBLK(entry.stat().st_mode))
     except OSError:
         return False
 
 
-def _named(path: str, read_backing: t.Callable[[str], Named]) -> t.Sequence[str]:
+def _named(path: str, read_backing: t.Callable[[str], Named], is_hint: bool) -> t.Sequence[str]:
+    """C(is_hint): somebody has said that it is an image; nothing is known of it where that cannot be seen."""
     try:
         named = read_backing(path)
     except (errors.HeaderError, FileNotFoundError):  # no image, or gone since the directory was read
         return ()
     except errors.EngineError as exc:
-        if isinstance(exc.__cause__, FileNotFoundError) or _is_anothers_link(path):  # the first: found when opened
+        if is_hint or _is_nothing(exc.__cause__) or _is_anothers_link(path):
             return ()
         raise
     return (named,) if isinstance(named, str) else named or ()
+
+
+def _is_nothing(cause: t.Optional[BaseException]) -> bool:
+    """Found when it is opened: it has gone, or it is a drive without a medium."""
+    return isinstance(cause, OSError) and cause.errno in (errno.ENOENT, errno.ENOMEDIUM, errno.ENXIO)
 
 
 def _is_anothers_link(path: str) -> bool:
