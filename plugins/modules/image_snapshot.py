@@ -534,7 +534,7 @@ skipped_reason:
   returned: with O(on_in_use=skip), when it was in use
   type: str
 removed_leftovers:
-  description: Build directories, and second names of the disk's file, that an earlier, killed run had left.
+  description: Build directories, second names and unfinished records that an earlier, killed run had left.
   returned: when there were some
   type: list
   elements: str

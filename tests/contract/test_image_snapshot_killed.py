@@ -110,6 +110,16 @@ def test_a_name_that_somebody_else_has_given_stays_and_protects_what_it_leads_to
     one.beats(name="s1", state="absent")
 
 
+def test_what_was_to_be_remembered_beside_the_disk_goes(tmp_path: Path) -> None:
+    """A run was killed while it wrote that; another disk's is left alone."""
+    one = stacked(tmp_path, "rename", "s1")
+    left, other = (one.image.with_name(f".{name}.platter.json.0123abcd") for name in ("web1.qcow2", "web2.qcow2"))
+    for each in (left, other):
+        each.touch()
+    assert one.beats(name="s2")["removed_leftovers"] == [str(left)]
+    assert (left.exists(), other.exists()) == (False, True)
+
+
 # --- merges that are all but done
 
 

@@ -19,7 +19,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._core.plan import pre
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot import observe, plan, plan_switch, target, warn
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.spec import SnapshotSpec
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.state import SnapshotState
-from ansible_collections.platter.qemu.plugins.module_utils._tools import files, locks, process, walk
+from ansible_collections.platter.qemu.plugins.module_utils._tools import files, locks, process, records, walk
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qemu_img import QemuImg
 
 #: how often an image in use may be waited for, as each wait may end with another user
@@ -189,6 +189,8 @@ class _Hold:
             found += files.stale_builds(path, names[directory])
         for stale in found:
             shutil.rmtree(stale, ignore_errors=True)
+        for path in self._paths[spec.image]:
+            found += records.remove_stale(path, names[os.path.dirname(path)])
         if spec.external:
             from ansible_collections.platter.qemu.plugins.module_utils._snapshot import layer_records
 

@@ -41,6 +41,11 @@ def down_from(layers: Layers, path: str) -> t.List[str]:
     return found
 
 
+def points(layers: Layers) -> t.List[str]:
+    """The files that are points."""
+    return [path for path, layer in layers.items() if layer.point is not None]
+
+
 def layers_up(layers: Layers, active: str) -> t.Tuple[str, ...]:
     """The files from the lowest point's up to the active one."""
     chain = down_from(layers, active)

@@ -4,13 +4,13 @@
 #
 # PRIVATE to the collection: it can change at any time without notice.
 """What a file is in the family of an image stands in its own record (C(snapshot)): C(made) for an overlay of ours;
-C(switch) for how the VM comes to it;
-C(name) and C(date) for a point, with C(size) and C(mtime_ns) of its file, by which it is told whether somebody has written
-to it, with C(leaf) when it was left rather than built on, and C(settled) once the disk is elsewhere; C(merging), the overlay
-that is being copied into it, with C(heir), the point that it will be after that; C(streaming), the point that is copied up
-into it, which has C(into) for that; C(overlays), those of ours on it: they may lie in other directories, and belong to
-others than the file does; C(retired), when it is no point any more, and stays for what is built on it: it is no disk either.
-While it gets another name: see second_names.
+C(switch) for how the VM comes to it; C(name) and C(date) for a point, with C(size) and C(mtime_ns) of its file, by which it
+is told whether somebody has written to it, with C(leaf) when it was left rather than built on, and C(settled) once the disk
+is elsewhere; C(merging), the overlay that is being copied into it, with C(heir), the point that it will be after that;
+C(streaming), the point that is copied up into it, which has C(into) for that; C(overlays), those of ours on it: they may
+lie in other directories, and belong to others than the file does; C(rewriting), the point whose merge writes to the file,
+which has no times meanwhile; C(retired), when it is no point any more, and stays for what is built on it: it is no disk
+either. While it gets another name: see second_names.
 
 The stages of a merge, whether it is done here or by a running QEMU:
 
@@ -47,7 +47,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._tools import files, 
 
 _NUMBER = (int, float)
 _KINDS: t.Mapping[str, t.Any] = {
-    **dict.fromkeys(("name", "merging", "heir", "streaming", "into", "switch", "until", "second"), str),
+    **dict.fromkeys(("name", "merging", "heir", "streaming", "into", "switch", "until", "second", "rewriting"), str),
     **dict.fromkeys(("made", "date", "heir_date", "size", "mtime_ns", "copied_size", "copied_mtime_ns"), _NUMBER),
     **dict.fromkeys(("leaf", "settled", "heir_leaf", "told", "copied", "merged", "retired"), bool),
     "overlays": list,
@@ -85,9 +85,8 @@ def remove_layer(path: str) -> None:
     """Remove a file with what is remembered of it, under both of its names: see C(live_merge.leave)."""
     if os.path.lexists(path):
         os.unlink(path)
-    for name in merge_stages.both_names(path):
-        if not os.path.lexists(name):
-            records.remove_record(name)
+    for name in (each for each in merge_stages.both_names(path) if not os.path.lexists(each)):
+        records.remove_record(name)
     files.fsync_path(os.path.dirname(path))
 
 
@@ -129,11 +128,10 @@ def becoming_point(path: str, name: str, **how: t.Any) -> t.Iterator[None]:
 def remove_second_name(path: str) -> t.List[str]:
     """Take the file at C(path) the name that a killed run has given to it as well; what was removed."""
     second = second_names.second_name(path, snapshot_in(records.read_record(path)))
-    if second is None:
-        return []
-    remove_layer(second)
-    _remember(path, second_names.no_point(snapshot_in(records.read_record(path))))
-    return [second]
+    if second is not None:
+        remove_layer(second)
+        _remember(path, second_names.no_point(snapshot_in(records.read_record(path))))
+    return [second] if second else []
 
 
 def _made(path: str) -> t.Dict[str, t.Any]:
@@ -157,24 +155,43 @@ def settle_point(path: str) -> None:
     """The disk is elsewhere now, and a point's file is to stay as it is. Nothing is done for other files."""
     snapshot = snapshot_of(path)
     if snapshot.get("name"):
-        _remember(path, dict(second_names.of_one_name(snapshot), settled=True, **_frozen(path)))
+        kept = {key: value for key, value in second_names.of_one_name(snapshot).items() if key != "rewriting"}
+        _remember(path, dict(kept, settled=True, **_frozen(path)))
 
 
 @contextlib.contextmanager
-def rewritten(path: str, point: t.Optional[str]) -> t.Iterator[None]:
+def rewritten(path: str, point: t.Optional[str], base: str) -> t.Iterator[None]:
     """While we write to a point's file what changes nothing that it holds. One that others have written to stays so.
 
     C(point): the snapshot that the file was seen to be. A name that a killed run has left does not make it one.
+    C(base): the point's file that the merge is about for which this is done.
     """
     snapshot = snapshot_of(path)
-    ours = point is not None and all(snapshot.get(key) == value for key, value in _frozen(path).items())
+    as_left = all(snapshot.get(key) == value for key, value in _frozen(path).items())
+    ours = point is not None and (as_left or snapshot.get("rewriting") == base)
     if ours and snapshot.get("name"):
+        snapshot["rewriting"] = base
         _remember(path, {key: value for key, value in snapshot.items() if key not in merge_stages.FROZEN})
     try:
         yield
     finally:
         if ours:
             settle_point(path)
+
+
+def settle_rewritten(points: t.Iterable[str], base: str) -> None:
+    """When the merge is about to end that C(base) is about: what a killed run of it was writing to is to stay as it is now."""
+    for path in points:
+        if snapshot_of(path).get("rewriting") == base:
+            settle_point(path)
+
+
+def settle_left(points: t.Iterable[str]) -> None:
+    """When nobody writes to any of these points: a run may have been killed before it noted what one is to stay."""
+    for path in points:
+        if not {"mtime_ns", "merging"} & snapshot_of(path).keys():
+            with contextlib.suppress(PermissionError):
+                settle_point(path)
 
 
 def keep_leaf(path: t.Optional[str]) -> None:

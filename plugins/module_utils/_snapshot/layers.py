@@ -22,6 +22,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._core.place import re
 from ansible_collections.platter.qemu.plugins.module_utils._inspect import image
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot import (
     clones,
+    family,
     layer_actions,
     layer_records,
     merge_stages,
@@ -50,6 +51,7 @@ class LayerEditor:
         with image_lock(action.active, readers=False):
             self._still_there(spec, action.active, reading)
             clones.refuse_clones(spec, reading, clones.harmed(action))
+            layer_records.settle_left(family.points(reading.layers))
             noted = {"overlay": action.overlay, "called": base}
             with layer_records.becoming_point(action.active, action.point.name, **noted), self.built(
                 spec, action.overlay, action.active, base, action.format

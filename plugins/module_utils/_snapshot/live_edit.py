@@ -19,14 +19,15 @@ from dataclasses import replace
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot import actions as act
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot import layer_actions as layer_act
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot import (
+    family,
     layer_records,
     layers,
     live,
     live_merge,
     merge,
 )
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot import layer_actions as layer_act
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.spec import SnapshotSpec
 from ansible_collections.platter.qemu.plugins.module_utils._tools import files, guest_agent, qmp_jobs
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qmp import Qmp
@@ -118,6 +119,7 @@ class LiveEditor:
     def _place_overlay(self, item: Item, action: layer_act.AddOverlay, undo: contextlib.ExitStack) -> None:
         """An empty overlay shows what is below it: until QEMU has switched, starting from either file is right."""
         spec = item.spec
+        layer_records.settle_left(family.points(item.reading.layers))  # no job is at work: see refuse_beside_a_merge
         layer_records.note_point(action.active, action.point.name, overlay=action.overlay, settled=False)
         undo.callback(layer_records.forget_point, action.active)
         with self._editor.built(spec, action.overlay, action.active, action.active, action.format) as build:

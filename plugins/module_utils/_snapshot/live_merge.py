@@ -71,7 +71,7 @@ class LiveMerge:
         if len(above) != 1:
             raise refuse.chain_differs(spec, action.overlay)
         layer_records.begin_merge(action.base, action.overlay, action.heir)
-        with layer_records.rewritten(above[0], reading.layers[above[0]].point):
+        with layer_records.rewritten(above[0], reading.layers[above[0]].point, action.base):
             self._copy_down(spec, action, live, above[0])
         files.fsync_path(action.base)
         layer_records.remember_base(above[0], action.base)
@@ -107,6 +107,7 @@ class LiveMerge:
             files.fsync_path(
                 above
             )  # QEMU writes the name of the base there, and syncs it when the guest flushes its disk
+        layer_records.settle_rewritten(family.points(reading.layers), action.base)
         self._remove_overlay(spec, action, reading)
 
     def _commit_active(
@@ -173,7 +174,7 @@ class LiveMerge:
         if not inside or (action.new_base and action.new_base not in live.nodes):
             raise refuse.chain_differs(spec, action.base)
         layer_records.begin_stream(action)
-        with layer_records.rewritten(action.overlay, reading.layers[action.overlay].point):
+        with layer_records.rewritten(action.overlay, reading.layers[action.overlay].point, action.base):
             self._copy_up(spec, action, live)
         self._let_go(action.base)
         return merge.drop_base(spec, action, reading)

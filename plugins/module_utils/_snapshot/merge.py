@@ -20,6 +20,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._inspect import image
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot import (
     clones,
+    family,
     layer_actions,
     layer_records,
     layers,
@@ -57,6 +58,7 @@ class Merger:
                 _refuse_written(action.overlay, copied)
                 layer_records.note_copied(action.base)  # the headers tell nothing of it once others are on the base
                 self._pass_on(action, reading)
+                layer_records.settle_rewritten(family.points(reading.layers), action.base)
                 _refuse_written(action.overlay, copied)
                 clones.refuse_built_on(spec, reading, action.overlay)  # those above are not any more
                 _let_go(spec, action)
@@ -87,7 +89,7 @@ class Merger:
     def put_onto(self, above: str, action: layer_actions.CommitOverlay, reading: state.SnapshotReading) -> None:
         """Put one layer onto the point's file. Only the name changes: the two bases hold the same now."""
         node = image_node("qcow2", {"driver": "file", "filename": above})
-        with layer_records.rewritten(above, reading.layers[above].point):
+        with layer_records.rewritten(above, reading.layers[above].point, action.base):
             self._qemu_img.unsafe_rebase(node, layers.as_before(above, action.base), action.base_format)
             layer_records.remember_base(above, action.base)
             files.fsync_path(above)
@@ -113,7 +115,7 @@ class Merger:
             with image_lock(action.overlay, readers=False):
                 layer_records.begin_stream(action)
             with _begun():
-                with layer_records.rewritten(action.overlay, reading.layers[action.overlay].point):
+                with layer_records.rewritten(action.overlay, reading.layers[action.overlay].point, action.base):
                     self._qemu_img.rebase(node, new_base, action.new_base_format or "")
                     files.fsync_path(action.overlay)
                 _refuse_written(action.base, before)
@@ -146,6 +148,7 @@ def _remove_point(path: str, reading: state.SnapshotReading) -> None:
         layer_records.settle_lowest(str(into), path)
     if layer_records.is_made(path):
         layer_records.keep_leaf(base)
+    layer_records.settle_rewritten(family.points(reading.layers), path)  # it was streamed, and the run killed
     layer_records.remove_layer(path)
     layer_records.change_overlays(base, gone=(path,))
     if streamed:

@@ -18,6 +18,8 @@ import stat
 import typing as t
 
 ATTRIBUTE = "user.platter.qemu"
+#: bytes that make the name of a sidecar that is being written another one each time
+_RANDOM = 4
 _NO_ATTRIBUTES = (errno.ENOTSUP, errno.EPERM, errno.ENOSYS)
 
 
@@ -124,12 +126,23 @@ def _write_sidecar(built: str, record: t.Mapping[str, t.Any], final: str) -> Non
     if os.path.exists(final) and final != built:
         old = _read_sidecar(final)
         records.update({str(os.stat(final).st_ino): old} if old else {})
-    temporary = "%s.%s" % (sidecar, secrets.token_hex(4))
+    temporary = "%s.%s" % (sidecar, secrets.token_hex(_RANDOM))
     with open(temporary, "x", encoding="utf-8") as stream:
         json.dump(records, stream, sort_keys=True)
         stream.flush()
         os.fsync(stream.fileno())
     os.rename(temporary, sidecar)
+
+
+def remove_stale(path: str, names: t.Iterable[str]) -> t.List[str]:
+    """Remove what killed runs have left of sidecars for C(path), under its lock; what was removed. C(names): those in its
+    directory, where nobody else can write.
+    """
+    tag, ending = os.path.basename(sidecar_path(path)) + ".", 2 * _RANDOM
+    stale = [os.path.join(os.path.dirname(path), n) for n in names if n.startswith(tag) and len(n) == len(tag) + ending]
+    for each in stale:
+        os.unlink(each)
+    return stale
 
 
 def remove_record(path: str) -> None:

@@ -11,6 +11,12 @@ from ansible_collections.platter.qemu.plugins.module_utils._snapshot.layer_recor
     begin_merge,
     is_copied,
     note_merged,
+    note_point,
+    rewritten,
+    settle_left,
+    settle_point,
+    settle_rewritten,
+    snapshot_of,
 )
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.merge_stages import (
     after_merge,
@@ -71,3 +77,63 @@ def test_what_was_copied_of_one_overlay_says_nothing_of_another(tmp_path: Path) 
     assert (is_copied(base, top), is_copied(base, other)) == (True, False)
     begin_merge(base, top)
     assert not is_copied(base, top)
+
+
+def point(tmp_path: Path) -> str:
+    path = str(tmp_path / "point")
+    Path(path).write_bytes(b"x")
+    note_point(path, "s1")
+    settle_point(path)
+    return path
+
+
+def frozen(path: str) -> bool:
+    return snapshot_of(path).get("mtime_ns") == os.stat(path).st_mtime_ns
+
+
+def killed(path: str, base: str) -> None:
+    """As a run that was killed while it wrote to the file, for a merge of C(base)."""
+    process = os.fork()
+    if process == 0:
+        with rewritten(path, "s1", base):
+            Path(path).write_bytes(b"header")
+            os._exit(0)
+    os.waitpid(process, 0)
+
+
+def test_what_a_killed_merge_wrote_to_is_to_stay_as_it_is_when_that_merge_ends(tmp_path: Path) -> None:
+    path = point(tmp_path)
+    killed(path, "/d/base")
+    assert not frozen(path)
+    settle_rewritten([path], "/d/another")
+    assert not frozen(path), "its merge has not ended"
+    settle_rewritten([path], "/d/base")
+    assert frozen(path) and "rewriting" not in snapshot_of(path)
+
+
+def test_a_merge_that_is_done_again_writes_to_what_it_wrote_to(tmp_path: Path) -> None:
+    path = point(tmp_path)
+    killed(path, "/d/base")
+    with rewritten(path, "s1", "/d/base"):
+        Path(path).write_bytes(b"other header")
+    assert frozen(path)
+
+
+def test_what_others_have_written_to_stays_so(tmp_path: Path) -> None:
+    path = point(tmp_path)
+    os.utime(path, (SINCE, SINCE))
+    with rewritten(path, "s1", "/d/base"):
+        Path(path).write_bytes(b"header")
+    settle_left([path])
+    assert not frozen(path) and "mtime_ns" in snapshot_of(path)
+
+
+def test_a_point_of_a_running_vm_is_settled_when_the_next_is_taken(tmp_path: Path) -> None:
+    """The run was killed before it noted what the file is to stay."""
+    path = point(tmp_path)
+    note_point(path, "s1", settled=False)
+    settle_left([path])
+    assert frozen(path)
+    killed(path, "/d/base")
+    settle_left([path])
+    assert frozen(path)
