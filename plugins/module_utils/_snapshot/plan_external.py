@@ -162,6 +162,8 @@ def _plan_revert(spec: SnapshotSpec, state: SnapshotState, reading: SnapshotRead
     refuse.refuse_live_revert(spec, reading)
     plan_unfinished.refuse_half_merged(spec, reading.layers, [state.active])
     plan_unfinished.refuse_half_streamed(spec, reading.layers, [state.active])
+    # from the lowest alone, which nothing is built on then, the others would not be found again
+    plan_unfinished.refuse_beside_half_streamed(spec, reading.layers, below[-1:])
     active = reading.layers[state.active]
     if active.children:
         raise refuse.refused(

@@ -65,6 +65,7 @@ class _Removal:
         if not children:
             if path in self._open:
                 raise refuse.chain_differs(self._spec, path)
+            plan_unfinished.refuse_half_streamed(self._spec, self._layers, [path])
             layer = self._layers[path]
             self._layers = family.removed(self._layers, path)
             self._points = tuple(each for each in self._points if each != point)
@@ -200,6 +201,7 @@ class _Removal:
         refuse.refuse_cut_snapshots(self._spec, self._layers[child], path)
         keeps = "other images are built on it (%s)" % ", ".join(others[:5]) if others else ""
         if not keeps:
+            plan_unfinished.refuse_half_streamed(self._spec, self._layers, [path])
             refuse.refuse_loss(self._spec, low)
         elif low.base is not None:  # which gets another child than those of ours
             plan_unfinished.refuse_half_merged(self._spec, self._layers, [low.base])

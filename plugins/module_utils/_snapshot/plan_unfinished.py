@@ -139,7 +139,7 @@ def refuse_half_streamed(spec: SnapshotSpec, layers: t.Mapping[str, Layer], losi
 
 
 def refuse_beside_half_streamed(spec: SnapshotSpec, layers: t.Mapping[str, Layer], others: t.Collection[str]) -> None:
-    """A point's file would stay for what only has to be removed. C(others): what is built on it beside the disk."""
+    """What only has to be removed is not built on, and no point's file stays for it. C(others): what may be that."""
     for path, layer in layers.items():
         left = layers.get(str(layer.streamed))
         if left is not None and left.path in others:

@@ -191,3 +191,22 @@ def test_no_stranger_is_put_onto_a_layer_that_is_being_merged_down() -> None:
     layers["s0"] = replace(layers["s0"], merging="s1")
     with pytest.raises(RefusedError, match="name=s0"):
         plan_merge.remove_points(spec, state, reading, points[2:])
+
+
+def test_nobody_goes_back_to_the_lowest_snapshot_once_it_was_streamed() -> None:
+    """The layers that were on it are not any more, and would not be found from it."""
+    layers = {
+        "/d/s0": Layer("/d/s0", "qcow2", MIB, point="s0"),
+        "/d/s1": Layer("/d/s1", "qcow2", MIB, children=("/d/a",), point="s1", streamed="/d/s0"),
+        "/d/a": Layer("/d/a", "qcow2", MIB, "/d/s1", "qcow2"),
+    }
+    points = tuple(Point(name, "", name, MIB, "/d/" + name, date=0.0) for name in ("s0", "s1"))
+    state = SnapshotState("/d/a", "external", "/d/a", None, MIB, "now", points, ("/d/s1", "/d/a"))
+    header = Header("qcow2", MIB, cluster_size=65536)
+    reading = SnapshotReading(header, kind="file", now=9.0, layers=layers, named="/d/a", switch="none")
+    spec = SnapshotSpec("/d/a", "qcow2", kind="external", switch="none", name="s0", state="reverted")
+    with pytest.raises(RefusedError, match="name=s0"):
+        plan_snapshots(spec, state, reading)
+    assert len(plan_snapshots(replace(spec, name="s1"), state, reading)) == 1
+    with pytest.raises(RefusedError, match="name=s0"):
+        plan_snapshots(replace(spec, name="s1", state="streamed"), state, reading)
