@@ -133,7 +133,10 @@ def test_an_image_that_qemu_writes_to_is_not_attached(name: str, image: Path, tm
     assert not devices.on_file(image)
 
 
-def test_an_image_that_others_read_is_attached_to_be_read(name: str, image: Path, tmp_path: Path) -> None:
+def test_an_image_that_others_read_is_attached_to_be_read(
+    name: str, image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guard, "_GLANCE_SECONDS", 0.1)
     with exported(image, "raw", tmp_path / "socket", "--read-only"):
         refused("image_in_use", **asked(name, image, read_only=False))
         assert call("host_device", **asked(name, image))["changed"]

@@ -75,6 +75,7 @@ def test_what_is_written_is_in_the_image_when_the_device_has_gone(name: str, ima
     with mounted(devices.link(name), tmp_path / "mnt"):
         (tmp_path / "mnt" / "file").write_bytes(b"\x77" * MIB)
         refused("device_busy", source=str(image), name=name, state="absent")
+    subprocess.run(["blockdev", "--flushbufs", devices.link(name)], check=True)
     four_beats(source=str(image), name=name, state="absent")
     qemu_img("check", "-f", "qcow2", image)
     assert b"\x77" * MIB in guest_bytes(image, "qcow2")

@@ -87,7 +87,7 @@ def test_killed_at_any_step_the_next_run_converges(verb: str, zygote: Zygote, pl
     with devices.cleaned(name):
         reset()
         points = kills.points_of(zygote, wanted, place / "log", CALLS, "host_device")
-        chosen = share(points, amount(8, len(points)), "devices " + verb)
+        chosen = share(points, amount(5, len(points)), "devices " + verb)
         for point in chosen:
             reset()
             kills.killed_at(zygote, wanted, place / "log", point, "host_device")
@@ -111,7 +111,7 @@ def test_killed_at_any_step_of_a_server_the_next_run_converges(
     with devices.cleaned(name):
         reset()
         points = kills.points_of(zygote, wanted, place / "log", SERVER_CALLS, "host_device")
-        chosen = share(points, amount(5, len(points)), "servers of devices " + verb)
+        chosen = share(points, amount(4, len(points)), "servers of devices " + verb)
         for point in chosen:
             reset()
             kills.killed_at(zygote, wanted, place / "log", point, "host_device")

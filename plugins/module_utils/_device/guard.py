@@ -15,8 +15,8 @@ from ansible_collections.platter.qemu.plugins.module_utils._core.item import Ite
 from ansible_collections.platter.qemu.plugins.module_utils._device import actions, refuse
 from ansible_collections.platter.qemu.plugins.module_utils._inspect import dependents, holders, named_files
 
-#: seconds in which what only looks at a new device, as udev does, has closed it
-_GLANCE_SECONDS = 2.0
+#: seconds in which what only looks has closed it: udev at a new device, one of us at the headers of a directory
+_GLANCE_SECONDS = 1.5
 _POLL_SECONDS = 0.05
 
 
@@ -35,17 +35,27 @@ def guard(items: t.Sequence[Item]) -> None:
 
 
 def users_of(paths: t.Sequence[str], backing: str, seconds: float) -> t.List[holders.Holder]:
-    """Who has the devices or anything on them; a program that closes them within C(seconds) does not count.
+    """Who has the devices or anything on them. Who writes to the file behind them is no user of theirs."""
+    found = _lasting(paths, lambda _path, each: each.detail != "through " + backing, seconds)
+    return [each for path in paths for each in found[path]]
 
-    Who writes to the file behind them is no user of theirs.
-    """
+
+def _lasting(
+    paths: t.Sequence[str], counts: t.Callable[[str, holders.Holder], bool], seconds: float
+) -> t.Dict[str, t.List[holders.Holder]]:
+    """Those holders of each path that count; a program that only reads and is done within C(seconds) does not."""
     deadline = time.monotonic() + seconds
     while True:
-        found = [each for some in holders.find_holders(list(paths)).values() for each in some]
-        using = [each for each in found if each.detail != "through " + backing]
-        if not using or time.monotonic() >= deadline or any(each.kind != "process" for each in using):
-            return using
+        every = holders.find_holders(list(paths))
+        found = {path: [each for each in every[path] if counts(path, each)] for path in paths}
+        using = [each for path in paths for each in found[path]]
+        if not using or time.monotonic() >= deadline or not all(map(_is_a_glance, using)):
+            return found
         time.sleep(_POLL_SECONDS)
+
+
+def _is_a_glance(holder: holders.Holder) -> bool:
+    return holder.kind == "process" and holder.writes is False
 
 
 def _has(item: Item, kind: type) -> bool:
@@ -79,7 +89,14 @@ def _guard_each_other(items: t.Sequence[Item], attaching: t.Sequence[Item]) -> N
 
 
 def _guard_sources(items: t.Sequence[Item], going: t.AbstractSet[t.Any]) -> None:
-    found = holders.find_holders(sorted({item.reading.target for item in items}))
+    of_path: t.Dict[str, t.List[Item]] = {}
+    for item in items:
+        of_path.setdefault(item.reading.target, []).append(item)
+
+    def disturbs_any(path: str, holder: holders.Holder) -> bool:
+        return any(_disturbs(item, holder, going) for item in of_path[path])
+
+    found = _lasting(sorted(of_path), disturbs_any, _GLANCE_SECONDS)
     for item in items:
         using = [each for each in found[item.reading.target] if _disturbs(item, each, going)]
         if using:
