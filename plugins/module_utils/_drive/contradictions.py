@@ -19,9 +19,10 @@ from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._drive import block_options, devices, nodes, stack
 from ansible_collections.platter.qemu.plugins.module_utils._drive.spec import Device, Drive, DrivesSpec, Node
 
-#: C(id_wellformed) of QEMU; a node's name has no more than 31 bytes
+#: C(id_wellformed) of QEMU
 _ID = re.compile(r"[A-Za-z][A-Za-z0-9._-]*\Z")
-_LONGEST_NODE_NAME = 31
+#: of a node's name, in bytes; the id of a C(-drive) is none
+LONGEST_NODE_NAME = 31
 #: longer ones are cut off without a word
 _SERIAL_LENGTHS = {"virtio-blk": 20, "ide": 20, "nvme": 20}
 _ERROR_POLICIES: t.Dict[str, t.Tuple[str, ...]] = {
@@ -86,9 +87,10 @@ def _names(spec: DrivesSpec) -> t.Iterator[Finding]:
         if not _ID.match(name):
             fact = "%r is no name for QEMU" % name
             yield _refused(name, "bad_name", fact, "Begin with a letter; then letters, digits, and - . _ only.")
-    for name in node_names:
-        if len(name.encode()) > _LONGEST_NODE_NAME:
-            fact = "%s has more than %d bytes, which QEMU takes for no node" % (name, _LONGEST_NODE_NAME)
+    inner = [node.name for each in spec.drives if each.backend is not None for node in each.backend.walk()]
+    for name in [*inner, *(node.name for each in spec.nodes for node in each.walk())]:
+        if len(name.encode()) > LONGEST_NODE_NAME:
+            fact = "%s has more than %d bytes, which QEMU takes for no node" % (name, LONGEST_NODE_NAME)
             yield _refused(name, "bad_name", fact, "Give it a shorter name.")
 
 

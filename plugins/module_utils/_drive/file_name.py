@@ -87,7 +87,7 @@ def _nbd(name: str, _unused: t.List[str]) -> Tree:
         address = nbd_uri.parse(name)
         if address.tls:
             raise ValueError("%r: TLS needs credentials, which a URI cannot name" % name)
-        server = _inet(address.host, address.port) if address.host else {"type": "unix", "path": address.socket}
+        server = inet(address.host, address.port) if address.host else {"type": "unix", "path": address.socket}
         return _nbd_tree(server, address.export)
     text, _sep, export = _after(name).partition(":exportname=")
     if text.startswith("unix:"):
@@ -95,7 +95,7 @@ def _nbd(name: str, _unused: t.List[str]) -> Tree:
     host, colon, port = text.rpartition(":")
     if not colon or not port.isdigit():
         raise ValueError("%r is not nbd:host:port, nbd:unix:path or a URI" % name)
-    return _nbd_tree(_inet(host.strip("[]"), port), export)
+    return _nbd_tree(inet(host.strip("[]"), port), export)
 
 
 def _nbd_tree(server: t.Mapping[str, str], export: str) -> Tree:
@@ -103,7 +103,8 @@ def _nbd_tree(server: t.Mapping[str, str], export: str) -> Tree:
     return dict(tree, export=export) if export else tree
 
 
-def _inet(host: t.Optional[str], port: t.Any) -> t.Dict[str, str]:
+def inet(host: t.Optional[str], port: t.Any) -> t.Dict[str, str]:
+    """The address of a server."""
     return {"type": "inet", "host": host or "", "port": str(port)}
 
 
@@ -127,7 +128,7 @@ _PASSWORD = (
 def _ssh(name: str, left_out: t.List[str]) -> Tree:
     parts = urlsplit(name)
     left_out += [_PASSWORD] if parts.password is not None else []
-    tree: Tree = {"driver": "ssh", "path": unquote(parts.path), "server": _inet(parts.hostname, parts.port or 22)}
+    tree: Tree = {"driver": "ssh", "path": unquote(parts.path), "server": inet(parts.hostname, parts.port or 22)}
     del tree["server"]["type"]
     if parts.username:
         tree["user"] = unquote(parts.username)
@@ -163,7 +164,7 @@ def _gluster(name: str, _unused: t.List[str]) -> Tree:
     if parts.scheme.endswith("+unix"):
         server = {"type": "unix", "path": _query(name).get("socket", "")}
     else:
-        server = _inet(parts.hostname, parts.port or 24007)
+        server = inet(parts.hostname, parts.port or 24007)
     return {"driver": "gluster", "volume": volume, "path": path, "server": [server]}
 
 
@@ -238,12 +239,12 @@ def _sheepdog(name: str, _unused: t.List[str]) -> Tree:
         parts = urlsplit(name)
         return {
             "driver": "sheepdog",
-            "server": _inet(parts.hostname, parts.port or 7000),
+            "server": inet(parts.hostname, parts.port or 7000),
             "vdi": unquote(parts.path).lstrip("/"),
         }
     *address, vdi = _after(name).split(":")
     host, port = ([*address, "7000"])[:2] if address else ("localhost", "7000")
-    return {"driver": "sheepdog", "server": _inet(host, port), "vdi": vdi}
+    return {"driver": "sheepdog", "server": inet(host, port), "vdi": vdi}
 
 
 _READERS: t.Dict[str, t.Callable[[str, t.List[str]], Tree]] = {
@@ -272,30 +273,3 @@ _READERS: t.Dict[str, t.Callable[[str, t.List[str]], Tree]] = {
     "sheepdog": _sheepdog,
     "sheepdog+tcp": _sheepdog,
 }
-
-
-def modern(tree: Tree) -> Tree:
-    """The node in today's words, where C(-drive) has older ones: C(host) and C(port) for C(server), C(tcp) for C(inet)."""
-    tree = {key: modern(value) if isinstance(value, dict) else value for key, value in tree.items()}
-    driver = tree.get("driver")
-    if driver in ("nbd", "ssh") and "server" not in tree and "host" in tree:
-        tree["server"] = _inet(tree.pop("host"), tree.pop("port", 10809 if driver == "nbd" else 22))
-        if driver == "ssh":
-            del tree["server"]["type"]
-    if driver == "nbd" and "path" in tree:
-        tree["server"] = {"type": "unix", "path": tree.pop("path")}
-    if driver == "ssh" and "host_key_check" in tree:
-        check = tree.pop("host_key_check")
-        tree["host-key-check"] = {"mode": "none" if check == "no" else "known_hosts"}
-    if driver == "gluster" and isinstance(tree.get("server"), list):
-        tree["server"] = [_modern_server(server) for server in tree["server"]]
-    return tree
-
-
-def _modern_server(server: Tree) -> Tree:
-    server = dict(server)
-    if server.get("type") == "tcp":
-        server["type"] = "inet"
-    if "socket" in server:
-        server["path"] = server.pop("socket")
-    return server

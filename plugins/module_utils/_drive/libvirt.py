@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
 # PRIVATE to the collection: it can change at any time without notice.
-"""Drives as libvirt's C(<disk>), and back. Pure."""
+"""Drives as libvirt's C(<disk>), and its words for what both sides say. Pure."""
 
 from __future__ import annotations
 
@@ -12,32 +12,28 @@ import typing as t
 import xml.etree.ElementTree as ET
 
 from ansible_collections.platter.qemu.plugins.module_utils._drive import (
-    devices,
-    facts,
     libvirt_address,
     libvirt_source,
     nodes,
-    throttling,
 )
 from ansible_collections.platter.qemu.plugins.module_utils._drive.spec import Device, Drive, DrivesSpec, Node
 
-Task = t.Dict[str, t.Any]
 NoWordsError = libvirt_source.NoWordsError
 
 #: QEMU's limit -> libvirt's; the length of a burst has C(_max_length)
-_LIMITS = {
+LIMITS = {
     "%s-%s%s" % (what, kind, end): "%s_%s_sec%s" % (kind, word, end.replace("-", "_"))
     for what, word in (("bps", "bytes"), ("iops", "iops"))
     for kind in ("total", "read", "write")
     for end in ("", "-max", "-max-length")
 }
-_LIMITS["iops-size"] = "size_iops_sec"
-_BLOCK_SIZES = ("logical_block_size", "physical_block_size", "discard_granularity")
-_ERRORS = {"enospc": "enospace"}
+LIMITS["iops-size"] = "size_iops_sec"
+BLOCK_SIZES = ("logical_block_size", "physical_block_size", "discard_granularity")
+ERRORS = {"enospc": "enospace"}
 #: C(storageFormat) of its schema; luks is an encryption there
 _FORMATS = ("raw", "qcow", "qcow2", "qed", "vmdk", "vdi", "vpc", "bochs", "cloop", "dmg", "luks")
 #: what its schema lets stand in texts
-_PLAIN = {
+PLAIN = {
     "serial": re.compile(r"[A-Za-z0-9_.+ -]+\Z"),
     "vendor": re.compile(r"[ -~]{1,8}\Z"),
     "product": re.compile(r"[ -~]{1,16}\Z"),
@@ -128,7 +124,7 @@ def _of_driver(drive: Drive, device: Device, driver: ET.Element) -> None:
         told.update(detect_zeroes=node.option("detect-zeroes"))
     for name, key in (("werror", "error_policy"), ("rerror", "rerror_policy")):
         value = device.property(name)
-        told[key] = _ERRORS.get(str(value), value)
+        told[key] = ERRORS.get(str(value), value)
     told["copy_on_read"] = "on" if drive.copy_on_read else None
     told.update(queues=device.property("num-queues"), queue_size=device.property("queue-size"))
     thread = re.match(r"iothread([1-9][0-9]*)\Z", str(device.property("iothread") or ""))
@@ -147,12 +143,12 @@ _CACHES = {
 
 
 def _of_device(drive: Drive, device: Device, element: ET.Element, target: ET.Element) -> None:
-    for name, pattern in _PLAIN.items():
+    for name, pattern in PLAIN.items():
         if pattern.match(str(device.property(name) or "")):
             ET.SubElement(element, name).text = str(device.property(name))
     if device.property("wwn") is not None:
         ET.SubElement(element, "wwn").text = "%016x" % int(device.property("wwn") or 0)
-    sizes = {name: str(device.property(name)) for name in _BLOCK_SIZES if device.property(name) is not None}
+    sizes = {name: str(device.property(name)) for name in BLOCK_SIZES if device.property(name) is not None}
     if sizes:
         ET.SubElement(element, "blockio", sizes)
     if device.property("bootindex"):  # the first is 1 there
@@ -173,7 +169,7 @@ def _iotune(drive: Drive, spec: DrivesSpec, element: ET.Element) -> None:
         return
     tune = ET.SubElement(element, "iotune")
     told = {key[len("limits.") :]: value for key, value in group.properties}
-    for limit, name in _LIMITS.items():
+    for limit, name in LIMITS.items():
         if limit in told:
             ET.SubElement(tune, name).text = str(told[limit])
     if drive.throttle != drive.id:
@@ -194,139 +190,3 @@ def controller(device: Device) -> t.Optional[ET.Element]:
     if match[1] == "ahci":
         return ET.Element("controller", {"type": "sata", "index": str(int(match[2]) + 1)})
     return ET.Element("controller", {"type": match[1], "index": match[2], "model": models[device.device]})
-
-
-def parse(text: str, machine: str = "") -> t.Tuple[t.List[Task], str, t.List[str]]:
-    """The drives in a C(<disk>), in several, or in a C(<domain>), as tasks describe them; the machine; and notes.
-
-    Raises ValueError (a sentence).
-    """
-    if "<!DOCTYPE" in text or "<!ENTITY" in text:
-        raise ValueError("libvirt's XML has no document type")
-    try:
-        root = ET.fromstring("<drives>%s</drives>" % re.sub(r"^\s*<\?xml[^>]*\?>", "", text))
-    except ET.ParseError as exc:
-        raise ValueError("this is no XML (%s)" % exc) from exc
-    kind = root.find(".//os/type")
-    machine = devices.family((kind.get("machine") if kind is not None else "") or machine or "pc")
-    notes: t.List[str] = []
-    return [_read(each, machine, notes) for each in root.iter("disk")], machine, notes
-
-
-def _read(element: ET.Element, machine: str, notes: t.List[str]) -> Task:
-    target = element.find("target")
-    if target is None:
-        raise ValueError("a <disk> without <target>")
-    name = target.get("dev", "")
-    alias = element.find("alias")
-    if alias is not None and alias.get("name", "").startswith("ua-"):
-        name = alias.get("name", "")[len("ua-") :]
-    bus = target.get("bus") or _bus_of(target.get("dev", ""))
-    kind = element.get("device", "disk")
-    task: Task = {"id": name, "device": libvirt_address.device_of(kind, bus)}
-    task.update(_read_backend(element, kind, name, notes))
-    task.update(libvirt_address.read(element.find("address"), bus, machine))
-    task.update(_read_device(element, target))
-    tune = _read_iotune(element)
-    if tune:
-        task["throttle"] = tune
-    return task
-
-
-def _bus_of(dev: str) -> str:
-    """What libvirt takes where C(<target>) has no bus."""
-    return {"vd": "virtio", "sd": "scsi", "hd": "ide", "fd": "fdc"}.get(dev[:2], "")
-
-
-def _read_backend(element: ET.Element, kind: str, name: str, notes: t.List[str]) -> Task:
-    """The image, where there is one, and what C(<driver>) says."""
-    driver = element.find("driver")
-    told = dict(driver.attrib) if driver is not None else {}
-    tree = libvirt_source.read(element)
-    task = _read_driver(element, told)
-    if tree is None:
-        return {key: value for key, value in task.items() if key not in _OF_IMAGE}
-    format, encryption = told.get("type") or "raw", element.find(".//encryption")
-    if not told.get("type"):
-        notes.append("the format of %s is not given, so libvirt takes raw" % name)
-    if encryption is not None:
-        format = "luks" if format == "raw" else format
-        task["encryption"] = _read_encryption(encryption, format)
-    if element.find("readonly") is not None and kind != "cdrom":
-        task["read_only"] = True
-    if element.find("backingStore/source") is not None:
-        notes.append("the backing files of %s are those that its header names" % name)
-    return dict(task, image=facts.image_of(format, tree))
-
-
-#: settings without a meaning where there is no medium
-_OF_IMAGE = ("aio", "discard", "detect_zeroes", "l2_cache_size")
-#: C(<driver>) and its attributes: the task's name for each
-_DRIVER = {
-    "io": "aio",
-    "discard": "discard",
-    "detect_zeroes": "detect_zeroes",
-    "error_policy": "werror",
-    "rerror_policy": "rerror",
-    "cache": "cache",
-}
-
-
-def _read_driver(element: ET.Element, told: t.Mapping[str, str]) -> Task:
-    spelled = {value: key for key, value in _ERRORS.items()}
-    task: Task = {_DRIVER[key]: spelled.get(value, value) for key, value in told.items() if key in _DRIVER}
-    if task.get("cache") == "default":
-        del task["cache"]
-    task.update({setting: int(told[setting]) for setting in ("queues", "queue_size") if told.get(setting)})
-    if told.get("iothread"):
-        task["iothread"] = "iothread" + told["iothread"]
-    if told.get("copy_on_read") == "on":
-        task["copy_on_read"] = True
-    size = element.find("driver/metadata_cache/max_size")
-    if size is not None:
-        unit = size.get("unit", "bytes")
-        task["l2_cache_size"] = "%s%s" % (size.text, "" if unit == "bytes" else unit)
-    if element.find("transient") is not None:
-        task["snapshot"] = True
-    return task
-
-
-def _read_encryption(encryption: ET.Element, format: str) -> Task:
-    secret = encryption.find("secret")
-    known = secret.get("usage") or secret.get("uuid") if secret is not None else None
-    task: Task = {"secret": known or "unknown"}
-    return task if format == "luks" else dict(task, format=encryption.get("format", "luks"))
-
-
-def _read_device(element: ET.Element, target: ET.Element) -> Task:
-    task: Task = {name: element.findtext(name) for name in _PLAIN if element.findtext(name)}
-    properties: Task = {name: task.pop(name) for name in ("vendor", "product") if name in task}
-    if element.findtext("wwn"):
-        task["wwn"] = "0x" + str(element.findtext("wwn"))
-    sizes = element.find("blockio")
-    if sizes is not None:
-        task.update({name: int(sizes.get(name, "")) for name in _BLOCK_SIZES if sizes.get(name)})
-    boot = element.find("boot")
-    if boot is not None:
-        task["bootindex"] = int(boot.get("order", "0"))
-    if target.get("rotation_rate"):
-        task["rotation_rate"] = int(target.get("rotation_rate", "0"))
-    if target.get("removable"):
-        properties["removable"] = target.get("removable")
-    if element.find("shareable") is not None:
-        task["share_rw"] = True
-    return dict(task, properties=properties) if properties else task
-
-
-def _read_iotune(element: ET.Element) -> Task:
-    tune = element.find("iotune")
-    if tune is None:
-        return {}
-    task: Task = {}
-    for limit in throttling.LIMITS:
-        value = tune.findtext(_LIMITS[limit])
-        if value and int(value):
-            task[limit.replace("-", "_")] = int(value)
-    if tune.findtext("group_name"):
-        task["group"] = tune.findtext("group_name")
-    return task

@@ -20,6 +20,8 @@ from ansible_collections.platter.qemu.plugins.module_utils._drive import (
 )
 from ansible_collections.platter.qemu.plugins.module_utils._drive.spec import Node, Scalar
 
+Tree = t.Dict[str, t.Any]
+
 #: C(cache=): what the guest is told (write-back or not), C(cache.direct), C(cache.no-flush)
 CACHE_MODES = {
     "none": (True, True, False),
@@ -101,7 +103,7 @@ def _node(pairs: t.List[t.Tuple[str, t.Any]], line: DriveLine) -> t.Optional[Nod
     if not name and not any(key.split(".")[0] not in _HARMLESS for key in options):
         return None
     tree = _with_file(keyval.nest(options.items()), name, line.notes)
-    node = nodes.from_tree(file_name.modern(tree))
+    node = nodes.from_tree(_modern(tree))
     return _with_aio(node, aio, line) if aio else node
 
 
@@ -159,3 +161,30 @@ def _with_aio(node: Node, aio: str, line: DriveLine) -> Node:
     if found.option("aio") is not None:
         return node
     return nodes.changed_protocol(node, (("aio", block_options.typed(found.driver, "aio", aio)),))
+
+
+def _modern(tree: Tree) -> Tree:
+    """The node in today's words, where C(-drive) has older ones: C(host) and C(port) for C(server), C(tcp) for C(inet)."""
+    tree = {key: _modern(value) if isinstance(value, dict) else value for key, value in tree.items()}
+    driver = tree.get("driver")
+    if driver in ("nbd", "ssh") and "server" not in tree and "host" in tree:
+        tree["server"] = file_name.inet(tree.pop("host"), tree.pop("port", 10809 if driver == "nbd" else 22))
+        if driver == "ssh":
+            del tree["server"]["type"]
+    if driver == "nbd" and "path" in tree:
+        tree["server"] = {"type": "unix", "path": tree.pop("path")}
+    if driver == "ssh" and "host_key_check" in tree:
+        check = tree.pop("host_key_check")
+        tree["host-key-check"] = {"mode": "none" if check == "no" else "known_hosts"}
+    if driver == "gluster" and isinstance(tree.get("server"), list):
+        tree["server"] = [_modern_server(server) for server in tree["server"]]
+    return tree
+
+
+def _modern_server(server: Tree) -> Tree:
+    server = dict(server)
+    if server.get("type") == "tcp":
+        server["type"] = "inet"
+    if "socket" in server:
+        server["path"] = server.pop("socket")
+    return server

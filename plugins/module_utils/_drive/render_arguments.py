@@ -12,6 +12,7 @@ import typing as t
 from dataclasses import replace
 
 from ansible_collections.platter.qemu.plugins.module_utils._drive import (
+    contradictions,
     definitions,
     devices,
     file_name,
@@ -38,6 +39,8 @@ def blockdev(spec: DrivesSpec, form: str = "json") -> t.List[str]:
             raise CannotSayError("%s: -blockdev has no snapshot; make an overlay" % drive.id)
         if drive.frontend is not None and drive.frontend.device == "mtd":
             raise CannotSayError("%s: mtd is an interface of -drive only" % drive.id)
+        if drive.backend is not None and len(drive.id.encode()) > contradictions.LONGEST_NODE_NAME:
+            raise CannotSayError("%s: its node has this name, and more than 31 bytes are none" % drive.id)
     return [word for each in definitions.all_of(spec) for word in _argument(each, form)]
 
 

@@ -95,9 +95,9 @@ def read_libvirt(text: str, machine: str = "") -> t.Tuple[DrivesSpec, t.List[str
 
     C(machine): its type, where the XML does not say it, as a C(<disk>) alone does not.
     """
-    from ansible_collections.platter.qemu.plugins.module_utils._drive import libvirt, read_spec
+    from ansible_collections.platter.qemu.plugins.module_utils._drive import libvirt_read, read_spec
 
-    tasks, family, notes = libvirt.parse(text, machine)
+    tasks, family, notes = libvirt_read.parse(text, machine)
     return read_spec.read(tasks, family), notes
 
 

@@ -47,7 +47,11 @@ CASES: t.List[t.Tuple[str, t.List[Task], str]] = [
         "Duplicate node",
     ),
     ("bad_name", [drive(id="1d")], "expects an identifier"),
-    ("bad_name", [drive(id="d" * 32, device_id="d")], "Node name too long"),
+    (
+        "bad_name",
+        [drive(image=node(file={"driver": "file", "filename": "I", "node-name": "d" * 32}))],
+        "Node name too long",
+    ),
     ("duplicate_property", two({"serial": "S"}, {"serial": "S"}), ""),
     ("duplicate_property", two({"bootindex": 1}, {"bootindex": 1}), "bootindex 1 has already been used"),
     ("duplicate_address", two({"addr": "5"}, {"addr": "5"}), "PCI: slot 5 function 0 not available"),

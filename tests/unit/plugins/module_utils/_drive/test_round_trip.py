@@ -97,6 +97,13 @@ def test_what_a_style_cannot_say_is_refused_or_named(style: str) -> None:
     assert styles.render(spec, "blockdev").lost == []
 
 
+def test_a_long_id_is_one_of_a_drive_and_not_of_a_node() -> None:
+    told = {"id": "d" * 32, "image": {"path": "/i/a", "format": "raw"}, "device": "virtio-blk-pci"}
+    assert "id=" + "d" * 32 in styles.render(read_spec.read([told]), "drive_device").line
+    with pytest.raises(errors.SpecError, match="more than 31 bytes"):
+        styles.render(read_spec.read([told]), "blockdev")
+
+
 @pytest.mark.parametrize("more", [{"read_only": True}, {"snapshot": True}])
 def test_what_keeps_the_guest_from_writing_is_never_left_out(more: t.Dict[str, t.Any]) -> None:
     told = {"id": "a", "image": {"path": "/i/a", "format": "raw"}, "device": "floppy"}
