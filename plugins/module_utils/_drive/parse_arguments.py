@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import typing as t
 from dataclasses import dataclass, field
@@ -35,6 +36,9 @@ _OBJECTS_TEXT = (
     "tls-cipher-suites"
 )
 _OBJECTS = frozenset(_OBJECTS_TEXT.split())
+#: as the last part of a path; with other names only where nothing comes before it
+_PROGRAM = re.compile(r"^([^=,]*/)?(qemu-system-[a-z0-9_]+|qemu-kvm)\Z")
+_FIRST_WORD = re.compile(r"^([^=,]*/)?[^/=,.]*(qemu|kvm)[^/=,.]*\Z")
 _QMP = {"object-add": "object", "blockdev-add": "blockdev", "device_add": "device"}
 
 
@@ -51,7 +55,8 @@ def words(text: str) -> t.List[str]:
     """The arguments in what a file of C(/proc) holds (zero bytes between them) or in a line as one types it."""
     if "\0" in text:
         return text.rstrip("\0").split("\0")
-    return shlex.split(text.replace("\\\r\n", " ").replace("\\\n", " "), comments=True)
+    lines = [line for line in text.replace("\r\n", "\n").split("\n") if not line.lstrip().startswith("#")]
+    return shlex.split("\n".join(lines).replace("\\\n", " "))
 
 
 def parse(arguments: t.Sequence[t.Any], machine: str = "") -> Parsed:
@@ -75,8 +80,16 @@ class _Reader:
 
     def arguments(self, arguments: t.Sequence[str]) -> None:
         todo = list(arguments)
-        if todo and not todo[0].startswith("-"):
-            self._program(todo.pop(0))
+        named = (
+            number
+            for number, word in enumerate(todo)
+            if _PROGRAM.match(word) and todo[number - 1 : number] != ["-name"]
+        )
+        program = next(named, 0 if todo and _FIRST_WORD.match(todo[0]) and todo[0][:1] != "-" else -1)
+        if program >= 0:
+            self.rest += todo[:program]
+            self._program(todo[program])
+            todo = todo[program + 1 :]
         self._find_machine(todo)
         while todo:
             word = todo.pop(0)
@@ -91,6 +104,7 @@ class _Reader:
                 self._option(word, name, todo.pop(0))
 
     def _program(self, word: str) -> None:
+        """C(qemu-system-aarch64) has no machine of its own; what comes before is the shell's."""
         self.rest.append(word)
         if "qemu-system-" in word and not word.endswith(("x86_64", "i386")) and not self.found.machine:
             self.found.machine = word.rsplit("qemu-system-", 1)[-1]

@@ -231,6 +231,29 @@ def test_what_is_about_something_else_is_left_as_it_is() -> None:
     assert read.rest == ["qemu-system-x86_64", *words]
 
 
+@pytest.mark.parametrize(
+    "before",
+    [
+        "LC_ALL=C PATH=/bin HOME=/var/lib/libvirt /usr/bin/qemu-system-x86_64",
+        "sudo taskset -a -c 1-2 /opt/qemu/qemu-system-x86_64",
+        "MALLOC_PERTURB_=1 /usr/libexec/qemu-kvm",
+        "kvm",
+        "/usr/bin/kvm-spice -name qemu-kvm -accel kvm",
+        "",
+    ],
+)
+def test_what_stands_before_the_program_is_no_disk(before: str) -> None:
+    read = parse_arguments.parse(parse_arguments.words(before + " -hda /d -S"))
+    assert [each.id for each in read.spec.drives] == ["ide0-hd0"]
+    assert read.rest == [*before.split(), "-S"]
+
+
+def test_a_script_is_read_as_its_shell_reads_it() -> None:
+    text = "# the disk\nqemu-system-x86_64 \\\r\n  -drive file=/vm#1.img,format=raw \\\n  # -hdb /old\n  -hdc '/a b'\n"
+    words = parse_arguments.words(text)
+    assert words == ["qemu-system-x86_64", "-drive", "file=/vm#1.img,format=raw", "-hdc", "/a b"]
+
+
 def test_firmware_is_a_drive_in_both_ways() -> None:
     old = only("-drive if=pflash,format=raw,unit=1,file=/vars,id=v")
     new = only("-machine q35,pflash1=v,accel=kvm -blockdev driver=raw,node-name=v,file.driver=file,file.filename=/vars")
