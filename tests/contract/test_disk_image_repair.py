@@ -180,6 +180,17 @@ def test_an_image_that_is_marked_corrupt_is_repaired(image: Path) -> None:
     shows(image, "qcow2")
 
 
+def test_a_base_that_is_named_relative_to_its_overlay_is_left_so(image: Path) -> None:
+    overlay = image.with_name("overlay")
+    backing = {"path": str(image), "format": "qcow2", "relative": True}
+    call("disk_image", path=str(overlay), format="qcow2", backing=backing)
+    scribble(overlay, "qcow2")
+    corrupt(overlay)
+    four_beats(path=str(overlay), format="qcow2", repair="all")
+    assert facts(overlay, "qcow2")["backing-filename"] == image.name
+    shows(overlay, "qcow2")
+
+
 @pytest.mark.parametrize("format", ["raw", "qcow", "vdi", "vmdk", "vpc"])
 def test_formats_that_qemu_cannot_repair_are_refused(tmp_path: Path, format: str) -> None:
     path = create(tmp_path / "image", format, "4M")

@@ -98,6 +98,8 @@ class Editor:
             copy.copy_file(spec.path, build.path)
             protocol = {"driver": "file", "filename": build.path}
             node = image_node(action.format, protocol, "sec0" if spec.encryption else None)
+            if reading.header and reading.header.backing_file:  # a relative name leads nowhere from there
+                node = dict(node, backing=None)
             _refuse_left_damage(spec, self._qemu_img.check(node, repair="all", secrets=spec.secrets))
             self._attributes.dress(spec, build.path, spec.path, reading.identity)
             records.write_record(build.path, dict(reading.record), spec.path)
