@@ -134,6 +134,13 @@ def test_a_changed_base_is_accepted_once(overlay: Path, old: Path) -> None:
     settled(**over(overlay, old))
 
 
+def test_what_is_remembered_of_another_base_says_nothing(overlay: Path, new: Path) -> None:
+    qemu_img("rebase", "-u", "-b", new, "-F", "qcow2", overlay)
+    settled(**over(overlay, new))
+    assert call("disk_image_info", paths=[str(overlay)])["images"][0]["base_changed"] is None
+    four_beats(path=str(overlay), format="qcow2", size="8M")
+
+
 def test_a_base_restored_with_its_times_is_the_same(overlay: Path, old: Path, tmp_path: Path) -> None:
     shutil.copy2(old, tmp_path / "backup")
     old.unlink()

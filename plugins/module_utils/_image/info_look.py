@@ -89,7 +89,7 @@ class Looker:
         kind, target = resolve_backing(path, header.backing_file)
         if kind != "file" or not record:
             return self.tidy(target) if kind == "file" else target, None
-        known = [record[key] for key in ("base", "next_base") if isinstance(record.get(key), dict)]
+        known = image.bases_remembered(record, header.backing_file)
         facts = self._file(target) if known else None
         now = image.fingerprint(facts) if facts else None
         changed = not any(image.same_content(remembered, now) for remembered in known) if now else None

@@ -200,7 +200,7 @@ class Observer:
     def _base_unchanged(self, spec: ImageSpec, seen: image.Seen, reading: state.ImageReading) -> bool:
         points = self._points(spec, seen)
         seen = points.seen if points else seen
-        known = [seen.record[key] for key in ("base", "next_base") if seen.record.get(key)]
+        known = image.bases_remembered(seen.record, seen.header.backing_file if seen.header else None)
         now = reading.current_base_fingerprint
         return not known or not now or any(image.same_content(remembered, now) for remembered in known)
 

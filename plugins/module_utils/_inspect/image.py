@@ -108,6 +108,12 @@ def remembered_base(path: str, name: t.Optional[str]) -> t.Optional[t.Dict[str, 
 _LONGEST_REMEMBERED = 400
 
 
+def bases_remembered(record: t.Mapping[str, t.Any], name: t.Optional[str]) -> t.List[t.Mapping[str, t.Any]]:
+    """The fingerprints that an overlay's record has of the base which its header calls C(name)."""
+    known = [record[key] for key in ("base", "next_base") if record.get(key) and isinstance(record[key], dict)]
+    return [each for each in known if each.get("name") in (None, name)]
+
+
 def same_content(remembered: t.Mapping[str, t.Any], now: t.Mapping[str, t.Any]) -> bool:
     """A file restored with its times (C(cp -p)) has another inode but is the same base."""
     return all(remembered.get(key) == now.get(key) for key in ("size", "mtime_ns"))
