@@ -682,6 +682,8 @@ notes:
   - Overlays are looked for in the directories of the task and in O(overlay_directories), in the backing chains of the images
     and sources of the task, and where the file itself remembers them (the overlays of external snapshots, the image of a data
     file). An overlay elsewhere, or on another host, is not seen.
+  - Where a base that is gone is made anew, a warning names the overlays that are there already. They show wrong data unless it
+    has the very content of the one before.
   - Locks of other hosts are not seen on network file systems, and who else uses an NBD export is not seen at all.
   - In a directory that belongs to an ordinary user, root makes, replaces and removes whole images, and sets their owner and mode.
     What would have to be opened by its name there (to grow, amend, rebase, check, repair or rewrite an image, a data file,

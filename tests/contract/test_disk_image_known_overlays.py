@@ -121,6 +121,14 @@ def test_the_backup_of_an_overlay_that_is_rewritten(base: Path) -> None:
     shows(top, "vmdk")
 
 
+def test_overlays_of_a_base_that_is_made_anew_are_named(base: Path) -> None:
+    top, gone = overlay(base.with_name("top"), base), overlay(base.with_name("gone"), base)
+    base.unlink()
+    images = [{"path": str(base), **FORMAT, "size": "4M"}, {"path": str(gone), "state": "absent"}]
+    result = four_beats(images=images)
+    assert f"under 1 overlay made on the one that is gone ({top})" in str(result["warnings"])
+
+
 @pytest.mark.parametrize("change", CHANGES, ids=str)
 def test_one_whose_snapshots_cannot_be_read(base: Path, change: dict[str, Any]) -> None:
     top = overlay(base.with_name("top"), base)

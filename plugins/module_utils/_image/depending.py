@@ -83,6 +83,16 @@ def overlays_of(items: t.Sequence[Item]) -> Found:
     headers name may be any, such as that of a pseudo file system. And what is known to be built on it wherever it is.
     """
     touched = [path for item in items if writes_existing(item) for path in _changed_files(item)]
+    new = [item.spec.path for item in items if _is_new(item)]
+    try:
+        return _find([*touched, *new], items)
+    except errors.EngineError:
+        if touched:
+            raise
+        return {}  # for a warning only: nobody has to be able to read what else lies there
+
+
+def _find(touched: t.Sequence[str], items: t.Sequence[Item]) -> Found:
     if not touched:
         return {}
     named = {name for item in items for name in item.spec.overlay_directories}
@@ -91,6 +101,23 @@ def overlays_of(items: t.Sequence[Item]) -> Found:
     return dependents.find_dependents(
         touched, sorted(directories), named_files.recorded_base, also=known, with_devices=named
     )
+
+
+def _is_new(item: Item) -> bool:
+    return bool(item.plan) and not item.refusal and item.reading.kind == "absent"
+
+
+def warn_of_orphans(items: t.Sequence[Item], found: Found) -> None:
+    """What takes the place of a base that is gone is what overlays show from now on, whatever they were made on."""
+    gone = {block_use.identity_of(item.spec.path) for item in items if _removes(item) and not item.refusal}
+    for item in (item for item in items if _is_new(item)):
+        orphans = [path for path in found.get(item.spec.path, ()) if block_use.identity_of(path) not in gone]
+        if orphans:
+            item.warnings.append(
+                "%s is made anew under %s made on the one that is gone (%s). What they show is wrong unless it has the very"
+                " content of that: bring that back, or remove them."
+                % (item.name, words.counted(len(orphans), "overlay"), ", ".join(orphans[:5]))
+            )
 
 
 def _known_images(item: Item) -> t.Iterator[str]:

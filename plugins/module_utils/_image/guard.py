@@ -51,6 +51,7 @@ def guard(
     waited = _guard_holders(local, patience)
     while depending.guard_bases(local, overlays, needs):  # what is refused or skipped keeps its base
         pass
+    depending.warn_of_orphans(local, overlays)
     _guard_secrets(local, run_command)
     _guard_content(local, qemu_img)
     _guard_sources(items)

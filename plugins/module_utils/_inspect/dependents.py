@@ -19,6 +19,8 @@ from ansible_collections.platter.qemu.plugins.module_utils._tools import files
 
 #: What C(read_backing) answers: the resolved path or paths that an image's header names, or None.
 Named = t.Union[None, str, t.Sequence[str]]
+#: what tells one base from another
+_Which = t.Union[None, str, block_use.Identity]
 
 
 def find_dependents(
@@ -33,16 +35,17 @@ def find_dependents(
     file. In those C(with_devices) block devices count too.
 
     C(read_backing(path)) reads one header; None (or HeaderError) for what is no image or names nothing.
-    Bases are recognised by what they are, through symbolic and hard links. One header is read for each file.
+    Bases are recognised by what they are, through symbolic and hard links; one that is not there by its place. One header
+    is read for each file.
     """
     bases = _by_identity(base_paths)
     found: dict[str, list[str]] = {path: [] for path in base_paths}
-    known: dict[str, block_use.Identity | None] = {}  # a thousand overlays share few bases
+    known: dict[str, _Which] = {}  # a thousand overlays share few bases
     hints = set(also)
     for path in dict.fromkeys([*_files_in(directories, with_devices), *also]) if bases else ():
         for backing in _named(path, read_backing, path in hints):
             if backing not in known:
-                known[backing] = block_use.identity_of(backing)
+                known[backing] = _which(backing)
             _add(found, bases.get(known[backing], ()), path)
     return found
 
@@ -77,13 +80,20 @@ def _no_directory(directory: str, reason: str, fact: str, way_out: str) -> error
     )
 
 
-def _by_identity(base_paths: t.Sequence[str]) -> dict[block_use.Identity | None, list[str]]:
-    bases: dict[block_use.Identity | None, list[str]] = {}
+def _by_identity(base_paths: t.Sequence[str]) -> dict[_Which, list[str]]:
+    bases: dict[_Which, list[str]] = {}
     for path in dict.fromkeys(base_paths):
-        which = block_use.identity_of(path)
+        which = _which(path)
         if which:
             bases.setdefault(which, []).append(path)
     return bases
+
+
+def _which(path: str) -> _Which:
+    try:
+        return block_use.identity_of(path) or os.path.realpath(path)
+    except (OSError, ValueError):  # a header can say what is no name of a file
+        return None
 
 
 def _files_in(directories: t.Sequence[str], with_devices: t.Container[str]) -> t.Iterator[str]:

@@ -76,9 +76,12 @@ def test_a_base_and_data_file_of_one_image_are_both_seen(images: Path) -> None:
     assert found == {path: [str(images / "two")] for path in both}
 
 
-def test_missing_bases_and_directories_have_nothing(images: Path) -> None:
-    assert find_dependents([str(images / "gone")], [str(images), str(images / "no")], read_backing) == {
-        str(images / "gone"): []
+def test_missing_bases_are_known_by_their_place_and_missing_directories_have_nothing(images: Path) -> None:
+    (images / "soft").symlink_to(images)
+    asked = [str(images / "soft" / "gone"), str(images / "never")]
+    assert find_dependents(asked, [str(images), str(images / "no")], read_backing) == {
+        asked[0]: [str(images / "other")],
+        asked[1]: [],
     }
     assert find_dependents([str(images / "base")], [str(images / "no")], read_backing) == {str(images / "base"): []}
 
