@@ -21,8 +21,9 @@ Named = t.Mapping[str, str]
 def with_predictions(item: Item, by_path: t.Mapping[str, Item], named: Named) -> t.Any:
     """The reading, with base and source as earlier items of this task will have left them."""
     reading = item.reading
-    if reading.base is not None:
-        reading = replace(reading, base=_base(reading.base, by_path, named))
+    base = _base(reading.base, by_path, named) if reading.base else None
+    if base is not reading.base:
+        reading = replace(reading, base=base)
     source = by_path.get(named.get(source_path(item) or "", ""))
     if source is not None and source.plan and not item.before.exists:
         reading = replace(reading, source=state.SourceReading(virtual_size=source.after.virtual_size))
