@@ -383,10 +383,12 @@ options:
           checksum:
             description:
               - C(algorithm:hex), or C(algorithm:URL) of a file with checksums, over the bytes as they are fetched.
+              - Not of a source that QEMU reads from another host or an export (NBD, SSH).
             type: str
           compression:
             description:
-              - How the source is packed. V(auto) looks at its first bytes.
+              - How the source is packed. V(auto) looks at its first bytes. What QEMU reads from another host or an export
+                (NBD, SSH) is not unpacked.
             type: str
             choices: [auto, none, gzip, bzip2, xz, zstd]
             default: auto

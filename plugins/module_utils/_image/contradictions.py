@@ -12,7 +12,7 @@ import typing as t
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._formats.features import FEATURES
 from ansible_collections.platter.qemu.plugins.module_utils._formats.options import find_option
-from ansible_collections.platter.qemu.plugins.module_utils._image.spec import EncryptionSpec, ImageSpec
+from ansible_collections.platter.qemu.plugins.module_utils._image.spec import EncryptionSpec, ImageSpec, SourceSpec
 
 
 def refuse_contradictions(spec: ImageSpec) -> None:
@@ -31,7 +31,7 @@ def _contradictions(spec: ImageSpec) -> t.Iterator[t.Tuple[str, str]]:
     if not features.create:
         yield "QEMU cannot make %s images" % spec.format, "Choose another format."
     yield from _wrong_data_file(spec)
-    yield from _wrong_secret(spec)
+    yield from _wrong_source(spec)
     if spec.options or spec.backing:
         yield from _wrong_options(spec)
     if spec.place:
@@ -104,9 +104,12 @@ def _wrong_data_file(spec: ImageSpec) -> t.Iterator[t.Tuple[str, str]]:
         yield "both source and options.data_file are given", "Import the image without a data file."
 
 
-def _wrong_secret(spec: ImageSpec) -> t.Iterator[t.Tuple[str, str]]:
-    if spec.source and spec.source.secret_file and "luks" not in FEATURES[spec.source.format].encryption:
-        yield "a %s source is not encrypted" % spec.source.format, "Leave source.secret out."
+def _wrong_source(spec: ImageSpec) -> t.Iterator[t.Tuple[str, str]]:
+    source = spec.source
+    if source and source.secret_file and "luks" not in FEATURES[source.format].encryption:
+        yield "a %s source is not encrypted" % source.format, "Leave source.secret out."
+    if source and source.place and source.place.path is None:
+        yield from _wrong_far_source(source)
 
 
 #: what needs a file, a second name or another file
@@ -130,6 +133,15 @@ def _wrong_for_a_place(spec: ImageSpec) -> t.Iterator[t.Tuple[str, str]]:
     if source and source.place and source.place.path is None and source.format != "raw" and not source.trusted:
         way_out = "Import it into a file first, or set source.trusted to true."
         yield "a %s source on another host is not inspected" % source.format, way_out
+
+
+def _wrong_far_source(source: SourceSpec) -> t.Iterator[t.Tuple[str, str]]:
+    """QEMU reads it block by block, as what it is."""
+    way_out = "Leave source.%s out, or bring the source to this host first (source.url does)."
+    if source.checksum:
+        yield "source.checksum is not known of a source that is no file of this host", way_out % "checksum"
+    if source.compression not in ("auto", "none"):
+        yield "a source that is no file of this host is not unpacked", way_out % "compression"
 
 
 def _has(spec: ImageSpec, name: str) -> bool:

@@ -51,16 +51,18 @@ class Converter:
         record: t.Dict[str, t.Any],
         source: t.Optional[str] = None,
         verify: t.Callable[[], None] = lambda: None,
+        *,
+        size: int,
     ) -> t.Dict[str, t.Any]:
-        """Carry out C(action) from C(node), which has passed the gate. C(record): what to remember of the source.
+        """Carry out C(action) from C(node), of C(size) bytes, which has passed the gate. C(record): what to remember of it.
 
         A local C(source) file of the right form is copied, which may cost nothing (reflink). C(verify) raises
         RefusedError when the source did not stay what it was; it is asked before the new image gets its name.
         """
         if reading.kind == "block":
-            return self._import_to_device(spec, action, reading, node, source, verify)
+            return self._import_to_device(spec, action, reading, node, size, verify)
         with files.BuildDirectory(spec.path, another_name=bool(reading.members)) as build:
-            method = self._fill(spec, action, node, build, source)
+            method = self._fill(spec, action, node, build, source, size)
             self._grow(spec, action, build.path)
             verify()
             notes = self._publish(spec, action, build, reading, {"source": record})
@@ -86,7 +88,7 @@ class Converter:
         action: actions.ImportImage,
         reading: state.ImageReading,
         node: t.Mapping[str, t.Any],
-        source: t.Optional[str],
+        size: int,
         verify: t.Callable[[], None],
     ) -> t.Dict[str, t.Any]:
         from ansible_collections.platter.qemu.plugins.module_utils._tools import unfinished
@@ -95,7 +97,7 @@ class Converter:
         if needed > reading.length:
             raise space.no_space(spec, needed, reading.length)
         with files.BuildDirectory(file_system.build_place(spec.path)) as build:
-            node = self._large_enough(action, node, build, source)
+            node = self._large_enough(action, node, build, size)
             with unfinished.filling(spec.path):
                 self._convert(spec, action, node, spec.path, action.options)
                 self._grow(spec, action, spec.path)
@@ -110,26 +112,22 @@ class Converter:
         node: t.Mapping[str, t.Any],
         build: files.BuildDirectory,
         source: t.Optional[str],
+        size: int,
     ) -> str:
         if source and self._copy_suffices(spec, action, source):
             space.require_space(spec, files.file_facts(source).allocated)
             return str(copy.copy_file(source, build.path).method)
         space.require_space(spec, self._space_needed(spec.import_secrets, node, action.format))
-        self._convert(spec, action, self._large_enough(action, node, build, source), build.path, action.options)
+        self._convert(spec, action, self._large_enough(action, node, build, size), build.path, action.options)
         return "convert"
 
     def _large_enough(
-        self,
-        action: actions.ImportImage,
-        node: t.Mapping[str, t.Any],
-        build: files.BuildDirectory,
-        source: t.Optional[str],
+        self, action: actions.ImportImage, node: t.Mapping[str, t.Any], build: files.BuildDirectory, size: int
     ) -> t.Mapping[str, t.Any]:
-        """C(node), of the size of the new image where that cannot be resized afterwards."""
-        if features.FEATURES[action.format].grow or not source:
+        """C(node), of C(size) bytes, as large as the new image where that cannot be resized afterwards."""
+        if features.FEATURES[action.format].grow:
             return node
-        header = image.look_at(source, action.source.format).header
-        return self._resized_view(action.virtual_size, node, header.virtual_size if header else 0, build) or node
+        return self._resized_view(action.virtual_size, node, size, build) or node
 
     @staticmethod
     def _copy_suffices(spec: ImageSpec, action: actions.ImportImage, source: str) -> bool:

@@ -11,12 +11,13 @@ import os
 import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
-from ansible_collections.platter.qemu.plugins.module_utils._core.header import Header
 from ansible_collections.platter.qemu.plugins.module_utils._core.renaming import renaming
 from ansible_collections.platter.qemu.plugins.module_utils._image import (
     actions,
     convert,
     difference,
+    far_source,
+    gate,
     plan_size,
     secret,
     space,
@@ -51,10 +52,10 @@ def import_image(
     reading: state.ImageReading,
 ) -> t.Dict[str, t.Any]:
     """Carry out an import; nothing but the final step is seen at the image's place."""
-    place = action.source.place
-    if place is not None and place.path is None and (action.source.format == "raw" or action.source.trusted):
-        node = image_node(action.source.format, place.node(), "sec1" if action.source.secret_file else None)
-        return converter.import_node(spec, action, reading, node, {})
+    if far_source.is_read_there(action.source):
+        found = far_source.size_of(qemu_img, spec)
+        _refuse_another_size(spec, action, found)
+        return converter.import_node(spec, action, reading, far_source.node_of(action.source), {}, size=found)
     with files.BuildDirectory(file_system.build_place(spec.path)) as staging, held_source(
         spec, action.source, staging
     ) as held:
@@ -64,23 +65,28 @@ def import_image(
         node, opened_by = secret.source_node(spec, header, files.local_node(files.file_facts(path)))
         refuse_damaged(qemu_img, spec, node, opened_by)
         _refuse_damaged_bases(qemu_img, spec, action.source, path)
-        if spec.effective_size is not None and t.cast(int, spec.size) < header.virtual_size:
-            plan_size.refuse_shrinking_import(spec, header.virtual_size)
-        _refuse_grown(spec, action, header)
-        return converter.import_node(spec, action, reading, node, record, path, held.refuse_disturbed)
+        _refuse_another_size(spec, action, header.virtual_size)
+        return converter.import_node(
+            spec, action, reading, node, record, path, held.refuse_disturbed, size=header.virtual_size
+        )
 
 
-def _refuse_grown(spec: ImageSpec, action: actions.ImportImage, header: Header) -> None:
-    """Without a size the image is as large as its source was when the task was planned: a larger one would be cut off."""
+def _refuse_another_size(spec: ImageSpec, action: actions.ImportImage, found: int) -> None:
+    """Only now the size of a source that was fetched is known, and of any other it may have changed since the task was
+    planned. Without a size the image is as large as its source was then: a larger one would be cut off.
+    """
+    if spec.effective_size is not None and t.cast(int, spec.size) < found:
+        plan_size.refuse_shrinking_import(spec, found)
+    plan_size.refuse_too_large(spec, spec.effective_size or found)
     planned = action.virtual_size
-    if spec.size is None and planned is not None and header.virtual_size > planned:
+    if spec.size is None and planned is not None and found > planned:
         raise source_refused(
             spec,
             "source_changed",
-            "it has %d bytes now, and had %d when the task was planned" % (header.virtual_size, planned),
+            "it has %d bytes now, and had %d when the task was planned" % (found, planned),
             "Import when nobody writes to the source.",
             before={"virtual_size": planned},
-            now={"virtual_size": header.virtual_size},
+            now={"virtual_size": found},
         )
 
 
@@ -177,7 +183,9 @@ def _unpacked(spec: ImageSpec, source: SourceSpec, path: str, staging: files.Bui
     if not compression:
         return path
     unpacked = staging.spare("unpacked")
-    limit = None if source.trusted else spec.max_virtual_size or (1 << 40)
+    limit = None if source.trusted and source.format != "raw" else spec.max_virtual_size
+    if not source.trusted:
+        limit = limit or gate.LARGEST_UNTRUSTED
     with renaming(path, source.text):
         decompress.decompress(path, unpacked, compression, limit_bytes=limit, free_bytes_reserve=space.SPACE_RESERVE)
     if path.startswith(staging.directory + "/"):

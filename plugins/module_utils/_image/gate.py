@@ -44,12 +44,16 @@ class Gate:
             )
         for reference in header.references:
             raise self._reference(reference)
-        if header.virtual_size > self._limit:
+        self.check_size(header.virtual_size)
+
+    def check_size(self, virtual_size: int) -> None:
+        """Raises RefusedError for a source that is larger than the limit."""
+        if virtual_size > self._limit:
             raise self._refused(
                 "bad_size",
-                "its virtual size is %s, more than %s" % (size.human(header.virtual_size), size.human(self._limit)),
+                "its virtual size is %s, more than %s" % (size.human(virtual_size), size.human(self._limit)),
                 "Set max_virtual_size to allow it.",
-                virtual_size=header.virtual_size,
+                virtual_size=virtual_size,
             )
 
     def _format(self, declared: str, detected: t.Tuple[str, ...]) -> None:

@@ -162,7 +162,7 @@ class Observer:
         from ansible_collections.platter.qemu.plugins.module_utils._image.source import read_source
 
         blank = seen.facts.kind == "absent" or _is_blank(spec, seen.facts.kind, seen.header, signature)
-        return read_source(self._run_command, spec, seen, occupied=not blank)
+        return read_source(self._run_command, self._qemu_img, spec, seen, occupied=not blank)
 
     def _is_coming(self, path: str) -> bool:
         return os.path.realpath(path) in self._coming

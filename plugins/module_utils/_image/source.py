@@ -17,6 +17,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._image.spec import Im
 from ansible_collections.platter.qemu.plugins.module_utils._inspect import descriptor, luks_secret
 from ansible_collections.platter.qemu.plugins.module_utils._inspect.image import Seen, chain_header, look_at
 from ansible_collections.platter.qemu.plugins.module_utils._tools import files, process, records, still
+from ansible_collections.platter.qemu.plugins.module_utils._tools.qemu_img import QemuImg
 
 #: how far disk labels and a CD's descriptor reach into a file, in bytes
 _LABELS = 33 << 10
@@ -29,7 +30,9 @@ def source_refused(spec: ImageSpec, reason: str, fact: str, way_out: str, **evid
     return errors.RefusedError(asked, spec.path, fact, reason=reason, way_out=way_out, evidence=evidence, joined="to")
 
 
-def read_source(run_command: process.RunCommand, spec: ImageSpec, image: Seen, occupied: bool) -> state.SourceReading:
+def read_source(
+    run_command: process.RunCommand, qemu_img: QemuImg, spec: ImageSpec, image: Seen, occupied: bool
+) -> state.SourceReading:
     """What can be told before the import. Reads nothing when the image is there and is not to follow its source.
 
     C(occupied): there is something at the image's place, so that nothing is imported unless the source has changed.
@@ -44,8 +47,15 @@ def read_source(run_command: process.RunCommand, spec: ImageSpec, image: Seen, o
 
         return read_remote(spec, remembered if occupied else None)
     if source.place is None or source.place.path is None:
-        return state.SourceReading(changed=False)
+        return state.SourceReading(changed=False) if occupied else _read_far(qemu_img, spec, source)
     return _read_local(run_command, spec, source.place.path, remembered if there else None)
+
+
+def _read_far(qemu_img: QemuImg, spec: ImageSpec, source: SourceSpec) -> state.SourceReading:
+    from ansible_collections.platter.qemu.plugins.module_utils._image import far_source
+
+    known = far_source.size_of(qemu_img, spec) if far_source.is_read_there(source) else None
+    return state.SourceReading(known, changed=False)
 
 
 def _read_local(

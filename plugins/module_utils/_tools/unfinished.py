@@ -31,9 +31,14 @@ def state_directory() -> str:
 
 
 def note_of(device: str) -> str:
-    """The path of the note about the block device at C(device), which is there as long as it is being filled."""
-    tag = hashlib.sha256(_identity(device).encode()).hexdigest()[:32]
-    return os.path.join(state_directory(), "filling-%s-%s" % (os.path.basename(_sysfs(device)), tag))
+    """The path of the note about the block device at C(device), which is there as long as it is being filled.
+
+    The kernel's name of the device, for who looks there, only where it is a part of what tells that device from others.
+    """
+    identity = _identity(device)
+    tag = hashlib.sha256(identity.encode()).hexdigest()[:32]
+    name = os.path.basename(_sysfs(device))
+    return os.path.join(state_directory(), "-".join(["filling", *([name] if name in identity.split() else []), tag]))
 
 
 def is_unfinished(device: str) -> bool:
@@ -77,8 +82,8 @@ def _sysfs(device: str) -> str:
 
 
 def _identity(device: str) -> str:
-    """The UUID of a mapped device; the file of a loop device; else name, size and serial number, by which the disk of
-    a partition is known too; without one of these what holds until the next start.
+    """The UUID of a mapped device; the file of a loop device; else size, place on the disk and what the disk says that it
+    is, by which that of a partition is known too; without one of these what holds until the next start, with the name.
     """
     sysfs = _sysfs(device)
     uuid = _text(sysfs + "/dm/uuid")
@@ -89,8 +94,8 @@ def _identity(device: str) -> str:
         facts = os.stat(file)
         return "loop %d:%d" % (facts.st_dev, facts.st_ino)
     disk = os.path.dirname(sysfs) if os.path.exists(sysfs + "/partition") else sysfs
-    place = [os.path.basename(sysfs), _text(sysfs + "/size"), _text(sysfs + "/start")]
-    return " ".join([*place, _serial(disk) or _this_start(disk)])
+    place, serial = [_text(sysfs + "/size"), _text(sysfs + "/start")], _serial(disk)
+    return " ".join([*place, serial] if serial else [os.path.basename(sysfs), *place, _this_start(disk)])
 
 
 def _serial(disk: str) -> str:
