@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -301,3 +302,30 @@ def test_what_a_killed_import_leaves_on_a_device_is_no_image(
     assert result["actions"][0].endswith(": an import to it was begun and has not ended.")
     shows(device, format)
     assert not unfinished.is_unfinished(device)
+
+
+@contextlib.contextmanager
+def half_filled(device: str) -> Iterator[None]:
+    """As a killed run leaves it."""
+    with contextlib.suppress(KeyboardInterrupt), unfinished.filling(device):
+        subprocess.run(["qemu-io", "-f", "raw", "-c", "write -q -P 119 8M 16M", device], check=True)
+        raise KeyboardInterrupt
+    try:
+        yield
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(unfinished.note_of(device))
+
+
+def test_no_end_of_a_longer_disk_stays_behind_a_shorter_one(device: str, source: Path) -> None:
+    with half_filled(device):
+        four_beats(**task(device, "raw", source={"path": str(source), "format": "qcow2"}, source_policy="if_changed"))
+    shows(device, "raw")
+    assert not any(Path(device).read_bytes()[8 * MIB :])
+
+
+def test_a_half_filled_device_is_neither_source_nor_base(device: str, tmp_path: Path) -> None:
+    given = {"path": str(tmp_path / "a"), "format": "qcow2"}
+    with half_filled(device):
+        refused("import_unfinished", **given, source={"path": device, "format": "raw"})
+        refused("import_unfinished", **given, backing={"path": device, "format": "raw"})

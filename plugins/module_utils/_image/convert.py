@@ -101,6 +101,8 @@ class Converter:
             with unfinished.filling(spec.path):
                 self._convert(spec, action, node, spec.path, action.options)
                 self._grow(spec, action, spec.path)
+                if action.replaces and action.format == "raw":  # the end of a longer disk is no part of the new one
+                    copy.zero_from(spec.path, size)
                 files.fsync_path(spec.path)
                 verify_written(spec, verify)
         return {"method": "convert"}

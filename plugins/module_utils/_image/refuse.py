@@ -169,7 +169,9 @@ def refuse_bad_base(spec: ImageSpec, reading: ImageReading) -> None:
     _refuse_undeclared_base(spec, reading)
     if base.chain_problem:
         reason, sentence = base.chain_problem
-        raise refused(spec, reason, sentence, "Mend the backing chain of %s." % base.path, {"backing_file": base.path})
+        mend = "Mend the backing chain of %s." % base.path
+        way_out = _MENDING[reason] if reason == "import_unfinished" else mend
+        raise refused(spec, reason, sentence, way_out, {"backing_file": base.path})
     if spec.path in base.in_chain_of:
         raise refused(
             spec,
@@ -200,6 +202,7 @@ _MENDING = {
     "backing_format_missing": "Record it: by a task with backing.path and backing.format only; or, where others are built "
     "on that image, by qemu-img rebase -u -b NAME -F FORMAT.",
     "base_missing": "Put it back; or, if it has been moved, name its new place in backing, for the image that names it.",
+    "import_unfinished": "Import to it again first, with source_policy: if_changed.",
     "image_encrypted": "Have it flattened by what knows both secrets: its VM (block-stream), or qemu-img convert.",
 }
 

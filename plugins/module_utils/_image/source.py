@@ -15,7 +15,12 @@ from ansible_collections.platter.qemu.plugins.module_utils._formats import regis
 from ansible_collections.platter.qemu.plugins.module_utils._image import difference, gate, state
 from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec, SourceSpec
 from ansible_collections.platter.qemu.plugins.module_utils._inspect import descriptor, luks_secret
-from ansible_collections.platter.qemu.plugins.module_utils._inspect.image import Seen, chain_header, look_at
+from ansible_collections.platter.qemu.plugins.module_utils._inspect.image import (
+    Seen,
+    chain_header,
+    half_filled,
+    look_at,
+)
 from ansible_collections.platter.qemu.plugins.module_utils._tools import files, process, records, still
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qemu_img import QemuImg
 
@@ -165,6 +170,9 @@ def inspect_source(spec: ImageSpec, path: str) -> t.Any:
     """The header of the source file at C(path), after the gate if it is not trusted."""
     source = t.cast(SourceSpec, spec.source)
     seen = look_at(path, source.format)
+    half = half_filled(path) if seen.facts.kind == "block" else ""
+    if half:
+        raise source_refused(spec, "import_unfinished", half, "Import to it again, with source_policy: if_changed.")
     if seen.header is None or seen.header.format != source.format:
         raise _unreadable(spec, seen)
     if source.format == "raw":

@@ -133,12 +133,30 @@ def _as_qemu(declared: t.Optional[str], remembered: t.Any, detected: t.Tuple[str
 def chain_header(path: str, format_name: t.Optional[str]) -> Header:
     """The header for one link of a backing chain, as QEMU takes it. Raises HeaderError."""
     seen = look_at(path, format_name, choose=_as_qemu)
+    if seen.facts.kind == "block":
+        _refuse_half(path)
     if seen.header is None:
         raise errors.HeaderError("%s is not a readable %s image" % (path, format_name or "disk"), path=path)
     if seen.shortage:
         raise errors.HeaderError("%s is damaged: %s" % (path, seen.shortage), path=path, reason="image_damaged")
     _refuse_lacking(path, seen.header)
     return seen.header
+
+
+def _refuse_half(path: str) -> None:
+    """Half of a raw disk is a raw disk: only our note tells."""
+    half = half_filled(path)
+    if half:
+        raise errors.HeaderError(half, path=path, reason="import_unfinished")
+
+
+def half_filled(device: str) -> str:
+    """What is to be said of a block device that a run of ours began to fill, and did not end; else empty."""
+    from ansible_collections.platter.qemu.plugins.module_utils._tools import unfinished
+
+    if not unfinished.is_unfinished(device):
+        return ""
+    return "an import to %s was begun and has not ended, so that it holds a part of something" % device
 
 
 def _refuse_lacking(path: str, header: Header) -> None:

@@ -202,6 +202,15 @@ class _ToDevice:
         return sparse.write_all(target, data, at)
 
 
+def zero_from(device: str, start: int) -> None:
+    """All of a block device from byte C(start) on becomes zeros; most devices do that without being sent any."""
+    target = os.open(device, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        _ToDevice().hole(target, start, os.lseek(target, 0, os.SEEK_END))
+    finally:
+        os.close(target)
+
+
 @dataclass(frozen=True)
 class _Hashing:
     """Hashes what goes into another sink."""
