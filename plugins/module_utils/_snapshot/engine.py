@@ -192,10 +192,10 @@ class _Hold:
         for path in self._paths[spec.image]:
             found += records.remove_stale(path, names[os.path.dirname(path)])
         if spec.external:
-            from ansible_collections.platter.qemu.plugins.module_utils._snapshot import layer_records
+            from ansible_collections.platter.qemu.plugins.module_utils._snapshot import point_records
 
             for path in self._paths[spec.image]:
-                found += layer_records.remove_second_name(path) if names[os.path.dirname(path)] else []
+                found += point_records.remove_second_name(path) if names[os.path.dirname(path)] else []
         return found
 
     def __exit__(self, *_unused: t.Any) -> None:

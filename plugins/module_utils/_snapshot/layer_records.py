@@ -108,30 +108,7 @@ def note_point(
     snapshot.update(second_names.noted(path, called))
     if overlay:
         snapshot["overlays"] = [overlay]
-    _remember(path, dict(snapshot, leaf=True) if leaf else snapshot)
-
-
-@contextlib.contextmanager
-def becoming_point(path: str, name: str, **how: t.Any) -> t.Iterator[None]:
-    """C(note_point) for the block. If that fails before another file has its name, it is again what it was."""
-    before, identity = snapshot_in(records.read_record(path)), files.file_facts(path).identity
-    note_point(path, name, **how)
-    try:
-        yield
-    except BaseException:
-        if files.file_facts(path).identity == identity:
-            remove_second_name(path)
-            _remember(path, before)
-        raise
-
-
-def remove_second_name(path: str) -> t.List[str]:
-    """Take the file at C(path) the name that a killed run has given to it as well; what was removed."""
-    second = second_names.second_name(path, snapshot_in(records.read_record(path)))
-    if second is not None:
-        remove_layer(second)
-        _remember(path, second_names.no_point(snapshot_in(records.read_record(path))))
-    return [second] if second else []
+    remember(path, dict(snapshot, leaf=True) if leaf else snapshot)
 
 
 def _made(path: str) -> t.Dict[str, t.Any]:
@@ -142,7 +119,7 @@ def _made(path: str) -> t.Dict[str, t.Any]:
 
 def forget_point(path: str) -> None:
     """The file is no point any more."""
-    _remember(path, _made(path))
+    remember(path, _made(path))
 
 
 def _frozen(path: str) -> t.Dict[str, int]:
@@ -156,7 +133,7 @@ def settle_point(path: str) -> None:
     snapshot = snapshot_of(path)
     if snapshot.get("name"):
         kept = {key: value for key, value in second_names.of_one_name(snapshot).items() if key != "rewriting"}
-        _remember(path, dict(kept, settled=True, **_frozen(path)))
+        remember(path, dict(kept, settled=True, **_frozen(path)))
 
 
 @contextlib.contextmanager
@@ -171,7 +148,7 @@ def rewritten(path: str, point: t.Optional[str], base: str) -> t.Iterator[None]:
     ours = point is not None and (as_left or snapshot.get("rewriting") == base)
     if ours and snapshot.get("name"):
         snapshot["rewriting"] = base
-        _remember(path, {key: value for key, value in snapshot.items() if key not in merge_stages.FROZEN})
+        remember(path, {key: value for key, value in snapshot.items() if key not in merge_stages.FROZEN})
     try:
         yield
     finally:
@@ -179,26 +156,11 @@ def rewritten(path: str, point: t.Optional[str], base: str) -> t.Iterator[None]:
             settle_point(path)
 
 
-def settle_rewritten(points: t.Iterable[str], base: str) -> None:
-    """When the merge is about to end that C(base) is about: what a killed run of it was writing to is to stay as it is now."""
-    for path in points:
-        if snapshot_of(path).get("rewriting") == base:
-            settle_point(path)
-
-
-def settle_left(points: t.Iterable[str]) -> None:
-    """When nobody writes to any of these points: a run may have been killed before it noted what one is to stay."""
-    for path in points:
-        if not {"mtime_ns", "merging"} & snapshot_of(path).keys():
-            with contextlib.suppress(PermissionError):
-                settle_point(path)
-
-
 def keep_leaf(path: t.Optional[str]) -> None:
     """A point stays one when the last layer on it is about to go. Nothing is done for other files."""
     snapshot = snapshot_of(path) if path else {}
     if path and snapshot.get("name") and not snapshot.get("leaf"):
-        _remember(path, dict(snapshot, leaf=True))
+        remember(path, dict(snapshot, leaf=True))
 
 
 def change_overlays(path: t.Optional[str], *, gone: t.Sequence[str] = (), new: t.Sequence[str] = ()) -> None:
@@ -207,7 +169,7 @@ def change_overlays(path: t.Optional[str], *, gone: t.Sequence[str] = (), new: t
     changed = overlay_names.enough([*_without(snapshot, (*gone, *new), ()), *new])
     if path and snapshot.get("name") and changed != overlays_in(snapshot):
         with contextlib.suppress(PermissionError):
-            _remember(path, dict(snapshot, overlays=changed))
+            remember(path, dict(snapshot, overlays=changed))
 
 
 def note_overlay(path: t.Optional[str], overlay: str, like: t.Optional[str] = None) -> None:
@@ -237,19 +199,19 @@ def begin_merge(path: str, overlay: str, heir: t.Optional[str] = None) -> None:
         snapshot["switch"] = top["switch"]
     if heir is not None:
         snapshot.update(heir=heir, heir_date=top.get("date"), heir_leaf=bool(top.get("leaf")))
-    _remember(path, snapshot)
+    remember(path, snapshot)
 
 
 def note_told(path: str) -> None:
     """Remember, on stable storage, that a running QEMU may leave the overlay at any moment from now on."""
-    _remember(path, dict(snapshot_in(records.read_record(path)), told=True))
+    remember(path, dict(snapshot_in(records.read_record(path)), told=True))
 
 
 def note_copied(path: str) -> None:
     """Remember, on stable storage, that all of the overlay is in the file, before a running QEMU lets the overlay go."""
     snapshot = snapshot_in(records.read_record(path))
     if not snapshot.get("copied"):
-        _remember(path, _copied(path, snapshot))
+        remember(path, _copied(path, snapshot))
 
 
 def note_merged(path: str) -> None:
@@ -258,7 +220,7 @@ def note_merged(path: str) -> None:
     """
     snapshot = snapshot_in(records.read_record(path))
     if not snapshot.get("merged"):
-        _remember(path, dict(_copied(path, snapshot), merged=True))
+        remember(path, dict(_copied(path, snapshot), merged=True))
 
 
 def _copied(path: str, snapshot: t.Mapping[str, t.Any]) -> t.Dict[str, t.Any]:
@@ -276,14 +238,14 @@ def is_copied(path: str, overlay: str) -> bool:
 
 def end_merge(path: str) -> None:
     """The merge has ended: the file is what its overlay was, the active one or a point."""
-    _remember(path, merge_stages.after_merge(snapshot_in(records.read_record(path))))
+    remember(path, merge_stages.after_merge(snapshot_in(records.read_record(path))))
 
 
 def begin_stream(action: layer_actions.StreamBase) -> None:
     """Remember that the overlay leaves its base, which a next run would not find again if this one is killed."""
     left = {} if action.keeps else {"leaf": True}
-    _remember(action.base, dict(snapshot_of(action.base), **left, into=action.overlay))
-    _remember(action.overlay, dict(snapshot_of(action.overlay), streaming=action.base))
+    remember(action.base, dict(snapshot_of(action.base), **left, into=action.overlay))
+    remember(action.overlay, dict(snapshot_of(action.overlay), streaming=action.base))
 
 
 def end_stream(action: layer_actions.StreamBase) -> None:
@@ -311,16 +273,17 @@ def forget(path: str, key: str) -> None:
     """One of the things that are remembered, if it is."""
     snapshot = snapshot_of(path)
     if snapshot.pop(key, None):
-        _remember(path, snapshot)
+        remember(path, snapshot)
 
 
 def _retire(path: str) -> None:
     """The file is no point any more, but others are built on it."""
     kept = {"retired": True, "overlays": overlays_in(snapshot_of(path))} if is_made(path) else {}
-    _remember(path, dict(_made(path), **kept))
+    remember(path, dict(_made(path), **kept))
 
 
-def _remember(path: str, snapshot: t.Mapping[str, t.Any]) -> None:
+def remember(path: str, snapshot: t.Mapping[str, t.Any]) -> None:
+    """What a file is as a layer, on stable storage."""
     record = records.read_record(path)
     record.pop("snapshot", None)
     records.write_record(path, dict(record, snapshot=dict(snapshot)) if snapshot else record)

@@ -26,6 +26,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._snapshot import (
     layer_actions,
     layer_records,
     merge_stages,
+    point_records,
     state,
 )
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.spec import SnapshotSpec
@@ -51,9 +52,9 @@ class LayerEditor:
         with image_lock(action.active, readers=False):
             self._still_there(spec, action.active, reading)
             clones.refuse_clones(spec, reading, clones.harmed(action))
-            layer_records.settle_left(family.points(reading.layers))
+            point_records.settle_left(family.points(reading.layers))
             noted = {"overlay": action.overlay, "called": base}
-            with layer_records.becoming_point(action.active, action.point.name, **noted), self.built(
+            with point_records.becoming_point(action.active, action.point.name, **noted), self.built(
                 spec, action.overlay, action.active, base, action.format
             ) as build:
                 if action.renames:
@@ -108,7 +109,7 @@ class LayerEditor:
             with contextlib.ExitStack() as noted:
                 if action.saved:  # before the overlay has its record, which may go by the same name
                     how = {"leaf": True, "called": action.saved.path}
-                    noted.enter_context(layer_records.becoming_point(action.active, action.saved.name, **how))
+                    noted.enter_context(point_records.becoming_point(action.active, action.saved.name, **how))
                 build = noted.enter_context(self.built(as_before, action.active, action.active, base, action.format))
                 if action.saved:
                     self._give_second_name(spec, action.active, str(action.saved.path), reading)

@@ -26,6 +26,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._snapshot import (
     live,
     live_merge,
     merge,
+    point_records,
 )
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot import layer_actions as layer_act
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.spec import SnapshotSpec
@@ -119,7 +120,7 @@ class LiveEditor:
     def _place_overlay(self, item: Item, action: layer_act.AddOverlay, undo: contextlib.ExitStack) -> None:
         """An empty overlay shows what is below it: until QEMU has switched, starting from either file is right."""
         spec = item.spec
-        layer_records.settle_left(family.points(item.reading.layers))  # no job is at work: see refuse_beside_a_merge
+        point_records.settle_left(family.points(item.reading.layers))  # no job is at work: see refuse_beside_a_merge
         layer_records.note_point(action.active, action.point.name, overlay=action.overlay, settled=False)
         undo.callback(layer_records.forget_point, action.active)
         with self._editor.built(spec, action.overlay, action.active, action.active, action.format) as build:

@@ -27,6 +27,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._snapshot import (
     layers,
     merge,
     merge_stages,
+    point_records,
     refuse,
     state,
 )
@@ -107,7 +108,7 @@ class LiveMerge:
             files.fsync_path(
                 above
             )  # QEMU writes the name of the base there, and syncs it when the guest flushes its disk
-        layer_records.settle_rewritten(family.points(reading.layers), action.base)
+        point_records.settle_rewritten(family.points(reading.layers), action.base)
         self._remove_overlay(spec, action, reading)
 
     def _commit_active(

@@ -24,6 +24,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._snapshot import (
     layer_actions,
     layer_records,
     layers,
+    point_records,
     state,
 )
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.spec import SnapshotSpec
@@ -58,7 +59,7 @@ class Merger:
                 _refuse_written(action.overlay, copied)
                 layer_records.note_copied(action.base)  # the headers tell nothing of it once others are on the base
                 self._pass_on(action, reading)
-                layer_records.settle_rewritten(family.points(reading.layers), action.base)
+                point_records.settle_rewritten(family.points(reading.layers), action.base)
                 _refuse_written(action.overlay, copied)
                 clones.refuse_built_on(spec, reading, action.overlay)  # those above are not any more
                 _let_go(spec, action)
@@ -148,7 +149,7 @@ def _remove_point(path: str, reading: state.SnapshotReading) -> None:
         layer_records.settle_lowest(str(into), path)
     if layer_records.is_made(path):
         layer_records.keep_leaf(base)
-    layer_records.settle_rewritten(family.points(reading.layers), path)  # it was streamed, and the run killed
+    point_records.settle_rewritten(family.points(reading.layers), path)  # it was streamed, and the run killed
     layer_records.remove_layer(path)
     layer_records.change_overlays(base, gone=(path,))
     if streamed:

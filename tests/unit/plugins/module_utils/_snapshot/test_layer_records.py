@@ -13,9 +13,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._snapshot.layer_recor
     note_merged,
     note_point,
     rewritten,
-    settle_left,
     settle_point,
-    settle_rewritten,
     snapshot_of,
 )
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.merge_stages import (
@@ -23,6 +21,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._snapshot.merge_stage
     copy_state,
     no_merge,
 )
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot.point_records import settle_left, settle_rewritten
 from ansible_collections.platter.qemu.plugins.module_utils._tools.files import FileFacts
 
 THEN, SINCE = 5, 6
