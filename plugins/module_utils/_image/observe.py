@@ -41,14 +41,6 @@ def _real_directory(path: str) -> str:
         return path
 
 
-def _base_facts(path: str) -> files.FileFacts:
-    """A base that cannot be looked at is as good as missing."""
-    try:
-        return files.file_facts(path)
-    except (errors.EngineError, ValueError):
-        return files.FileFacts(path, "absent")
-
-
 class Observer:
     """Observes one image after another. C(attributes) answers for owner, mode and the like; C(coming): paths of images
     that this task makes, so that they may be missing yet.
@@ -98,8 +90,8 @@ class Observer:
         points = self._points(spec, seen)
         backing = self._backing(spec, seen)
         members = member_paths(spec.path, seen.header)
-        chain = surroundings.chain_of(spec.path, seen)
-        current = _base_facts(backing.path) if backing and os.path.isabs(backing.path) else None
+        problem, base_size, chain = surroundings.chain_of(spec.path, seen)
+        current = surroundings.base_facts(backing.path) if backing and os.path.isabs(backing.path) else None
         base = self._base(spec)
         asked = files.file_facts(spec.backing.path) if spec.backing else None
         return state.ImageReading(
@@ -125,11 +117,12 @@ class Observer:
             current_base_is_asked=bool(
                 current and asked and current.kind != "absent" and current.identity == asked.identity
             ),
-            current_base_size=chain.base_size,
+            current_base_size=base_size,
+            chain=chain,
             current_base_fingerprint=image.fingerprint(current) if current else None,
             points=points.names if points else (),
             source=self._source(spec, seen, signature),
-            data_end=self._data_end(spec, seen) if _opens(spec, seen, chain.problem) else None,
+            data_end=self._data_end(spec, seen) if _opens(spec, seen, problem) else None,
             desired_attributes=self._attributes.desired(spec, members),
         )
 

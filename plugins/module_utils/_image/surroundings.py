@@ -10,10 +10,19 @@ from __future__ import annotations
 
 import typing as t
 
+from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._core.header import SplitExtent
 from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec
 from ansible_collections.platter.qemu.plugins.module_utils._inspect import image
 from ansible_collections.platter.qemu.plugins.module_utils._tools import files
+
+
+def base_facts(path: str) -> files.FileFacts:
+    """A base that cannot be looked at is as good as missing."""
+    try:
+        return files.file_facts(path)
+    except (errors.EngineError, ValueError):
+        return files.FileFacts(path, "absent")
 
 
 class Chain(t.NamedTuple):
