@@ -57,12 +57,22 @@ def needs_of(items: t.Sequence[Item], named: Named, along: Along) -> t.Dict[str,
         source = foretell.source_path(item) or ""
         for taker in ({named.get(source)} & removed) | ({along[source]} if source in along else set()):
             needs[str(taker)] |= {item.name} - {str(taker)}
-        wanted = {named[path] for path in _wanted(item) if path in named} - removed - {item.name}
-        needs[item.name] |= wanted
-        for base in {named[path] for path in _built_on(item) if path in named} - wanted - {item.name}:
-            if base in removed or _leaves(item):
+        needs[item.name] |= {named[path] for path in _wanted(item) if path in named} - removed - {item.name}
+    for item in items:
+        for base in {named[path] for path in _built_on(item) if path in named} - {item.name}:
+            if (base in removed or _leaves(item)) and not _needs(item.name, base, needs):
                 needs[base].add(item.name)
     return needs
+
+
+def _needs(name: str, other: str, needs: Needs) -> bool:
+    """Whether the one waits for the other, by however many steps: it goes onto what is built on that."""
+    waiting, known = [name], {name}
+    while waiting:
+        more = needs[waiting.pop()] - known
+        known |= more
+        waiting += more
+    return other in known
 
 
 def _leaves(item: Item) -> bool:

@@ -120,3 +120,9 @@ def test_what_needs_an_image_that_is_left_as_it_is_is_refused() -> None:
     by_path = {item.name: item for item in (source, copy)}
     order.pass_on_refusals(by_path, by_path, {"/d/s": {"/d/a"}, "/d/a": set()})
     assert source.refusal and source.refusal.facts["evidence"] == {"needs": "/d/a", "reason": "image_in_use"}
+
+
+def test_a_layer_comes_between_an_image_and_its_base() -> None:
+    top = there("/d/top", on="/d/b", asked="/d/mid", base=BaseReading("/d/mid", exists=False))
+    found = planned(top, new("/d/mid", "/d/b", seen("/d/b")), there("/d/b"))
+    assert found == {"/d/top": ["RebaseImage"], "/d/mid": ["CreateImage"], "/d/b": []}
