@@ -122,6 +122,18 @@ def test_file_attributes_are_set(image: Path) -> None:
 
 
 @pytest.mark.skipif(os.path.exists("/sys/fs/selinux/enforce"), reason="this host has SELinux")
+def test_file_attributes_that_fail_are_the_failure_of_one_image(tmp_path: Path) -> None:
+    """No flag is called Z."""
+    data = tmp_path / "1.data"
+    images = [{**task(tmp_path / str(number)), "attributes": "+Z" if number else None} for number in range(3)]
+    images[1]["options"] = {"data_file": str(data)}
+    result = call("disk_image", images=images, fail_fast=False)
+    assert [each.get("failed", False) for each in result["images"]] == [False, True, True], result
+    assert result["changed"] and "chattr failed" in result["images"][1]["msg"]
+    assert data.exists() and facts(tmp_path / "1", "qcow2")["virtual-size"]
+    settled(**{**images[1], "attributes": None})
+
+
 def test_a_context_is_ignored_where_there_is_no_selinux(tmp_path: Path) -> None:
     """As in every Ansible file module, so that one play serves hosts with and without."""
     context = {"seuser": "system_u", "serole": "object_r", "setype": "virt_image_t", "selevel": "s0"}

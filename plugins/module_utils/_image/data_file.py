@@ -15,31 +15,34 @@ import typing as t
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._core.header import Header
 from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec
+from ansible_collections.platter.qemu.plugins.module_utils._inspect import image
 from ansible_collections.platter.qemu.plugins.module_utils._tools import files, pinned, records
 
 
-def is_of(data_file: str, image: str) -> bool:
+def is_of(data_file: str, owner: str) -> bool:
     """Whether we made the file for that image."""
-    return os.path.lexists(data_file) and records.read_record(data_file).get("data_of") == image
+    return os.path.lexists(data_file) and records.read_record(data_file).get("data_of") == owner
 
 
-def own_data(image: str, header: t.Optional[Header]) -> str:
-    """The data file that C(header) names, if we made it for the image that is called C(image); else empty."""
+def own_data(owner: str, header: t.Optional[Header]) -> str:
+    """The data file that C(header) names, if we made it for the image that is called C(owner); else empty."""
     data = header.data_file if header else None
-    return data if data and data.startswith("/") and is_of(data, image) else ""
+    return data if data and data.startswith("/") and is_of(data, owner) else ""
 
 
-def data_file_is_taken(data_file: str, image: str) -> bool:
+def data_file_is_taken(data_file: str, owner: str) -> bool:
     """Whether a file is there that is not just what a killed run has left: ours, and still empty.
 
     Ours with data in it belongs to an image that was given another name.
     """
-    return os.path.lexists(data_file) and not (is_of(data_file, image) and os.lstat(data_file).st_blocks == 0)
+    return os.path.lexists(data_file) and not (is_of(data_file, owner) and os.lstat(data_file).st_blocks == 0)
 
 
 @contextlib.contextmanager
 def claimed(spec: ImageSpec) -> t.Iterator[None]:
-    """An empty data file of our own while the image is built over it; gone again when that fails."""
+    """An empty data file of our own while the image is built over it; gone again when that fails, unless the image has its
+    name already.
+    """
     data_file = spec.option("data_file")
     if not data_file:
         yield
@@ -50,16 +53,25 @@ def claimed(spec: ImageSpec) -> t.Iterator[None]:
     try:
         yield
     except BaseException:
-        os.unlink(data_file)
+        if not _is_named_by(spec.path, data_file):
+            os.unlink(data_file)
         raise
 
 
-def _claim(data_file: str, image: str) -> None:
+def _is_named_by(image_path: str, data_file: str) -> bool:
+    try:
+        header = image.look_at(image_path, "qcow2").header
+    except (errors.EngineError, OSError):  # what cannot be told may be so
+        return True
+    return header is not None and header.data_file == data_file
+
+
+def _claim(data_file: str, owner: str) -> None:
     mode = os.stat(os.path.dirname(data_file)).st_mode if os.path.isdir(os.path.dirname(data_file)) else 0
     if mode & 0o002 and not mode & 0o1000:
         raise errors.RefusedError(
             "a data file",
-            image,
+            owner,
             "anyone can replace files in the directory of %s (mode %04o)" % (data_file, mode & 0o7777),
             reason="unsafe_directory",
             way_out="Take write permission from others, or set the sticky bit.",
@@ -68,7 +80,7 @@ def _claim(data_file: str, image: str) -> None:
         os.close(os.open(data_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     except OSError as exc:
         raise errors.EngineError("the data file %s cannot be made: %s" % (data_file, exc.strerror)) from exc
-    records.write_record(data_file, {"data_of": image})
+    records.write_record(data_file, {"data_of": owner})
 
 
 def finish_data_file(spec: ImageSpec, attributes: t.Any) -> None:
@@ -80,14 +92,14 @@ def finish_data_file(spec: ImageSpec, attributes: t.Any) -> None:
         files.fsync_path(os.path.dirname(data_file))
 
 
-def remove_data_file(image: str, data_file: t.Optional[str]) -> None:
+def remove_data_file(owner: str, data_file: t.Optional[str]) -> None:
     """The data file goes with its image if we made it; one of somebody else's stays."""
-    if not data_file or not is_of(data_file, image):
+    if not data_file or not is_of(data_file, owner):
         return
     directory, name = os.path.split(os.path.realpath(data_file))
     with pinned.PinnedDirectory(directory) as held:
         same = os.path.join(held.path, name)
-        if is_of(same, image):
+        if is_of(same, owner):
             os.unlink(same)
             records.remove_record(same)
             files.fsync_path(held.path)
