@@ -117,8 +117,6 @@ class ImageReading:
     chain_problem: t.Optional[t.Tuple[str, str]] = None
     #: as C(chain_problem), of the files that hold the content of the image itself
     lacking: t.Optional[t.Tuple[str, str]] = None
-    #: every path of its backing chain, as far as it could be followed
-    chain: t.Tuple[str, ...] = ()
     #: None: blank or a file; else what a block device carries
     signature: t.Optional[str] = None
     #: the note of a run of ours that began to fill the block device, and did not end
