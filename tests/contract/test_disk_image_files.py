@@ -134,6 +134,13 @@ def test_file_attributes_that_fail_are_the_failure_of_one_image(tmp_path: Path) 
     settled(**{**images[1], "attributes": None})
 
 
+def test_a_place_that_cannot_be_looked_at_ends_no_list(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    images = [task(tmp_path / "loop" / "a"), task(tmp_path / "a"), task(tmp_path / ("n" * 300) / "a")]
+    result = call("disk_image", images=images, fail_fast=False)
+    assert [each.get("failed", False) for each in result["images"]] == [True, False, True], result
+
+
 def test_a_context_is_ignored_where_there_is_no_selinux(tmp_path: Path) -> None:
     """As in every Ansible file module, so that one play serves hosts with and without."""
     context = {"seuser": "system_u", "serole": "object_r", "setype": "virt_image_t", "selevel": "s0"}

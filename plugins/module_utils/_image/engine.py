@@ -136,6 +136,8 @@ class ImageEngine:
             item.before, item.reading = self._observer.observe(spec)
         except errors.EngineError as exc:
             item.refusal = not_begun(exc)
+        except OSError as exc:  # of one image of many, such as a directory that may not be entered
+            item.refusal = not_begun(errors.EngineError("%s: %s" % (exc.filename or spec.path, exc.strerror)))
         item.after = item.before
         return item
 

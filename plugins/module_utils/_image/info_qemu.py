@@ -17,6 +17,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._core.place import Place
 from ansible_collections.platter.qemu.plugins.module_utils._formats import features, matrix
 from ansible_collections.platter.qemu.plugins.module_utils._image import info_facts, info_look, info_numbers, info_spec
+from ansible_collections.platter.qemu.plugins.module_utils._inspect import members
 from ansible_collections.platter.qemu.plugins.module_utils._inspect.chain import resolve_backing
 from ansible_collections.platter.qemu.plugins.module_utils._tools import process, qemu_img
 from ansible_collections.platter.qemu.plugins.module_utils._tools.side_by_side import side_by_side
@@ -174,6 +175,10 @@ def _refuse_strange_files(view: info_facts.View) -> None:
             raise UnavailableError(
                 "image_references_file", f"its {said} is {reference.target!r}, which is no file here"
             )
+    nested = members.nested_descriptor(view.path, view.header)
+    if nested:
+        fact = f"its extent {nested} is a descriptor itself, which leads QEMU on to other files"
+        raise UnavailableError("image_references_file", fact)
 
 
 def _refuse_encrypted(view: info_facts.View) -> None:

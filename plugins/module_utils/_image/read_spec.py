@@ -192,13 +192,19 @@ class _Reader:
 
     def _http(self, given: t.Mapping[str, t.Any]) -> HttpSpec:
         return HttpSpec(
-            headers=tuple(sorted((given.get("headers") or {}).items())),
+            headers=tuple(sorted((str(name), self._header(value)) for name, value in (given.get("headers") or {}).items())),
             username=given.get("username"),
             password=given.get("password"),
             validate_certs=given.get("validate_certs") is not False,
             ca_path=given.get("ca_path"),
             timeout=float(given.get("timeout") or 30),
         )
+
+    def _header(self, value: t.Any) -> str:
+        """YAML makes numbers of some texts; of others it makes what cannot be told back. The value is a secret."""
+        if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+            raise self.refuse("a value of source.headers is no text", "Write it in quotes.", "header_refused")
+        return str(value)
 
     def encryption(self) -> t.Optional[EncryptionSpec]:
         given = self._params.get("encryption")

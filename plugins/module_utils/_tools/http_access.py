@@ -138,6 +138,11 @@ def _check_headers(url: str, access: Access) -> None:
         if re.search(r"[\r\n\0]", name + value) or not name.strip():
             fact = "a header has a line break or no name"
             raise refused(url, fact, "header_refused", "Correct the headers.")
+        try:
+            name.encode("ascii"), value.encode("latin-1")
+        except UnicodeEncodeError:
+            fact = "a header has characters that HTTP cannot send (name in ASCII, value in Latin-1)"
+            raise refused(url, fact, "header_refused", "Correct the headers.") from None
 
 
 def _opener(access: Access) -> urllib.request.OpenerDirector:

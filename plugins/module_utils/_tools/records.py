@@ -65,10 +65,13 @@ def _of_known_kinds(record: t.Dict[str, t.Any]) -> t.Dict[str, t.Any]:
 
 def _is_flat(name: str, value: t.Dict[str, t.Any]) -> bool:
     lists = name == "snapshot"
+    if any(not isinstance(value.get(key) or "", str) for key in _TEXTS.get(name, ())):
+        return False
     return all(each is None or isinstance(each, _PLAIN) or (lists and _is_names(each)) for each in value.values())
 
 
 _PLAIN = (str, int, bool, float)
+_TEXTS = {"source": ("digest", "etag", "last_modified"), "base": ("name",), "next_base": ("name",)}
 
 
 def _is_names(value: t.Any) -> bool:
