@@ -502,7 +502,8 @@ options:
         description:
           - Check the image on every run and repair what is found.
           - V(leaks) - only give back space that nothing uses. Corruptions are told in a warning, and nothing else is
-            written to an image that has some.
+            written to an image that has some. Where there are both, it is done in a copy, which takes the place of the
+            image only if no corruption is left; the old file is kept (RV(backup_file)).
           - V(all) - also repair corruptions, in a copy; the damaged file is kept (RV(backup_file)). Where
             QEMU cannot repair them all, it stays as it is. What is damaged is not rewritten (O(allow_rewrite)) in the
             same task.

@@ -160,6 +160,18 @@ def test_counts_of_a_snapshot_that_was_not_made_are_given_back(image: Path) -> N
     shows(image, "qcow2")
 
 
+def test_what_a_damaged_table_leads_to_is_not_given_back(image: Path) -> None:
+    """One bit of the L1 table has flipped: all that the guest has there counts as leaked."""
+    l1 = _big_endian(image, 40)
+    _put(image, l1, struct.pack(">Q", _big_endian(image, l1) | 0x200))
+    found = check(image, "qcow2")
+    assert found["leaks"] and found["corruptions"]
+    damaged = digest(image)
+    result = call("disk_image", path=str(image), format="qcow2", repair="leaks")
+    assert (result["reason"], result["changed"]) == ("image_corrupt", False), result
+    assert (digest(image), os.listdir(image.parent)) == (damaged, [image.name])
+
+
 def test_a_sound_image_is_left_alone(image: Path) -> None:
     for repair in ("leaks", "all"):
         settled(path=str(image), format="qcow2", repair=repair)

@@ -228,13 +228,14 @@ class RepairImage(ImageAction):
 
     @property
     def replaces_file(self) -> bool:  # type: ignore[override]
-        """All but leaks are repaired in a copy."""
-        return self.repair == "all"
+        """All but mere leaks are repaired in a copy: what a damaged table leads to counts as leaked, too."""
+        return self.repair == "all" or self.corruptions > 0
 
     def apply(self, state: ImageState) -> ImageState:
         if not self.replaces_file:
             return replace(state, leaks=0)
-        return replace(state, leaks=0, corruptions=0, attributes=self.attributes)
+        left = 0 if self.repair == "all" else self.corruptions
+        return replace(state, leaks=0, corruptions=left, attributes=self.attributes)
 
     def __str__(self) -> str:
         found = counted(self.leaks, "leaked cluster"), counted(self.corruptions, "corruption")

@@ -90,8 +90,10 @@ class Editor:
         return self._durable(spec)
 
     def repair(self, spec: ImageSpec, action: actions.RepairImage, reading: state.ImageReading) -> Notes:
-        """Repair in a copy when more than leaks is to be repaired: check -r all may make things worse (QEMU 7.2)."""
-        if action.repair == "leaks":
+        """Repair in a copy where there is more than leaks: check -r all may make things worse (QEMU 7.2), and -r leaks
+        gives back what nothing but a damaged table leads to.
+        """
+        if not action.replaces_file:
             self._qemu_img.check(self._node(spec, action.format, reading), repair="leaks", secrets=spec.secrets)
             return self._durable(spec)
         with image_lock(spec.path), files.BuildDirectory(spec.path) as build:
@@ -100,7 +102,7 @@ class Editor:
             node = image_node(action.format, protocol, "sec0" if spec.encryption else None)
             if reading.header and reading.header.backing_file:  # a relative name leads nowhere from there
                 node = dict(node, backing=None)
-            _refuse_left_damage(spec, self._qemu_img.check(node, repair="all", secrets=spec.secrets))
+            _refuse_left_damage(spec, self._qemu_img.check(node, repair=action.repair, secrets=spec.secrets))
             self._attributes.dress(spec, build.path, spec.path, reading.identity)
             records.write_record(build.path, dict(reading.record), spec.path)
             files.fsync_path(build.path)
@@ -182,6 +184,15 @@ class Editor:
 
 def _refuse_left_damage(spec: ImageSpec, report: t.Mapping[str, t.Any]) -> None:
     """C(report): of a repair. The copy would take the name, and what comes next in the plan would write to it."""
+    if report.get("corruptions") and spec.repair == "leaks":
+        raise refuse.refused(
+            spec,
+            "image_corrupt",
+            "%s would be left in it, and what nothing but those lead to would be given back as leaked"
+            % words.counted(report["corruptions"], "corruption"),
+            "Restore it from a copy; or set repair to all, which repairs in a copy, and keeps the damaged file.",
+            {"corruptions": report["corruptions"]},
+        )
     if report.get("corruptions"):
         raise refuse.refused(
             spec,

@@ -162,9 +162,9 @@ def _plan_repair(spec: ImageSpec, state: ImageState, reading: ImageReading) -> P
     wanted = state.leaks + (state.corruptions if spec.repair == "all" else 0)
     if not spec.repair or not wanted:
         return []
-    attributes = reading.desired_attributes if spec.repair == "all" else ()
-    format_name = t.cast(str, spec.format)
-    return [actions.RepairImage(spec.path, format_name, spec.repair, state.leaks, state.corruptions, attributes)]
+    format_name, attributes = t.cast(str, spec.format), reading.desired_attributes
+    repair = actions.RepairImage(spec.path, format_name, spec.repair, state.leaks, state.corruptions)
+    return [replace(repair, attributes=attributes) if repair.replaces_file else repair]
 
 
 def _refuse_writing_to_damage(spec: ImageSpec, state: ImageState, steps: Plan) -> None:
