@@ -445,6 +445,7 @@ options:
             source (its checksum is remembered, and the task names another), there is a warning.
           - V(if_changed) - it is replaced when the source has changed since - another checksum of the same algorithm, or (without
             one) another length or time, or another C(ETag) of the server. What the guest has written is lost then.
+            A block device tells no time of its last write, so that without a checksum only its size counts.
           - In an NBD export nothing is remembered, so what is there is compared with the source. When it is something
             else, V(if_absent) refuses, and V(if_changed) writes over it.
         type: str

@@ -329,3 +329,21 @@ def test_a_half_filled_device_is_neither_source_nor_base(device: str, tmp_path: 
     with half_filled(device):
         refused("import_unfinished", **given, source={"path": device, "format": "raw"})
         refused("import_unfinished", **given, backing={"path": device, "format": "raw"})
+
+
+def test_a_device_is_copied_with_holes_where_there_is_room(device: str, tmp_path: Path) -> None:
+    subprocess.run(["qemu-io", "-f", "raw", "-c", "write -q -P 7 0 1M", device], check=True)
+    asked = {"format": "raw", "source": {"path": device, "format": "raw"}}
+    four_beats(path=str(tmp_path / "copy"), **asked)
+    assert (tmp_path / "copy").stat().st_blocks * 512 <= 2 * MIB
+    (tmp_path / "small").mkdir()
+    with mounted("tmpfs", tmp_path / "small", "-t", "tmpfs", "-o", "size=24m"):
+        result = call("disk_image", path=str(tmp_path / "small" / "copy"), **asked)
+    assert (result["reason"], result["evidence"]["needed_bytes"]) == ("would_exceed_space", SIZE)
+
+
+def test_the_time_of_a_device_says_nothing_of_its_content(device: str, tmp_path: Path) -> None:
+    given = {"path": str(tmp_path / "a"), "format": "qcow2", "source": {"path": device, "format": "raw"}}
+    assert call("disk_image", **given)["changed"]
+    os.utime(device, (1, 1))
+    settled(**given, source_policy="if_changed")

@@ -117,8 +117,9 @@ class Converter:
         size: int,
     ) -> str:
         if source and self._copy_suffices(spec, action, source):
-            space.require_space(spec, files.file_facts(source).allocated)
-            return str(copy.copy_file(source, build.path).method)
+            facts = files.file_facts(source)
+            space.require_space(spec, facts.most_allocated)
+            return str(copy.copy_file(source, build.path, find_zeros=facts.kind == "block").method)
         space.require_space(spec, self._space_needed(spec.import_secrets, node, action.format))
         self._convert(spec, action, self._large_enough(action, node, build, size), build.path, action.options)
         return "convert"

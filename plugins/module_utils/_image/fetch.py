@@ -103,7 +103,7 @@ def _staged(
         space.require_space(spec, int(qemu_img.measure(node, "qcow2")["required"]))
         qemu_img.convert(node, path, "raw")
         return path, {}
-    record: Record = {"size": held.facts.length, "mtime_ns": held.facts.mtime_ns}
+    record: Record = held.facts.written
     if source.checksum:
         record["digest"] = verified_digest(spec, held.path)
     return held.path, record

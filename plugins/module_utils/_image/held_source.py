@@ -77,8 +77,8 @@ def _held(
         if staging is None:
             raise _restless(spec, still)
         path = staging.spare("copy")
-        space.require_space(spec, still.facts.allocated)
-        copy.copy_file(still.path, path)
+        space.require_space(spec, still.facts.most_allocated)
+        copy.copy_file(still.path, path, find_zeros=still.facts.kind == "block")
 
     def verify() -> None:
         if still.disturbed:

@@ -192,7 +192,9 @@ class _Reader:
 
     def _http(self, given: t.Mapping[str, t.Any]) -> HttpSpec:
         return HttpSpec(
-            headers=tuple(sorted((str(name), self._header(value)) for name, value in (given.get("headers") or {}).items())),
+            headers=tuple(
+                sorted((str(name), self._header(value)) for name, value in (given.get("headers") or {}).items())
+            ),
             username=given.get("username"),
             password=given.get("password"),
             validate_certs=given.get("validate_certs") is not False,

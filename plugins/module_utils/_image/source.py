@@ -162,7 +162,7 @@ def _local_change(
     declared, known = source.checksum or "", str(remembered.get("digest") or "")
     if "://" not in declared and known and difference.of_one_kind(declared, known):
         return declared != known, "the checksum of the source is another"
-    now = {"size": facts.length, "mtime_ns": facts.mtime_ns}
+    now = facts.written
     return any(remembered.get(key) != now[key] for key in now), "the source file has changed"
 
 

@@ -54,6 +54,16 @@ class FileFacts(t.NamedTuple):
         return (self.dev, self.ino)
 
     @property
+    def most_allocated(self) -> int:
+        """Bytes that a copy with the same holes takes at most. Of a block device nothing tells its holes."""
+        return self.length if self.kind == "block" else self.allocated
+
+    @property
+    def written(self) -> t.Dict[str, int]:
+        """What tells for months whether a file was written to. The time of a block device is that of its node in C(/dev)."""
+        return {"size": self.length, **({} if self.kind == "block" else {"mtime_ns": self.mtime_ns})}
+
+    @property
     def stamp(self) -> Stamp:
         """What tells whether it was written to."""
         return (self.dev, self.ino, self.length, self.mtime_ns)

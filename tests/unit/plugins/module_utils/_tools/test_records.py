@@ -14,7 +14,12 @@ from ansible_collections.platter.qemu.plugins.module_utils._tools import records
 
 @pytest.mark.parametrize(
     "record",
-    [{"source": {"digest": 5}}, {"source": {"etag": True}}, {"base": {"size": 1, "name": 7}}, {"source": {"digest": []}}],
+    [
+        {"source": {"digest": 5}},
+        {"source": {"etag": True}},
+        {"base": {"size": 1, "name": 7}},
+        {"source": {"digest": []}},
+    ],
 )
 def test_what_is_of_another_kind_is_not_believed(tmp_path: Path, record: dict[str, Any]) -> None:
     path = tmp_path / "a"
