@@ -82,9 +82,9 @@ def test_to_find_out_about_an_image_leads_nowhere_either(place: Path) -> None:
     """What a check or a refused shrinking tells of a file is told of the secret."""
     image = with_data_file(place / "image", place / "secret")
     refused("image_references_file", path=str(image), **TASK, repair="leaks")
-    refused("image_references_file", path=str(image), **TASK, size="64K", allow_shrink=True)
+    refused("image_references_file", path=str(image), **TASK, size="32K", allow_shrink=True)
     overlay = led(place / "overlay", place / "secret", "128K")
-    refused("image_references_file", path=str(overlay), **TASK, size="64K", allow_shrink=True)
+    refused("image_references_file", path=str(overlay), **TASK, size="32K", allow_shrink=True)
     assert call("disk_image", path=str(overlay), **TASK, repair="leaks")["changed"] is False
 
 
