@@ -139,6 +139,7 @@ def test_where_there_are_no_attributes_a_layer_that_is_being_left_is_known(task:
             overlay, node = images / "a.s1.qcow2", disk(vm)
             layer_records.begin_merge(task["image"], f"{overlay}.leaving~")
             vm.qmp("block-commit", job_id=block_graph.job_id("commit", task["image"]), device=node, auto_dismiss=False)
+            wait_until(lambda: statuses(vm) == ["ready"], "all is copied")
             live_merge.leave(str(overlay))
             four_beats(**task, name="s1", state="absent")
             assert (vm.active(), names(images)) == (task["image"], {"a.qcow2", ".a.qcow2.platter.json"})
