@@ -145,8 +145,7 @@ options:
             choices: [zlib, zstd]
           data_file:
             description:
-              - The file that holds the data, beside the metadata. What is made for the image has its owner, group, mode and
-                attributes, and goes with it; such an image is neither rewritten nor imported anew.
+              - The file that holds the data, beside the metadata.
               - For qcow2.
             type: str
           data_file_raw:
@@ -572,7 +571,7 @@ options:
         type: str
       group: &group
         description:
-          - The group of the image, its member files and the data file that was made for it.
+          - The group of the image and its member files.
         type: str
       mode: &mode
         description:

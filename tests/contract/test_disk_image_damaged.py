@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.platter.qemu.tests.lab.beats import four_beats, refused
+from ansible_collections.platter.qemu.tests.lab.beats import refused
 from ansible_collections.platter.qemu.tests.lab.modules import call
 from ansible_collections.platter.qemu.tests.lab.oracle import create
 
@@ -151,28 +151,6 @@ def test_a_rewrite_never_writes_to_a_data_file(tmp_path: Path, name: str) -> Non
     (tmp_path / "other").write_bytes(b"precious" * 64)
     options = {"data_file": str(tmp_path / name), "cluster_size": "32K"}
     refused("exists_different", **given, options=options, allow_rewrite=True)
-
-
-def test_a_data_file_gets_owner_and_mode_of_its_image(tmp_path: Path) -> None:
-    task = {"path": str(tmp_path / "a"), "format": "qcow2"}
-    call("disk_image", **task, size="1M", options={"data_file": str(tmp_path / "data")})
-    four_beats(**task, mode="0640")
-    (tmp_path / "data").chmod(0o644)
-    result = four_beats(**task, mode="0640")
-    assert result["actions"] == [f"Set mode from 0644 to 0640 of {tmp_path / 'a'}."]
-    assert [os.stat(tmp_path / name).st_mode & 0o777 for name in ("a", "data")] == [0o640, 0o640]
-
-
-def test_a_data_file_of_ours_is_not_left_behind(tmp_path: Path) -> None:
-    task = {"path": str(tmp_path / "a"), "format": "qcow2"}
-    call("disk_image", **task, size="1M", options={"data_file": str(tmp_path / "data")})
-    refused("exists_different", **task, options={"cluster_size": "32K"}, allow_rewrite=True)
-    source = create(tmp_path / "source", "qcow2", "1M")
-    given = {"source": {"path": str(source), "format": "qcow2"}, "source_policy": "if_changed"}
-    call("disk_image", path=str(tmp_path / "b"), format="qcow2", **given)
-    os.setxattr(tmp_path / "a", "user.platter.qemu", os.getxattr(tmp_path / "b", "user.platter.qemu"))
-    os.utime(source)
-    assert refused("exists_different", **task, **given)["evidence"] == {"data_file": str(tmp_path / "data")}
 
 
 def test_an_image_without_a_data_file_is_not_taken_for_one_with(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._image.state import B
 
 class ImageAction(plan.Action[ImageState]):
     """A step on one image. C(writes_content): needs an image that nobody uses and nobody builds on.
+
     C(opens_image): a program opens, by their names, the image that is there and what it is built on.
     """
 
@@ -261,12 +262,11 @@ class RemoveImage(ImageAction):
 
 @dataclass(frozen=True)
 class SetAttributes(ImageAction):
-    """Set owner, group, mode, SELinux context or file attributes, on every member file, and on the image's own data file."""
+    """Set owner, group, mode, SELinux context or file attributes, on every member file."""
 
     path: str
     attributes: Pairs
     old: Pairs
-    data_file: str = ""
 
     writes_content = False
     opens_image = False

@@ -13,7 +13,6 @@ import os
 import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
-from ansible_collections.platter.qemu.plugins.module_utils._core.header import Header
 from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec
 from ansible_collections.platter.qemu.plugins.module_utils._inspect import image
 from ansible_collections.platter.qemu.plugins.module_utils._tools import files, pinned, records
@@ -22,12 +21,6 @@ from ansible_collections.platter.qemu.plugins.module_utils._tools import files, 
 def is_of(data_file: str, owner: str) -> bool:
     """Whether we made the file for that image."""
     return os.path.lexists(data_file) and records.read_record(data_file).get("data_of") == owner
-
-
-def own_data(owner: str, header: t.Optional[Header]) -> str:
-    """The data file that C(header) names, if we made it for the image that is called C(owner); else empty."""
-    data = header.data_file if header else None
-    return data if data and data.startswith("/") and is_of(data, owner) else ""
 
 
 def data_file_is_taken(data_file: str, owner: str) -> bool:

@@ -110,7 +110,6 @@ class Editor:
             if not files.publish_over(build.path, spec.path, reading.identity):
                 raise publish.taken(spec)
         self._attributes.set_flags(spec, spec.path)
-        self._set_attributes(spec, [reading.own_data] if reading.own_data and action.attributes else [])
         return dict(self._durable(spec), backup_file=backup)
 
     def change_keyslots(self, spec: ImageSpec, action: actions.ChangeKeyslots, reading: state.ImageReading) -> Notes:
@@ -146,7 +145,6 @@ class Editor:
     def set_attributes(self, spec: ImageSpec, action: actions.SetAttributes, reading: state.ImageReading) -> Notes:
         """Owner, group, mode, context and file attributes of every member."""
         paths = members.member_paths(spec.path, reading.header)
-        self._set_attributes(spec, [action.data_file] if action.data_file else [])
         if not pinned.is_pinned(spec.path):
             self._set_attributes(spec, paths)
             return {}

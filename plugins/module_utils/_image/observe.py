@@ -15,7 +15,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._core.header import Header
 from ansible_collections.platter.qemu.plugins.module_utils._formats.features import FEATURES
 from ansible_collections.platter.qemu.plugins.module_utils._image import difference, look, refuse, state, surroundings
-from ansible_collections.platter.qemu.plugins.module_utils._image.data_file import data_file_is_taken, own_data
+from ansible_collections.platter.qemu.plugins.module_utils._image.data_file import data_file_is_taken
 from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec
 from ansible_collections.platter.qemu.plugins.module_utils._image.target import refuse_foreign_owner, refuse_opening
 from ansible_collections.platter.qemu.plugins.module_utils._inspect import image
@@ -107,7 +107,6 @@ class Observer:
             lacking=surroundings.lacking(spec.path, seen),
             signature=signature,
             members=tuple(members[1:]),
-            own_data=own_data(spec.name, seen.header),
             extent_of=surroundings.extent_of(spec, seen),
             foreign_extents=foreign_extents(spec.path, seen.header),
             squatters=self._squatters(spec, seen),
@@ -126,7 +125,7 @@ class Observer:
         )
 
     def _state(self, spec: ImageSpec, seen: image.Seen, reading: state.ImageReading) -> state.ImageState:
-        header, own = seen.header, [spec.path, *reading.members, *filter(None, [reading.own_data])]
+        header = seen.header
         if seen.facts.kind == "absent" or _is_blank(spec, reading.kind, header, reading.signature):
             return state.ImageState(spec.path)
         if header is None:
@@ -142,7 +141,7 @@ class Observer:
             leaks=int(reading.check.get("leaks", 0)),
             corruptions=int(reading.check.get("corruptions", 0)),
             base_unchanged=self._base_unchanged(spec, seen, reading),
-            attributes=self._attributes.current(own, reading.desired_attributes),
+            attributes=self._attributes.current([spec.path, *reading.members], reading.desired_attributes),
         )
 
     def _source(self, spec: ImageSpec, seen: image.Seen, signature: t.Optional[str]) -> t.Optional[state.SourceReading]:

@@ -48,7 +48,6 @@ def plan_image(spec: ImageSpec, state: ImageState, reading: ImageReading) -> Pla
     if reading.source and spec.source and spec.source.policy == "if_changed" and _differs(reading):
         refuse.refuse_split_backup(spec, reading)
         refuse_rewrite.refuse_replaced_keys(spec, reading)
-        refuse_rewrite.refuse_orphaned_data_file(spec, reading)
         imported = _import(spec, reading, replaces=reading.source.why)
         plan: Plan = [imported, *plan_keyslots(spec, imported.apply(state))]
     else:

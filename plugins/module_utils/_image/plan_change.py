@@ -117,7 +117,7 @@ def _rewrite(
 ) -> actions.RewriteImage:
     refuse_rewrite.refuse_losing_rewrite(spec, reading)
     refuse_rewrite.refuse_rewritten_damage(spec, state, reading)
-    refuse_rewrite.refuse_rewritten_data_file(spec, reading, differences)
+    refuse_rewrite.refuse_rewritten_data_file(spec, differences)
     refuse_rewrite.refuse_rewritten_keys(spec, reading)
     refuse.refuse_split_backup(spec, reading)
     size = t.cast(int, state.virtual_size)
@@ -204,4 +204,4 @@ def plan_keyslots(spec: ImageSpec, state: ImageState) -> Plan:
 def _plan_attributes(spec: ImageSpec, state: ImageState, reading: ImageReading) -> Plan:
     if reading.desired_attributes == state.attributes:
         return []
-    return [actions.SetAttributes(spec.path, reading.desired_attributes, state.attributes, reading.own_data)]
+    return [actions.SetAttributes(spec.path, reading.desired_attributes, state.attributes)]

@@ -68,9 +68,9 @@ def refuse_other_content_of_snapshots(spec: ImageSpec, reading: ImageReading) ->
         )
 
 
-def refuse_rewritten_data_file(spec: ImageSpec, reading: ImageReading, differences: t.Sequence[str]) -> None:
-    """QEMU would empty the data file, which may be the very one that it reads; and no image would name one of ours."""
-    if spec.option("data_file") or reading.own_data:
+def refuse_rewritten_data_file(spec: ImageSpec, differences: t.Sequence[str]) -> None:
+    """QEMU would empty the data file, which may be the very one that it reads."""
+    if spec.option("data_file"):
         raise refuse.refused(
             spec,
             "exists_different",
@@ -78,18 +78,6 @@ def refuse_rewritten_data_file(spec: ImageSpec, reading: ImageReading, differenc
             % "; ".join(differences),
             "Describe the image as it is, or make a new one under another name.",
             {"differences": list(differences)},
-        )
-
-
-def refuse_orphaned_data_file(spec: ImageSpec, reading: ImageReading) -> None:
-    """A new import has none, and would leave behind what only the image that it replaces names."""
-    if reading.own_data:
-        raise refuse.refused(
-            spec,
-            "exists_different",
-            "it keeps its data in %s, which no image would name after a new import" % reading.own_data,
-            "Remove the image first (state: absent), which removes that too; or import to another name.",
-            {"data_file": reading.own_data},
         )
 
 

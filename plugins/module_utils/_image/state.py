@@ -123,8 +123,6 @@ class ImageReading:
     unfinished: str = ""
     #: the member files of a split image, without its descriptor
     members: t.Tuple[str, ...] = ()
-    #: the data file, if we made it for the image; else empty
-    own_data: str = ""
     #: it is no image by itself, but a part of a split one
     extent_of: t.Optional[SplitExtent] = None
     #: files that its descriptor names and that are no members

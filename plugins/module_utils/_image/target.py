@@ -103,8 +103,5 @@ def _by_name(spec: ImageSpec, plan: t.Sequence[t.Any]) -> t.Optional[t.Tuple[str
     making = any(action.replaces_file for action in plan)
     if making and spec.option("data_file"):
         return ("the data file", str(spec.option("data_file")))
-    dressed = next((action.data_file for action in plan if getattr(action, "data_file", "")), "")
-    if dressed:
-        return ("the data file", dressed)
     flags = any(name == "attributes" for action in plan for name, _value in getattr(action, "attributes", ()))
     return ("the image, for its attributes,", spec.path) if flags else None
