@@ -67,7 +67,8 @@ class Builder:
         options = dict(action.options)
         if action.format != "qcow2" or "encrypt_format" in options or "data_file" in options:
             return None
-        if options.get("preallocation", "off") != "off" or options.get("nocow") or spec.encryption:
+        of_the_file = options.get("nocow") or options.get("extent_size_hint")  # set by qemu-img, on the file itself
+        if options.get("preallocation", "off") != "off" or of_the_file or spec.encryption:
             return None
         return (os.path.dirname(spec.name), action.virtual_size, action.options, action.backing)
 

@@ -206,12 +206,11 @@ def resolved_spec(params: t.Mapping[str, t.Any]) -> ImageSpec:
     spec = read_spec(params)
     if spec.place is not None:
         return spec
-    backing = spec.backing
-    if backing:
-        backing = replace(backing, path=target.resolve_base(backing.path))
+    backing = replace(spec.backing, path=target.resolve_base(spec.backing.path)) if spec.backing else None
     if spec.option("data_file"):
         target.resolve_new(str(spec.option("data_file")))  # for its refusals
-    return replace(spec, path=target.resolve_target(spec.path), backing=backing)
+    path = target.resolve_target(spec.path, gone=spec.state == "absent")
+    return replace(spec, path=path, backing=backing)
 
 
 def _known_as(by_path: t.Mapping[str, Item], items: t.Sequence[Item]) -> t.Mapping[str, str]:

@@ -186,6 +186,8 @@ def inspect_source(spec: ImageSpec, path: str) -> t.Any:
     _refuse_missing_members(spec, path, seen)
     if seen.shortage:
         raise _cut_off(spec, path, seen.facts.length, seen.header.least_length)
+    if seen.header.corrupt:
+        raise source_refused(spec, "source_damaged", "it is marked corrupt", "Repair it, or get the source again.")
     if seen.header.encrypted:
         _refuse_without_secret(spec, seen.header)
     return seen.header

@@ -14,8 +14,10 @@ from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._tools import walk
 
 
-def resolve_target(path: str) -> str:
-    """The file behind C(path): directories resolved, a symbolic link followed if its place can be trusted."""
+def resolve_target(path: str, *, gone: bool = False) -> str:
+    """The file behind C(path): directories resolved, a symbolic link followed if its place can be trusted. C(gone): it may
+    lead to nothing.
+    """
     resolved = resolve_new(path)
     try:
         seen = os.lstat(resolved)
@@ -27,6 +29,8 @@ def resolve_target(path: str) -> str:
         raise _planted_link(path, seen.st_uid)
     target = os.path.realpath(resolved)
     if not os.path.exists(target):
+        if gone:
+            return target
         raise _dangling_link(path, target)
     return _behind(resolved, path, "a file")
 
