@@ -55,6 +55,9 @@ def _compression_contradictions(spec: ImageSpec) -> t.Iterator[t.Tuple[str, str]
         # qemu-img convert -c then writes it plain, and says nothing (7.2)
         fact = "of %s images only %s ones hold compressed data" % (spec.format, " and ".join(holding))
         yield fact, "Set options.subformat to %s, or leave compressed out." % holding[0]
+    other = "encryption" if spec.encryption else "options.preallocation"
+    if spec.encryption or spec.option("preallocation") not in (None, "off"):
+        yield "both compressed and %s are given, which QEMU does not do at the same time" % other, "Set one of them."
 
 
 def _encryption_contradictions(format_name: str, encryption: EncryptionSpec) -> t.Iterator[t.Tuple[str, str]]:

@@ -12,7 +12,7 @@ import typing as t
 from dataclasses import replace
 
 from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item
-from ansible_collections.platter.qemu.plugins.module_utils._image import difference, state
+from ansible_collections.platter.qemu.plugins.module_utils._image import difference, refuse, state
 
 #: the name of the image of the task that a path leads to, by paths (C(_inspect/block_use.py: known_as))
 Named = t.Mapping[str, str]
@@ -25,6 +25,7 @@ def with_predictions(item: Item, by_path: t.Mapping[str, Item], named: Named) ->
     if base is not reading.base:
         reading = replace(reading, base=base)
     source = by_path.get(named.get(source_path(item) or "", ""))
+    _refuse_another_format(item, source)
     if source is not None and source.plan and not item.before.exists:
         reading = replace(reading, source=state.SourceReading(virtual_size=source.after.virtual_size))
     elif source is not None and _follows(item, source):
@@ -89,6 +90,21 @@ def _goes_on(seen: state.BaseReading, chain: t.Tuple[str, ...], link: Item) -> s
 
 
 # --- the source
+
+
+def _refuse_another_format(item: Item, source: t.Optional[Item]) -> None:
+    """A source that this task makes, or makes something else of, is then what the task says of it."""
+    asked = item.spec.source
+    if source is None or not source.plan or not source.after.exists or source.after.format == asked.format:
+        return
+    if not item.before.exists or asked.policy == "if_changed":
+        raise refuse.refused(
+            item.spec,
+            "format_mismatch",
+            "its source %s is declared %s, and this task makes it %s" % (source.name, asked.format, source.after.format),
+            "Set source.format to what it is then; or import it in a task before this one.",
+            {"asked": asked.format, "found": [source.after.format]},
+        )
 
 
 def _follows(item: Item, source: Item) -> bool:

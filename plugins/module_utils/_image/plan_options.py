@@ -32,7 +32,21 @@ def plan_amend(spec: ImageSpec, state: ImageState, reading: ImageReading) -> Pla
     kept = tuple((name, value) for name, value in told.items() if name not in drops and find_option("qcow2", name))
     if spec.format == "qcow2":
         refuse_impossible(spec, kept + changes)
+        _refuse_small_counts(spec, reading, dict(changes).get("refcount_bits"))
     return [actions.AmendImage(spec.path, t.cast(str, state.format), changes, old, drops)]
+
+
+def _refuse_small_counts(spec: ImageSpec, reading: ImageReading, bits: t.Optional[int]) -> None:
+    """Each internal snapshot may count every cluster once more."""
+    count = 1 + len(reading.header.snapshots) if reading.header else 1
+    if bits and count >= 1 << bits:
+        raise refuse.refused(
+            spec,
+            "exists_different",
+            "its internal snapshots may take counts up to %d, for which %d refcount bits have no room" % (count, bits),
+            "Delete snapshots first, or choose more bits.",
+            {"refcount_bits": bits, "count": count},
+        )
 
 
 def refuse_impossible(spec: ImageSpec, options: Pairs, backing: t.Optional[Backing] = None) -> None:

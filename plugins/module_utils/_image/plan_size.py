@@ -46,8 +46,24 @@ def plan_resize(spec: ImageSpec, state: ImageState, reading: ImageReading) -> Pl
     if new < old:
         refuse.refuse_shrink(spec, old, reading.data_end)
     refuse_too_large(spec, new)
+    _refuse_old_snapshots(spec, reading)
     _refuse_uncovered_base(spec, reading, old, new)
     return [actions.ResizeImage(spec.path, t.cast(str, state.format), old, new)]
+
+
+def _refuse_old_snapshots(spec: ImageSpec, reading: ImageReading) -> None:
+    """Version 2 does not say how large the disk of a snapshot was, so that QEMU resizes none that has some."""
+    header = reading.header
+    if header is None or not header.snapshots or (spec.option("compat") or header.options.get("compat")) != "0.10":
+        return
+    names = [snapshot.name for snapshot in header.snapshots]
+    raise refuse.refused(
+        spec,
+        "exists_different",
+        "an image of compat 0.10 with internal snapshots is not resized by QEMU: %s" % ", ".join(names[:5]),
+        "Set options.compat to '1.1' in the same task; or delete the snapshots first.",
+        {"snapshots": names},
+    )
 
 
 def _refuse_uncovered_base(spec: ImageSpec, reading: ImageReading, old: int, new: int) -> None:

@@ -27,14 +27,10 @@ def refuse_unsafe_directory(spec: ImageSpec) -> None:
     except FileNotFoundError:
         if spec.state == "absent":
             return
-        raise errors.RefusedError(
-            "the path",
-            path,
-            "its directory does not exist",
-            reason="directory_missing",
-            way_out="Make the directory first (ansible.builtin.file). In check mode an earlier task has not made it.",
-            joined="",
-        ) from None
+        raise _no_directory(path, "its directory") from None
+    data_file = spec.option("data_file")
+    if data_file and spec.state == "present" and not os.path.isdir(os.path.dirname(data_file)):
+        raise _no_directory(path, "the directory of its data file %s" % data_file)
     if mode & 0o002 and not mode & 0o1000:
         raise errors.RefusedError(
             "the path",
@@ -45,6 +41,17 @@ def refuse_unsafe_directory(spec: ImageSpec) -> None:
             evidence={"mode": "%04o" % (mode & 0o7777)},
             joined="",
         )
+
+
+def _no_directory(path: str, what: str) -> errors.RefusedError:
+    return errors.RefusedError(
+        "the path",
+        path,
+        "%s does not exist" % what,
+        reason="directory_missing",
+        way_out="Make the directory first (ansible.builtin.file). In check mode an earlier task has not made it.",
+        joined="",
+    )
 
 
 def refuse_foreign_owner(spec: ImageSpec, seen: image.Seen) -> None:
