@@ -262,7 +262,7 @@ class RemoveImage(ImageAction):
 
 @dataclass(frozen=True)
 class SetAttributes(ImageAction):
-    """Set owner, group, mode, SELinux context or file attributes, on every member file."""
+    """Set owner, group, mode, SELinux context or file attributes, on every member file and our data file."""
 
     path: str
     attributes: Pairs

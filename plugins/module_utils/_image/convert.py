@@ -16,6 +16,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._core.header import H
 from ansible_collections.platter.qemu.plugins.module_utils._formats import features
 from ansible_collections.platter.qemu.plugins.module_utils._image import (
     actions,
+    data_file,
     difference,
     leftovers,
     publish,
@@ -78,7 +79,9 @@ class Converter:
     ) -> t.Dict[str, t.Any]:
         leftovers.note_old_members(build.directory, spec.path, reading.members)
         try:
-            return self._publisher.publish(spec, action, build, reading, record)
+            notes = self._publisher.publish(spec, action, build, reading, record)
+            data_file.remove_data_file(spec.name, reading.own_data_file)
+            return notes
         finally:  # also when it failed behind the step that counts
             build.keep = not leftovers.forget_old_members(spec.path, build.directory)
 

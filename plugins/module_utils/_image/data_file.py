@@ -13,6 +13,7 @@ import os
 import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
+from ansible_collections.platter.qemu.plugins.module_utils._core.header import Header
 from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec
 from ansible_collections.platter.qemu.plugins.module_utils._inspect import image
 from ansible_collections.platter.qemu.plugins.module_utils._tools import files, pinned, records
@@ -21,6 +22,14 @@ from ansible_collections.platter.qemu.plugins.module_utils._tools import files, 
 def is_of(data_file: str, owner: str) -> bool:
     """Whether we made the file for that image."""
     return os.path.lexists(data_file) and records.read_record(data_file).get("data_of") == owner
+
+
+def own_data_file(image_path: str, name: str, header: t.Optional[Header]) -> str:
+    """The data file that we made for the image C(name), which lies at C(image_path); empty without such a one."""
+    named = header.data_file if header else None
+    if not named or not named.startswith("/") or not is_of(named, name):
+        return ""
+    return named if os.path.realpath(named) != image_path else ""
 
 
 def data_file_is_taken(data_file: str, owner: str) -> bool:

@@ -49,20 +49,16 @@ def taken_along(items: t.Sequence[Item], paths: t.Iterable[str]) -> t.Dict[str, 
     """Which of C(items) each of C(paths) goes with when all of them are removed, or replaced."""
     going: t.Dict[t.Any, str] = {}
     for item in items:
-        removed = item.spec.state == "absent"
-        own = _own_files(item) if removed else members.member_paths(item.spec.path, item.reading.header)
-        going.update({block_use.identity_of(path): item.name for path in own[1:]})
+        going.update({block_use.identity_of(path): item.name for path in _own_files(item)[1:]})
     going.pop(None, None)
     known = {path: block_use.identity_of(path) for path in paths}
     return {path: going[which] for path, which in known.items() if which in going}
 
 
 def _changed_files(item: Item) -> t.List[str]:
-    """The image, and the other files whose content the plan changes or removes. Where the image is made anew, its data
-    file stays as it is.
-    """
+    """The image, and the other files whose content the plan changes or removes."""
     if any(isinstance(action, _WHOLE) for action in item.plan):
-        return members.member_paths(item.spec.path, item.reading.header)
+        return _own_files(item)
     return opened_files(item)
 
 

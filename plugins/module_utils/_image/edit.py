@@ -143,8 +143,10 @@ class Editor:
         self._qemu_img.amend(self._node(spec, format_name, reading), [prefix + c for c in change], secrets=secrets)
 
     def set_attributes(self, spec: ImageSpec, action: actions.SetAttributes, reading: state.ImageReading) -> Notes:
-        """Owner, group, mode, context and file attributes of every member."""
+        """Owner, group, mode, context and file attributes of every file of the image."""
         paths = members.member_paths(spec.path, reading.header)
+        if reading.own_data_file:  # in another user's directory that is refused
+            paths.append(reading.own_data_file)
         if not pinned.is_pinned(spec.path):
             self._set_attributes(spec, paths)
             return {}

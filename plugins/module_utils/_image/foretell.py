@@ -101,7 +101,8 @@ def _refuse_another_format(item: Item, source: t.Optional[Item]) -> None:
         raise refuse.refused(
             item.spec,
             "format_mismatch",
-            "its source %s is declared %s, and this task makes it %s" % (source.name, asked.format, source.after.format),
+            "its source %s is declared %s, and this task makes it %s"
+            % (source.name, asked.format, source.after.format),
             "Set source.format to what it is then; or import it in a task before this one.",
             {"asked": asked.format, "found": [source.after.format]},
         )

@@ -65,7 +65,7 @@ def guard(
 def _guard_places(items: t.Sequence[Item]) -> None:
     for item in items:
         if item.plan and not item.refusal and item.reading.kind != "block":
-            item.refusal = target.refusal_of_owned_directory(item.spec, item.plan)
+            item.refusal = target.refusal_of_owned_directory(item.spec, item.plan, item.reading.own_data_file)
 
 
 # --- where it leads

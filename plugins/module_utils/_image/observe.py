@@ -15,7 +15,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._core.header import Header
 from ansible_collections.platter.qemu.plugins.module_utils._formats.features import FEATURES
 from ansible_collections.platter.qemu.plugins.module_utils._image import difference, look, refuse, state, surroundings
-from ansible_collections.platter.qemu.plugins.module_utils._image.data_file import data_file_is_taken
+from ansible_collections.platter.qemu.plugins.module_utils._image.data_file import data_file_is_taken, own_data_file
 from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec
 from ansible_collections.platter.qemu.plugins.module_utils._image.target import refuse_foreign_owner, refuse_opening
 from ansible_collections.platter.qemu.plugins.module_utils._inspect import image
@@ -107,6 +107,7 @@ class Observer:
             lacking=surroundings.lacking(spec.path, seen),
             signature=signature,
             members=tuple(members[1:]),
+            own_data_file=own_data_file(spec.path, spec.name, seen.header),
             extent_of=surroundings.extent_of(spec, seen),
             foreign_extents=foreign_extents(spec.path, seen.header),
             squatters=self._squatters(spec, seen),
@@ -141,7 +142,7 @@ class Observer:
             leaks=int(reading.check.get("leaks", 0)),
             corruptions=int(reading.check.get("corruptions", 0)),
             base_unchanged=self._base_unchanged(spec, seen, reading),
-            attributes=self._attributes.current([spec.path, *reading.members], reading.desired_attributes),
+            attributes=self._attributes.current([spec.path, *reading.other_files], reading.desired_attributes),
         )
 
     def _source(self, spec: ImageSpec, seen: image.Seen, signature: t.Optional[str]) -> t.Optional[state.SourceReading]:

@@ -123,6 +123,8 @@ class ImageReading:
     unfinished: str = ""
     #: the member files of a split image, without its descriptor
     members: t.Tuple[str, ...] = ()
+    #: the data file that we made for it; else empty
+    own_data_file: str = ""
     #: it is no image by itself, but a part of a split one
     extent_of: t.Optional[SplitExtent] = None
     #: files that its descriptor names and that are no members
@@ -150,6 +152,11 @@ class ImageReading:
     check: t.Mapping[str, t.Any] = field(default_factory=dict)
     #: what qemu-img said when it could not check, because a program has the image; else empty
     locked: str = ""
+
+    @property
+    def other_files(self) -> t.Tuple[str, ...]:
+        """The files that belong to the image besides that at its path."""
+        return self.members + ((self.own_data_file,) if self.own_data_file else ())
 
     @property
     def fixed(self) -> bool:

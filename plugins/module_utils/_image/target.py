@@ -11,6 +11,7 @@ import os
 import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
+from ansible_collections.platter.qemu.plugins.module_utils._image import actions
 from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec
 from ansible_collections.platter.qemu.plugins.module_utils._inspect import image
 from ansible_collections.platter.qemu.plugins.module_utils._tools import walk
@@ -77,13 +78,15 @@ def refuse_opening(spec: ImageSpec) -> None:
         raise refusal
 
 
-def refusal_of_owned_directory(spec: ImageSpec, plan: t.Sequence[t.Any]) -> t.Optional[errors.RefusedError]:
+def refusal_of_owned_directory(
+    spec: ImageSpec, plan: t.Sequence[t.Any], data_file: str = ""
+) -> t.Optional[errors.RefusedError]:
     """Why root does not carry out C(plan) in a directory of an ordinary user; None when there is no such reason.
 
     Whole images are made and removed there through descriptors. But QEMU opens an image that is there, its bases and
     its data file by their names, and chattr(1) its file: those names their user can give to any other file.
     """
-    what = _by_name(spec, plan)
+    what = _by_name(spec, plan, data_file)
     return refusal_of_owned_name(spec, *what) if what else None
 
 
@@ -103,12 +106,14 @@ def refusal_of_owned_name(spec: ImageSpec, what: str, name: str) -> t.Optional[e
     )
 
 
-def _by_name(spec: ImageSpec, plan: t.Sequence[t.Any]) -> t.Optional[t.Tuple[str, str]]:
+def _by_name(spec: ImageSpec, plan: t.Sequence[t.Any], data_file: str) -> t.Optional[t.Tuple[str, str]]:
     """(what is opened by its name, its path)."""
     if any(action.opens_image for action in plan):
         return ("the image", spec.path)
     making = any(action.replaces_file for action in plan)
     if making and spec.option("data_file"):
         return ("the data file", str(spec.option("data_file")))
+    if data_file and any(isinstance(action, actions.SetAttributes) for action in plan):
+        return ("the data file", data_file)
     flags = any(name == "attributes" for action in plan for name, _value in getattr(action, "attributes", ()))
     return ("the image, for its attributes,", spec.path) if flags else None
