@@ -196,6 +196,29 @@ def test_a_dangling_link_is_refused(tmp_path: Path) -> None:
     refused("dangling_symlink", **task(link))
 
 
+def test_a_link_to_what_was_removed_is_absent_too(image: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(image)
+    assert four_beats(path=str(tmp_path / "link"), state="absent")["changed"]
+    assert not image.exists() and (tmp_path / "link").is_symlink()
+
+
+def test_a_data_file_without_a_directory_is_refused(tmp_path: Path) -> None:
+    refused("directory_missing", **task(tmp_path / "a", options={"data_file": str(tmp_path / "no" / "a.data")}))
+
+
+def test_a_data_file_of_ours_goes_with_its_image(tmp_path: Path) -> None:
+    """In its mode, and when a rewrite leaves it behind."""
+    asked, data = task(tmp_path / "a"), tmp_path / "a.data"
+    with_data = {**asked, "options": {"data_file": str(data)}}
+    assert call("disk_image", **with_data)["changed"]
+    four_beats(**with_data, mode="0640")
+    assert mode(data) == 0o640
+    scribble(tmp_path / "a", "qcow2")
+    four_beats(**asked, options={"cluster_size": "4k"}, allow_rewrite=True)
+    shows(tmp_path / "a", "qcow2")
+    assert not data.exists()
+
+
 def test_a_missing_directory_is_refused(tmp_path: Path) -> None:
     refused("directory_missing", **task(tmp_path / "none" / "image"))
 

@@ -96,3 +96,11 @@ def test_nor_is_it_copied_from_a_base(tmp_path: Path, options: dict[str, Any]) -
     source = {"path": str(top), "format": "qcow2", "trusted": True}
     result = call("disk_image", path=str(tmp_path / "b"), format="raw", source=source)
     assert result["reason"] == "source_damaged"
+
+
+def test_a_source_that_is_marked_corrupt_is_not_imported(tmp_path: Path) -> None:
+    source = create(tmp_path / "source", "qcow2", "1M")
+    with source.open("r+b") as stream:
+        stream.seek(79)
+        stream.write(b"\2")
+    refused("source_damaged", path=str(tmp_path / "a"), format="raw", source={"path": str(source), "format": "qcow2"})

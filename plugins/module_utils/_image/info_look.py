@@ -15,7 +15,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._core.header import Header
 from ansible_collections.platter.qemu.plugins.module_utils._core.size import SECTOR, round_up
 from ansible_collections.platter.qemu.plugins.module_utils._image import info_facts
-from ansible_collections.platter.qemu.plugins.module_utils._inspect import image
+from ansible_collections.platter.qemu.plugins.module_utils._inspect import image, named_files
 from ansible_collections.platter.qemu.plugins.module_utils._inspect.chain import (
     ChainResult,
     resolve_backing,
@@ -49,11 +49,9 @@ class Looker:
         return walk_chain(view.path, view.format, read_header)
 
     def named_files(self, path: str) -> list[str]:
-        """The files that the image at C(path) names as its backing file and its data file."""
+        """The files that the image at C(path) names as its backing file, its data file and its extents."""
         header = self.view(path).header
-        names = [header.backing_file, header.data_file] if header else []
-        resolved = (resolve_backing(path, name) for name in names if name)
-        return [target for kind, target in resolved if kind == "file"]
+        return list(named_files.named_by(path, header)) if header else []
 
     def tidy(self, path: str) -> str:
         """C(path) without dots; where a symbolic link makes C(..) lead elsewhere, as the kernel goes."""

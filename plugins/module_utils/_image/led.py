@@ -41,7 +41,9 @@ def refusal_of_base(spec: ImageSpec, base: Backing, planned: Planned) -> t.Optio
     """The same for the base that the task names, and so what will lie below it."""
     if os.geteuid() != 0:
         return None
-    return _first(spec, _steps_of_base(base, dict(planned)), changes=False)
+    there = os.path.lexists(base.path)
+    unsafe = target.refusal_of_owned_name(spec, "the new backing file", base.path) if there else None
+    return unsafe or _first(spec, _steps_of_base(base, dict(planned)), changes=False)
 
 
 def _steps_of_base(base: t.Optional[Backing], planned: t.Dict[t.Any, t.Optional[Backing]]) -> t.Iterator[leading.Step]:

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import json
 import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
@@ -169,7 +170,8 @@ class _Reader:
         place = self._place(given["path"]) if given.get("path") else None
         url = self._url(given.get("url"))
         if place is not None and place.driver in ("http", "https"):
-            place, url = None, str(given["path"])
+            url = self._url_of(json.loads(place.options))
+            place = None
         return SourceSpec(
             format=given["format"],
             place=place,
@@ -181,6 +183,16 @@ class _Reader:
             http=self._http(given),
             secret_file=given.get("secret_file"),
         )
+
+    def _url_of(self, node: t.Mapping[str, t.Any]) -> str:
+        """Of a place with one of QEMU's web drivers, which we fetch ourselves. Its other keys can be secrets (cookie)."""
+        others = sorted(set(node) - {"url"})
+        if others:
+            raise self.refuse(
+                "source.path has keys that are not known of a web server: %s" % ", ".join(others),
+                "Use source.url, with source.headers, username, password and validate_certs.",
+            )
+        return str(node.get("url"))
 
     def _url(self, url: t.Optional[str]) -> t.Optional[str]:
         """Said before anything is begun, and without the URL, which may have a password in it."""

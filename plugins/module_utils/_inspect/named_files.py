@@ -27,7 +27,7 @@ def recorded_base(path: str) -> t.List[str]:
     headers = [seen.header] if seen.header else []
     if seen.detected and not any(header.format != "raw" for header in headers):
         headers += _as_bytes_say(path, seen.detected)
-    return [name for header in headers for name in _named_files(path, header)]
+    return [name for header in headers for name in named_by(path, header)]
 
 
 def _as_bytes_say(path: str, formats: t.Iterable[str]) -> t.Iterator[Header]:
@@ -37,7 +37,8 @@ def _as_bytes_say(path: str, formats: t.Iterable[str]) -> t.Iterator[Header]:
                 yield registry.read_names(name, reader)
 
 
-def _named_files(path: str, header: Header) -> t.Iterator[str]:
+def named_by(path: str, header: Header) -> t.Iterator[str]:
+    """The files that the image at C(path) can name, by its header: backing file, data file, extents."""
     for name in (header.backing_file, header.data_file):
         yield from chain.possible_files(path, name) if name else ()
     yield from members.extent_paths(path, header)[1:]
@@ -48,5 +49,5 @@ def files_of_chain(path: str, format_name: str) -> t.List[str]:
     found = [path]
     for link in chain.walk_chain(path, format_name, image.chain_header).links:
         if link.header:
-            found += [link.path, *_named_files(link.path, link.header)]
+            found += [link.path, *named_by(link.path, link.header)]
     return list(dict.fromkeys(found))

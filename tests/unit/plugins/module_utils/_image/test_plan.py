@@ -53,6 +53,14 @@ def reading(**more: t.Any) -> ImageReading:
     return ImageReading(**{"kind": "file", "header": header, "detected": (header.format,), **more})
 
 
+def with_snapshots(**options: t.Any) -> ImageReading:
+    """An image with one internal snapshot."""
+    found = reading(header_options=options)
+    snapshot = InternalSnapshot("1", "s", 0, 0, 0, 0)
+    return replace(found, header=found.header._replace(snapshots=(snapshot,)))
+
+
+BITS = (("refcount_bits", 16),)
 ABSENT = (ImageState(PATH), ImageReading())
 OVERLAY = {"backing": BackingSpec("/d/base", "qcow2")}
 
@@ -169,6 +177,9 @@ def test_steps(asked: t.Dict[str, t.Any], before: ImageState, seen: ImageReading
         ("backing_loop", OVERLAY, ABSENT[0], ImageReading(base=replace(BASE, in_chain_of=("/d/base", PATH)))),
         ("chain_too_long", OVERLAY, ABSENT[0], ImageReading(base=replace(BASE, chain_problem=("chain_too_long", "x")))),
         ("backing_loop", {"flatten": True}, state(backing=OTHER), reading(chain_problem=("backing_loop", "x"))),
+        ("exists_different", {"size": 9 * MIB}, state(), with_snapshots(compat="0.10")),
+        ("exists_different", {"options": (("refcount_bits", 1),)}, state(options=BITS), with_snapshots(refcount_bits=16)),
+        ("member_missing", {}, state(), reading(lacking=("member_missing", "x"))),
         ("image_corrupt", {"repair": "leaks", "size": 9 * MIB}, state(corruptions=1), reading()),
         ("image_corrupt", {"repair": "leaks", "size": 9 * MIB}, state(leaks=1, corruptions=1), reading()),
         ("image_corrupt", {"repair": "leaks", "flatten": True}, state(corruptions=1, backing=OTHER), reading()),
