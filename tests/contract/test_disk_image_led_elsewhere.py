@@ -142,6 +142,8 @@ def test_an_extent_that_is_a_descriptor_itself_is_not_followed(tmp_path: Path) -
     refused("image_references_file", path=str(tmp_path / "new"), format="qcow2", source=source)
     over = create(tmp_path / "over.qcow2", "qcow2", "1M", "", "-u", "-b", whole, "-F", "vmdk")
     refused("image_references_file", path=str(over), format="qcow2", flatten=True)
+    told = call("disk_image_info", paths=[str(whole)], map=True)["images"][0]["map"]
+    assert told["reason"] == "image_references_file", told
 
 
 def test_a_relative_data_file_below_is_refused(tmp_path: Path) -> None:

@@ -132,7 +132,7 @@ def test_what_the_guest_of_a_raw_disk_has_written_is_not_taken_for_its_image(
 
 
 def test_what_the_guest_of_a_raw_disk_has_written_is_not_made_raw(tmp_path: Path) -> None:
-    task = dict(raw_disk(tmp_path / "image", tmp_path / "secret"), format="raw", current_format="qcow2")
+    task = {**raw_disk(tmp_path / "image", tmp_path / "secret"), "format": "raw", "current_format": "qcow2"}
     assert refused("format_mismatch", **task)["evidence"]["file"] == str(tmp_path / "secret")
 
 

@@ -234,7 +234,7 @@ def test_filters_of_nbdkit(name: str, tmp_path: Path) -> None:
         stream.seek(MIB)
         assert stream.read(MIB) == b"\x22" * MIB
     settled(**options, delay={"read_ms": 300})
-    result = call("nbd_export", **dict(options, partition=9))
+    result = call("nbd_export", **{**options, "partition": 9})
     assert result["reason"] == "server_failed" and not exports.processes_of(name), result
 
 

@@ -101,7 +101,7 @@ def test_killed_at_any_step_of_a_server_the_next_run_converges(
     verb: str, zygote: Zygote, place: Path, count: Count
 ) -> None:
     name, image = devices.new_name(), create(place / "image.qcow2", "qcow2", "1M")
-    attach = dict(task(name, image), format="qcow2")
+    attach = {**task(name, image), "format": "qcow2"}
     wanted = attach if verb == "attach" else {"name": name, "state": "absent"}
 
     def reset() -> None:

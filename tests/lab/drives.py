@@ -35,6 +35,12 @@ SERVERS = st.one_of(
     ),
     st.fixed_dictionaries({"type": st.just("unix"), "path": PATHS}),
 )
+
+
+def _file(path: str) -> Task:
+    return {"driver": "file", "filename": path}
+
+
 NBD = st.fixed_dictionaries({"driver": st.just("nbd"), "server": SERVERS, "export": ODD})
 BLOCKDEVS = st.one_of(
     NBD,
@@ -47,13 +53,13 @@ BLOCKDEVS = st.one_of(
         }
     ),
     st.fixed_dictionaries(
-        {"driver": st.just("preallocate"), "prealloc-size": st.just(65536), "file": PATHS.map(lambda p: _file(p))}
+        {"driver": st.just("preallocate"), "prealloc-size": st.just(65536), "file": PATHS.map(_file)}
     ),
     st.fixed_dictionaries(
         {
             "driver": st.just("qcow2"),
-            "file": PATHS.map(lambda path: _file(path)),
-            "backing": st.fixed_dictionaries({"driver": st.just("raw"), "file": PATHS.map(lambda path: _file(path))}),
+            "file": PATHS.map(_file),
+            "backing": st.fixed_dictionaries({"driver": st.just("raw"), "file": PATHS.map(_file)}),
         }
     ),
     st.fixed_dictionaries(
@@ -69,10 +75,6 @@ BLOCKDEVS = st.one_of(
         }
     ),
 )
-
-
-def _file(path: str) -> Task:
-    return {"driver": "file", "filename": path}
 
 
 @st.composite

@@ -39,7 +39,7 @@ def led(path: Path, base: Path, size: str = "1000K", format: str = "raw") -> Pat
 
 
 def with_data_file(path: Path, data: Path) -> Path:
-    """The header names C(data), as its owner can rewrite it."""
+    """The header names C(data), as its owner can rewrite it; as much of it as there is."""
     own = path.with_name("d" * (len(str(data)) - len(str(path.parent)) - 1))
     create(path, "qcow2", "64K", f"data_file={own},data_file_raw=on")
     path.write_bytes(path.read_bytes().replace(os.fsencode(own), os.fsencode(data)))

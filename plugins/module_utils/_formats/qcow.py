@@ -63,4 +63,4 @@ def _end_in(source: header.ByteSource, at: int, cluster_bits: int, l2_bits: int)
     cluster, shift = 1 << cluster_bits, 63 - cluster_bits
     plain = (entry + cluster for entry in entries if entry and not entry >> 63)
     packed = ((e & (1 << shift) - 1) + (e >> shift & cluster - 1) for e in entries if e >> 63)
-    return max(max(plain, default=0), max(packed, default=0))
+    return max((*plain, *packed), default=0)

@@ -86,7 +86,7 @@ def test_what_is_written_is_read_back_or_named(tasks: t.List[Task], machine: str
         {"image": {"uri": "ssh://u@h/i/d", "format": "raw"}},
         {"image": {"uri": "nfs://h/d/i?uid=5&gid=6", "format": "raw"}},
     ],
-    ids=lambda more: ",".join(more),
+    ids=",".join,
 )
 def test_all_that_libvirt_has_words_for_is_kept(more: Task) -> None:
     drives = [{**DISK, **more}]

@@ -178,7 +178,12 @@ def test_steps(asked: t.Dict[str, t.Any], before: ImageState, seen: ImageReading
         ("chain_too_long", OVERLAY, ABSENT[0], ImageReading(base=replace(BASE, chain_problem=("chain_too_long", "x")))),
         ("backing_loop", {"flatten": True}, state(backing=OTHER), reading(chain_problem=("backing_loop", "x"))),
         ("exists_different", {"size": 9 * MIB}, state(), with_snapshots(compat="0.10")),
-        ("exists_different", {"options": (("refcount_bits", 1),)}, state(options=BITS), with_snapshots(refcount_bits=16)),
+        (
+            "exists_different",
+            {"options": (("refcount_bits", 1),)},
+            state(options=BITS),
+            with_snapshots(refcount_bits=16),
+        ),
         ("member_missing", {}, state(), reading(lacking=("member_missing", "x"))),
         ("image_corrupt", {"repair": "leaks", "size": 9 * MIB}, state(corruptions=1), reading()),
         ("image_corrupt", {"repair": "leaks", "size": 9 * MIB}, state(leaks=1, corruptions=1), reading()),
