@@ -79,3 +79,16 @@ def test_a_record_without_a_date_is_a_snapshot_without_one(tmp_path: Path, wrong
     write_record(path, record)
     assert dates(one) == {"s1": (None, None)}
     assert fact(path)["external_snapshot"] == {"name": "s1", "date": None, "date_sec": None}
+
+
+def test_one_with_a_date_to_come_does_not_stand_in_the_way(tmp_path: Path) -> None:
+    """A clock was wrong, and has been set back."""
+    one = disk(tmp_path, "external", "rename")
+    one.take("s1")
+    path = str(one.points()["s1"])
+    record = read_record(path)
+    record["snapshot"]["date"] += 7200
+    write_record(path, record)
+    result = call("image_snapshot", **one.task(name="s2"))
+    assert result["changed"] and not result.get("failed"), result
+    assert list(one.points_now()) == ["s2", "s1"]

@@ -157,3 +157,21 @@ def test_another_run_is_waited_for_and_not_for_ever(tmp_path: Path, kind: str) -
         assert time.monotonic() - begun < 20
         assert call("image_snapshot", check=True, **one.task(name="s1", lock_timeout=1))["changed"]
     one.take("s1")
+
+
+def test_two_images_of_one_name_get_files_of_their_own(tmp_path: Path) -> None:
+    """Both are links into one directory."""
+    paths = images(tmp_path / "pool", 2)
+    links = [tmp_path / str(number) / "disk.qcow2" for number in range(2)]
+    for link, path in zip(links, paths):
+        link.parent.mkdir()
+        link.symlink_to(path)
+    result = four_beats(**entries(links, kind="external", switch="symlink"))
+    made = [each["snapshot"]["active"] for each in result["snapshots"]]
+    assert made == [str(tmp_path / "pool" / name) for name in ("disk.s1.qcow2", "disk.s1-2.qcow2")]
+
+
+def test_one_overlay_is_not_made_for_two_images(tmp_path: Path) -> None:
+    paths = images(tmp_path / "images", 2)
+    both = {"snapshots": [{"image": str(path), "overlay": str(tmp_path / "images/top")} for path in paths]}
+    assert "overlay_exists" in json.dumps(refused("overlay_exists", **dict(entries(paths, kind="external"), **both)))

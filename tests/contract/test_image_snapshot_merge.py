@@ -247,3 +247,14 @@ def test_owner_and_mode_stay(tmp_path: Path) -> None:
     one.beats(name="s1", state="committed")
     seen = one.image.stat()
     assert (seen.st_mode & 0o7777, seen.st_uid, seen.st_gid) == (0o640, 1234, 2345)
+
+
+@pytest.mark.parametrize("switch", ["rename", "symlink"])
+def test_the_name_of_the_disk_gets_no_other_format_unasked(tmp_path: Path, switch: str) -> None:
+    """The overlay is qcow2, and the base is not."""
+    one = disk(tmp_path, "external", switch, format="raw")
+    one.take("s1")
+    told = one.refuses("format_mismatch", name="s1", state="committed", format="qcow2")
+    assert told["evidence"] == {"asked": "qcow2", "found": ["raw"]}
+    one.beats(name="s1", state="committed")
+    assert one.points() == {}

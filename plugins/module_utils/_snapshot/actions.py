@@ -16,9 +16,10 @@ from ansible_collections.platter.qemu.plugins.module_utils._snapshot.state impor
 
 
 class SnapshotAction(plan.Action[SnapshotState]):
-    """A step on one image. C(writes): the files that it writes to, removes or renames."""
+    """A step on one image. C(writes): the files that it writes to, removes or renames; C(makes): the names that it gives."""
 
     writes: t.Tuple[str, ...] = ()
+    makes: t.Tuple[str, ...] = ()
 
 
 def without(state: SnapshotState, name: str) -> t.Tuple[Point, ...]:

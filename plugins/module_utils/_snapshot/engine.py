@@ -85,8 +85,7 @@ class SnapshotEngine:
         self._observer.look_anew()
         items = [self._observed(spec) for spec in self._specs]
         _name_together(items)
-        for item in items:
-            self._plan(item)
+        _plan_all(items)
         _refuse_duplicates(items)
         waited = self._guard(items, patience) if any(item.plan for item in items) else False
         for item in items:
@@ -115,18 +114,6 @@ class SnapshotEngine:
             item.refusal = not_begun(exc)
         return item
 
-    @staticmethod
-    def _plan(item: Item) -> None:
-        if item.refusal:
-            return
-        try:
-            item.plan = list(plan.plan_snapshots(item.spec, item.before, item.reading))
-            item.after = predict(item.before, item.plan)
-            if item.reading.live is not None:
-                item.after = item.after.untold()
-        except errors.EngineError as exc:
-            item.refusal = not_begun(exc)
-
     def _guard(self, items: t.Sequence[Item], patience: t.Optional[Patience]) -> bool:
         # imported here, as what acts is below: a run with nothing to do, the usual one, does not pay for it
         from ansible_collections.platter.qemu.plugins.module_utils._snapshot.guard import guard
@@ -142,6 +129,28 @@ class SnapshotEngine:
             Executor(
                 self._tool, self._dress, self._observer, workers=self._workers, commands=self._runner.commands
             ).run(todo)
+
+
+def _plan_all(items: t.Sequence[Item]) -> None:
+    """One after another, as what one makes is there for the next."""
+    made: t.Set[str] = set()
+    for item in items:
+        if item.reading is not None:
+            item.reading = replace(item.reading, taken_names=item.reading.taken_names | made)
+        _plan(item)
+        made |= {path for action in item.plan for path in action.makes}
+
+
+def _plan(item: Item) -> None:
+    if item.refusal:
+        return
+    try:
+        item.plan = list(plan.plan_snapshots(item.spec, item.before, item.reading))
+        item.after = predict(item.before, item.plan)
+        if item.reading.live is not None:
+            item.after = item.after.untold()
+    except errors.EngineError as exc:
+        item.refusal = not_begun(exc)
 
 
 class _Hold:

@@ -118,7 +118,7 @@ class Executor:
     def look_again(self, item: Item) -> None:
         """What is there now must be what was predicted."""
         found, _reading = self._observer.observe(item.spec)
-        if found != item.after:
+        if found.in_no_order() != item.after.in_no_order():
             raise FailedError(
                 "failed: %s is not as planned after the change: %s instead of %s."
                 % (item.name, found.to_facts(), item.after.to_facts()),

@@ -19,7 +19,14 @@ from ansible_collections.platter.qemu.plugins.module_utils._inspect import (
     named_files,
     waiting,
 )
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot import clones, layer_actions, led, places, refuse
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot import (
+    clones,
+    family,
+    layer_actions,
+    led,
+    places,
+    refuse,
+)
 from ansible_collections.platter.qemu.plugins.module_utils._tools import files, process
 
 Held = t.Dict[str, t.List[holders.Holder]]
@@ -148,10 +155,26 @@ def _has_memory(item: Item) -> bool:
 def _held(items: t.Sequence[Item]) -> Held:
     """Who has what an item's plan touches; the QEMU that it goes through excepted."""
     touched = {item.name: sorted(_touched(item)) for item in items}
-    found = holders.find_holders(sorted({path for paths in touched.values() for path in paths}))
+    below = {item.name: sorted(_below(item) - set(touched[item.name])) for item in items}
+    found = holders.find_holders(
+        sorted({path for some in (touched, below) for paths in some.values() for path in paths})
+    )
     return {
-        item.name: [h for path in touched[item.name] for h in found[path] if not _is_own(item, h)] for item in items
+        item.name: [
+            *(h for path in touched[item.name] for h in found[path] if not _is_own(item, h)),
+            *(h for path in below[item.name] for h in found[path] if h.writes and not _is_own(item, h)),
+        ]
+        for item in items
     }
+
+
+def _below(item: Item) -> t.Set[str]:
+    """The layers under the active one: who writes to one of them was started from the wrong file, and is that disk too."""
+    moves = (layer_actions.AddOverlay, layer_actions.SwitchLink, layer_actions.RevertOverlay)
+    layers = item.reading.layers
+    if item.before.active not in layers or not any(isinstance(action, moves) for action in item.plan):
+        return set()
+    return set(family.down_from(layers, item.before.active))
 
 
 def _touched(item: Item) -> t.Set[str]:

@@ -40,6 +40,10 @@ class AddOverlay(actions.SnapshotAction):
         return (self.active,) if self.renames else ()
 
     @property
+    def makes(self) -> t.Tuple[str, ...]:  # type: ignore[override]
+        return (str(self.point.path), self.overlay)
+
+    @property
     def renames(self) -> bool:
         """Whether the file gives its name to the overlay."""
         return self.active == self.overlay
@@ -76,6 +80,10 @@ class RevertOverlay(actions.SnapshotAction):
     @property
     def writes(self) -> t.Tuple[str, ...]:  # type: ignore[override]
         return (self.active,)
+
+    @property
+    def makes(self) -> t.Tuple[str, ...]:  # type: ignore[override]
+        return (str(self.saved.path),) if self.saved else ()
 
     def apply(self, state: SnapshotState) -> SnapshotState:
         return replace(

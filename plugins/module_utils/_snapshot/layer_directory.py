@@ -144,7 +144,8 @@ class LayerDirectory:
             return True
         named = [path for path in layer_records.overlays_in(self.record(base)) if self.bases.get(path) == base]
         owners = {self.seen[each].facts.owner for each in (base, *named)}
-        return self.seen[path].facts.owner in {0, os.geteuid(), *owners}
+        told = self.record(base).get("owners", ())
+        return self.seen[path].facts.owner in {0, os.geteuid(), *owners} or str(self.seen[path].facts.owner) in told
 
     def ours_above(self, paths: t.Iterable[str]) -> t.List[str]:
         """These files, and the overlays of ours on them; no clones, and nothing that is built on those."""
@@ -172,8 +173,8 @@ class LayerDirectory:
         record = self.record(path)
         if self._is_retired(path):
             raise self._unknown("it was a snapshot that has been removed, and stays for what is built on it", ())
-        if not record.get("name") or not (self.children.get(path) or record.get("settled")):
-            return path  # without C(settled), a run was killed before the disk was elsewhere
+        if not record.get("name") or not self._is_taken(path):
+            return path
         tops = [each for each in self.ours_above([path])[1:] if not self.is_point(each) and not self._is_retired(each)]
         tops = [self.left.get(each, each) for each in tops]
         if len(tops) != 1:
@@ -181,6 +182,22 @@ class LayerDirectory:
             where = "several layers on it could be the disk of now" if tops else where
             raise self._unknown("it is snapshot %s, and %s" % (record["name"], where), tops)
         return tops[0]
+
+    def active_of_vm(self, path: str) -> str:
+        """C(path), to which a running VM writes. Raises RefusedError when it is a snapshot's: that name would be lost."""
+        record = self.record(path)
+        kept = record.get("name") and (record.get("settled") or record.get("leaf")) and not record.get("merging")
+        if kept:
+            tops = [each for each in self.ours_above([path])[1:] if not self.is_point(each)]
+            fact = "its VM was started from %s, which is snapshot %s, and writes to it" % (path, record["name"])
+            way_out = "Stop the VM, and start it from the layer that is to be its disk."
+            raise refuse.refused(self._spec, "active_unknown", fact, way_out, {"layers": tops})
+        return path
+
+    def _is_taken(self, path: str) -> bool:
+        """Whether the disk is above the point at C(path): not when a run was killed before it was anywhere else."""
+        record, above = self.record(path), set(self.children.get(path, ()))
+        return bool(record.get("settled") or record.get("leaf") or above - self.unused_overlays(path))
 
     def _is_retired(self, path: str) -> bool:
         return bool(self.record(path).get("retired"))

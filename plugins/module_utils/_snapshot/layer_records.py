@@ -8,9 +8,9 @@ C(switch) for how the VM comes to it; C(name) and C(date) for a point, with C(si
 is told whether somebody has written to it, with C(leaf) when it was left rather than built on, and C(settled) once the disk
 is elsewhere; C(merging), the overlay that is being copied into it, with C(heir), the point that it will be after that;
 C(streaming), the point that is copied up into it, which has C(into) for that; C(overlays), those of ours on it: they may
-lie in other directories, and belong to others than the file does; C(rewriting), the point whose merge writes to the file,
-which has no times meanwhile; C(retired), when it is no point any more, and stays for what is built on it: it is no disk
-either. While it gets another name: see second_names.
+lie in other directories, and belong to others than the file does (C(owners): the numbers of those, also of overlays that are
+not named); C(rewriting), the point whose merge writes to the file, which has no times meanwhile; C(retired), when it is no
+point any more, and stays for what is built on it: it is no disk either. While it gets another name: see second_names.
 
 The stages of a merge, whether it is done here or by a running QEMU:
 
@@ -50,7 +50,7 @@ _KINDS: t.Mapping[str, t.Any] = {
     **dict.fromkeys(("name", "merging", "heir", "streaming", "into", "switch", "until", "second", "rewriting"), str),
     **dict.fromkeys(("made", "date", "heir_date", "size", "mtime_ns", "copied_size", "copied_mtime_ns"), _NUMBER),
     **dict.fromkeys(("leaf", "settled", "heir_leaf", "told", "copied", "merged", "retired"), bool),
-    "overlays": list,
+    **dict.fromkeys(("overlays", "owners"), list),
 }
 
 
@@ -168,8 +168,9 @@ def change_overlays(path: t.Optional[str], *, gone: t.Sequence[str] = (), new: t
     snapshot = snapshot_of(path) if path else {}
     changed = overlay_names.enough([*_without(snapshot, (*gone, *new), ()), *new])
     if path and snapshot.get("name") and changed != overlays_in(snapshot):
+        owners = overlay_names.owners([*overlays_in(snapshot), *new], snapshot.get("owners", ()))
         with contextlib.suppress(PermissionError):
-            remember(path, dict(snapshot, overlays=changed))
+            remember(path, dict(snapshot, overlays=changed, owners=owners))
 
 
 def note_overlay(path: t.Optional[str], overlay: str, like: t.Optional[str] = None) -> None:

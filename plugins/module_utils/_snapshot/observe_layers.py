@@ -46,7 +46,7 @@ def _observed(spec: SnapshotSpec, path: str, qemu_img: QemuImg, find_live: t.Cal
         return SnapshotState(spec.image, spec.kind, path), _reading(path, seen)
     directory = layer_directory.LayerDirectory(path, spec)
     live = find_live(spec, directory.above(directory.settled_below(path)), directory.bases)
-    active = live.active if live is not None else directory.active(path)
+    active = directory.active_of_vm(live.active) if live is not None else directory.active(path)
     written = directory.written(live.active) if live is not None else ()
     layers = directory.family(active, qemu_img if spec.state in _MERGING_STATES else None, written)
     unused = [layers[each] for each in sorted(directory.unused_overlays(active))]

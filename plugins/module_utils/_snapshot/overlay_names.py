@@ -12,6 +12,7 @@ import typing as t
 
 #: of one directory and one owner
 _MOST = 4
+_MOST_OWNERS = 16
 
 
 def enough(overlays: t.Sequence[str]) -> t.List[str]:
@@ -26,6 +27,12 @@ def enough(overlays: t.Sequence[str]) -> t.List[str]:
         if seen.count(seen[-1]) <= _MOST:
             found.append(path)
     return found[::-1]
+
+
+def owners(overlays: t.Sequence[str], known: t.Sequence[str]) -> t.List[str]:
+    """Whose overlays there are or have been, by their numbers: not all of those that there are have their names there."""
+    found = [str(owner) for owner in map(_owner, overlays) if owner is not None]
+    return sorted({*known, *found})[:_MOST_OWNERS]
 
 
 def _owner(path: str) -> t.Optional[int]:

@@ -137,6 +137,22 @@ class _Removal:
             {"overlays": list(others)},
         )
 
+    def _refuse_live_branch(self, child: str) -> None:
+        """Of what is built on the file that a VM writes to, QEMU puts nothing onto the file below."""
+        if self._reading.live is not None and child == self._state.active and self._layers[child].children:
+            raise self._has_overlays(child, self._layers[child].children)
+
+    def _refuse_other_format(self, low: t.Any) -> None:
+        """The disk would be in a file of another format, under the name for which the task has one."""
+        if self._spec.format not in (None, low.format):
+            raise refuse.refused(
+                self._spec,
+                "format_mismatch",
+                "its disk would be %s, which is %s" % (low.path, low.format),
+                "Set format to %s, and tell the VM." % low.format,
+                {"asked": self._spec.format, "found": [low.format]},
+            )
+
     # --- down
 
     def _commit(self, point: Point, path: str, child: str) -> layer_actions.CommitOverlay:
@@ -144,8 +160,12 @@ class _Removal:
         refuse.refuse_hardlinked(self._spec, top)
         refuse.refuse_loss(self._spec, top)
         self._refuse_foreign(child)
+        self._refuse_live_branch(child)
+        of_now = child == self._active
         self._active, renamed = self._after_commit(path, child)
         self._refuse_to_lose_name(*((path, child) if renamed else (child, path)))
+        if of_now:
+            self._refuse_other_format(low)
         plan_unfinished.refuse_half_streamed(self._spec, self._layers, (path, child) if renamed else (child,))
         self._layers = family.committed(self._layers, path, child, renamed)
         self._rewritten.update(top.children)

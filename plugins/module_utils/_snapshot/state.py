@@ -96,6 +96,12 @@ class SnapshotState:
         """The names of all points, oldest first."""
         return [point.name for point in self.points]
 
+    def in_no_order(self) -> SnapshotState:
+        """The same for a comparison: of a point that is still to be taken nobody knows whether others have later dates."""
+        return replace(
+            self, points=tuple(sorted(self.points, key=lambda point: (point.name, point.id, point.path or "")))
+        )
+
     def untold(self) -> SnapshotState:
         """The same, with nothing said of contents: what a running QEMU has of an image is not all in its file."""
         return replace(self, content=None, points=tuple(replace(point, content=None) for point in self.points))
