@@ -239,3 +239,13 @@ def test_libvirts_images_are_worked_on_as_ever(place: Path) -> None:
     four_beats(**task, **backing, size="4M")
     four_beats(**task, **backing, **TO_OTHER)
     four_beats(**task, flatten=True)
+
+
+def test_a_base_in_a_users_own_directory_is_not_opened_by_its_name(place: Path) -> None:
+    """To copy what differs between the two, as to copy all of it."""
+    (place / "home").mkdir()
+    base = given(create(place / "home" / "base", "qcow2", "1M"))
+    given(place / "home", 0o755)
+    task = {"path": str(create(place / "image", "qcow2", "1M")), "format": "qcow2"}
+    told = refused("unsafe_directory", **task, backing={"path": str(base), "format": "qcow2"})
+    assert told["evidence"]["owner"] == NOBODY, told["evidence"]

@@ -116,6 +116,14 @@ def test_an_entry_says_no_to_what_the_task_says(tmp_path: Path) -> None:
     refused("shrink_refused", format="qcow2", size="4M", allow_shrink=True, images=images)
 
 
+def test_a_source_that_the_task_makes_in_another_format_is_refused(tmp_path: Path) -> None:
+    source = {"path": str(tmp_path / "source"), "format": "raw", "size": "1M"}
+    copy = {"path": str(tmp_path / "copy"), "format": "qcow2", "source": {"path": source["path"], "format": "qcow2"}}
+    told = refused("format_mismatch", images=[source, copy])
+    assert told["images"][1]["evidence"] == {"asked": "qcow2", "found": ["raw"]}
+    four_beats(images=[source, {**copy, "source": {"path": source["path"], "format": "raw"}}])
+
+
 def test_one_refusal_stops_all(tmp_path: Path) -> None:
     create(tmp_path / "there", "qcow2", "8M")
     images = [{"path": str(tmp_path / name)} for name in ("new", "there", "other")]

@@ -247,6 +247,21 @@ def test_a_backing_file_behind_a_symbolic_link_is_the_one_that_qemu_opens(tmp_pa
     assert ours["virtual_size"] == MIB
 
 
+@pytest.mark.parametrize(
+    "name", ["file:{}", 'json:{{"driver":"qcow2","file":{{"driver":"file","filename":"{}"}}}}'], ids=["file", "json"]
+)
+def test_a_dependent_is_found_however_it_names_its_base(tmp_path: Path, name: str) -> None:
+    base = create(tmp_path / "base", "qcow2", "1M")
+    top = create(tmp_path / "top", "qcow2", "1M", "", "-u", "-b", name.format(base), "-F", "qcow2")
+    assert fact(base, dependents=True)["dependents"] == [str(top)]
+
+
+def test_a_descriptor_depends_on_its_extents(tmp_path: Path) -> None:
+    create(tmp_path / "disk.vmdk", "vmdk", "1M", "subformat=monolithicFlat")
+    found = facts(tmp_path / "disk-flat.vmdk", dependents=True)
+    assert found[0]["dependents"] == [str(tmp_path / "disk.vmdk")]
+
+
 def test_dependents_are_found_beside_and_elsewhere(tmp_path: Path) -> None:
     base, first, second = chain_of(tmp_path, 3)
     data = create(tmp_path / "on-data", "qcow2", "1M", f"data_file={tmp_path / 'the-data'}")
