@@ -299,7 +299,7 @@ class RemoveLayer(actions.SnapshotAction):
 
 @dataclass(frozen=True)
 class AcceptPoint(actions.SnapshotAction):
-    """Take what a point's file holds now as the point, though others have written to it."""
+    """Take what a point's file holds now as the point, though others have written to it, or a killed run did not note it."""
 
     image: str
     point: Point
@@ -309,8 +309,8 @@ class AcceptPoint(actions.SnapshotAction):
         return replace(state, points=tuple(accepted))
 
     def __str__(self) -> str:
-        words = (self.point.path, self.point.name, self.image)
-        return "Take what %s holds now as snapshot %s of %s, though others have written to it." % words
+        why = "though others have written to it" if self.point.altered else "as a run was killed before it noted that"
+        return "Take what %s holds now as snapshot %s of %s, %s." % (self.point.path, self.point.name, self.image, why)
 
 
 #: those that change which files a disk is in, or on which they are built

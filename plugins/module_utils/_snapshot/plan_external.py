@@ -75,7 +75,9 @@ def beside(path: str, name: str, ending: t.Optional[str] = None) -> str:
 def _plan_present(spec: SnapshotSpec, state: SnapshotState, reading: SnapshotReading, there: t.Optional[Point]) -> Plan:
     if there:
         _refuse_unfinished(spec, there)
-        return [layer_actions.AcceptPoint(spec.image, there)] if there.altered and spec.allow_altered else []
+        unsettled = reading.layers[t.cast(str, there.path)].frozen is None
+        accept = unsettled or (there.altered and spec.allow_altered)
+        return [layer_actions.AcceptPoint(spec.image, there)] if accept else []
     plan_switch.refuse_switch(spec, state, reading)
     plan_switch.refuse_rename(spec, state, reading)
     plan_unfinished.refuse_half_merged(spec, reading.layers, [state.active])
