@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import threading
 from pathlib import Path
 from typing import Any, Iterator
 
@@ -171,6 +172,24 @@ def test_a_device_that_is_mounted_stays_and_who_has_it_is_named(name: str, image
         refused("device_busy", **asked(name, image, identity={"signature": ["ext4"]}))
     assert f"mount {tmp_path}/mnt" in refusal["msg"]
     assert devices.losetup(devices.link(name))
+
+
+def test_a_mount_that_lives_on_in_a_namespace_for_a_moment_is_waited_for(
+    name: str, image: Path, tmp_path: Path
+) -> None:
+    call("host_device", **asked(name, image, read_only=False))
+    run("mkfs.ext4", "-q", devices.link(name))
+    (tmp_path / "mnt").mkdir()
+    with mounted(devices.link(name), tmp_path / "mnt"):
+        other = subprocess.Popen(
+            ["unshare", "--mount", "sh", "-c", "echo; read word"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        assert other.stdout.read(1)
+    ending = threading.Timer(0.3, other.communicate)
+    ending.start()
+    result = call("host_device", source=str(image), name=name, state="absent")
+    ending.join()
+    assert result["changed"] and not result.get("failed"), result
 
 
 def test_a_device_that_a_program_has_open_stays(name: str, image: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,10 +13,10 @@ import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item
 from ansible_collections.platter.qemu.plugins.module_utils._device import actions, refuse
-from ansible_collections.platter.qemu.plugins.module_utils._inspect import dependents, holders, named_files
+from ansible_collections.platter.qemu.plugins.module_utils._inspect import dependents, holders, mounts, named_files
 
 #: seconds in which what only looks has closed it: udev at a new device, one of us at the headers of a directory
-_GLANCE_SECONDS = 1.5
+_GLANCE_SECONDS = 3.0
 _POLL_SECONDS = 0.05
 
 
@@ -55,7 +55,12 @@ def _lasting(
 
 
 def _is_a_glance(holder: holders.Holder) -> bool:
-    return holder.kind == "process" and holder.writes is False
+    """A mount that was undone lives on in the mount namespaces of programs that were started before (qemu-img, by our own
+    C(_tools/quiet.py)), and for a moment longer as a claim of the kernel.
+    """
+    if holder.kind == "mount":
+        return holder.name not in {mount.mount_point for mount in mounts.read_mounts()}
+    return holder.kind == "kernel" or (holder.kind == "process" and holder.writes is False)
 
 
 def _has(item: Item, kind: type) -> bool:
