@@ -88,3 +88,15 @@ def in_order(names: t.Sequence[str], needs: t.Mapping[str, t.AbstractSet[str]]) 
         levels.append(level)
         left = [name for name in left if name not in set(level)]
     return levels
+
+
+def attempt(
+    item: Item, function: t.Callable[[], None], failed: t.Callable[[Item, errors.EngineError], errors.EngineError]
+) -> None:
+    """Do something for one item, whose errors are its own. C(failed) adds what was done and what is there now."""
+    try:
+        function()
+    except errors.EngineError as exc:
+        item.error = failed(item, exc)
+    except OSError as exc:
+        item.error = failed(item, errors.EngineError("%s: %s" % (exc.filename or item.name, exc.strerror)))

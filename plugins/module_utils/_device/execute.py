@@ -12,7 +12,7 @@ import typing as t
 from functools import partial
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
-from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item, failed_at
+from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item, attempt, failed_at
 from ansible_collections.platter.qemu.plugins.module_utils._device import (
     actions,
     attach,
@@ -70,13 +70,7 @@ class Executor:
 
     @staticmethod
     def _attempt(item: Item, function: t.Callable[[], None]) -> None:
-        """Errors of one item are its own."""
-        try:
-            function()
-        except errors.EngineError as exc:
-            item.error = _failed(item, exc)
-        except OSError as exc:
-            item.error = _failed(item, errors.EngineError("%s: %s" % (exc.filename or item.name, exc.strerror)))
+        attempt(item, function, _failed)
 
 
 # --- the steps that are not told elsewhere

@@ -14,7 +14,7 @@ import typing as t
 from functools import partial
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
-from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item, failed_at
+from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item, attempt, failed_at
 from ansible_collections.platter.qemu.plugins.module_utils._export import (
     actions,
     by_daemon,
@@ -108,13 +108,7 @@ class Executor:
 
     @staticmethod
     def _attempt(item: Item, function: t.Callable[[], None]) -> None:
-        """Errors of one item are its own."""
-        try:
-            function()
-        except errors.EngineError as exc:
-            item.error = _failed(item, exc)
-        except OSError as exc:
-            item.error = _failed(item, errors.EngineError("%s: %s" % (exc.filename or item.name, exc.strerror)))
+        attempt(item, function, _failed)
 
     def _changes_units(self, item: Item) -> bool:
         """Whether systemd has to read its units again. That of a storage daemon stays as its exports come and go."""
