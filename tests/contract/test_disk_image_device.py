@@ -230,7 +230,8 @@ def test_an_image_on_a_device_needs_no_server_any_more(device: str, source: Path
     ids=["repair", "rewrite"],
 )
 def test_a_copy_does_not_take_the_place_of_a_device(device: str, change: dict[str, Any]) -> None:
-    call("disk_image", **task(device, size="16M"))
+    made = call("disk_image", **task(device, size="16M"))
+    assert made.get("changed"), made
     scribble(Path(device), "qcow2")
     _leak(Path(device))
     refused("is_device", **task(device, **change))

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Iterator
 
@@ -20,6 +23,7 @@ from ansible_collections.platter.qemu.tests.lab.guest import MIB, shows
 from ansible_collections.platter.qemu.tests.lab.modules import call
 from ansible_collections.platter.qemu.tests.lab.oracle import create, qemu_img
 from ansible_collections.platter.qemu.tests.lab.programs import running, wait_until
+from ansible_collections.platter.qemu.tests.lab.qemu import waiting
 
 
 class Lot:
@@ -223,6 +227,20 @@ def test_a_daemon_that_says_nothing_is_no_success(lot: Lot, monkeypatch: pytest.
     finally:
         os.kill(lot.server, signal.SIGCONT)
     settled(**lot.task())
+
+
+def test_a_daemon_that_others_wait_for_has_what_it_has(lot: Lot) -> None:
+    call("nbd_export", **lot.task())
+    with waiting(places.monitor(lot.daemon)) as others, ThreadPoolExecutor(1) as pool:
+        leaving = pool.submit(leave, others, 0.5)
+        settled(**lot.task())
+        leaving.result()
+
+
+def leave(clients: list[socket.socket], seconds: float) -> None:
+    time.sleep(seconds)  # the module is to come while they are there
+    for client in clients:
+        client.close()
 
 
 def test_options_reach_the_daemon(lot: Lot) -> None:

@@ -59,6 +59,30 @@ def given_its_socket(path: Path, *options: object) -> Iterator[subprocess.Popen[
             process.wait(20)
 
 
+@contextlib.contextmanager
+def waiting(path: object) -> Iterator[list[socket.socket]]:
+    """So many clients at a QMP socket that no other gets in. The first of them is served, and says nothing."""
+    with contextlib.ExitStack() as all_of_them:
+        clients: list[socket.socket] = []
+        wait_until(lambda: not _another(str(path), clients, all_of_them) and len(clients) > 1, "all places are taken")
+        yield clients
+
+
+def _another(path: str, clients: list[socket.socket], all_of_them: contextlib.ExitStack) -> bool:
+    """Whether one more got in. The greeting tells that the first is no longer waiting itself."""
+    client = all_of_them.enter_context(socket.socket(socket.AF_UNIX))
+    client.setblocking(False)
+    try:
+        client.connect(path)
+    except BlockingIOError:
+        return False
+    if not clients:
+        client.settimeout(30)
+        assert client.recv(1 << 16)
+    clients.append(client)
+    return True
+
+
 def node_names(qmp: Any) -> set[str]:
     """The names of all nodes that have a name of their own."""
     nodes = qmp.execute("query-named-block-nodes", {"flat": True})

@@ -7,15 +7,17 @@
 
 from __future__ import annotations
 
+import time
 import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._export import declared, places, server_storage_daemon
 from ansible_collections.platter.qemu.plugins.module_utils._export.state import Definition
-from ansible_collections.platter.qemu.plugins.module_utils._tools import qmp
+from ansible_collections.platter.qemu.plugins.module_utils._tools import processes, qmp
 
 #: seconds that a daemon gets to say what it has
 SECONDS = 5.0
+_POLL_SECONDS = 0.02
 
 
 class Daemon(t.NamedTuple):
@@ -43,12 +45,18 @@ def ask(found: Daemon) -> Daemon:
     """The same with what it says of its exports, if it runs."""
     if not found.pids:
         return found
-    try:
-        with qmp.Qmp.connect(places.monitor(found.name), SECONDS) as monitor:
-            exports, left = exports_now(monitor), nodes_now(monitor)
-    except errors.QmpConnectError as exc:
-        return found._replace(silent=exc.reason == "qmp_timeout")
-    return found._replace(exports=exports, left=tuple(left - set(exports.values())))
+    deadline = time.monotonic() + SECONDS
+    while True:
+        try:
+            with qmp.Qmp.connect(places.monitor(found.name), SECONDS) as monitor:
+                exports, left = exports_now(monitor), nodes_now(monitor)
+            return found._replace(exports=exports, left=tuple(left - set(exports.values())))
+        except errors.QmpConnectError as exc:
+            # it may be about to listen, or to end
+            late = time.monotonic() >= deadline or not any(map(processes.runs, found.pids))
+            if late or exc.reason == "qmp_timeout":
+                return found._replace(silent=exc.reason == "qmp_timeout")
+        time.sleep(_POLL_SECONDS)
 
 
 def exports_now(monitor: qmp.Qmp) -> t.Dict[str, str]:

@@ -45,6 +45,11 @@ def parent_of(pid: int) -> int:
     return int(fields[1]) if fields else 0
 
 
+def runs(pid: int) -> bool:
+    """Whether it has not ended, waited for or not."""
+    return _stat(pid)[:1] not in ([], [b"Z"], [b"X"])
+
+
 def is_stopped(pid: int) -> bool:
     """Whether it does nothing until somebody lets it go on (C(SIGSTOP))."""
     return _stat(pid)[:1] in ([b"T"], [b"t"])

@@ -13,6 +13,7 @@ at any time between them. A monitor serves one client: a second one is connected
 from __future__ import annotations
 
 import json
+import socket
 import time
 import typing as t
 from collections import deque
@@ -23,6 +24,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._tools.unix_peer impo
 
 #: seconds; a command that only starts something or looks at something
 COMMAND_SECONDS = 30.0
+_POLL_SECONDS = 0.02
 #: values that no record and no message may show, wherever they are in the arguments
 _SECRETS = frozenset(("data", "password", "passphrase", "new-secret", "old-secret"))
 #: one of these is in each message that is no greeting
@@ -57,7 +59,9 @@ class Qmp:
         Raises RefusedError (unsafe_qmp_socket), QmpConnectError.
         """
         try:
-            connection = connect_safely(path, trusted)
+            connection = _connection(path, trusted, time.monotonic() + timeout)
+        except BlockingIOError as exc:
+            raise QmpConnectError(path, "too many others wait for it", reason="qmp_timeout") from exc
         except OSError as exc:
             raise QmpConnectError(path, "nobody is there (%s)" % exc.strerror, reason="qmp_unreachable") from exc
         try:
@@ -170,6 +174,17 @@ class Qmp:
 
     def _silent(self, fact: str) -> QmpConnectError:
         return QmpConnectError(self.path, fact, reason="qmp_timeout")
+
+
+def _connection(path: str, trusted: t.Iterable[int], deadline: float) -> socket.socket:
+    """QEMU lets two clients wait behind the one that it serves (measured, 7.2); the next is told to come again."""
+    while True:
+        try:
+            return connect_safely(path, trusted)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(_POLL_SECONDS)
 
 
 def _among(names: t.Collection[str]) -> t.Callable[[Event], bool]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from pathlib import Path
 from typing import Iterator
 
@@ -27,7 +29,15 @@ from ansible_collections.platter.qemu.plugins.module_utils._tools.qmp_jobs impor
 from ansible_collections.platter.qemu.tests.lab.guest import scribble, shows
 from ansible_collections.platter.qemu.tests.lab.oracle import create, info, version
 from ansible_collections.platter.qemu.tests.lab.programs import wait_until
-from ansible_collections.platter.qemu.tests.lab.qemu import BARE, DAEMON, bare, given_its_socket, node_names, qcow2
+from ansible_collections.platter.qemu.tests.lab.qemu import (
+    BARE,
+    DAEMON,
+    bare,
+    given_its_socket,
+    node_names,
+    qcow2,
+    waiting,
+)
 
 PROGRAMS = {"qemu": BARE, "daemon": DAEMON}
 SIZE = 8 << 20
@@ -80,6 +90,20 @@ def test_one_client_at_a_time(tmp_path: Path, qmp: Qmp) -> None:
     assert caught.value.reason == "qmp_timeout"
     qmp.close()
     Qmp.connect(str(tmp_path / "qmp")).close()
+
+
+def test_behind_others_it_waits_for_a_place(tmp_path: Path) -> None:
+    with bare(tmp_path / "qmp"), waiting(tmp_path / "qmp") as others:
+        with pytest.raises(QmpConnectError) as caught:
+            Qmp.connect(str(tmp_path / "qmp"), timeout=0.3)
+        assert caught.value.reason == "qmp_timeout"
+        with ThreadPoolExecutor(1) as pool:
+            coming = pool.submit(Qmp.connect, str(tmp_path / "qmp"), 30.0)
+            with pytest.raises(FutureTimeoutError):
+                coming.result(0.3)
+            for other in others:
+                other.close()
+            coming.result().close()
 
 
 def test_the_process_behind_the_socket(tmp_path: Path) -> None:
