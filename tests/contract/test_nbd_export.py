@@ -229,6 +229,27 @@ def test_a_killed_server_is_started_again_with_what_was_flushed(name: str, tmp_p
     settled(**options)
 
 
+def test_a_socket_that_is_not_free_at_once_is_waited_for(name: str, image: Path) -> None:
+    """The kernel may close the sockets of a killed program after it has told its parent of the end."""
+    options = {"name": name, "image": str(image), "format": "qcow2", "read_only": True}
+    call("nbd_export", **options)
+    supervisor = exports.supervisor_of(name)
+    os.kill(supervisor, signal.SIGSTOP)
+    try:
+        os.kill(exports.server_of(name), signal.SIGKILL)
+        os.unlink(socket_of(name))
+        with socket.socket(socket.AF_UNIX) as late:
+            late.bind(socket_of(name))
+            late.listen()
+            os.kill(supervisor, signal.SIGCONT)
+            late.settimeout(30)
+            late.accept()[0].close()
+    finally:
+        os.kill(supervisor, signal.SIGCONT)
+    wait_until(lambda: exports.gets_in(exports.uri(name)), "it is served again")
+    settled(**options)
+
+
 def test_a_server_that_has_lost_its_supervisor_gets_another(name: str, image: Path) -> None:
     options = {"name": name, "image": str(image), "format": "qcow2", "read_only": True}
     call("nbd_export", **options)

@@ -33,6 +33,8 @@ SHORTEST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
 ASK_AGAIN = 1.0
 #: seconds between two looks at a server that is not our child, and at the size of the log
 LOOK = 0.5
+#: seconds until a socket that another program listens at is given up
+TAKEN = 5.0
 LARGEST_LOG = 1 << 20
 #: the kernel ends others first when memory is short: a killed server loses what it has not written out
 OOM_SCORE = "-900"
@@ -98,7 +100,7 @@ class Supervisor:
 
     def start(self) -> None:
         """The server as our child, with no signal blocked, unless another program listens at its socket."""
-        if self.path and not free_socket(self.path):
+        if self.path and not free_soon(self.path):
             say("another program listens on %s" % self.path)
             os._exit(1)
         self.started, self.adopted = time.monotonic(), False
@@ -181,6 +183,16 @@ def birth(pid: int) -> str:
     except OSError:
         return ""
     return "" if fields[0] in (b"Z", b"X") else fields[19].decode()
+
+
+def free_soon(path: str) -> bool:
+    """As C(free_socket), with patience: what the kernel still does for a server that was killed may keep its socket."""
+    deadline = time.monotonic() + TAKEN
+    while not free_socket(path):
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(SHORTEST_PAUSE)
+    return True
 
 
 def free_socket(path: str) -> bool:
