@@ -11,8 +11,10 @@ import signal
 import subprocess
 import sys
 import time
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Sequence
 
 from counts import Counts
 from paths import BUILD, LOGS, ROOT
@@ -22,13 +24,12 @@ from system_tools import advice, missing
 from trees import copy_checkout, link_checkout
 from venvs import ensure_test_venv
 
-LANES = 2
 TAIL_LINES = 40
 CHATTER = re.compile(
     r"(Run|Execute|Stream) command|Collecting |Installing |Using cached |Created Python|Successfully installed"
     r"|\s+Downloading|\s+━|\s*$"
 )
-TIMEOUT_SECONDS = 1500
+TIMEOUT_SECONDS = 3000
 RUNNING: set[subprocess.Popen] = set()
 
 
@@ -103,11 +104,25 @@ def _run(step: Step) -> Counts:
     return result
 
 
+def _next(queues: Sequence[deque[Step]]) -> Step | None:
+    """A step of the first queue that still has one; None when all are empty."""
+    for queue in queues:
+        with contextlib.suppress(IndexError):
+            return queue.popleft()
+    return None
+
+
+def _work_off(queues: Sequence[deque[Step]]) -> list[Counts]:
+    """One lane, until there is nothing left for it."""
+    return [_run(step) for step in iter(lambda: _next(queues), None)]
+
+
 def _run_all(steps: list[Step]) -> Counts:
-    """Two at a time where that is safe, then one after the other what wants the machine for itself."""
-    with ThreadPoolExecutor(min(LANES, os.cpu_count() or 1)) as pool:
-        results = list(pool.map(_run, [step for step in steps if not step.alone]))
-    results += [_run(step) for step in steps if step.alone]
+    """In one lane what wants the machine's devices and its own places, and then whatever is left; the other steps beside it."""
+    host_wide, others = (deque(step for step in steps if step.host_wide is kind) for kind in (True, False))
+    lanes = [(host_wide, others), (others,)][: os.cpu_count() or 1]
+    with ThreadPoolExecutor(len(lanes)) as pool:
+        results = [counts for lane in pool.map(_work_off, lanes) for counts in lane]
     return Counts(*map(sum, zip(*results)))
 
 
@@ -126,7 +141,7 @@ def prepare() -> list[Core]:
     link_pythons(BUILD / "pythons")
     link_checkout()
     print("ansible-core " + ", ".join(f"{core} on Python {version}" for core, version in pairs), flush=True)
-    with ThreadPoolExecutor(LANES) as pool:
+    with ThreadPoolExecutor(len(pairs)) as pool:
         return list(pool.map(lambda pair: _prepare(*pair, newest=pair == pairs[0]), pairs))
 
 

@@ -49,7 +49,7 @@ class Step:
     cwd: Path = ROOT
     needs: tuple[str, ...] = ()
     count: Callable[[int, Path], counts.Counts] = counts.count_one
-    alone: bool = False  # runs with nothing beside it: it uses the machine's devices, or kills and races
+    host_wide: bool = False  # one such at a time: it uses the machine's devices, or what is in one place for all
     environment: dict[str, str] = field(default_factory=dict)
 
 
@@ -92,9 +92,9 @@ def pytest_step(name: str, group: str, core: Core, directory: str, *options: str
 def _on_real_tools(core: Core) -> list[Step]:
     workers = ("-n", "2", "--dist", "loadgroup")
     return [
-        pytest_step("contract", "contract", core, "tests/contract", *workers, needs=tuple(STORAGE), alone=True),
+        pytest_step("contract", "contract", core, "tests/contract", *workers, needs=tuple(STORAGE), host_wide=True),
         pytest_step(
-            "faults", "faults", core, "tests/faults", *workers, "-m", "not soak", needs=tuple(STORAGE), alone=True
+            "faults", "faults", core, "tests/faults", *workers, "-m", "not soak", needs=tuple(STORAGE), host_wide=True
         ),
     ]
 
@@ -114,12 +114,12 @@ def _where(core: Core) -> list[str]:
 
 
 def _integration(core: Core) -> list[Step]:
-    """Targets that keep to a directory of their own run beside other steps; those that use the host's own places alone."""
+    """Targets that keep to a directory of their own, and those that use the host's own places."""
     command = ["ansible-test", "integration", *_where(core), "--continue-on-error", "--color", "no"]
     found = {"core": core, "cwd": core.copy, "needs": tuple(STORAGE), "count": counts.count_integration}
     return [
         Step(f"integration-{core.number}", "integration", [*command, "non_destructive/"], **found),
-        Step(f"integration-host-{core.number}", "integration", [*command, "destructive/"], alone=True, **found),
+        Step(f"integration-host-{core.number}", "integration", [*command, "destructive/"], host_wide=True, **found),
     ]
 
 
@@ -133,7 +133,7 @@ def _molecule(core: Core) -> list[Step]:
             core,
             cwd=core.copy / "extensions",
             needs=tuple(STORAGE),
-            alone=True,
+            host_wide=True,
         )
         for name in scenarios
     ]

@@ -8,10 +8,24 @@ from pathlib import Path
 
 from paths import BUILD, COLLECTION, ROOT
 
-# ansible-test would fetch its pip installer from a host of its own; it takes this file instead when it is there.
-GET_PIP = """import subprocess, sys
-subprocess.check_call([sys.executable, "-m", "ensurepip"], stdout=subprocess.DEVNULL)
-subprocess.check_call([sys.executable, "-m", "pip", "install", "--quiet", "pip=={version}"])
+# ansible-test would fetch its pip installer from a host of its own; it takes this file instead when it is there. It makes
+# twenty environments with pip in each: that is copied, with its bytecode, from the first that had it installed.
+GET_PIP = """import compileall, os, shutil, subprocess, sys, sysconfig
+kept, site = {kept!r}, sysconfig.get_path("purelib")
+if not os.path.isdir(kept):
+    subprocess.check_call([sys.executable, "-m", "ensurepip"], stdout=subprocess.DEVNULL)
+    fresh = kept + ".%d" % os.getpid()
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-compile", "--target", fresh, "pip=={version}"]
+    subprocess.check_call([*pip, "--disable-pip-version-check"])
+    subprocess.check_call([sys.executable, "-m", "pip", "uninstall", "--quiet", "--yes", "pip"])
+    shutil.rmtree(os.path.join(fresh, "bin"))
+    try:
+        os.rename(fresh, kept)
+    except OSError:  # another was faster
+        shutil.rmtree(fresh)
+compileall.compile_dir(kept, quiet=1)
+others = lambda _path, names: [name for name in names if name.endswith(".pyc") and sys.implementation.cache_tag not in name]
+shutil.copytree(kept, site, ignore=others, dirs_exist_ok=True)
 """
 PIP_VERSIONS = ("24.2", "25.2")  # of ansible-core 2.19, and of 2.20 and 2.21
 
@@ -49,5 +63,6 @@ def make_home(home: Path) -> Path:
     cache = home / ".ansible" / "test" / "cache"
     cache.mkdir(parents=True, exist_ok=True)
     for version in PIP_VERSIONS:
-        (cache / f"get_pip_{version.replace('.', '_')}.py").write_text(GET_PIP.format(version=version))
+        installer = GET_PIP.format(version=version, kept=str(BUILD / f"pip-{version}"))
+        (cache / f"get_pip_{version.replace('.', '_')}.py").write_text(installer)
     return home
