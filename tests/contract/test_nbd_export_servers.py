@@ -58,7 +58,7 @@ def door_options(door: str, server: str, keys: Keys) -> dict[str, Any]:
     """Where it is served, and to whom."""
     if door == "unix":
         return {}
-    where = {"bind": "127.0.0.1", "port": free_port()}
+    where = {"bind": "127.0.0.1", "port": exports.free_port()}
     if door == "tcp":
         return where
     if door == "psk":
@@ -77,13 +77,6 @@ def client_uri(uri: str, door: str, keys: Keys) -> str:
     if door == "psk":
         return uri.replace("nbds://", f"nbds://{USER}@") + f"?tls-psk-file={keys.psk}"
     return uri + (f"?tls-certificates={keys.made.client}" if door == "x509" else "")
-
-
-def free_port() -> int:
-    """That nobody listens at, just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def run(*argv: object) -> None:
@@ -259,7 +252,7 @@ def test_a_throttled_export_is_slow(name: str, image: Path, server: str) -> None
 
 def test_only_addresses_that_are_allowed_get_in(name: str, image: Path) -> None:
     """Where nbdkit can read addresses: that of Debian 12 (1.32.5) cannot, and so serves nobody."""
-    options = {"name": name, "image": str(image), "format": "raw", "bind": "127.0.0.1", "port": free_port()}
+    options = {"name": name, "image": str(image), "format": "raw", "bind": "127.0.0.1", "port": exports.free_port()}
     result = call("nbd_export", **options, allow_from=["192.0.2.0/24", "127.0.0.1"])
     if result.get("failed"):
         assert result["reason"] == "server_failed" and "cannot parse address" in result["msg"], result["msg"]

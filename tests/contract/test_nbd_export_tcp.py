@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 from pathlib import Path
 from typing import Any, Iterator
@@ -36,14 +35,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 def served(name: str, tmp_path: Path) -> dict[str, Any]:
     """The options of an export of 8 MiB at a free port of the loopback interface."""
     image = create(tmp_path / "web1.qcow2", "qcow2", "8M")
-    return {"name": name, "image": str(image), "format": "qcow2", "bind": "127.0.0.1", "port": free_port()}
-
-
-def free_port() -> int:
-    """That nobody listens at, just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    return {"name": name, "image": str(image), "format": "qcow2", "bind": "127.0.0.1", "port": exports.free_port()}
 
 
 def listeners(name: str) -> set[str]:

@@ -129,6 +129,13 @@ def connects(path: object) -> bool:
         return True
 
 
+def free_port() -> int:
+    """That nobody listens at, just now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 def gets_in(uri: str) -> bool:
     """Whether libnbd does."""
     return subprocess.run(["nbdinfo", "--size", uri], capture_output=True, timeout=30, check=False).returncode == 0

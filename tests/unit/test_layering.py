@@ -66,6 +66,7 @@ ALLOWED = {
     "_export": {"_core", "_formats", "_tools", "_inspect", "_export"},
     "_nbd": {"_core", "_formats", "_tools", "_inspect", "_nbd"},
     "_device": {"_core", "_formats", "_tools", "_inspect", "_device"},
+    "_keys": {"_core", "_tools", "_keys"},
     "_drive": {"_core", "_drive"},
     "_module": {"_core", "_formats", "_module"},
 }
@@ -92,7 +93,7 @@ def _imports(path: Path) -> t.Set[str]:
 def _is_pure(path: Path) -> bool:
     package = path.parent.name
     return package in ("_core", "_formats", "_drive") or (
-        package in ("_image", "_snapshot", "_export", "_nbd", "_device") and path.stem in PURE_NAMES
+        package in ("_image", "_snapshot", "_export", "_nbd", "_device", "_keys") and path.stem in PURE_NAMES
     )
 
 
