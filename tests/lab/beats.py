@@ -80,6 +80,7 @@ def refused(reason: str, *, watch: Iterable[object] = (), **options: Any) -> dic
 def known(result: dict[str, Any], unpredictable: Iterable[str]) -> Any:
     """The facts and the diff, without what cannot be predicted."""
     nouns = ("diff", "image", "images", "snapshot", "snapshots", "export", "exports", "device", "devices")
+    nouns += ("definition",)
     shown = {key: result[key] for key in nouns if key in result}
     facts = _without(shown, set(unpredictable) | _NOT_FACTS)
     return dict(facts, diff=_without(result.get("diff"), set(unpredictable)))
@@ -109,6 +110,8 @@ def only_reads(result: dict[str, Any]) -> None:
 
 def _module(options: dict[str, Any]) -> str:
     """The module that these are the options of."""
+    if "vm" in options:
+        return "qemu_drive"
     if "devices" in options or isinstance(options.get("source"), str):
         return "host_device"
     if {"exports", "socket", "bind", "read_only", "server", "daemon"} & set(options) or set(options) <= {
@@ -121,6 +124,8 @@ def _module(options: dict[str, Any]) -> str:
 
 
 def _places(options: dict[str, Any]) -> list[str]:
+    if "vm" in options:
+        return [options["config"], options["config"] + "/current", os.path.dirname(options["config"])]
     lists = (options.get(name) for name in ("images", "snapshots", "exports", "devices"))
     entries = next(filter(None, lists), [options])
     named = [entry.get("path") or entry.get("image") or _source(entry) for entry in entries]

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import socket
 import subprocess
 import typing as t
+from pathlib import Path
+
+from ansible_collections.platter.qemu.tests.lab.programs import listens, running, wait_until
 
 QEMU = "qemu-system-x86_64"
 Question = t.Tuple[str, t.Dict[str, t.Any]]
@@ -48,3 +53,17 @@ def ask(
     if done.returncode or len(found) < len(questions):
         raise QemuRefusedError(done.stderr.strip())
     return [found[number] for number in range(len(questions))]
+
+
+@contextlib.contextmanager
+def started(monitor: Path, *words: object) -> t.Iterator[subprocess.Popen[bytes]]:
+    """A QEMU while the block runs, its guest stopped, its images open. C(monitor): its QMP socket. C(words): how it is called."""
+    stopped = ("-S", "-nodefaults", "-display", "none", "-qmp", f"unix:{monitor},server=on,wait=off")
+    with running(*words, *stopped) as process:
+        wait_until(lambda: listens(monitor) or process.poll() is not None, "the monitor is there")
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(60)
+            client.connect(str(monitor))
+            assert b"QMP" in client.recv(100)  # it greets when all is open
+        monitor.chmod(0o600)
+        yield process

@@ -53,6 +53,10 @@ PURE_NAMES = (
     "order",
     "foretell",
     "unit",
+    "keep_places",
+    "claims",
+    "schema",
+    "proof",
 )
 IMPURE = {"os", "subprocess", "socket", "shutil", "tempfile", "time", "ansible", "fcntl", "pathlib", "threading"}
 
@@ -68,6 +72,7 @@ ALLOWED = {
     "_device": {"_core", "_formats", "_tools", "_inspect", "_device"},
     "_keys": {"_core", "_tools", "_keys"},
     "_drive": {"_core", "_drive"},
+    "_vm": {"_core", "_formats", "_tools", "_inspect", "_drive", "_vm"},
     "_module": {"_core", "_formats", "_module"},
 }
 
@@ -93,7 +98,7 @@ def _imports(path: Path) -> t.Set[str]:
 def _is_pure(path: Path) -> bool:
     package = path.parent.name
     return package in ("_core", "_formats", "_drive") or (
-        package in ("_image", "_snapshot", "_export", "_nbd", "_device", "_keys") and path.stem in PURE_NAMES
+        package in ("_image", "_snapshot", "_export", "_nbd", "_device", "_keys", "_vm") and path.stem in PURE_NAMES
     )
 
 

@@ -82,18 +82,20 @@ class Runner:
         cwd: t.Optional[str] = None,
         held: t.Sequence[int] = (),
         quiet: t.Sequence[str] = (),
+        told: str = "",
     ) -> t.Tuple[int, str, str]:
         """Run C(argv) to its end; the whole process group is killed after C(timeout) seconds (then
         ToolTimeoutError). C(limits) without C(timeout) gives it our patience, C(idle) as long as it does anything.
         C(held): file descriptors that it inherits, for as long as it lives. C(quiet): directories whose files keep
-        their access times while it reads them, if root runs it and may mount.
+        their access times while it reads them, if root runs it and may mount. C(told): its standard input (not with
+        C(idle)).
         """
         if limits:
             timeout = min(timeout or self._patience, self._patience)
         self.commands.append(list(argv))
-        started = self._start(_wrapped(argv, limits, quiet), cwd, held)
+        started = self._start(_wrapped(argv, limits, quiet), cwd, held, bool(told))
         try:
-            stdout, stderr = self._while_busy(started) if idle else started.communicate(timeout=timeout)
+            stdout, stderr = self._while_busy(started) if idle else _communicate(started, told, timeout)
         except subprocess.TimeoutExpired as exc:
             _kill_group(started)
             why = "it has done nothing" if idle else "it has not come to its end"
@@ -113,12 +115,14 @@ class Runner:
                 if before is not None and _processor_time(started.pid) == before:
                     raise
 
-    def _start(self, argv: t.Sequence[str], cwd: t.Optional[str], held: t.Sequence[int]) -> subprocess.Popen[bytes]:
+    def _start(
+        self, argv: t.Sequence[str], cwd: t.Optional[str], held: t.Sequence[int], told: bool
+    ) -> subprocess.Popen[bytes]:
         try:
             # AnsibleModule.run_command has no limit of time, and cannot hand down our lock
             return subprocess.Popen(  # pylint: disable=ansible-bad-function
                 _dying_with_parent(argv),
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE if told else subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 env=dict(os.environ, LC_ALL="C", LANG="C", MALLOC_ARENA_MAX="2"),
@@ -128,6 +132,10 @@ class Runner:
             )
         except OSError as exc:
             raise errors.EngineError("%s cannot be started: %s" % (argv[0], exc.strerror), cmd=list(argv)) from exc
+
+
+def _communicate(started: subprocess.Popen[bytes], told: str, timeout: t.Optional[float]) -> t.Tuple[bytes, bytes]:
+    return started.communicate(told.encode("utf-8", "surrogateescape") if told else None, timeout=timeout)
 
 
 def streamed(argv: t.Sequence[str], chunk: int, source: t.BinaryIO) -> t.Iterator[bytes]:
@@ -197,7 +205,7 @@ def _kill_group(process: subprocess.Popen[bytes]) -> None:
         os.killpg(process.pid, signal.SIGKILL)
     with contextlib.suppress(subprocess.TimeoutExpired):  # not while the kernel waits for a disk or a server
         process.wait(_SECONDS_TO_DIE)
-    for stream in (process.stdout, process.stderr):
+    for stream in (process.stdin, process.stdout, process.stderr):
         if stream:
             stream.close()
 

@@ -1,0 +1,67 @@
+# Copyright: the platter.qemu authors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# PRIVATE to the collection: it can change at any time without notice.
+"""The options of C(qemu_drive), and QEMU as it is called on this host."""
+
+from __future__ import annotations
+
+import platform
+import typing as t
+
+if t.TYPE_CHECKING:
+    from ansible.module_utils.basic import AnsibleModule
+
+ArgumentSpec = t.Dict[str, t.Dict[str, t.Any]]
+
+#: kinds of machines that QEMU has another name for than the kernel
+_TARGETS = {"i686": "i386", "i586": "i386", "armv7l": "arm", "ppc64le": "ppc64", "amd64": "x86_64", "arm64": "aarch64"}
+#: options of a drive by their types; C(raw) where a word, a number with a unit or a dictionary will do
+_OF_DRIVE = {
+    "str": (
+        "id device device_id bus addr serial bootindex wwn port unit index scsi_id lun channel logical_block_size"
+        " physical_block_size discard_granularity rotation_rate queues queue_size iothread rerror werror"
+        " l2_cache_size aio reconnect_delay open_timeout"
+    ),
+    "bool": "share_rw read_only auto_read_only copy_on_read snapshot share",
+    "dict": "image encryption properties",
+    "raw": "cache throttle discard detect_zeroes locking",
+}
+
+
+def drive_options() -> ArgumentSpec:
+    """The options of one drive."""
+    found: ArgumentSpec = {name: {"type": kind} for kind, names in _OF_DRIVE.items() for name in names.split()}
+    found["id"]["required"] = True
+    found["state"] = {"type": "str", "choices": ["present", "absent"], "default": "present"}
+    return found
+
+
+def argument_spec() -> ArgumentSpec:
+    """The argument spec of C(qemu_drive)."""
+    lists: ArgumentSpec = {name: {"type": "list", "elements": "dict"} for name in ("controllers", "objects", "nodes")}
+    return {
+        "vm": {"type": "str", "required": True},
+        "config": {"type": "path"},
+        "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+        "drives": {"type": "list", "elements": "dict", "options": drive_options()},
+        **lists,
+        "purge": {"type": "bool", "default": False},
+        "style": {"type": "str", "choices": ["blockdev", "drive_device", "drive", "hda"]},
+        "lossy": {"type": "bool"},
+        "machine": {"type": "str"},
+        "arguments": {"type": "list", "elements": "str"},
+        "qemu": {"type": "path"},
+        "validate": {"type": "str", "choices": ["none", "syntax", "open", "device"], "default": "device"},
+        "timeout": {"type": "int", "default": 30},
+        "lock_timeout": {"type": "int", "default": 30},
+    }
+
+
+def find_qemu(module: AnsibleModule) -> str:
+    """The path of QEMU for machines of this host's kind; where it is not installed, its name."""
+    kind = platform.machine().lower()
+    name = "qemu-system-" + _TARGETS.get(kind, kind)
+    paths = (module.get_bin_path(each, opt_dirs=["/usr/libexec"]) for each in (name, "qemu-kvm"))
+    return next(filter(None, paths), name)

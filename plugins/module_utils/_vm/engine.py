@@ -1,0 +1,112 @@
+# Copyright: the platter.qemu authors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# PRIVATE to the collection: it can change at any time without notice.
+"""The engine of C(qemu_drive): a VM's definition observed, planned, proven, guarded and written."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import typing as t
+
+from ansible_collections.platter.qemu.plugins.module_utils._core import errors
+from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item, attempt, failed_at, not_begun
+from ansible_collections.platter.qemu.plugins.module_utils._core.plan import predict
+from ansible_collections.platter.qemu.plugins.module_utils._tools import locks, process
+from ansible_collections.platter.qemu.plugins.module_utils._vm import places, store
+from ansible_collections.platter.qemu.plugins.module_utils._vm.plan import plan_vm
+from ansible_collections.platter.qemu.plugins.module_utils._vm.spec import VmSpec
+from ansible_collections.platter.qemu.plugins.module_utils._vm.state import VmState
+
+
+class VmEngine:
+    """What C(_module/run.py) drives. C(qemu): the program of this host, where nothing says which."""
+
+    noun = "definition"
+    nouns = "definitions"
+
+    def __init__(self, spec: VmSpec, qemu: str, *, lock_timeout: float = 30.0) -> None:
+        self._spec = spec
+        self._qemu = qemu
+        self._lock_timeout = lock_timeout
+        self._runner = process.Runner()
+
+    @property
+    def commands(self) -> t.List[t.List[str]]:
+        """Every command that was run, as argument lists."""
+        return self._runner.commands
+
+    @staticmethod
+    def facts(state: VmState) -> t.Dict[str, t.Any]:
+        """A state as results show it."""
+        return state.to_facts()
+
+    managed = facts
+
+    @contextlib.contextmanager
+    def hold(self) -> t.Iterator[None]:
+        """Our lock on all definitions: who claims an image must know of all others that do."""
+        with locks.ImageLocks([places.registry()], timeout=self._lock_timeout):
+            yield
+
+    def prepare(self, patient: bool) -> t.List[Item]:
+        """The VM observed and planned; a refusal is in the item."""
+        spec = self._spec
+        nothing = VmState(spec.vm, spec.config)
+        item = Item(spec.vm, spec, before=nothing, after=nothing)
+        try:
+            item.before = item.after = self._observe()
+            item.plan = list(plan_vm(spec, item.before, self._qemu))
+            if item.plan:
+                self._guard(item)
+            item.after = predict(item.before, item.plan)
+        except errors.EngineError as exc:
+            item.plan, item.after, item.refusal = [], item.before, not_begun(exc)
+        return [item]
+
+    def _observe(self) -> VmState:
+        spec = self._spec
+        defined = store.read(spec.config)
+        whole = defined is None or store.is_whole(spec.config, defined)
+        return VmState(spec.vm, spec.config, defined, whole, store.has_any(spec.config))
+
+    def _guard(self, item: Item) -> None:
+        """What a run with nothing to do does not need."""
+        store.refuse_unsafe(self._spec.config)
+        wanted = predict(item.before, item.plan).defined
+        if wanted is None:
+            return
+        from ansible_collections.platter.qemu.plugins.module_utils._vm import exclusive, validate
+
+        if item.before.defined is not None and item.before.defined.vm != wanted.vm:
+            raise exclusive.other_vm(wanted.vm, item.before.defined.vm, self._spec.config)
+        exclusive.refuse(wanted, item.before.defined, self._spec.config)
+        proof = validate.Proof(self._runner, wanted, self._spec.timeout)
+        proof.refuse(self._spec.validate)
+        item.notes["validation"] = proof.notes
+
+    def execute(self, items: t.List[Item]) -> None:
+        """Carry out the plan."""
+        for item in items:
+            if item.plan and not item.refusal:
+                attempt(item, lambda each=item: self._carry_out(each), self._failed)  # type: ignore[misc]
+
+    def _carry_out(self, item: Item) -> None:
+        wanted = item.after.defined
+        if wanted is None:
+            store.remove(self._spec.vm, self._spec.config)
+        else:
+            store.write(self._spec.config, wanted)
+        item.done = len(item.plan)
+        seen = self._observe()
+        if seen != item.after:
+            raise errors.FailedError("the definition is not what was planned", reason="not_as_planned")
+
+    def _failed(self, item: Item, exc: errors.EngineError) -> errors.EngineError:
+        there = os.path.lexists(os.path.join(self._spec.config, places.CURRENT))
+        now = "the definition is %s." % ("the old or the new one, whole" if there else "not there")
+        error = errors.FailedError(failed_at(item, exc.message, now), **exc.facts)
+        item.after = item.before if not item.done else item.after
+        return error

@@ -1,0 +1,107 @@
+# Copyright: the platter.qemu authors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# PRIVATE to the collection: it can change at any time without notice.
+"""Turns the options of a task about a VM's drives into a value. Pure."""
+
+from __future__ import annotations
+
+import re
+import typing as t
+
+from ansible_collections.platter.qemu.plugins.module_utils._core import errors
+from ansible_collections.platter.qemu.plugins.module_utils._drive import contradictions, parse_arguments
+from ansible_collections.platter.qemu.plugins.module_utils._drive.spec import DrivesSpec
+from ansible_collections.platter.qemu.plugins.module_utils._vm.spec import VmSpec
+
+Params = t.Mapping[str, t.Any]
+
+#: of a VM: as a name of a file, of a unit of systemd, and in -name it stands for itself
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,47}\Z")
+#: where definitions are, unless the task says otherwise
+DIRECTORY = "/etc/platter/vm"
+_LISTS = ("controllers", "objects", "nodes")
+
+
+def read_spec(params: Params) -> VmSpec:
+    """Raises SpecError."""
+    vm = str(params["vm"])
+    if not _NAME.match(vm):
+        raise _refused(vm, "%r is no name for it" % vm, "bad_name", "Use 1 to 48 letters, digits, dots and the like.")
+    config = str(params.get("config") or "%s/%s" % (DIRECTORY, vm)).rstrip("/")
+    if not config.startswith("/") or "\0" in config or "/../" in config + "/":
+        raise _refused(vm, "config %s is not an absolute path" % config, "bad_path", "Write one from / on.")
+    drives = [_without_nothing(each) for each in params.get("drives") or ()]
+    _refuse_twice(vm, drives)
+    present = [each for each in drives if _state(vm, each) == "present"]
+    arguments = params.get("arguments")
+    return VmSpec(
+        vm,
+        config,
+        params.get("state") or "present",
+        tuple(_without(each, ("state", "share")) for each in present),
+        tuple(str(each["id"]) for each in drives if each not in present),
+        frozenset(str(each["id"]) for each in present if each.get("share")),
+        {name: tuple(map(_without_nothing, params[name])) for name in _LISTS if params.get(name) is not None},
+        params.get("style"),
+        params.get("lossy"),
+        params.get("qemu"),
+        params.get("machine"),
+        None if arguments is None else _arguments(vm, arguments),
+        bool(params.get("purge")),
+        params.get("validate") or "device",
+        float(params.get("timeout") or 30.0),
+    )
+
+
+def _refused(vm: str, fact: str, reason: str, way_out: str) -> errors.SpecError:
+    return errors.SpecError("the drives", "VM " + vm, fact, reason=reason, way_out=way_out, joined="of")
+
+
+def _without_nothing(told: t.Any) -> t.Any:
+    """As Ansible has options that are not set among the others."""
+    if not isinstance(told, t.Mapping):
+        return told
+    return {key: _without_nothing(value) for key, value in told.items() if value is not None}
+
+
+def _without(told: Params, names: t.Sequence[str]) -> t.Dict[str, t.Any]:
+    return {key: value for key, value in told.items() if key not in names}
+
+
+def _refuse_twice(vm: str, drives: t.Sequence[Params]) -> None:
+    seen: t.Set[str] = set()
+    for each in drives:
+        name = str(each.get("id") or "")
+        if not name:
+            raise _refused(vm, "a drive has no id", "bad_option", "Give every drive an id.")
+        if name in seen:
+            raise _refused(vm, "%s is listed twice" % name, "duplicate_name", "Give each drive an id of its own.")
+        seen.add(name)
+
+
+def _state(vm: str, told: Params) -> str:
+    state = told.get("state", "present")
+    if state not in ("present", "absent"):
+        fact = "the state of %s is %r" % (told["id"], state)
+        raise _refused(vm, fact, "bad_option", "Write present or absent.")
+    return str(state)
+
+
+def _arguments(vm: str, told: t.Sequence[t.Any]) -> t.Tuple[str, ...]:
+    """What has to do with drives belongs into C(drives), where it is looked at."""
+    words = tuple(map(str, told))
+    try:
+        found = parse_arguments.parse(words).spec
+    except (errors.EngineError, ValueError) as exc:
+        raise _refused(vm, "arguments cannot be read: %s" % exc, "bad_option", "Correct them.") from exc
+    named = [each.id for each in found.drives] + [each.name for each in found.nodes]
+    if named:
+        fact = "arguments have a drive (%s)" % ", ".join(named)
+        raise _refused(vm, fact, "bad_option", "Describe it in drives; platter.qemu.drive_parse shows how.")
+    for finding in contradictions.found(DrivesSpec(objects=found.objects)):
+        raise finding.error()
+    if any("\0" in word for word in words):
+        raise _refused(vm, "a zero byte cannot stand in an argument", "bad_option", "Leave it out.")
+    return words

@@ -1,0 +1,169 @@
+# Copyright: the platter.qemu authors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# PRIVATE to the collection: it can change at any time without notice.
+"""Definitions as files: old or new, never in between. What is new is a directory, and one link leads to the one that counts."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+import stat
+import typing as t
+
+from ansible_collections.platter.qemu.plugins.module_utils._core import errors
+from ansible_collections.platter.qemu.plugins.module_utils._tools import files, walk
+from ansible_collections.platter.qemu.plugins.module_utils._vm import definition, places
+
+_MODES = {definition.START: 0o700}
+
+
+def read(config: str) -> t.Optional[definition.VmDefinition]:
+    """The definition in a directory; None where there is none. Raises RefusedError for one that cannot be read."""
+    path = places.current_file(config, definition.DEFINITION)
+    text = _text(path)
+    if text is None:
+        return None
+    found = definition.parse(text)
+    if found is None:
+        fact = "%s is no definition of this collection" % path
+        way_out = "Remove the link %s, if it is not needed." % os.path.join(config, places.CURRENT)
+        raise _refused(config, "definition_unreadable", fact, way_out, {"path": path})
+    return found
+
+
+def _refused(config: str, reason: str, fact: str, way_out: str, evidence: t.Mapping[str, t.Any]) -> errors.RefusedError:
+    asked = "a definition of drives"
+    return errors.RefusedError(asked, config, fact, reason=reason, way_out=way_out, evidence=evidence, joined="in")
+
+
+def is_whole(config: str, made: definition.VmDefinition) -> bool:
+    """Whether all files are as they are made of the definition, and it is known to tasks of other VMs."""
+    texts = definition.texts(made)
+    if os.path.realpath(places.record(made.vm)) != os.path.realpath(config):
+        return False
+    if any(_link(path) != target for path, target in places.links(config).items()):
+        return False
+    return all(_is_file(places.current_file(config, name), name, text) for name, text in texts.items())
+
+
+def _is_file(path: str, name: str, text: str) -> bool:
+    try:
+        mode = stat.S_IMODE(os.stat(path).st_mode)
+    except OSError:
+        return False
+    return mode == _MODES.get(name, 0o600) and _text(path) == text
+
+
+def _link(path: str) -> str:
+    try:
+        return os.readlink(path)
+    except OSError:
+        return ""
+
+
+def _text(path: str) -> t.Optional[str]:
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape", newline="") as stream:
+            return stream.read()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as exc:
+        raise errors.EngineError("%s cannot be read: %s" % (path, exc.strerror), path=path) from exc
+
+
+def has_any(config: str) -> bool:
+    """Whether anything of ours is there."""
+    return os.path.lexists(os.path.join(config, places.CURRENT)) or any(
+        os.path.lexists(path) and _link(path) == target for path, target in places.links(config).items()
+    )
+
+
+def refuse_unsafe(config: str) -> None:
+    """What is started from there must be ours: RefusedError where others can put something in its place."""
+    if os.path.lexists(config) and not os.path.isdir(config):
+        raise _refused(config, "directory_missing", "it is no directory", "Correct config.", {})
+    mover = walk.unsafe_mover(_existing(config))
+    if mover is not None:
+        fact = "others can put something into %s (owner %d, mode %04o)" % (mover.directory, mover.owner, mover.mode)
+        way_out = "Use a directory that only its owner can write to."
+        raise _refused(config, "unsafe_directory", fact, way_out, mover._asdict())
+    for path, target in places.links(config).items():
+        if os.path.lexists(path) and _link(path) != target:
+            fact = "%s is there, and was not made by this collection" % path
+            raise _refused(config, "name_taken", fact, "Move it away, or choose another config.", {"path": path})
+
+
+def _existing(config: str) -> str:
+    """The directory, or the nearest above it that is there; without links."""
+    at = config
+    while not os.path.isdir(at):
+        at = os.path.dirname(at)
+    return os.path.realpath(at)
+
+
+def write(config: str, made: definition.VmDefinition) -> None:
+    """All files of a definition, on stable storage; then one link is changed. Raises OSError."""
+    os.makedirs(os.path.dirname(config), mode=0o755, exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(config, 0o700)
+    _record(made.vm, config)
+    generation = places.GENERATION + secrets.token_hex(4)
+    built = os.path.join(config, generation)
+    os.mkdir(built, 0o700)
+    for name, text in definition.texts(made).items():
+        _write(os.path.join(built, name), text, _MODES.get(name, 0o600))
+    files.fsync_path(built)
+    for path, target in places.links(config).items():
+        with contextlib.suppress(FileExistsError):
+            os.symlink(target, path)
+    _put_link(os.path.join(config, places.CURRENT), generation)
+    files.fsync_path(config)
+    _remove_others(config, generation)
+
+
+def _write(path: str, text: str, mode: int) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+    with os.fdopen(descriptor, "w", encoding="utf-8", errors="surrogateescape", newline="") as stream:
+        os.fchmod(stream.fileno(), mode)
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _put_link(path: str, target: str) -> None:
+    built = "%s.%s" % (path, secrets.token_hex(4))
+    os.symlink(target, built)
+    os.rename(built, path)
+
+
+def _record(vm: str, config: str) -> None:
+    os.makedirs(places.registry(), mode=0o755, exist_ok=True)
+    if _link(places.record(vm)) != config:
+        _put_link(places.record(vm), config)
+
+
+def _remove_others(config: str, kept: str) -> None:
+    """Earlier generations, and what killed runs have left."""
+    for name in os.listdir(config):
+        path = os.path.join(config, name)
+        if name.startswith(places.GENERATION) and name != kept:
+            shutil.rmtree(path, ignore_errors=True)
+        elif name.startswith(places.CURRENT + ".") and os.path.islink(path):
+            os.unlink(path)
+
+
+def remove(vm: str, config: str) -> None:
+    """All that is ours; the directory too, if nothing else is in it. The link goes first: then there is no definition."""
+    for path in (os.path.join(config, places.CURRENT), *places.links(config)):
+        if os.path.islink(path):
+            os.unlink(path)
+    files.fsync_path(config)
+    _remove_others(config, "")
+    if os.path.islink(places.record(vm)) and os.path.realpath(places.record(vm)) == os.path.realpath(config):
+        os.unlink(places.record(vm))
+    with contextlib.suppress(OSError):
+        os.rmdir(config)

@@ -1,0 +1,117 @@
+# Copyright: the platter.qemu authors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# PRIVATE to the collection: it can change at any time without notice.
+"""Has the real QEMU prove that it takes the drives, before anything is written."""
+
+from __future__ import annotations
+
+import json
+import os
+import typing as t
+
+from ansible_collections.platter.qemu.plugins.module_utils._core import errors
+from ansible_collections.platter.qemu.plugins.module_utils._tools import process
+from ansible_collections.platter.qemu.plugins.module_utils._vm import definition, proof, schema
+
+LEVELS = ("none", "syntax", "open", "device")
+#: little memory, as no guest uses it
+_MEMORY = ("-m", "64")
+
+
+class Proof:
+    """One run of it. C(notes): what the proof could not look at, for the result."""
+
+    def __init__(self, run: process.RunCommand, made: definition.VmDefinition, timeout: float) -> None:
+        self._run = run
+        self._made = made
+        self._timeout = timeout
+        self.notes: t.Dict[str, t.Any] = {}
+
+    def refuse(self, level: str) -> None:
+        """Raises RefusedError (tool_missing, validation_failed) where QEMU would not take the drives."""
+        self.notes = {"level": level}
+        if level == "none":
+            return
+        if not os.access(self._made.qemu, os.X_OK):
+            fact = "QEMU is not there (%s)" % self._made.qemu
+            way_out = "Install it, say where it is (qemu), or set validate: none."
+            raise self._refused("", level, fact, "tool_missing", way_out)
+        lengths = self._refuse_nodes(level)
+        if level == "device":
+            self._refuse_devices(lengths)
+
+    def _refused(self, drive: str, level: str, fact: str, reason: str, way_out: str) -> errors.RefusedError:
+        subject = "drive %s" % drive if drive else "the drives"
+        evidence = {"qemu": self._made.qemu, "level": level, "drive": drive, "said": fact}
+        return errors.RefusedError(
+            subject, "VM " + self._made.vm, fact, reason=reason, way_out=way_out, evidence=evidence, joined="of"
+        )
+
+    def _failed(self, drive: str, level: str, said: str) -> errors.RefusedError:
+        fact = "QEMU does not take it: %s" % said
+        way_out = "Correct what QEMU complains of; validate: none writes the definition without asking it."
+        return self._refused(drive, level, fact, "validation_failed", way_out)
+
+    def _ask(self, level: str, words: t.Sequence[str], questions: t.Sequence[proof.Question]) -> t.List[t.Any]:
+        """The answers of a QEMU that ends after the last: what it returns, or its error, each as a dict."""
+        told: t.List[t.Dict[str, t.Any]] = [{"execute": "qmp_capabilities"}]
+        for number, each in enumerate(questions):
+            told.append({"execute": each.command, "arguments": each.arguments, "id": number})
+        told.append({"execute": "quit"})
+        text = "".join(json.dumps(each) + "\n" for each in told)
+        argv = [self._made.qemu, *proof.BARE, *words]
+        try:
+            rc, stdout, stderr = self._run(argv, limits=process.INSPECTION, timeout=self._timeout, told=text)
+        except errors.ToolTimeoutError as exc:
+            raise self._failed("", level, "it has not answered for %g s" % self._timeout) from exc
+        answers = [json.loads(line) for line in stdout.splitlines() if line.startswith("{")]
+        found = {each["id"]: each for each in answers if "id" in each}
+        if rc != 0 or len(found) < len(questions):
+            raise self._failed("", level, _last_line(stderr) or "it ended with status %d" % rc)
+        return [found[number] for number in range(len(questions))]
+
+    def _refuse_nodes(self, level: str) -> t.Dict[str, int]:
+        """What QEMU knows of, and what it opens, in one go. Returns the bytes of each drive that was opened."""
+        asked = proof.known_to_qemu(self._made.spec)
+        kinds = sorted({str(each.arguments["driver"]) for each in asked if each.command == "device_add"})
+        questions = [proof.Question("", "query-qmp-schema", {})]
+        questions += [proof.Question("", "device-list-properties", {"typename": kind}) for kind in kinds]
+        opening = proof.opening(self._made.spec) if level != "syntax" else []
+        last = [proof.Question("", "query-named-block-nodes", {"flat": True})]
+        answers = self._ask(level, ["-M", "none"], [*questions, *opening, *last])
+        properties = {kind: answer.get("return") for kind, answer in zip(kinds, answers[1:])}
+        self._refuse_unknown(level, asked, schema.Schema(answers[0]["return"]), properties)
+        for each, answer in zip(opening, answers[len(questions) :]):
+            if "error" in answer:
+                raise self._failed(each.drive, level, str(answer["error"].get("desc")))
+        if level != "syntax":
+            not_opened = proof.not_opened(self._made.spec)
+            self.notes.update({"not_opened": not_opened} if not_opened else {})
+        return {each["node-name"]: int(each["image"]["virtual-size"]) for each in answers[-1]["return"]}
+
+    def _refuse_unknown(
+        self, level: str, asked: t.Sequence[proof.Question], known: schema.Schema, properties: t.Mapping[str, t.Any]
+    ) -> None:
+        for each in asked:
+            if each.command == "device_add":
+                problem = schema.device_problem(each.arguments, properties[str(each.arguments["driver"])])
+            else:
+                problem = known.problem(each.command, each.arguments)
+            if problem:
+                raise self._failed(each.drive, level, problem)
+
+    def _refuse_devices(self, lengths: t.Mapping[str, int]) -> None:
+        made = self._made
+        stand_ins, skipped = proof.stand_ins(made.spec, lengths)
+        if skipped:
+            self.notes["no_stand_in"] = skipped
+        machine = ["-machine", made.machine] if made.machine else []
+        words = [*machine, *_MEMORY, *proof.bridges(made.arguments, made.spec), *proof.words(stand_ins, made.style)]
+        self._ask("device", words, [])
+
+
+def _last_line(text: str) -> str:
+    lines = [line for line in text.splitlines() if line.strip() and "invalid accelerator" not in line]
+    return lines[-1].partition(": ")[2] or lines[-1] if lines else ""

@@ -1,0 +1,389 @@
+#!/usr/bin/python
+# Copyright: the platter.qemu authors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""qemu_drive: the drives of a VM as state."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+---
+module: qemu_drive
+short_description: The drives of a VM as state - defined once, proven by QEMU, and started without quoting anything
+version_added: 0.1.0
+author:
+  - The platter.qemu authors (@platter)
+description:
+  - Keeps the definition of a VM's drives on its host, with QEMU's arguments made of it, and a program that starts the VM
+    with them.
+  - Before anything is written, the QEMU of the host proves that it takes the drives (O(validate)). No guest runs for
+    that, and images are opened as a mere reader, beside a VM that has them open.
+  - An image, device or export that another VM's definition has, or that another process has open, is refused, unless it is
+    meant to be shared.
+  - Whoever looks, at any time, finds the old definition with all that is made of it, or the new one.
+  - A VM that runs is not changed. What is defined counts from its next start on.
+  - A refusal begins with C(refused:) and carries RV(reason) and RV(evidence).
+requirements:
+  - Linux 3.15 or later
+  - QEMU (C(qemu-system-x86_64) or that of the host's kind) 5.2 or later, for O(validate); limits of throughput in the style
+    V(blockdev) need QEMU 6.0
+options:
+  vm:
+    description:
+      - What the VM is called, also by QEMU (C(-name)).
+      - 1 to 48 letters, digits, dots, underscores and minus signs; the first is a letter or a digit.
+    type: str
+    required: true
+  config:
+    description:
+      - The directory of the definition, an absolute path; without it C(/etc/platter/vm/) and the name of the VM. It is made
+        where it is missing.
+      - What is started from there must be ours - a directory in which others can put something is refused
+        (C(unsafe_directory)).
+    type: path
+  state:
+    description:
+      - V(present) - the drives are defined as described.
+      - V(absent) - there is no definition. Other files in O(config) stay, and so do all images.
+    type: str
+    choices: [present, absent]
+    default: present
+  drives:
+    description:
+      - The drives that the task is about. What it does not list stays as it is, unless O(purge) is set.
+      - A drive that is listed is as described here, whatever it was before. A place that it was given by us (of an IDE or SCSI
+        drive) stays its own, also when others come and go.
+    type: list
+    elements: dict
+    suboptions:
+      id:
+        description: Its name, in QEMU that of its node and device. A letter, then letters, digits, C(-), C(.) and C(_).
+        type: str
+        required: true
+      state:
+        description: V(absent) - there is no drive of this name.
+        type: str
+        choices: [present, absent]
+        default: present
+      image:
+        description:
+          - What QEMU opens - C(path) and C(format) of a file or device of the host; or C(uri), such as
+            C(nbd://store1/data), and C(format); or C(blockdev), a node of QEMU with all that is below it. C(options) are
+            further options of the format's node.
+          - Without it, a CD-ROM or floppy is empty.
+        type: dict
+      device:
+        description:
+          - What the guest sees - V(virtio-blk-pci), V(scsi-hd), V(scsi-cd), V(scsi-block), V(ide-hd), V(ide-cd), V(nvme),
+            V(usb-storage), V(floppy), V(sd-card), V(pflash) and so on. A controller that is needed is made.
+        type: str
+      device_id:
+        description: The id of the device, if it is not that of the drive.
+        type: str
+      bus: {description: 'The bus it is on, such as V(scsi0.0).', type: str}
+      addr: {description: The address on a PCI bus., type: str}
+      unit: {description: 'The place on an IDE or floppy controller.', type: str}
+      index: {description: 'Of V(pflash), which of the two.', type: str}
+      scsi_id: {description: The target on a SCSI bus., type: str}
+      lun: {description: The logical unit of it., type: str}
+      channel: {description: The channel of it., type: str}
+      port: {description: The port of a USB controller., type: str}
+      serial: {description: The serial number that the guest sees., type: str}
+      wwn: {description: 'The world wide name, such as V(0x5000c50015ea71ad).', type: str}
+      bootindex: {description: Its place in the order of booting., type: str}
+      logical_block_size: {description: 'Bytes of a logical block, such as V(4096).', type: str}
+      physical_block_size: {description: Bytes of a physical block., type: str}
+      discard_granularity: {description: Bytes that are discarded together., type: str}
+      rotation_rate: {description: 'Turns of the disk per minute; V(1) is an SSD.', type: str}
+      queues: {description: Number of queues of a virtio disk., type: str}
+      queue_size: {description: Requests in each., type: str}
+      iothread: {description: The iothread that works for it; it is made., type: str}
+      share_rw: {description: Whether the guest's device lets others write to the same image., type: bool}
+      rerror: {description: 'What becomes of a failed read - V(report), V(ignore), V(stop).', type: str}
+      werror: {description: 'What becomes of a failed write - V(report), V(ignore), V(stop), V(enospc).', type: str}
+      properties:
+        description: Further properties of the device, by QEMU's names.
+        type: dict
+      cache:
+        description:
+          - V(none), V(writeback), V(writethrough), V(directsync) or V(unsafe); or a dictionary with C(direct), C(no_flush)
+            and C(writeback).
+        type: raw
+      aio: {description: 'V(threads), V(native) or V(io_uring).', type: str}
+      discard: {description: 'V(unmap) - what the guest discards becomes free on the host.', type: raw}
+      detect_zeroes: {description: 'V(on), V(off) or V(unmap).', type: raw}
+      read_only: {description: Whether nothing is written to the image. A CD-ROM is always so., type: bool}
+      auto_read_only: {description: Whether it may be opened read-only where it cannot be written., type: bool}
+      locking: {description: 'QEMU''s lock on the image, V(auto), V(on) or V(off).', type: raw}
+      l2_cache_size: {description: 'Of qcow2, such as V(4M).', type: str}
+      reconnect_delay: {description: Seconds in which requests wait for an NBD server that has gone., type: str}
+      open_timeout: {description: Seconds in which an NBD server is tried again at the start., type: str}
+      encryption:
+        description: C(secret_file), the file with the secret; and C(format) for qcow2.
+        type: dict
+      throttle:
+        description: Limits such as C(iops_total) and C(bps_read_max), and C(group) for drives that share them.
+        type: raw
+      copy_on_read: {description: Whether what is read from a backing file is kept in the image., type: bool}
+      snapshot: {description: Whether what the guest writes is thrown away when QEMU ends., type: bool}
+      share:
+        description:
+          - Whether other VMs, if they say the same, and other processes may have what this drive opens. It is for cluster
+            file systems, whose disks also need O(drives[].share_rw).
+          - What all only read needs no such agreement.
+        type: bool
+  controllers:
+    description:
+      - Controllers with a name or properties of one's own, each with C(device), C(id), and where needed C(bus) and
+        C(properties). Those that drives need and that are not there are made.
+      - What is given replaces the earlier list; without it, that stays.
+    type: list
+    elements: dict
+  objects:
+    description: >-
+      Objects of QEMU that drives name, each with C(qom-type), C(id) and its properties. What is given replaces the earlier
+      list.
+    type: list
+    elements: dict
+  nodes:
+    description: >-
+      Block nodes that drives share, as QEMU has them, each with C(driver) and C(node-name). What is given replaces the
+      earlier list.
+    type: list
+    elements: dict
+  purge:
+    description: Whether drives, controllers, objects and nodes that the task does not list are removed.
+    type: bool
+    default: false
+  style:
+    description:
+      - How QEMU is told of the drives. V(blockdev) is C(-blockdev) and C(-device); V(drive_device) C(-drive if=none) and
+        C(-device); V(drive) C(-drive if=) alone; V(hda) C(-hda), C(-cdrom) and the like.
+      - What a style has no words for is refused (C(style_cannot)).
+      - Without it, as it is, and V(blockdev) at first. The same is true of O(lossy), O(machine), O(arguments) and O(qemu),
+        each with a beginning of its own.
+    type: str
+    choices: [blockdev, drive_device, drive, hda]
+  lossy:
+    description: Whether to go on where the style has no words for something. Neither O(drives[].read_only) nor
+      O(drives[].snapshot) is ever left out.
+    type: bool
+  machine:
+    description:
+      - QEMU's machine type, such as V(q35). It decides which places for IDE drives there are, and is among the arguments.
+      - At first, none is named, and places are those of V(pc).
+    type: str
+  arguments:
+    description:
+      - What the VM is started with besides, such as V(-m) and V(2G), as a list of words. They come before what the caller of
+        C(start) adds.
+      - Drives among them are refused.
+    type: list
+    elements: str
+  qemu:
+    description:
+      - The program that starts the VM, and proves its drives; at first C(qemu-system-x86_64), or that of the host's kind, or
+        C(qemu-kvm).
+    type: path
+  validate:
+    description:
+      - What the installed QEMU has to prove before anything is written. Each includes those before it.
+      - V(none) - nothing. Contradictions that are known here are refused all the same.
+      - V(syntax) - it knows all drivers, options, devices and properties. Nothing is opened.
+      - V(open) - it opens all images, with their backing files, keys and servers, read-only and without a lock, so that a VM
+        that runs does not matter, and nothing is written.
+      - V(device) - it has the machine, with all controllers and devices, in their places, on stand-ins as long as the images.
+      - What cannot be tried so is named in RV(validation).
+    type: str
+    choices: [none, syntax, open, device]
+    default: device
+  timeout:
+    description: Seconds that QEMU has for each of these.
+    type: int
+    default: 30
+  lock_timeout:
+    description: Seconds to wait for another run of this collection that works on definitions.
+    type: int
+    default: 30
+extends_documentation_fragment:
+  - platter.qemu.attributes
+attributes:
+  check_mode: {support: full, details: QEMU proves the drives in check mode too.}
+  diff_mode: {support: full, details: Shows the definition before and after.}
+  idempotent: {support: full, details: The second run starts no program.}
+seealso:
+  - module: platter.qemu.disk_image
+  - plugin: platter.qemu.drive_args
+    plugin_type: filter
+  - ref: ansible_collections.platter.qemu.docsite.from_hda_to_blockdev
+    description: One disk, every spelling.
+notes:
+  - Images are not made by this module; P(platter.qemu.disk_image#module) makes them.
+  - Definitions of other VMs are looked for beside O(config), and by the links in C(/var/lib/platter/vm) (of an ordinary user, in
+    C(~/.local/state/platter/vm)), where each VM has one. Other hosts are not asked.
+  - Backing files, data files and extents count as what a VM opens, as far as they are files of this host.
+  - A process that has C(-name) with the name of the VM is the VM itself, and may have its images open.
+  - With V(open) and V(device) QEMU connects to the servers of the drives. A C(qemu-nbd) without C(--persistent) ends after
+    that.
+  - Places on servers are the same if they are written alike. Two names of one server are two servers.
+"""
+
+EXAMPLES = r"""
+- name: The drives of a VM
+  platter.qemu.qemu_drive:
+    vm: web1
+    drives:
+      - id: system
+        image: {path: /srv/images/web1.qcow2, format: qcow2}
+        device: virtio-blk-pci
+        cache: {direct: true}
+        aio: io_uring
+        discard: unmap
+        bootindex: 1
+      - id: data
+        image: {uri: 'nbd://store1:10809/data', format: raw}
+        device: scsi-hd
+        serial: DATA01
+        reconnect_delay: 30
+    arguments: [-m, 2G, -smp, '2', -nographic]
+
+- name: Start it
+  ansible.builtin.command:
+    argv: [/etc/platter/vm/web1/start, -daemonize, -display, none]
+
+- name: One more disk, and one less
+  platter.qemu.qemu_drive:
+    vm: web1
+    drives:
+      - {id: more, image: {path: /srv/images/web1-more.qcow2, format: qcow2}, device: scsi-hd}
+      - {id: data, state: absent}
+
+- name: Exactly these, with the arguments that an old QEMU knows
+  platter.qemu.qemu_drive:
+    vm: web1
+    style: drive
+    purge: true
+    drives:
+      - {id: system, image: {path: /srv/images/web1.qcow2, format: qcow2}, device: virtio-blk-pci}
+
+- name: A disk that two VMs have, for a cluster file system
+  platter.qemu.qemu_drive:
+    vm: "{{ item }}"
+    drives:
+      - {id: cluster, image: {path: /dev/shared/gfs, format: raw}, device: scsi-hd, share_rw: true, share: true}
+  loop: [node1, node2]
+
+- name: No definition any more
+  platter.qemu.qemu_drive:
+    vm: web1
+    state: absent
+"""
+
+RETURN = r"""
+definition:
+  description: The definition as it is now (in check mode, as it would be).
+  returned: always
+  type: dict
+  contains:
+    vm: {description: The VM., type: str, returned: always}
+    state: {description: 'V(present) or V(absent).', type: str, returned: always}
+    config: {description: Its directory., type: str, returned: when it is present}
+    style: {description: How QEMU is told of the drives., type: str, returned: when it is present}
+    machine: {description: The machine type., type: str, returned: when it is present}
+    qemu: {description: The program., type: str, returned: when it is present}
+    drives:
+      description: The drives, in the words of O(drives), with the places that they were given.
+      returned: when it is present
+      type: list
+      elements: dict
+    controllers:
+      description: Controllers, with those that were made.
+      returned: when there are any
+      type: list
+      elements: dict
+    objects: {description: Objects., type: list, elements: dict, returned: when there are any}
+    nodes: {description: Shared nodes., type: list, elements: dict, returned: when there are any}
+    args: {description: All arguments of QEMU., type: list, elements: str, returned: when it is present}
+    lossy: {description: The style may leave something out., type: bool, returned: when it is so}
+    altered: {description: Files of the definition are not as they were written., type: bool, returned: when it is so}
+  sample:
+    vm: web1
+    state: present
+    config: /etc/platter/vm/web1
+    style: blockdev
+    machine: pc
+    qemu: /usr/bin/qemu-system-x86_64
+    drives:
+      - {id: system, image: {path: /srv/images/web1.qcow2, format: qcow2}, device: virtio-blk-pci}
+    args:
+      - -name
+      - web1
+      - -blockdev
+      - '{"driver":"qcow2","node-name":"system","file":{"driver":"file","filename":"/srv/images/web1.qcow2"}}'
+      - -device
+      - virtio-blk-pci,id=system,drive=system
+validation:
+  description: What QEMU has proven.
+  returned: when something was to be written
+  type: dict
+  contains:
+    level: {description: That of O(validate)., type: str, returned: always}
+    not_opened:
+      description: Drives that were not opened, as their drivers take what they open for themselves.
+      type: list
+      elements: str
+      returned: when there are any
+    no_stand_in:
+      description: Drives whose device was not tried, as it passes commands on to a real one.
+      type: list
+      elements: str
+      returned: when there are any
+actions:
+  description: What was done (in check mode, would be done), as sentences.
+  returned: always
+  type: list
+  elements: str
+  sample: ['Define the drives of VM web1 in /etc/platter/vm/web1: add system, data.']
+commands:
+  description: Every command that was run, as a list of arguments.
+  returned: always
+  type: list
+  elements: list
+diff:
+  description: The definition before and after.
+  returned: always
+  type: dict
+reason:
+  description: A stable code for why the task was refused or failed; docs/reasons lists them.
+  returned: when refused, and with some failures
+  type: str
+  sample: image_claimed
+evidence:
+  description: The facts behind RV(reason).
+  returned: with RV(reason)
+  type: dict
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.platter.qemu.plugins.module_utils._module import drive_options, run
+from ansible_collections.platter.qemu.plugins.module_utils._vm import engine
+from ansible_collections.platter.qemu.plugins.module_utils._vm.read_spec import read_spec
+
+
+def make_engine(module: AnsibleModule) -> run.Engine:
+    """The parts put together."""
+    return engine.VmEngine(
+        read_spec(module.params), drive_options.find_qemu(module), lock_timeout=module.params["lock_timeout"]
+    )
+
+
+def main() -> None:
+    """Entry point."""
+    module = AnsibleModule(argument_spec=drive_options.argument_spec(), supports_check_mode=True)
+    run.run_module(module, make_engine)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,242 @@
+"""The drives of a VM as state: what is defined is what the real QEMU starts with, and what it would not take is not written."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ansible_collections.platter.qemu.plugins.module_utils._vm import places
+from ansible_collections.platter.qemu.tests.lab.beats import four_beats, refused, snapshot
+from ansible_collections.platter.qemu.tests.lab.drive_qemu import started
+from ansible_collections.platter.qemu.tests.lab.modules import call
+from ansible_collections.platter.qemu.tests.lab.oracle import create
+from ansible_collections.platter.qemu.tests.lab.programs import exported
+
+ODD = "a,b=c:d {e}'f\" $HOME.raw"
+Drive = dict[str, Any]
+COLD = ("-S", "-nodefaults", "-display", "none")
+
+
+@pytest.fixture(autouse=True)
+def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The links to all VMs, of this test only."""
+    path = tmp_path / "registry"
+    monkeypatch.setattr(places, "registry", lambda: str(path))
+    return path
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    """Some images and a secret."""
+    place = tmp_path / "images"
+    place.mkdir()
+    for name, format in (("a", "qcow2"), ("v", "vmdk"), ("r", "raw"), (ODD, "raw")):
+        create(place / name, format, "16M")
+    create(place / "floppy", "raw", "1440K")
+    return place
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> str:
+    (tmp_path / "vms").mkdir()
+    return str(tmp_path / "vms" / "web1")
+
+
+def drive(name: str, path: object, format: str, device: str, **more: Any) -> Drive:
+    return {"id": name, "image": {"path": str(path), "format": format}, "device": device, **more}
+
+
+def many(images: Path) -> list[Drive]:
+    return [
+        drive("sys", images / "a", "qcow2", "virtio-blk-pci", cache="none", aio="native", bootindex=1, iothread="io1"),
+        drive("odd", images / ODD, "raw", "scsi-hd", serial="S,1"),
+        drive("cd", images / "r", "raw", "ide-cd"),
+        {"id": "tray", "device": "scsi-cd"},
+        drive("fd", images / "floppy", "raw", "floppy"),
+        drive("slow", images / "v", "vmdk", "virtio-blk-pci", throttle={"iops_total": 77}, copy_on_read=True),
+    ]
+
+
+def files_of(config: str, *words: str) -> list[str]:
+    """What a QEMU that is started with the definition has open, by its own answer."""
+    asked = {"execute": "query-named-block-nodes", "arguments": {"flat": True}, "id": 1}
+    told = [{"execute": "qmp_capabilities"}, asked, {"execute": "quit"}]
+    done = subprocess.run(
+        [config + "/start", *COLD, "-qmp", "stdio", *words],
+        input="\n".join(map(json.dumps, told)),
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    (answer,) = [each for each in map(json.loads, done.stdout.splitlines()) if each.get("id") == 1]
+    return sorted(each["file"] for each in answer["return"] if each["drv"] == "file")
+
+
+# --- four beats
+
+
+@pytest.mark.parametrize("style", ["blockdev", "drive_device"])
+def test_drives_of_all_kinds_are_those_of_the_vm(images: Path, config: str, style: str) -> None:
+    real = four_beats(vm="web1", config=config, drives=many(images), style=style, arguments=["-m", "64"])
+    assert real["validation"] == {"level": "device"}
+    assert files_of(config) == sorted(str(images / name) for name in ("a", "r", "floppy", "v", ODD))
+    modes = {name: stat.S_IMODE(os.stat(f"{config}/{name}").st_mode) for name in os.listdir(config)}
+    assert {name: modes[name] for name in ("start", "args", "definition.json", "current")} == {
+        "start": 0o700,
+        "args": 0o600,
+        "definition.json": 0o600,
+        "current": 0o700,
+    }
+    assert Path(config, "args").read_text().split("\0")[:-1] == real["definition"]["args"]
+    four_beats(vm="web1", config=config, state="absent")
+    assert not os.path.exists(config)
+
+
+@pytest.mark.parametrize(("style", "more"), [("drive", {}), ("hda", {"lossy": True})])
+def test_old_styles(images: Path, config: str, style: str, more: dict[str, Any]) -> None:
+    drives = [
+        drive("sys", images / "r", "raw", "ide-hd"),
+        drive("cd", images / ODD, "raw", "ide-cd", unit=0, bus="ide.1"),
+    ]
+    four_beats(vm="web1", config=config, drives=drives, style=style, **more)
+    assert files_of(config, "-m", "64") == sorted([str(images / "r"), str(images / ODD)])
+
+
+def test_one_more_one_less_and_one_changed(images: Path, config: str) -> None:
+    four_beats(vm="web1", config=config, drives=many(images), arguments=["-m", "64"])
+    change = [
+        {"id": "odd", "state": "absent"},
+        drive("more", images / ODD, "raw", "scsi-hd"),
+        drive("cd", images / "r", "raw", "ide-cd", bootindex=2),
+    ]
+    real = four_beats(vm="web1", config=config, drives=change)
+    assert [action.partition(": ")[2] for action in real["actions"]] == ["add more; remove odd; change cd (bootindex)."]
+    assert [each["id"] for each in real["definition"]["drives"]] == ["sys", "cd", "tray", "fd", "slow", "more"]
+    assert len(files_of(config)) == 5
+    purged = four_beats(vm="web1", config=config, drives=change[1:], purge=True)
+    assert [each["id"] for each in purged["definition"]["drives"]] == ["more", "cd"]
+
+
+def test_files_that_somebody_has_changed_are_mended(images: Path, config: str) -> None:
+    drives = [drive("a", images / "a", "qcow2", "virtio-blk-pci")]
+    options = {"vm": "web1", "config": config, "drives": drives, "validate": "none"}
+    four_beats(**options)
+    for name in ("start", "args"):
+        with open(f"{config}/{name}", "a", encoding="utf-8") as stream:
+            stream.write("# more\n")
+        assert four_beats(**options)["definition"].get("altered") is None
+    os.chmod(f"{config}/start", 0o755)
+    four_beats(**options)
+    os.unlink(f"{config}/args")
+    four_beats(**options)
+    Path(config, "current/definition.json").write_text("{}")
+    assert refused("definition_unreadable", **options)["evidence"]["path"] == config + "/current/definition.json"
+
+
+def test_what_is_not_ours_stays(images: Path, config: str) -> None:
+    options = {"vm": "web1", "config": config}
+    four_beats(drives=[drive("a", images / "a", "qcow2", "virtio-blk-pci")], **options)
+    Path(config, "notes").write_text("mine")
+    assert refused("name_taken", **dict(options, vm="web2"))["evidence"] == {"vm": "web1"}
+    four_beats(state="absent", **options)
+    assert os.listdir(config) == ["notes"]
+    Path(config, "start").write_text("mine too")
+    refused("name_taken", **options)
+
+
+def test_a_directory_of_others_is_refused(images: Path, config: str) -> None:
+    os.chmod(os.path.dirname(config), 0o777)
+    refused("unsafe_directory", vm="web1", config=config, drives=[])
+
+
+def test_a_vm_without_drives(config: str) -> None:
+    four_beats(vm="web1", config=config, arguments=["-m", "64"])
+    assert files_of(config) == []
+
+
+# --- what QEMU proves, and that nothing is written for it
+
+
+def test_images_are_left_as_they_are_beside_a_vm_that_runs(images: Path, config: str, tmp_path: Path) -> None:
+    options = {"vm": "web1", "config": config, "arguments": ["-m", "64"]}
+    four_beats(drives=many(images)[:-1], watch=[images], **options)  # what is copied on read, the VM itself writes
+    change = [dict(each, serial="N-" + each["id"]) for each in many(images)[:2]]
+    with started(tmp_path / "monitor", config + "/start"):
+        found = snapshot([str(images)])
+        four_beats(drives=change, watch=[images], **options)
+        assert snapshot([str(images)]) == found
+
+
+@pytest.mark.parametrize(
+    ("level", "said", "wrong"),
+    [
+        ("syntax", "sheepdog", {"image": {"blockdev": {"driver": "sheepdog", "vdi": "a"}}, "device": "scsi-hd"}),
+        ("open", "No such file", {"image": {"path": "/nowhere/a", "format": "raw"}, "device": "scsi-hd"}),
+        ("open", "qcow2 format", {"image": {"path": "r", "format": "qcow2"}, "device": "scsi-hd"}),
+        ("open", "No such file", {"image": {"path": "a", "format": "qcow2"}, "encryption": {"secret_file": "/no"}}),
+        ("device", "sd-bus", {"image": {"path": "r", "format": "raw"}, "device": "sd-card"}),
+        ("device", "ide.9", {"image": {"path": "r", "format": "raw"}, "device": "ide-hd", "bus": "ide.9"}),
+    ],
+)
+def test_what_qemu_does_not_take_is_not_written(
+    images: Path, config: str, level: str, said: str, wrong: dict[str, Any]
+) -> None:
+    path = wrong["image"].get("path", "/")
+    wrong = dict(wrong, id="bad")
+    if not path.startswith("/"):
+        wrong["image"] = dict(wrong["image"], path=str(images / path))
+    drives = [drive("a", images / ODD, "raw", "virtio-blk-pci"), wrong]
+    levels = ["none", "syntax", "open", "device"]
+    for each in levels[levels.index(level) :]:
+        refusal = refused("validation_failed", vm="web1", config=config, drives=drives, validate=each, watch=[images])
+        assert said in refusal["evidence"]["said"], refusal
+        assert refusal["evidence"]["drive"] == ("" if level == "device" else "bad")
+    assert not os.path.exists(config)
+    below = levels[levels.index(level) - 1]
+    assert four_beats(vm="web1", config=config, drives=drives, validate=below)["validation"] == {"level": below}
+
+
+def test_without_qemu(images: Path, config: str) -> None:
+    options = {"vm": "web1", "config": config, "drives": [drive("a", images / "a", "qcow2", "virtio-blk-pci")]}
+    refusal = refused("tool_missing", qemu="/nowhere/qemu", **options)
+    assert refusal["evidence"]["qemu"] == "/nowhere/qemu"
+    four_beats(qemu="/nowhere/qemu", validate="none", **options)
+
+
+def test_a_qemu_that_says_nothing_is_not_waited_for(images: Path, config: str, tmp_path: Path) -> None:
+    silent = tmp_path / "silent"
+    silent.write_text("#!/bin/sh\nexec sleep 60\n")
+    silent.chmod(0o755)
+    options = {"vm": "web1", "config": config, "qemu": str(silent), "timeout": 1}
+    result = call("qemu_drive", drives=[drive("a", images / "a", "qcow2", "virtio-blk-pci")], **options)
+    assert (result["reason"], "has not answered for 1 s" in result["msg"]) == ("validation_failed", True), result
+
+
+def test_an_export_is_opened_and_its_length_known(images: Path, config: str, tmp_path: Path) -> None:
+    socket = tmp_path / "nbd"
+    server = {"type": "unix", "path": str(socket)}
+    export = {"id": "far", "image": {"blockdev": {"driver": "nbd", "server": server}}, "device": "virtio-blk-pci"}
+    refused("validation_failed", vm="web1", config=config, drives=[export])
+    with exported(images / "r", "raw", socket):
+        four_beats(vm="web1", config=config, drives=[export], watch=[images])
+
+
+def test_pass_through_is_named_as_not_tried(images: Path, config: str) -> None:
+    drives = [drive("pass", images / "r", "raw", "scsi-block")]
+    real = four_beats(vm="web1", config=config, drives=drives)
+    assert real["validation"] == {"level": "device", "no_stand_in": ["pass"]}
+
+
+def test_bridges_of_ones_own_are_part_of_the_proof(images: Path, config: str) -> None:
+    drives = [drive("a", images / "a", "qcow2", "virtio-blk-pci", bus="rp1")]
+    refused("validation_failed", vm="web1", config=config, drives=drives, machine="q35")
+    arguments = ["-m", "64", "-device", "pcie-root-port,id=rp1,chassis=1"]
+    four_beats(vm="web1", config=config, drives=drives, machine="q35", arguments=arguments)
+    assert files_of(config) == [str(images / "a")]

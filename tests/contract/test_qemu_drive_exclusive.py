@@ -1,0 +1,134 @@
+"""No image, device or export is claimed by two VMs, nor taken from a process that has it open."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ansible_collections.platter.qemu.plugins.module_utils._vm import places
+from ansible_collections.platter.qemu.tests.lab.beats import four_beats, refused
+from ansible_collections.platter.qemu.tests.lab.drive_qemu import QEMU, started
+from ansible_collections.platter.qemu.tests.lab.modules import call
+from ansible_collections.platter.qemu.tests.lab.oracle import create
+from ansible_collections.platter.qemu.tests.lab.programs import exported
+
+
+@pytest.fixture(autouse=True)
+def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The links to all VMs, of this test only."""
+    path = tmp_path / "registry"
+    monkeypatch.setattr(places, "registry", lambda: str(path))
+    return path
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    return create(tmp_path / "a.qcow2", "qcow2", "16M")
+
+
+def asked(tmp_path: Path, vm: str, image: Any, format: str = "qcow2", **more: Any) -> dict[str, Any]:
+    """A VM with one drive on a file, or on a node. Without a proof, which other tests are about."""
+    named = {"blockdev": image} if isinstance(image, dict) else {"path": str(image), "format": format}
+    drive = {"id": "d", "image": named, "device": "virtio-blk-pci", **more}
+    return {"vm": vm, "config": str(tmp_path / "vms" / vm), "drives": [drive], "validate": "none"}
+
+
+@pytest.fixture(autouse=True)
+def first(tmp_path: Path, image: Path, registry: Path) -> dict[str, Any]:
+    """The image is that of VM one."""
+    (tmp_path / "vms").mkdir()
+    options = asked(tmp_path, "one", image)
+    four_beats(**options)
+    return options
+
+
+def test_the_same_file_by_any_name_is_refused(tmp_path: Path, image: Path) -> None:
+    os.symlink(image, tmp_path / "link")
+    os.link(image, tmp_path / "hard")
+    for name in (image, tmp_path / "link", tmp_path / "hard"):
+        refusal = refused("image_claimed", **asked(tmp_path, "two", name))
+        assert refusal["evidence"] == {
+            "vm": "one",
+            "config": str(tmp_path / "vms" / "one"),
+            "drive": "d",
+            "place": str(name),
+        }
+    call("qemu_drive", vm="one", config=str(tmp_path / "vms" / "one"), state="absent")
+    four_beats(**asked(tmp_path, "two", tmp_path / "link"))
+
+
+def test_a_vm_elsewhere_is_known_by_its_record(tmp_path: Path, image: Path, registry: Path) -> None:
+    options = dict(asked(tmp_path, "two", image), config=str(tmp_path / "elsewhere"))
+    refused("image_claimed", **options)
+    assert os.readlink(registry / "one") == str(tmp_path / "vms" / "one")
+    refused("name_taken", **dict(asked(tmp_path, "one", tmp_path / "x"), config=str(tmp_path / "elsewhere")))
+
+
+def test_who_only_reads_disturbs_nobody_who_only_reads(tmp_path: Path) -> None:
+    iso = create(tmp_path / "iso", "raw", "1M")
+    cd = {"device": "scsi-cd"}
+    four_beats(**asked(tmp_path, "three", iso, "raw", **cd))
+    four_beats(**asked(tmp_path, "four", iso, "raw", **cd))
+    refused("image_claimed", **asked(tmp_path, "five", iso, "raw"))
+
+
+def test_what_both_agree_to_share_is_shared(tmp_path: Path, first: dict[str, Any], image: Path) -> None:
+    second = asked(tmp_path, "two", image, share=True, share_rw=True)
+    refused("image_claimed", **second)
+    four_beats(**asked(tmp_path, "one", image, share=True, share_rw=True))
+    four_beats(**second)
+    refused("image_claimed", **first)
+
+
+def test_a_base_is_no_disk_of_another_vm(tmp_path: Path, image: Path) -> None:
+    overlay = create(tmp_path / "over", "qcow2", "", "", "-b", image, "-F", "qcow2")
+    refused("image_claimed", **asked(tmp_path, "two", overlay))
+    base = create(tmp_path / "base", "raw", "16M")
+    for number in (1, 2):
+        top = create(tmp_path / f"top{number}", "qcow2", "", "", "-b", base, "-F", "raw")
+        four_beats(**asked(tmp_path, f"clone{number}", top))
+    refusal = refused("image_claimed", **asked(tmp_path, "two", base, "raw"))
+    assert refusal["evidence"]["vm"] == "clone1"
+
+
+def test_the_same_export_is_refused(tmp_path: Path) -> None:
+    node = {"driver": "nbd", "server": {"type": "inet", "host": "store1", "port": "10809"}, "export": "a"}
+    four_beats(**asked(tmp_path, "two", node))
+    again = dict(node, **{"reconnect-delay": 9})
+    refused("image_claimed", **asked(tmp_path, "three", {"driver": "raw", "file": again}))
+    four_beats(**asked(tmp_path, "three", dict(node, export="b")))
+
+
+def test_what_a_process_has_open_is_refused(tmp_path: Path) -> None:
+    other = create(tmp_path / "other", "raw", "1M")
+    with exported(other, "raw", tmp_path / "socket") as server:
+        refusal = refused("image_in_use", **asked(tmp_path, "two", other, "raw"))
+        assert refusal["evidence"]["in_use_by"][0]["pid"] == server.pid
+        refused("image_in_use", **asked(tmp_path, "two", other, "raw", read_only=True))
+        four_beats(**asked(tmp_path, "two", other, "raw", share=True))
+    with exported(other, "raw", tmp_path / "socket", "--read-only"):
+        four_beats(**asked(tmp_path, "three", create(tmp_path / "x", "raw", "1M"), "raw"))
+        call("qemu_drive", vm="two", config=str(tmp_path / "vms" / "two"), state="absent")
+        four_beats(**asked(tmp_path, "four", other, "raw", read_only=True))
+
+
+@pytest.mark.parametrize(("name", "own"), [("guest=two,debug-threads=on", True), ("two", True), ("twice", False)])
+def test_a_vm_that_runs_already_may_have_its_own_images(tmp_path: Path, name: str, own: bool) -> None:
+    other = create(tmp_path / "other", "raw", "1M")
+    line = (QEMU, "-M", "none", "-name", name, "-drive", f"if=none,format=raw,file={other}")
+    with started(tmp_path / "monitor", *line):
+        if own:
+            four_beats(**asked(tmp_path, "two", other, "raw"))
+        else:
+            refused("image_in_use", **asked(tmp_path, "two", other, "raw"))
+
+
+def test_a_definition_that_nobody_can_read_stops_others(tmp_path: Path) -> None:
+    other = create(tmp_path / "other", "raw", "1M")
+    path = tmp_path / "vms" / "one" / "current" / "definition.json"
+    path.write_text("?")
+    refusal = refused("definition_unreadable", **asked(tmp_path, "two", other, "raw"))
+    assert refusal["evidence"] == {"path": str(path)}

@@ -1,0 +1,182 @@
+"""What the definition of a VM's drives comes to be: by one task, by many, and by the same one again."""
+
+from __future__ import annotations
+
+import typing as t
+
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from ansible_collections.platter.qemu.plugins.module_utils._core import errors
+from ansible_collections.platter.qemu.plugins.module_utils._core.plan import predict
+from ansible_collections.platter.qemu.plugins.module_utils._vm import definition
+from ansible_collections.platter.qemu.plugins.module_utils._vm.plan import plan_vm
+from ansible_collections.platter.qemu.plugins.module_utils._vm.read_spec import read_spec
+from ansible_collections.platter.qemu.plugins.module_utils._vm.state import VmState
+from ansible_collections.platter.qemu.tests.lab.drives import vms
+
+Task = t.Dict[str, t.Any]
+NOTHING = VmState("web1", "/etc/platter/vm/web1")
+#: a task is carried out several times for each
+FEW = settings(max_examples=settings().max_examples // 10)
+KINDS = ("virtio-blk-pci", "scsi-hd", "scsi-cd", "nvme", "usb-storage", "ide-hd", "floppy")
+
+
+def disk(name: str, device: str = "scsi-hd", **more: t.Any) -> Task:
+    return dict({"id": name, "image": {"path": "/i/" + name, "format": "raw"}, "device": device}, **more)
+
+
+def after(state: VmState, /, *drives: Task, **options: t.Any) -> VmState:
+    """What a task leads to. That nothing is left to do then, is shown each time."""
+    spec = read_spec(dict({"vm": "web1", "drives": list(drives)}, **options))
+    found = predict(state, plan_vm(spec, state, "/bin/qemu"))
+    assert plan_vm(spec, found, "/bin/qemu") == []
+    return found
+
+
+def places(state: VmState) -> t.Dict[str, t.Any]:
+    assert state.defined
+    keys = ("bus", "scsi_id", "unit")
+    return {each["id"]: tuple(each[key] for key in keys if key in each) for each in state.defined.to_facts()["drives"]}
+
+
+def actions(state: VmState, /, *drives: Task, **options: t.Any) -> t.List[str]:
+    spec = read_spec(dict({"vm": "web1", "drives": list(drives)}, **options))
+    return [str(each).partition(": ")[2] for each in plan_vm(spec, state, "/bin/qemu")]
+
+
+# --- the same task again, and what was written read back
+
+
+@FEW
+@given(vms(KINDS), vms(KINDS), st.booleans(), st.sampled_from(("pc", "q35")))
+def test_a_task_leaves_nothing_to_do(first: t.List[Task], second: t.List[Task], purge: bool, machine: str) -> None:
+    try:
+        state = after(NOTHING, *first, machine=machine)
+        changed = after(state, *second, purge=purge)
+    except errors.RefusedError:  # the two have come out with the same image, or too many IDE drives
+        assume(False)
+    again = after(changed, *second, purge=purge)
+    assert again == changed
+    assert changed.defined and definition.parse(definition.to_text(changed.defined)) == changed.defined
+
+
+@FEW
+@given(vms(KINDS))
+def test_who_stays_keeps_the_place(drives: t.List[Task]) -> None:
+    assume(len(drives) > 1)
+    try:
+        before = after(NOTHING, *drives)
+    except errors.RefusedError:
+        assume(False)
+    left = after(before, {"id": drives[0]["id"], "state": "absent"})
+    gone, *stay = [each["id"] for each in drives]
+    assert places(left) == {name: places(before)[name] for name in stay}
+    assert places(after(before, *drives[1:], purge=True)) == places(left)
+    assert gone not in places(left)
+
+
+def test_a_new_disk_gets_what_is_free_on_the_controller_that_is_there() -> None:
+    state = after(NOTHING, disk("a"), disk("b"), disk("c"))
+    state = after(state, {"id": "b", "state": "absent"})
+    state = after(state, disk("d"), disk("e"))
+    assert places(state) == {
+        "a": ("scsi0.0", 0),
+        "c": ("scsi0.0", 2),
+        "d": ("scsi0.0", 1),
+        "e": ("scsi0.0", 3),
+    }
+    assert [each.id for each in state.defined.spec.controllers] == ["scsi0"] if state.defined else False
+
+
+def test_a_controller_that_nothing_is_on_goes_with_the_last_disk() -> None:
+    state = after(after(NOTHING, disk("a"), disk("v", "virtio-blk-pci")), {"id": "a", "state": "absent"})
+    assert state.defined and state.defined.spec.controllers == ()
+
+
+def test_a_place_that_a_task_says_counts_and_one_that_it_does_not_say_any_more_is_given_anew() -> None:
+    state = after(NOTHING, disk("a"), disk("b", scsi_id=7))
+    assert places(state)["b"] == ("scsi0.0", 7)
+    assert places(after(state, disk("a", scsi_id=3)))["a"][-1] == 3
+    assert places(after(state, disk("b")))["b"] == ("scsi0.0", 1)
+
+
+def test_another_machine_has_other_places() -> None:
+    state = after(NOTHING, disk("a", "ide-hd"), disk("b", "ide-hd"))
+    assert places(state) == {"a": ("ide.0", 0), "b": ("ide.0", 1)}
+    assert places(after(state, machine="q35")) == {"a": ("ide.0", 0), "b": ("ide.1", 0)}
+
+
+# --- what a task does not say stays
+
+
+def test_what_is_not_listed_stays_unless_it_is_purged() -> None:
+    state = after(NOTHING, disk("a"), disk("b"), arguments=["-m", "1G"], style="drive_device")
+    more = after(state, disk("c"))
+    assert list(places(more)) == ["a", "b", "c"]
+    assert more.defined and (more.defined.arguments, more.defined.style) == (("-m", "1G"), "drive_device")
+    assert list(places(after(more, disk("c"), purge=True))) == ["c"]
+    assert after(more).defined == more.defined
+
+
+def test_what_changes_is_named() -> None:
+    state = after(NOTHING, disk("a"), disk("b", serial="B"))
+    assert actions(NOTHING, disk("a"), disk("b")) == ["add a, b."]
+    assert actions(state, disk("b", cache="none"), disk("c"), {"id": "a", "state": "absent"}) == [
+        "add c; remove a; change b (cache, serial)."
+    ]
+    assert actions(state, disk("b", serial="B", share=True), style="drive_device", arguments=["-m", "2G"]) == [
+        "change b (share); change style; change arguments."
+    ]
+    assert actions(state, disk("b", serial="B"), disk("a"), purge=True) == ["order of the drives."]
+
+
+def test_the_same_drive_in_other_words_is_no_change() -> None:
+    state = after(NOTHING, disk("a", cache="none"))
+    assert actions(state, disk("a", cache={"direct": True}, serial=None)) == []
+
+
+def test_files_that_others_have_changed_are_written_anew() -> None:
+    state = after(NOTHING, disk("a"))
+    broken = VmState("web1", state.config, state.defined, whole=False, left=True)
+    assert actions(broken, disk("a")) == ["written anew, as its files were not what they should be."]
+
+
+def test_absent_is_absent() -> None:
+    state = after(NOTHING, disk("a"))
+    assert after(state, state="absent") == NOTHING
+    assert actions(NOTHING, state="absent") == []
+
+
+def test_a_vm_can_have_no_drives() -> None:
+    state = after(NOTHING, arguments=["-kernel", "/boot/vmlinuz"])
+    assert state.defined and state.defined.general() == ["-name", "web1", "-kernel", "/boot/vmlinuz"]
+
+
+# --- what is refused
+
+
+@pytest.mark.parametrize(
+    ("reason", "options"),
+    [
+        ("bad_name", {"vm": "a b"}),
+        ("bad_name", {"vm": "../x"}),
+        ("bad_path", {"config": "etc/x"}),
+        ("bad_path", {"config": "/etc/../x"}),
+        ("bad_option", {"drives": [{"device": "scsi-hd"}]}),
+        ("bad_option", {"drives": [disk("a", state="gone")]}),
+        ("bad_option", {"arguments": ["-drive", "file=/x"]}),
+        ("bad_option", {"arguments": ["/x.img"]}),
+        ("secret_in_arguments", {"arguments": ["-object", "secret,id=s,data=x"]}),
+        ("duplicate_name", {"drives": [disk("a"), disk("a")]}),
+        ("duplicate_name", {"drives": [disk("a"), {"id": "a", "state": "absent"}]}),
+        ("unknown_option", {"drives": [disk("a", colour="red")]}),
+        ("aio_needs_direct", {"drives": [disk("a", aio="native")]}),
+        ("style_cannot", {"drives": [disk("a")], "style": "drive"}),
+    ],
+)
+def test_contradictions_are_refused(reason: str, options: Task) -> None:
+    with pytest.raises(errors.RefusedError) as caught:
+        plan_vm(read_spec({"vm": "web1", **options}), NOTHING, "/bin/qemu")
+    assert caught.value.reason == reason
