@@ -57,6 +57,8 @@ PURE_NAMES = (
     "claims",
     "schema",
     "proof",
+    "image",
+    "buses",
 )
 IMPURE = {"os", "subprocess", "socket", "shutil", "tempfile", "time", "ansible", "fcntl", "pathlib", "threading"}
 
@@ -72,7 +74,8 @@ ALLOWED = {
     "_device": {"_core", "_formats", "_tools", "_inspect", "_device"},
     "_keys": {"_core", "_tools", "_keys"},
     "_drive": {"_core", "_drive"},
-    "_vm": {"_core", "_formats", "_tools", "_inspect", "_drive", "_vm"},
+    "_vm": {"_core", "_formats", "_tools", "_inspect", "_drive", "_live", "_vm"},
+    "_live": {"_core", "_drive", "_tools", "_live"},
     "_module": {"_core", "_formats", "_module"},
 }
 
@@ -98,7 +101,7 @@ def _imports(path: Path) -> t.Set[str]:
 def _is_pure(path: Path) -> bool:
     package = path.parent.name
     return package in ("_core", "_formats", "_drive") or (
-        package in ("_image", "_snapshot", "_export", "_nbd", "_device", "_keys", "_vm") and path.stem in PURE_NAMES
+        package in ("_image", "_snapshot", "_export", "_nbd", "_device", "_keys", "_live", "_vm") and path.stem in PURE_NAMES
     )
 
 

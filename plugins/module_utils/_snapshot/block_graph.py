@@ -11,38 +11,26 @@ import hashlib
 import os
 import typing as t
 
-from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._formats import registry
 from ansible_collections.platter.qemu.plugins.module_utils._inspect import block_use, json_name
 from ansible_collections.platter.qemu.plugins.module_utils._inspect.chain import resolve_backing
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.target import there
+from ansible_collections.platter.qemu.plugins.module_utils._tools import qmp_graph
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qmp import Qmp
 
 Node = t.Mapping[str, t.Any]
 
 
 class BlockGraph:
-    """The nodes of one QEMU at one moment, as C(query-named-block-nodes) and C(x-debug-query-block-graph) show them.
-
-    The second command is for debugging by its name, and the only one that tells which node is the backing node of
-    which (QEMU 2.12 to 11.1): with C(-drive) every disk has its own node for a base that they share.
-    """
+    """The nodes of one QEMU at one moment (C(qmp_graph.look))."""
 
     def __init__(self, qmp: Qmp) -> None:
+        found = qmp_graph.look(qmp)
         #: the ids of all jobs
-        self.jobs = _refuse_ended_stream(qmp)
-        self._nodes = {node["node-name"]: node for node in qmp.execute("query-named-block-nodes", {"flat": True})}
-        graph = qmp.execute("x-debug-query-block-graph")
-        names = {each["id"]: each["name"] for each in graph["nodes"]}
-        kinds = {each["id"]: each["type"] for each in graph["nodes"]}
-        self._below: t.Dict[str, t.List[t.Tuple[str, str]]] = {}
-        self._users: t.Set[str] = set()
-        for edge in graph["edges"]:
-            child = names[edge["child"]]
-            if kinds[edge["parent"]] == "block-driver":
-                self._below.setdefault(names[edge["parent"]], []).append((edge["name"], child))
-            elif kinds[edge["parent"]] == "block-backend":
-                self._users.add(child)
+        self.jobs = found.jobs
+        self._nodes = found.nodes
+        self._below = found.below
+        self._users = found.users
 
     def node(self, name: str) -> Node:
         """A node's facts."""
@@ -119,24 +107,6 @@ class BlockGraph:
         """The files of all disks that a guest can write to: file -> node."""
         used = self._tops(name for name in self._users if not self._nodes[name].get("ro"))
         return {os.path.realpath(there(str(self.file_of(top)))): top for top in used}
-
-
-def _refuse_ended_stream(qmp: Qmp) -> t.List[str]:
-    """While a stream job has ended and is not dismissed, C(query-named-block-nodes) ends QEMU 7.2 by SIGSEGV."""
-    jobs = qmp.execute("query-jobs")
-    ended = [each["id"] for each in jobs if (each["type"], each["status"]) == ("stream", "concluded")]
-    if ended:
-        raise errors.RefusedError(
-            "looking at the disks",
-            qmp.path,
-            "its job %s has ended and waits to be dismissed, and QEMU may crash when it is asked for its disks"
-            % ended[0],
-            reason="job_not_dismissed",
-            way_out="Dismiss it (QMP: job-dismiss).",
-            joined="behind",
-            evidence={"jobs": ended},
-        )
-    return [each["id"] for each in jobs]
 
 
 def file_of_name(text: str) -> t.Optional[str]:

@@ -14,6 +14,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._inspect import block_use
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot import block_graph, refuse, state, target
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.spec import SnapshotSpec
+from ansible_collections.platter.qemu.plugins.module_utils._tools import qemu_process
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qmp import Qmp
 
 #: file -> the file that it is built on; None for none of this host
@@ -229,12 +230,7 @@ def _bitmaps(node: t.Mapping[str, t.Any]) -> t.Tuple[state.BitmapState, ...]:
 def _refuse_libvirt(spec: SnapshotSpec, pids: t.Iterable[int]) -> None:
     """libvirt keeps the chain of each VM in its own XML, and would start it from the wrong file next time."""
     for pid in sorted(pids):
-        try:
-            with open("/proc/%d/cmdline" % pid, "rb") as stream:
-                words = stream.read(1 << 20).split(b"\0")
-        except OSError:
-            continue
-        if any(word.startswith(b"guest=") for word in words) and any(b"charmonitor" in word for word in words):
+        if qemu_process.is_libvirts(qemu_process.arguments(pid)):
             raise refuse.refused(
                 spec,
                 "managed_by_libvirt",

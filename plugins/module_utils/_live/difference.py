@@ -1,0 +1,142 @@
+# Copyright: the platter.qemu authors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# PRIVATE to the collection: it can change at any time without notice.
+"""How a drive of a running QEMU differs from what is wanted, and what can be done about it while it runs. Pure."""
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible_collections.platter.qemu.plugins.module_utils._drive import nodes
+from ansible_collections.platter.qemu.plugins.module_utils._drive.spec import Device, Drive, DrivesSpec
+from ansible_collections.platter.qemu.plugins.module_utils._live import foretell, image
+from ansible_collections.platter.qemu.plugins.module_utils._live.state import LiveDrive, LiveState, Medium
+
+#: what can be done: C(medium) (change it), C(options) (open the image again), C(throttle), C(group), C(bootindex); or nothing
+RESTART = "restart"
+#: a difference that is no fault: a snapshot has put a layer on the image
+LAYER = "layer"
+
+
+class Difference(t.NamedTuple):
+    """C(what): an option, or what the drive has. C(way): one of the above. C(why): a sentence, where it needs a restart."""
+
+    what: str
+    live: t.Any
+    declared: t.Any
+    way: str
+    why: str = ""
+
+
+def found(wanted: Drive, live: LiveDrive, spec: DrivesSpec, state: LiveState) -> t.List[Difference]:
+    """All of them; empty where the drive is as it is wanted, as far as QEMU tells."""
+    device = wanted.frontend
+    declared = device.device if device is not None else ""
+    if declared != live.device:
+        return [_restart("device", live.device, declared, "a running guest keeps its device")]
+    differences = list(_of_device(device, live)) if device is not None else []
+    differences += _of_medium(wanted, live)
+    if wanted.backend is not None and live.medium is not None:
+        differences += _of_throttle(wanted, live, spec, state)
+    return differences
+
+
+def _restart(what: str, live: t.Any, declared: t.Any, why: str) -> Difference:
+    return Difference(what, live, declared, RESTART, why)
+
+
+def _of_device(device: Device, live: LiveDrive) -> t.Iterator[Difference]:
+    if device.bus and live.bus and device.bus != live.bus:
+        yield _restart("bus", live.bus, device.bus, "a device stays where it was plugged in")
+    has = dict(live.properties)
+    for name in foretell.asked(device):
+        declared = foretell.normal(name, device.property(name))
+        if name not in has or has[name] == declared:
+            continue
+        if name == "bootindex":
+            yield Difference(name, has[name], declared, "bootindex")
+        else:
+            yield _restart(name, has[name], declared, "QEMU sets it when the device is made")
+
+
+def _of_medium(wanted: Drive, live: LiveDrive) -> t.Iterator[Difference]:
+    want, have = foretell.medium(wanted), live.medium
+    if want is None or have is None:
+        if want is not have:
+            yield _other_image(wanted, live, want.file if want else None, have.file if have else None)
+        return
+    if want.file in have.below and want.file != have.file:
+        if not wanted.snapshot:
+            yield Difference("image", have.file, want.file, LAYER)
+        return
+    if want.file and have.file and want.file != have.file:
+        yield _other_image(wanted, live, want.file, have.file)
+    elif want.driver and want.driver != have.driver:
+        yield _other_image(wanted, live, want.driver, have.driver)
+    else:
+        yield from _of_options(wanted, want, have)
+
+
+def _other_image(wanted: Drive, live: LiveDrive, declared: t.Any, has: t.Any) -> Difference:
+    if live.removable and not wanted.snapshot:
+        return Difference("image", has, declared, "medium")
+    return _restart("image", has, declared, "a guest keeps the disk that it has")
+
+
+def _of_options(wanted: Drive, want: Medium, have: Medium) -> t.Iterator[Difference]:
+    declared, has = dict(want.options), dict(have.options)
+    for name, default in image.SHOWN.items():
+        pair = has.get(name, default), declared.get(name, default)
+        if pair[0] == pair[1] or (name == "read-only" and _read_only_by_itself(wanted)):
+            continue
+        if name in image.REOPENED and have.format_node:
+            yield Difference(name, *pair, way="options")
+        else:
+            yield _restart(name, *pair, why="the device has taken it over when it was made")
+    if want.copy_on_read != have.copy_on_read:
+        yield _restart("copy_on_read", have.copy_on_read, want.copy_on_read, "QEMU puts filters under no device in use")
+    if want.mark and have.mark and want.mark != have.mark:
+        why = "QEMU reads such options of nodes when it opens them, and shows none of them"
+        yield _restart("options", "others", "those of its nodes", why)
+
+
+def _read_only_by_itself(wanted: Drive) -> bool:
+    """C(auto-read-only) lets QEMU decide."""
+    return wanted.backend is not None and any(node.option("auto-read-only") for node in wanted.backend.walk())
+
+
+def _of_throttle(wanted: Drive, live: LiveDrive, spec: DrivesSpec, state: LiveState) -> t.Iterator[Difference]:
+    group = spec.object(wanted.throttle) if wanted.throttle else None
+    declared = foretell.limits(group.properties) if group is not None else ()
+    filtered = live.medium.group if live.medium is not None else ""
+    if filtered:
+        yield from _of_filter(wanted, filtered, spec, state)
+    elif declared != live.limits or (declared and wanted.throttle != live.group):
+        way = "throttle" if live.qdev else RESTART
+        yield Difference(
+            "throttle", dict(live.limits), dict(declared), way, "no device uses it" if way == RESTART else ""
+        )
+
+
+def _of_filter(wanted: Drive, filtered: str, spec: DrivesSpec, state: LiveState) -> t.Iterator[Difference]:
+    """A filter stays. Limits of its group that is wanted are compared with those of the group, not here."""
+    if wanted.throttle == filtered:
+        return
+    known = state.object(filtered)
+    if wanted.throttle or spec.object(filtered) is not None:
+        yield _restart("throttle", filtered, wanted.throttle or None, "its filter stays in the group that it is in")
+    elif known is not None and known.properties:
+        yield Difference("throttle", dict(known.properties), {}, "group")
+
+
+def grown(wanted: Drive, live: LiveDrive) -> int:
+    """The size in bytes of a raw image that has grown outside of QEMU; else 0."""
+    have = live.medium
+    if have is None or wanted.backend is None or have.driver != "raw" or live.removable:
+        return 0
+    top = nodes.format_node(wanted.backend)
+    size = have.host_size // 512 * 512
+    whole = top.option("offset") is None and top.option("size") is None
+    return size if whole and size > have.size > 0 else 0

@@ -1,0 +1,118 @@
+# Copyright: the platter.qemu authors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# PRIVATE to the collection: it can change at any time without notice.
+"""Drives and objects that are wanted, as a QEMU that has them would tell of them. Pure."""
+
+from __future__ import annotations
+
+import typing as t
+from dataclasses import replace
+
+from ansible_collections.platter.qemu.plugins.module_utils._drive import devices, nodes, stack, throttling
+from ansible_collections.platter.qemu.plugins.module_utils._drive.spec import (
+    Device,
+    Drive,
+    Node,
+    Object,
+    Options,
+    Scalar,
+    sorted_options,
+)
+from ansible_collections.platter.qemu.plugins.module_utils._live import image
+from ansible_collections.platter.qemu.plugins.module_utils._live.state import LiveDrive, Medium
+
+#: what a device does where nobody says it
+_POLICIES = {"werror": "enospc", "rerror": "report"}
+#: whose places QEMU counts, so that one is free as long as there is one at all
+_NO_PROPERTIES = frozenset(("pflash", "mtd", "sd-card"))
+
+
+def drive(wanted: Drive, bus: str = "") -> LiveDrive:
+    """The drive once it is plugged in. C(bus): that was chosen for it."""
+    device = wanted.frontend
+    if device is None:
+        return LiveDrive(wanted.id, medium=medium(wanted))
+    properties = {name: normal(name, device.property(name)) for name in asked(device)}
+    return LiveDrive(
+        wanted.id,
+        device.device,
+        device_id(wanted),
+        medium(wanted),
+        sorted_options(properties),
+        removable=device.device in devices.REMOVABLE,
+        bus=bus or device.bus,
+        path="/machine/peripheral/" + device_id(wanted),
+        qdev=device_id(wanted),
+    )
+
+
+def device_id(wanted: Drive) -> str:
+    """What a device is called that is plugged in for the drive: without a name it could not be found again."""
+    return (wanted.frontend.id if wanted.frontend is not None else "") or wanted.id
+
+
+def graph(wanted: Drive) -> t.Optional[Node]:
+    """All its nodes, as they are added: each with a name."""
+    found = stack.graph(wanted)
+    return image.marked(found, wanted) if found is not None else None
+
+
+def medium(wanted: Drive) -> t.Optional[Medium]:
+    """What its nodes will tell."""
+    whole = graph(wanted)
+    if whole is None or wanted.backend is None:
+        return None
+    top = nodes.format_node(wanted.backend)
+    return Medium(
+        wanted.id,
+        tuple(node.name for node in whole.walk()),
+        top.driver,
+        image.place(wanted.backend),
+        image.shown(top),
+        image.mark(wanted),
+        wanted.throttle,
+        wanted.copy_on_read,
+        format_node=nodes.format_node(whole).name,
+    )
+
+
+def asked(device: Device) -> t.List[str]:
+    """The properties of a device that QEMU is asked for."""
+    if device.device in _NO_PROPERTIES:
+        return []
+    return [name for name, _value in device.properties if devices.base_name(name) == name]
+
+
+def normal(name: str, value: t.Any) -> Scalar:
+    """A property, as both sides write it. Raises ValueError (a sentence)."""
+    if name == "iothread":
+        return str(value).rpartition("/")[2]
+    if name == "addr":
+        return value if isinstance(value, int) and not isinstance(value, bool) else _address(str(value))
+    if name in _POLICIES and value == "auto":
+        return _POLICIES[name]
+    return devices.typed(name, value)
+
+
+def _address(text: str) -> int:
+    """Slot and function of PCI, in hexadecimal (C(set_pci_devfn) of QEMU), as one number."""
+    slot, _dot, function = text.partition(".")
+    return int(slot, 16) << 3 | int(function or "0", 16)
+
+
+def limits(properties: t.Iterable[t.Tuple[str, Scalar]]) -> Options:
+    """Those that limit something. A burst lasts a second where nobody says it, and is none without an amount."""
+    has = {name[len("limits.") :]: value for name, value in properties if name.startswith("limits.")}
+    kept = {
+        "limits." + name: value
+        for name, value in has.items()
+        if name in throttling.LIMITS and value and not (name.endswith("-length") and value == 1)
+    }
+    return sorted_options(kept)
+
+
+def live_object(each: Object) -> Object:
+    """What is asked of an object: the limits of a throttle group."""
+    return replace(each, properties=limits(each.properties))

@@ -1,0 +1,211 @@
+# Copyright: the platter.qemu authors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# PRIVATE to the collection: it can change at any time without notice.
+"""Looks at the drives of a running QEMU. Read-only."""
+
+from __future__ import annotations
+
+import typing as t
+from dataclasses import replace
+
+from ansible_collections.platter.qemu.plugins.module_utils._core import errors
+from ansible_collections.platter.qemu.plugins.module_utils._drive import devices
+from ansible_collections.platter.qemu.plugins.module_utils._drive.spec import (
+    Device,
+    Drive,
+    DrivesSpec,
+    Object,
+    Options,
+    Scalar,
+    sorted_options,
+)
+from ansible_collections.platter.qemu.plugins.module_utils._live import foretell, image, media, started
+from ansible_collections.platter.qemu.plugins.module_utils._live.state import LiveDrive, LiveState, Medium, by_id
+from ansible_collections.platter.qemu.plugins.module_utils._tools import qmp_graph
+from ansible_collections.platter.qemu.plugins.module_utils._tools.qmp import Qmp
+
+_PERIPHERAL = "/machine/peripheral"
+_ANONYMOUS = "/machine/peripheral-anon"
+#: kinds that the machine makes of drives, by QEMU's names for them
+_OF_THE_MACHINE = {"cfi.pflash01": "pflash", "cfi.pflash02": "pflash"}
+_PORT = "pcie-root-port"
+#: kinds of objects that drives need
+_OBJECTS = frozenset(("iothread", "secret", "throttle-group", "tls-creds-x509", "tls-creds-psk", "tls-creds-anon"))
+_BACKEND_LIMITS = {
+    "bps": "bps-total",
+    "bps_rd": "bps-read",
+    "bps_wr": "bps-write",
+    "iops": "iops-total",
+    "iops_rd": "iops-read",
+    "iops_wr": "iops-write",
+    "iops_size": "iops-size",
+}
+
+
+def observe(qmp: Qmp, wanted: DrivesSpec) -> LiveState:
+    """All drives of the QEMU behind the session. Of each as much is asked as is compared with C(wanted).
+
+    Raises QmpCommandError, QmpConnectError; RefusedError (managed_by_libvirt, job_not_dismissed).
+    """
+    return _Observer(qmp, wanted).state()
+
+
+class _Observer:
+    def __init__(self, qmp: Qmp, wanted: DrivesSpec) -> None:
+        self._qmp = qmp
+        self._start = started.of(qmp.peer_pids(), qmp.path)
+        self._media = media.Media(qmp_graph.look(qmp), self._start.directory)
+        self._named = self._children(_PERIPHERAL)
+        self._kinds = {"%s/%s" % (_PERIPHERAL, name): kind for name, kind in self._named.items()}
+        self._spec = wanted
+        self._plugged = {foretell.device_id(each): each for each in wanted.drives if each.frontend is not None}
+        self._wanted = dict({each.id: each for each in wanted.drives}, **self._plugged)
+        self._handlers: t.Dict[str, bool] = {}
+        self._buses: t.Dict[str, str] = {}
+
+    def state(self) -> LiveState:
+        machine = devices.family(str(self._get("/machine", "type")).rsplit("-machine", 1)[0])
+        drives = by_id(self._drive(told) for told in self._qmp.execute("query-block"))
+        return LiveState(
+            machine,
+            drives,
+            tuple(Device(kind, name) for name, kind in sorted(self._named.items()) if kind in devices.CONTROLLERS),
+            tuple(sorted(self._objects(), key=lambda each: each.id)),
+            self._media.idle(),
+            *self._ports(machine),
+            nodes=self._media.names,
+        )
+
+    def _children(self, path: str) -> t.Dict[str, str]:
+        """The objects below one of QEMU's, and their kinds."""
+        told = self._qmp.execute("qom-list", {"path": path})
+        kinds = {each["name"]: each["type"] for each in told}
+        return {name: kind[len("child<") : -1] for name, kind in kinds.items() if kind.startswith("child<")}
+
+    def _get(self, path: str, name: str) -> t.Any:
+        """A property; None where there is none, as of an object that has just gone."""
+        try:
+            return self._qmp.execute("qom-get", {"path": path, "property": name})
+        except errors.QmpCommandError:
+            return None
+
+    def _drive(self, told: t.Mapping[str, t.Any]) -> LiveDrive:
+        qdev, legacy = str(told.get("qdev") or ""), str(told.get("device") or "")
+        inserted = told.get("inserted")
+        node = str(inserted["node-name"]) if inserted else ""
+        path, name = _device_of(qdev)
+        wanted = self._wanted.get(name) or self._wanted.get(legacy) or self._wanted.get(node)
+        device = self._kind(path)
+        first = self._start.drive(name, legacy, node)
+        drive_id = legacy or name or (node if not node.startswith("#") else "") or qdev
+        return LiveDrive(
+            drive_id,
+            device,
+            name,
+            self._medium(node, path, first) if node else None,
+            self._properties(path, wanted, inserted),
+            _backend_limits(inserted or {}),
+            str((inserted or {}).get("group") or ""),
+            removable=bool(told.get("removable")),
+            bus=self._bus(path, wanted),
+            path=path,
+            qdev=qdev,
+            fixed=self._fixed(path, legacy, wanted),
+        )
+
+    def _kind(self, path: str) -> str:
+        if path and path not in self._kinds:
+            self._kinds[path] = str(self._get(path, "type") or "")
+        found = self._kinds.get(path, "")
+        return _OF_THE_MACHINE.get(found, found)
+
+    def _properties(self, path: str, wanted: t.Optional[Drive], inserted: t.Optional[t.Mapping[str, t.Any]]) -> Options:
+        """Those that the wanted device has; of one that is not wanted, its iothread."""
+        device = wanted.frontend if wanted is not None else None
+        names = (
+            foretell.asked(device) if device is not None else ["iothread"] if "virtio-blk" in self._kind(path) else []
+        )
+        found: t.Dict[str, Scalar] = {}
+        for name in names if path else ():
+            value = self._get(path, name)
+            if name == "write-cache" and value == "auto":
+                value = None if inserted is None else "on" if inserted["cache"]["writeback"] else "off"
+            if value is not None:
+                found[name] = foretell.normal(name, value)
+        return sorted_options(found)
+
+    def _bus(self, path: str, wanted: t.Optional[Drive]) -> str:
+        """What the device is plugged into, where the wanted one says a bus, or it may have to go."""
+        asked = wanted is None or (wanted.frontend is not None and wanted.frontend.bus)
+        return self._bus_path(path).rpartition("/")[2] if path and asked else ""
+
+    def _bus_path(self, path: str) -> str:
+        if path not in self._buses:
+            self._buses[path] = str(self._get(path, "parent_bus") or "")
+        return self._buses[path]
+
+    def _fixed(self, path: str, legacy: str, wanted: t.Optional[Drive]) -> str:
+        """Only of drives that may have to go."""
+        if wanted is not None:
+            return ""
+        if not path:
+            return "it was made by -drive, and no device uses it" if legacy else ""
+        if not self._get(path, "hotpluggable") or not self._takes(self._bus_path(path)):
+            return "a running QEMU gives up no %s in that place" % self._kind(path)
+        return ""
+
+    def _takes(self, bus: str) -> bool:
+        """Whether devices come and go there while QEMU runs."""
+        if bus not in self._handlers:
+            self._handlers[bus] = bool(bus and self._get(bus, "hotplug-handler"))
+        return self._handlers[bus]
+
+    def _medium(self, node: str, path: str, first: t.Optional[Drive]) -> Medium:
+        """With the mark of what QEMU was started with, where that is what it still has."""
+        found = self._media.of(node)
+        if found.mark or first is None or found.file != self._start.place(first):
+            return found
+        hotplugged = bool(path) and self._get(path, "hotplugged") is not False
+        return found if hotplugged else replace(found, mark=image.mark(first))
+
+    def _objects(self) -> t.Iterator[Object]:
+        for name, kind in self._children("/objects").items():
+            if kind == "throttle-group":
+                limits = self._get("/objects/" + name, "limits") or {}
+                yield Object(kind, name, foretell.limits(("limits." + key, value) for key, value in limits.items()))
+            elif kind in _OBJECTS:
+                yield Object(kind, name)
+
+    def _ports(self, machine: str) -> t.Tuple[t.Tuple[str, ...], t.FrozenSet[str]]:
+        """(free ones, all), where something has to be plugged in: the bus of a port has its name."""
+        ports = [name for name, kind in self._named.items() if kind == _PORT]
+        controllers = [each.id for each in self._spec.controllers]
+        if not ports or all(name in self._named for name in [*self._plugged, *controllers]):
+            return (), frozenset(ports)
+        paths = [*self._kinds, *("%s/%s" % (_ANONYMOUS, name) for name in self._children(_ANONYMOUS))]
+        taken = {self._bus_path(path).rpartition("/")[2] for path in paths}
+        return tuple(sorted(set(ports) - taken)), frozenset(ports)
+
+
+def _device_of(qdev: str) -> t.Tuple[str, str]:
+    """(path, id) of the device that a part of it belongs to: virtio and USB have the drive in an inner one."""
+    if not qdev:
+        return "", ""
+    if not qdev.startswith("/"):
+        return "%s/%s" % (_PERIPHERAL, qdev), qdev
+    parts = qdev.split("/")
+    if qdev.startswith(_PERIPHERAL + "/"):
+        return "/".join(parts[:4]), parts[3]
+    return "/".join(parts[:4]) if parts[2] in ("peripheral-anon", "unattached") else qdev, ""
+
+
+def _backend_limits(inserted: t.Mapping[str, t.Any]) -> Options:
+    """What C(-drive) and C(block_set_io_throttle) have set."""
+    has: t.Dict[str, Scalar] = {}
+    for old, new in _BACKEND_LIMITS.items():
+        has["limits." + new] = inserted.get(old)
+        has["limits.%s-max" % new] = inserted.get(old + "_max")
+        has["limits.%s-max-length" % new] = inserted.get(old + "_max_length")
+    return foretell.limits(has.items())
