@@ -97,7 +97,7 @@ def _of_options(wanted: Drive, want: Medium, have: Medium) -> t.Iterator[Differe
             yield _restart(name, *pair, why="the device has taken it over when it was made")
     if want.copy_on_read != have.copy_on_read:
         yield _restart("copy_on_read", have.copy_on_read, want.copy_on_read, "QEMU puts filters under no device in use")
-    if want.mark and have.mark and want.mark != have.mark:
+    if have.mark and image.mark(wanted) != have.mark:
         why = "QEMU reads such options of nodes when it opens them, and shows none of them"
         yield _restart("options", "others", "those of its nodes", why)
 

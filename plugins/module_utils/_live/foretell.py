@@ -65,13 +65,14 @@ def medium(wanted: Drive) -> t.Optional[Medium]:
     if whole is None or wanted.backend is None:
         return None
     top = nodes.format_node(wanted.backend)
+    names = tuple(node.name for node in whole.walk())
     return Medium(
         wanted.id,
-        tuple(node.name for node in whole.walk()),
+        names,
         top.driver,
         image.place(wanted.backend),
         image.shown(top),
-        image.mark(wanted),
+        image.mark_in(names),
         wanted.throttle,
         wanted.copy_on_read,
         format_node=nodes.format_node(whole).name,

@@ -52,8 +52,8 @@ _PLACES = {
     "nvme": ("device", "namespace"),
 }
 _DEFAULTS: t.Dict[str, Scalar] = {"server.port": "10809", "export": "", "lun": 0}
-#: names of nodes that only this collection gives: the mark and a number
-_MARKED = re.compile(r"platter\.([0-9a-f]{10})\.[0-9]+\Z")
+#: names of nodes that only this collection gives: the mark, four digits for the drive's id, and a number
+_MARKED = re.compile(r"platter\.([0-9a-f]{10})\.[0-9a-f]{4}\.[0-9]+\Z")
 #: a medium that is opened for a try
 TRIED = "platter.tried"
 
@@ -97,7 +97,11 @@ def mark(drive: Drive) -> str:
     top = nodes.format_node(drive.backend)
     bare = _bare(drive.backend, dict(top.options), top)
     text = json.dumps(nodes.to_tree(bare), sort_keys=True)
-    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:10]
+    return _digits(text, 10)
+
+
+def _digits(text: str, count: int) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:count]
 
 
 def _bare(node: Node, above: t.Mapping[str, Scalar], top: t.Optional[Node]) -> Node:
@@ -126,7 +130,7 @@ def _attached(child: Node) -> Node:
 
 def marked(graph: Node, drive: Drive) -> Node:
     """The graph with names for all nodes that have none, which carry the drive's mark."""
-    return _named(graph, mark(drive), iter(range(1, 1000)), True)
+    return _named(graph, "%s.%s" % (mark(drive), _digits(drive.id, 4)), iter(range(1, 1000)), True)
 
 
 def _named(node: Node, stands_for: str, numbers: t.Iterator[int], is_top: bool) -> Node:

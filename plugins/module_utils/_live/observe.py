@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import time
 import typing as t
 from dataclasses import replace
 
@@ -31,6 +32,9 @@ _ANONYMOUS = "/machine/peripheral-anon"
 #: kinds that the machine makes of drives, by QEMU's names for them
 _OF_THE_MACHINE = {"cfi.pflash01": "pflash", "cfi.pflash02": "pflash"}
 _PORT = "pcie-root-port"
+#: a device that was unplugged holds its drive for a moment after it has gone, and is no device then
+_LEAVING_SECONDS = 5.0
+_AGAIN_SECONDS = 0.05
 #: kinds of objects that drives need
 _OBJECTS = frozenset(("iothread", "secret", "throttle-group", "tls-creds-x509", "tls-creds-psk", "tls-creds-anon"))
 _BACKEND_LIMITS = {
@@ -49,13 +53,19 @@ def observe(qmp: Qmp, wanted: DrivesSpec) -> LiveState:
 
     Raises QmpCommandError, QmpConnectError; RefusedError (managed_by_libvirt, job_not_dismissed).
     """
-    return _Observer(qmp, wanted).state()
+    start = started.of(qmp.peer_pids(), qmp.path)
+    deadline = time.monotonic() + _LEAVING_SECONDS
+    while True:
+        state = _Observer(qmp, wanted, start).state()
+        if time.monotonic() > deadline or not any(each.path and not each.device for each in state.drives):
+            return state
+        qmp.wait_event((), time.monotonic() + _AGAIN_SECONDS)
 
 
 class _Observer:
-    def __init__(self, qmp: Qmp, wanted: DrivesSpec) -> None:
+    def __init__(self, qmp: Qmp, wanted: DrivesSpec, start: started.Started) -> None:
         self._qmp = qmp
-        self._start = started.of(qmp.peer_pids(), qmp.path)
+        self._start = start
         self._media = media.Media(qmp_graph.look(qmp), self._start.directory)
         self._named = self._children(_PERIPHERAL)
         self._kinds = {"%s/%s" % (_PERIPHERAL, name): kind for name, kind in self._named.items()}
@@ -74,8 +84,8 @@ class _Observer:
             tuple(Device(kind, name) for name, kind in sorted(self._named.items()) if kind in devices.CONTROLLERS),
             tuple(sorted(self._objects(), key=lambda each: each.id)),
             self._media.idle(),
+            self._media.names,
             *self._ports(machine),
-            nodes=self._media.names,
         )
 
     def _children(self, path: str) -> t.Dict[str, str]:

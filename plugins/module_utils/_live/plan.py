@@ -12,7 +12,14 @@ from dataclasses import replace
 
 from ansible_collections.platter.qemu.plugins.module_utils._core.plan import predict
 from ansible_collections.platter.qemu.plugins.module_utils._drive import nodes
-from ansible_collections.platter.qemu.plugins.module_utils._drive.spec import Device, Drive, DrivesSpec, Node, Object
+from ansible_collections.platter.qemu.plugins.module_utils._drive.spec import (
+    Device,
+    Drive,
+    DrivesSpec,
+    Node,
+    Object,
+    sorted_options,
+)
 from ansible_collections.platter.qemu.plugins.module_utils._live import actions, buses, difference, foretell, image
 from ansible_collections.platter.qemu.plugins.module_utils._live.state import Idle, LiveDrive, LiveState
 
@@ -214,7 +221,9 @@ class _Planner:
             return
         kept = {key: value for key, value in medium.options if key not in image.REOPENED}
         shown = dict(kept, **{key: value for key, value in image.shown(top) if key in image.REOPENED})
-        node = replace(top, name=medium.format_node, driver=medium.driver)
+        said = {key: image.SHOWN[key] for key in image.REOPENED}  # else what is below keeps what it has inherited
+        options = sorted_options({**said, **dict(top.options)})
+        node = replace(top, name=medium.format_node, driver=medium.driver, options=options)
         self._do(actions.ReopenImage(live, node, tuple(sorted(shown.items()))))
 
 

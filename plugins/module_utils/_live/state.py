@@ -74,8 +74,10 @@ class Idle(t.NamedTuple):
 @dataclass(frozen=True)
 class LiveState:
     """C(controllers): devices with ids that drives can be plugged into. C(objects): of limits only those that are set; what
-    else an object has is not asked for. C(ports): the buses of PCI Express ports that nothing is plugged into;
-    C(all_ports): of all. C(nodes): the names that nodes were given. C(machine): as in C(DrivesSpec).
+    else an object has is not asked for. C(nodes): the names that nodes were given. C(machine): as in C(DrivesSpec).
+
+    C(ports): the buses of PCI Express ports that nothing is plugged into, asked for where something has to be;
+    C(all_ports): of all. These are no part of the state.
     """
 
     machine: str
@@ -83,9 +85,9 @@ class LiveState:
     controllers: t.Tuple[Device, ...] = ()
     objects: t.Tuple[Object, ...] = ()
     idle: t.Tuple[Idle, ...] = ()
-    ports: t.Tuple[str, ...] = ()
-    all_ports: t.FrozenSet[str] = frozenset()
     nodes: t.FrozenSet[str] = frozenset()
+    ports: t.Tuple[str, ...] = field(default=(), compare=False)
+    all_ports: t.FrozenSet[str] = field(default=frozenset(), compare=False)
 
     def object(self, name: str) -> t.Optional[Object]:
         """The object of that id."""

@@ -1,0 +1,187 @@
+"""Drives of a running QEMU are changed where they are, and what cannot be is told."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.platter.qemu.plugins.module_utils._core import errors
+from ansible_collections.platter.qemu.plugins.module_utils._drive import styles
+from ansible_collections.platter.qemu.tests.lab.live_qemu import PORTS, SCSI, image, live_qemu
+
+
+def test_a_medium_comes_is_changed_and_goes(tmp_path: Path) -> None:
+    first, second = image(tmp_path / "first.iso"), image(tmp_path / "second.iso", "2M")
+    drives = {"scsi-cd": "scsi", "ide-cd": "ide"}
+    with live_qemu(tmp_path, *SCSI, "-device", "scsi-cd,id=scsi", "-device", "ide-cd,id=ide,bus=ide.0") as qemu:
+
+        def spec(medium: object) -> object:
+            return qemu.spec(*({"id": name, "device": kind, "image": medium} for kind, name in drives.items()))
+
+        for medium in (first, second, None):
+            done = qemu.converge(spec(medium))  # type: ignore[arg-type]
+            assert len(done.steps) == 2 and not done.needs_restart, done
+            told = {each["qdev"]: each for each in qemu.qmp.execute("query-block")}
+            for name in ("scsi", "ide"):
+                assert told[name].get("inserted", {}).get("file") == (medium and medium["path"])
+                assert told[name]["tray_open"] is False
+        assert not qemu.nodes()
+
+
+def test_a_medium_that_cannot_be_opened_leaves_the_old_one_in(tmp_path: Path) -> None:
+    good, bad = image(tmp_path / "good.iso"), tmp_path / "bad.qcow2"
+    bad.write_bytes(b"\0" * 65536)
+    with live_qemu(tmp_path, *SCSI, "-device", "scsi-cd,id=cd") as qemu:
+        qemu.converge(qemu.spec({"id": "cd", "device": "scsi-cd", "image": good}))
+        before = qemu.nodes()
+        with pytest.raises(errors.FailedError) as failed:
+            qemu.converge(qemu.spec({"id": "cd", "device": "scsi-cd", "image": {"path": str(bad), "format": "qcow2"}}))
+        assert failed.value.facts["reason"] == "plug_failed" and "Image is not in qcow2 format" in failed.value.message
+        assert qemu.nodes().keys() == before.keys()
+        assert qemu.qmp.execute("query-block")[0]["inserted"]["file"] == good["path"]
+
+
+def test_limits_change_come_and_go(tmp_path: Path) -> None:
+    disk = {"id": "d", "device": "virtio-blk-pci", "image": image(tmp_path / "d")}
+    with live_qemu(tmp_path, *PORTS) as qemu:
+        for throttle in (None, {"iops_total": 50, "iops_total_max": 99}, {"iops_total": 60, "group": "gold"}, None):
+            done = qemu.converge(qemu.spec(dict(disk, throttle=throttle)))
+            assert len(done.steps) == 1
+        told = qemu.qmp.execute("query-block")[0]["inserted"]
+        assert told["iops"] == 0 and "group" not in told
+
+
+@pytest.mark.parametrize("style", ["blockdev", "drive_device"])
+def test_a_vm_that_was_started_with_its_drives_has_them(tmp_path: Path, style: str) -> None:
+    drives = [
+        {"id": "a", "device": "scsi-hd", "image": image(tmp_path / "a", "1M", "qcow2"), "serial": "A", "cache": "none"},
+        {"id": "b", "device": "virtio-blk-pci", "image": image(tmp_path / "b"), "throttle": {"iops_total": 70}},
+        {"id": "c", "device": "ide-cd", "image": image(tmp_path / "c")},
+        {"id": "e", "device": "scsi-cd"},
+    ]
+    drives[0].update(aio="io_uring", discard="unmap", werror="stop")
+    with live_qemu(tmp_path) as qemu:
+        spec = qemu.spec(*drives)
+    words = styles.render(spec, style).words
+    with live_qemu(tmp_path, *words) as qemu:
+        nothing = qemu.converge(spec)
+        assert not nothing.steps and not nothing.drift, nothing
+        throttled = dict(drives[1], throttle={"iops_total": 80})
+        changed = qemu.converge(qemu.spec(drives[0], throttled, *drives[2:]))
+        assert len(changed.steps) == 1
+        other = qemu.plan(qemu.spec(dict(drives[0], discard="ignore", serial="B"), throttled, *drives[2:]))
+        assert not other.steps and {each.what for each in other.needs_restart} == {"options", "serial"}
+
+
+def test_what_a_running_qemu_cannot_do_is_told_and_the_rest_is_done(tmp_path: Path) -> None:
+    with live_qemu(tmp_path, *PORTS[:2]) as qemu:
+        wanted = [
+            {"id": "hd", "device": "ide-hd", "image": image(tmp_path / "hd")},
+            {"id": "one", "device": "virtio-blk-pci", "image": image(tmp_path / "one")},
+            {"id": "two", "device": "virtio-blk-pci", "image": image(tmp_path / "two")},
+            {"id": "root", "device": "nvme", "bus": "pcie.0", "serial": "x", "image": image(tmp_path / "root")},
+            {"id": "temporary", "device": "virtio-blk-pci", "snapshot": True, "image": image(tmp_path / "three")},
+        ]
+        done = qemu.converge(qemu.spec(*wanted))
+        assert [str(each) for each in done.steps] == ["Plug in one (virtio-blk-pci)."]
+        assert {each.drive: each.why for each in done.needs_restart} == {
+            "hd": "a running QEMU takes no ide-hd",
+            "two": "no pcie-root-port of the VM is free",
+            "root": "pcie.0 takes no device while the VM runs: name the id of a free pcie-root-port as bus",
+            "temporary": "snapshot is an option of -drive only",
+        }
+
+
+def test_caches_change_under_a_disk_with_a_backing_file(tmp_path: Path) -> None:
+    base = image(tmp_path / "base", "1M", "qcow2")
+    os.system(f"qemu-img create -q -f qcow2 -b {base['path']} -F qcow2 {tmp_path}/top")
+    disk = {"id": "d", "device": "scsi-hd", "image": {"path": str(tmp_path / "top"), "format": "qcow2"}}
+    with live_qemu(tmp_path, *SCSI) as qemu:
+        qemu.converge(qemu.spec(dict(disk, throttle={"iops_total": 9})))
+        for more in ({"cache": {"direct": True}}, {"cache": {"no_flush": True}, "detect_zeroes": "on"}, {}):
+            done = qemu.converge(qemu.spec(dict(disk, throttle={"iops_total": 9}, **more)))
+            assert len(done.steps) == 1 and not done.needs_restart
+            found = [each for each in qemu.nodes().values() if each["drv"] in ("file", "qcow2")]
+            assert {each["cache"]["direct"] for each in found} == {more.get("cache", {}).get("direct", False)}
+        changed = qemu.plan(qemu.spec(dict(disk, throttle={"iops_total": 9}, cache="writethrough")))
+        assert [each.what for each in changed.needs_restart] == ["write-cache"]
+
+
+def test_a_raw_image_that_has_grown_is_grown_in_the_guest(tmp_path: Path) -> None:
+    disk = {"id": "d", "device": "scsi-hd", "image": image(tmp_path / "d", "1M")}
+    with live_qemu(tmp_path, *SCSI) as qemu:
+        qemu.converge(qemu.spec(disk))
+        os.truncate(tmp_path / "d", 3 << 20)
+        assert [str(each) for each in qemu.converge(qemu.spec(disk)).steps] == [
+            "Tell the guest that d has grown to 3145728 bytes."
+        ]
+        assert qemu.nodes()["d"]["image"]["virtual-size"] == 3 << 20
+
+
+def test_the_boot_order_is_changed_also_where_two_drives_swap(tmp_path: Path) -> None:
+    drives = [{"id": f"d{n}", "device": "scsi-hd", "image": image(tmp_path / f"{n}"), "bootindex": n} for n in range(2)]
+    with live_qemu(tmp_path, *SCSI) as qemu:
+        qemu.converge(qemu.spec(*drives))
+        more = {"id": "d2", "device": "scsi-hd", "image": image(tmp_path / "2"), "bootindex": 0}
+        swapped = qemu.converge(qemu.spec(dict(drives[0], bootindex=1), dict(drives[1], bootindex=5), more))
+        assert len(swapped.steps) == 2
+        assert [qemu.get(f"/machine/peripheral/d{n}", "bootindex") for n in range(3)] == [1, 5, 0]
+
+
+def test_layers_that_were_put_on_an_image_are_no_fault_and_go_with_it(tmp_path: Path) -> None:
+    disk = {"id": "d", "device": "scsi-hd", "image": image(tmp_path / "d", "1M", "qcow2")}
+    with live_qemu(tmp_path, *SCSI) as qemu:
+        qemu.converge(qemu.spec(disk))
+        layer = {"node-name": "d", "snapshot-file": str(tmp_path / "layer"), "snapshot-node-name": "platter-0123"}
+        qemu.qmp.execute("blockdev-snapshot-sync", dict(layer, format="qcow2"))
+        found = qemu.converge(qemu.spec(disk))
+        assert not found.steps and [(each.what, each.live) for each in found.drift] == [
+            ("image", str(tmp_path / "layer"))
+        ]
+        qemu.converge(qemu.spec(), purge=True)
+        assert not qemu.nodes()
+
+
+def test_nodes_that_are_described_apart_are_added_once_and_stay(tmp_path: Path) -> None:
+    path = image(tmp_path / "shared")["path"]
+    shared = {"node-name": "base", "driver": "raw", "read-only": True, "file": {"driver": "file", "filename": path}}
+    drives = [
+        {
+            "id": f"d{n}",
+            "device": "scsi-hd",
+            "image": {"blockdev": {"driver": "raw", "file": "base"}},
+            "read_only": True,
+        }
+        for n in range(2)
+    ]
+    with live_qemu(tmp_path, *SCSI) as qemu:
+        qemu.converge(qemu.spec(*drives, nodes=[shared]), exact=False)  # where a node apart is, the steps do not say
+        qemu.converge(qemu.spec(nodes=[shared]), exact=False, purge=True)
+        assert "base" in qemu.nodes() and not {"d0", "d1"} & qemu.nodes().keys()
+
+
+def test_an_nbd_export_is_told_from_another(tmp_path: Path) -> None:
+    with live_qemu(tmp_path, *SCSI) as server, live_qemu_in(tmp_path / "two", *SCSI) as qemu:
+        address = {"type": "unix", "path": str(tmp_path / "nbd")}
+        server.qmp.execute("nbd-server-start", {"addr": {"type": "unix", "data": {"path": address["path"]}}})
+        for name in ("x", "y"):
+            node = {"driver": "null-co", "size": 1 << 20, "node-name": name}
+            server.qmp.execute("blockdev-add", node)
+            export = {"type": "nbd", "id": name, "node-name": name, "name": name}
+            server.qmp.execute("block-export-add", export)
+
+        def disk(name: str) -> dict[str, object]:
+            node = {"driver": "nbd", "server": address, "export": name}
+            return {"id": "d", "device": "scsi-hd", "image": {"blockdev": node}, "read_only": True}
+
+        qemu.converge(qemu.spec(disk("x")))
+        other = qemu.plan(qemu.spec(disk("y")))
+        assert [each.what for each in other.needs_restart] == ["image"], json.dumps(qemu.nodes())
+
+
+def live_qemu_in(directory: Path, *words: str) -> object:
+    directory.mkdir()
+    return live_qemu(directory, *words)

@@ -1,0 +1,164 @@
+"""Plans for the drives of a running QEMU: nothing is left to do after one, and what cannot be done is told."""
+
+from __future__ import annotations
+
+import typing as t
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ansible_collections.platter.qemu.plugins.module_utils._core.plan import predict
+from ansible_collections.platter.qemu.plugins.module_utils._drive import read_spec
+from ansible_collections.platter.qemu.plugins.module_utils._drive.spec import Device, DrivesSpec
+from ansible_collections.platter.qemu.plugins.module_utils._live import actions, image, plan
+from ansible_collections.platter.qemu.plugins.module_utils._live.state import Idle, LiveDrive, LiveState
+from ansible_collections.platter.qemu.tests.lab.drives import SOME, Task, vms
+
+Words = t.List[str]
+FILE = {"path": "/i/a", "format": "raw"}
+DISK: Task = {"id": "d", "device": "virtio-blk-pci", "image": FILE}
+SCSI = Device("virtio-scsi-pci", "scsi0")
+
+
+def _spec(*drives: Task, machine: str = "pc", **more: t.Any) -> DrivesSpec:
+    return read_spec.read({"drives": list(drives), **more}, machine)
+
+
+def _with(*drives: Task, machine: str = "pc", state: t.Optional[LiveState] = None) -> LiveState:
+    """A QEMU that was given these drives while it runs."""
+    state = state or LiveState(machine, controllers=(SCSI,))
+    return predict(state, plan.plan(_spec(*drives, machine=machine), state).steps)
+
+
+def _steps(state: LiveState, *drives: Task, **how: t.Any) -> Words:
+    return [str(each) for each in plan.plan(_spec(*drives, machine=state.machine), state, **how).steps]
+
+
+@SOME
+@given(vms(), vms(), st.booleans())
+def test_a_plan_leaves_nothing_to_do(before: t.List[Task], after: t.List[Task], purge: bool) -> None:
+    state = LiveState("pc")
+    for tasks in (before, after):
+        wanted = read_spec.read(tasks, "pc")
+        first = plan.plan(wanted, state, purge)
+        state = predict(state, first.steps)
+        again = plan.plan(wanted, state, purge)
+        assert not again.steps
+        assert set(again.needs_restart) == set(first.needs_restart)
+    listed = {each["id"] for each in after}
+    assert not purge or {each.id for each in state.drives} <= listed
+
+
+@SOME
+@given(vms())
+def test_what_is_to_go_goes_with_its_objects(tasks: t.List[Task]) -> None:
+    wanted = read_spec.read(tasks, "pc")
+    state = predict(LiveState("pc"), plan.plan(wanted, LiveState("pc")).steps)
+    gone = plan.plan(DrivesSpec(machine="pc"), state, absent=[each.id for each in wanted.drives])
+    left = predict(state, gone.steps)
+    assert not left.drives and not left.nodes and not [each for each in left.objects if each.kind != "iothread"]
+
+
+@SOME
+@given(vms())
+def test_a_plan_does_not_add_what_is_there(tasks: t.List[Task]) -> None:
+    wanted = read_spec.read(tasks, "pc")
+    told = [(d.kind, d.told.get("id") or d.told.get("node-name")) for d in _told(plan.plan(wanted, LiveState("pc")))]
+    assert len(told) == len(set(told))
+
+
+def _told(found: plan.LivePlan) -> t.Iterator[t.Any]:
+    for step in found.steps:
+        if isinstance(step, actions.PlugDrive):
+            yield from step.definitions()
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ({"device": "nvme", "serial": "x"}, "device"),
+        ({"image": {"path": "/i/b", "format": "raw"}}, "image"),
+        ({"image": {"path": "/i/a", "format": "qcow2"}}, "image"),
+        ({"serial": "new"}, ""),  # it is not known that it had none
+        ({"aio": "io_uring"}, "options"),
+        ({"discard": "unmap"}, "options"),
+        ({"read_only": True}, "read-only"),
+        ({"copy_on_read": True}, "copy_on_read"),
+    ],
+)
+def test_what_needs_a_restart(change: Task, what: str) -> None:
+    found = plan.plan(_spec(dict(DISK, **change)), _with(DISK))
+    assert not found.steps and [each.what for each in found.needs_restart] == [what] * bool(what)
+    assert [each.what for each in found.drift] == [what] * bool(what)
+
+
+@pytest.mark.parametrize(
+    ("change", "steps"),
+    [
+        ({"cache": {"direct": True}}, ["Open the image of d again with cache.direct on."]),
+        ({"throttle": {"iops_total": 9}}, ["Throttle d: iops-total 9."]),
+        ({"detect_zeroes": "on"}, ["Open the image of d again with detect-zeroes on."]),
+    ],
+)
+def test_what_changes_while_it_runs(change: Task, steps: Words) -> None:
+    assert _steps(_with(DISK), dict(DISK, **change)) == steps
+
+
+def test_drives_of_one_group_have_one_step_for_its_limits() -> None:
+    drives = [dict(DISK, id=f"d{n}", image={"path": f"/i/{n}", "format": "raw"}) for n in range(3)]
+    old, new = ([dict(each, throttle={"group": "gold", "iops_total": n}) for each in drives] for n in (5, 6))
+    assert _steps(_with(*old), *new) == ["Set the limits of the throttle group gold: iops-total 6."]
+    assert _steps(_with(*old), *drives) == ["Set the limits of the throttle group gold: no limits."]
+
+
+def test_a_medium_is_changed_and_taken_out() -> None:
+    drive: Task = {"id": "cd", "device": "scsi-cd"}
+    state = _with(drive)
+    assert _steps(state, dict(drive, image=FILE)) == ["Put /i/a into cd."]
+    state = _with(dict(drive, image=FILE), state=state)
+    assert _steps(state, drive) == ["Take the medium out of cd."]
+
+
+def test_ports_are_given_out_once_and_come_back() -> None:
+    state = LiveState("q35", ports=("p1", "p2"), all_ports=frozenset(("p1", "p2")))
+    drives = [dict(DISK, id=f"d{n}", image={"path": f"/i/{n}", "format": "raw"}) for n in range(3)]
+    found = plan.plan(_spec(*drives, machine="q35"), state)
+    assert [each.bus for each in found.steps if isinstance(each, actions.PlugDrive)] == ["p1", "p2"]
+    assert [(each.drive, each.what) for each in found.needs_restart] == [("d2", "drive")]
+    then = predict(state, found.steps)
+    assert _steps(then, drives[1], drives[2], purge=True) == ["Unplug d0.", "Plug in d2 (virtio-blk-pci)."]
+
+
+@pytest.mark.parametrize(
+    ("idle", "purge", "cleared"),
+    [
+        (Idle("platter.tried.0", ("platter.tried.0",)), False, True),
+        (Idle("d", ("d",)), False, True),
+        (Idle("gone", ("gone", "platter.0123456789.abcd.1")), False, True),
+        (Idle("others", ("others",)), False, False),
+        (Idle("others", ("others",)), True, True),
+        (Idle("platter-0123456789abcdef", ("platter-0123456789abcdef",)), True, False),
+    ],
+)
+def test_nodes_that_nobody_uses(idle: Idle, purge: bool, cleared: bool) -> None:
+    state = LiveState("pc", idle=(idle,), nodes=frozenset(idle.names))
+    assert any(each.startswith("Remove the unused nodes") for each in _steps(state, DISK, purge=purge)) is cleared
+
+
+def test_what_cannot_be_unplugged_stays() -> None:
+    fixed = LiveDrive("ide0-hd0", "ide-hd", fixed="a running QEMU gives up no ide-hd in that place")
+    found = plan.plan(_spec(), LiveState("pc", (fixed,)), purge=True)
+    assert not found.steps and [each.why for each in found.needs_restart] == [fixed.fixed]
+
+
+def test_what_is_inherited_makes_no_other_mark() -> None:
+    """As QEMU's arguments may say it of a node below, and a task does not."""
+    file = {"driver": "file", "filename": "/i/a"}
+
+    def mark(**more: t.Any) -> str:
+        node = {"driver": "raw", "cache": {"direct": True}, "file": dict(file, **more)}
+        return image.mark(_spec(dict(DISK, image={"blockdev": node})).drives[0])
+
+    assert mark() == mark(cache={"direct": True}) == mark(**{"node-name": "x"})
+    assert mark() != mark(aio="native") and mark() != mark(cache={"no-flush": True})
