@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Callable
+from typing import Callable, Sequence
 
 import counts
 from environment import isolated
@@ -99,11 +99,18 @@ def _on_real_tools(core: Core) -> list[Step]:
     ]
 
 
-def _sanity(core: Core, *directories: str) -> Step:
-    """All of the checkout, or these directories of it."""
-    command = ["ansible-test", "sanity", "--local", "-v", "--color", "no", *directories]
+def _sanity(core: Core, *directories: str, pythons: Sequence[str] = ()) -> Step:
+    """All of the checkout, or these directories of it; what runs on several Pythons runs on these, or on all that are here."""
+    chosen = [option for version in pythons for option in ("--target-python", version)]
+    where = ["--controller", f"origin:python={core.version}", *chosen] if chosen else ["--local"]
+    command = ["ansible-test", "sanity", *where, "-v", "--color", "no", *directories]
     needs = ("git", "shellcheck")
     return Step(f"sanity-{core.number}", "sanity", command, core, core.copy, needs, counts.count_sanity)
+
+
+def _own_pythons(core: Core) -> list[str]:
+    """The Pythons that only this core is tested on: its own, and with the oldest core the oldest of a host."""
+    return [*([OLDEST_TARGET] if core.number == OLDEST_CORE and OLDEST_TARGET in installed() else []), core.version]
 
 
 def _where(core: Core) -> list[str]:
@@ -147,7 +154,8 @@ def all_steps(cores: list[Core]) -> list[Step]:
         *_oldest_python(newest),
         *(pytest_step(f"unit-{core.number}", "unit", core, "tests/unit") for core in cores),
         _sanity(newest),
-        *(_sanity(core, "plugins/") for core in cores[1:]),  # what runs on hosts, which is half of the time
+        # what runs on hosts, which is half of the time, and not again on Pythons that the newest core has imported it on
+        *(_sanity(core, "plugins/", pythons=_own_pythons(core)) for core in cores[1:]),
         *_on_real_tools(newest),
         *(step for core in cores for step in _integration(core)),
         *_molecule(newest),
