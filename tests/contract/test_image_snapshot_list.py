@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +14,12 @@ import pytest
 
 from ansible_collections.platter.qemu.plugins.module_utils._tools.locks import ImageLocks
 from ansible_collections.platter.qemu.tests.lab.beats import four_beats, refused, snapshot
+from ansible_collections.platter.qemu.tests.lab.between import between_all
+from ansible_collections.platter.qemu.tests.lab.machine import machine
 from ansible_collections.platter.qemu.tests.lab.modules import call, process
 from ansible_collections.platter.qemu.tests.lab.oracle import create
 from ansible_collections.platter.qemu.tests.lab.programs import exported
+from ansible_collections.platter.qemu.tests.lab.qemu import qcow2
 from ansible_collections.platter.qemu.tests.lab.snapshots import Disk, disk, names_in
 
 
@@ -175,3 +180,26 @@ def test_one_overlay_is_not_made_for_two_images(tmp_path: Path) -> None:
     paths = images(tmp_path / "images", 2)
     both = {"snapshots": [{"image": str(path), "overlay": str(tmp_path / "images/top")} for path in paths]}
     assert "overlay_exists" in json.dumps(refused("overlay_exists", **dict(entries(paths, kind="external"), **both)))
+
+
+@pytest.mark.parametrize("kind", ["external", "internal"])
+def test_images_of_one_vm_name_the_one_for_which_nothing_was_taken(tmp_path: Path, kind: str) -> None:
+    """The first is fine, for the second QEMU refuses the step that both have in common."""
+    paths = images(tmp_path / "images", 2)
+    closed = qcow2("n1", paths[1], read_only=True)
+    with machine(tmp_path / "qmp", paths[0], closed):
+        if kind == "external":  # whether QEMU takes it or not: the overlay finds no place
+            (tmp_path / "elsewhere").mkdir()
+            given = {"overlay": str(tmp_path / "elsewhere" / "b.qcow2")}
+            taken = partial(shutil.rmtree, tmp_path / "elsewhere")
+        else:
+            given, taken = {}, partial(int)
+        task = entries(paths, kind=kind, qmp_socket=str(tmp_path / "qmp"))
+        task["snapshots"][1].update(given)
+        items = between_all(taken, *({**task, **each} for each in task["snapshots"]))
+    assert all(item.error and not item.done for item in items)
+    fine, refused = (item.error.message for item in items)
+    assert f"It was one step for all images of the VM, and failed because of {paths[1]}: " in fine
+    assert "It was one step" not in refused
+    assert [names_in(path) for path in paths] == [[], []]
+    assert sorted(each.name for each in paths[0].parent.iterdir()) == [path.name for path in paths]

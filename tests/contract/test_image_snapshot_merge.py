@@ -258,3 +258,16 @@ def test_the_name_of_the_disk_gets_no_other_format_unasked(tmp_path: Path, switc
     assert told["evidence"] == {"asked": "qcow2", "found": ["raw"]}
     one.beats(name="s1", state="committed")
     assert one.points() == {}
+
+
+def test_a_grown_disk_is_not_committed_into_what_qemu_does_not_make_larger(tmp_path: Path) -> None:
+    """It would be found out in the middle of the merge, which nothing could end then."""
+    one = disk(tmp_path, "external", size="1M", format="vdi")
+    one.take("s1")
+    one.write(3)
+    qemu_img("resize", "-q", "-f", "qcow2", one.active, "2M")
+    seen = one.now()
+    one.image, one.format = one.active, "qcow2"
+    one.refuses("cannot_commit", name="s1", state="committed")
+    assert one.beats(name="s1", state="absent")["actions"][0].startswith("Merge snapshot s1 of %s: stream" % one.image)
+    assert one.now() == seen

@@ -9,13 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot import layer_records
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot import family, layer_records, live_merge
+from ansible_collections.platter.qemu.tests.lab.between import between
 from ansible_collections.platter.qemu.tests.lab.guest import MIB, guest_bytes, qemu_io, shows
 from ansible_collections.platter.qemu.tests.lab.modules import call
 from ansible_collections.platter.qemu.tests.lab.oracle import qemu_img
 from ansible_collections.platter.qemu.tests.lab.programs import exported
 from ansible_collections.platter.qemu.tests.lab.snapshots import Disk, disk
 
+#: where the upper layer holds data too
+ABOVE = (0x55, MIB // 2, 64 << 10)
 BASE, OVERLAY = (0x66, 0, MIB // 4), (0x77, MIB // 2, MIB // 4)
 
 
@@ -212,3 +215,66 @@ def test_a_snapshot_keeps_its_name_after_a_merge_that_was_killed_before_its_note
     assert list(one.points_now()) == ["s1", "s3"]
     one.beats(name="s1", **then)
     assert list(one.points_now()) == left
+
+
+def told(tmp_path: Path, size: str = "1M") -> tuple[Disk, Path, Path]:
+    """A disk, the layer that its VM was told to leave, and the one below it: the run was killed, and the VM has ended."""
+    one = disk(tmp_path, "external")
+    one.take("s1")
+    one.write(3)
+    one.take("s2")
+    one.write(4, MIB // 2)
+    base, leaving = one.points()["s2"], Path(f"{one.active}{family.LEAVING}")
+    assert base
+    qemu_img("resize", "-q", "-f", "qcow2", one.active, size)
+    layer_records.begin_merge(str(base), str(leaving))
+    qemu_img("commit", "-q", "-d", "-f", "qcow2", one.active)
+    live_merge.leave(str(one.active))
+    layer_records.note_told(str(base))
+    one.active = leaving
+    return one, leaving, base
+
+
+@pytest.mark.parametrize("way", ["absent", "committed"])
+def test_a_vm_that_ended_while_it_left_a_layer_is_no_matter_where_both_show_the_same(tmp_path: Path, way: str) -> None:
+    one, leaving, base = told(tmp_path)
+    seen = one.now()
+    for options in (
+        {"name": "s3"},
+        {"name": "s1"},
+        {"name": "s2", "state": "streamed"},
+        {"name": "s1", "state": "absent"},
+    ):
+        assert "state=committed with name=s2" in one.refuses("merge_unfinished", **options)["msg"]
+    action = one.beats(name="s2", state=way)["actions"][0]
+    assert action == f"Finish the merge of snapshot s2 of {one.image}: {leaving} and {base} show the same."
+    assert (one.active, one.now(), leaving.exists()) == (base, seen, False)
+    one.sound("s1")
+
+
+@pytest.mark.parametrize("written", ["overlay", "base", "size"])
+def test_nothing_is_chosen_where_the_two_differ(tmp_path: Path, written: str) -> None:
+    one, leaving, base = told(tmp_path)
+    if written == "size":
+        qemu_img("resize", "-q", "-f", "qcow2", leaving, "2M")
+    else:
+        write({"overlay": leaving, "base": base}[written], ABOVE)
+    for way in ("absent", "committed"):
+        evidence = one.refuses("merge_unfinished", name="s2", state=way)["evidence"]
+        assert evidence == {"overlay": str(leaving), "base": str(base)}
+
+
+def test_what_was_compared_is_still_so_when_the_merge_is_finished(tmp_path: Path) -> None:
+    one, leaving, base = told(tmp_path)
+    item = between(lambda: write(base, ABOVE), **one.task(name="s2", state="committed"))
+    assert item.error and "changed_meanwhile" in str(item.error.facts)
+    assert leaving.exists()
+    one.refuses("merge_unfinished", name="s2", state="committed")
+
+
+def test_a_layer_that_was_being_left_gives_its_name_to_nobody(tmp_path: Path) -> None:
+    """With switch=rename, the file below would be called so."""
+    one, leaving, base = told(tmp_path)
+    one.switch = "rename"
+    one.beats(name="s2", state="committed")
+    assert (one.active, leaving.exists(), base.exists()) == (base, False, True)

@@ -18,10 +18,15 @@ def undressed(_like: str, _built: str) -> None:
 
 def between(meanwhile: Callable[[], object], **options: Any) -> Item:
     """The item of a task during which C(meanwhile) is called once all is planned."""
-    engine = SnapshotEngine([read_spec(options)], undressed, qemu_img=QEMU_IMG)
+    return between_all(meanwhile, options)[0]
+
+
+def between_all(meanwhile: Callable[[], object], *entries: dict[str, Any]) -> list[Item]:
+    """The same of a task with several images."""
+    engine = SnapshotEngine([read_spec(options) for options in entries], undressed, qemu_img=QEMU_IMG)
     with engine.hold():
         items = engine.prepare(patient=False)
-        assert items[0].plan and not items[0].refusal, items[0].refusal
+        assert all(item.plan and not item.refusal for item in items), [item.refusal for item in items]
         meanwhile()
         engine.execute(items)
-    return items[0]
+    return items

@@ -118,7 +118,7 @@ class SnapshotEngine:
         # imported here, as what acts is below: a run with nothing to do, the usual one, does not pay for it
         from ansible_collections.platter.qemu.plugins.module_utils._snapshot.guard import guard
 
-        return guard([item for item in items if not item.refusal], patience, self._runner)
+        return guard([item for item in items if not item.refusal], patience, self._runner, self._tool)
 
     def execute(self, items: t.List[Item]) -> None:
         """Carry out the plans."""

@@ -12,7 +12,7 @@ import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core.errors import EngineError
 from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot import live_edit
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot import live_edit, together
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.layers import LayerEditor
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.merge import Merger
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qmp import Qmp
@@ -50,10 +50,10 @@ def _carry_out(editor: live_edit.LiveEditor, items: t.Sequence[Item]) -> t.Dict[
         waiting = {number: editor.belongs_together(_next(items[number])) for number in _left(items, errors)}
         if not waiting:
             return errors
-        together = next(iter(waiting.values()))
-        group = [number for number in waiting if waiting[number] == together]
-        with _noting(errors, group):
-            t.cast(Together, together)([items[number] for number in group])
+        method = next(iter(waiting.values()))
+        group = [number for number in waiting if waiting[number] == method]
+        with _noting(errors, group), _telling_each(errors, {number: items[number] for number in group}):
+            t.cast(Together, method)([items[number] for number in group])
 
 
 def _left(items: t.Sequence[Item], errors: t.Collection[int]) -> t.List[int]:
@@ -71,6 +71,16 @@ def _noting(errors: t.Dict[int, Exception], numbers: t.Iterable[int]) -> t.Itera
         yield
     except (EngineError, OSError) as exc:
         errors.update(dict.fromkeys(numbers, exc))
+
+
+@contextlib.contextmanager
+def _telling_each(errors: t.Dict[int, Exception], group: t.Mapping[int, Item]) -> t.Iterator[None]:
+    """Which of the items that are worked on at once an error is about."""
+    try:
+        yield
+    except together.TogetherError as exc:
+        for number, item in group.items():
+            errors[number] = exc.told_of(item, [each.name for each in group.values() if each is not item])
 
 
 def _own_steps(editor: live_edit.LiveEditor, item: Item) -> None:

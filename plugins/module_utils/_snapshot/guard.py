@@ -28,11 +28,12 @@ from ansible_collections.platter.qemu.plugins.module_utils._snapshot import (
     refuse,
 )
 from ansible_collections.platter.qemu.plugins.module_utils._tools import files, process
+from ansible_collections.platter.qemu.plugins.module_utils._tools.qemu_img import QemuImg
 
 Held = t.Dict[str, t.List[holders.Holder]]
 
 
-def guard(items: t.Sequence[Item], patience: t.Optional[Patience], run_command: process.RunCommand) -> bool:
+def guard(items: t.Sequence[Item], patience: t.Optional[Patience], runner: process.Runner, qemu_img: QemuImg) -> bool:
     """Turn plans that would touch what others use or build on into refusals (or skips). True when it has waited."""
     planned = [item for item in items if item.plan]
     places.guard_places(planned)
@@ -44,8 +45,17 @@ def guard(items: t.Sequence[Item], patience: t.Optional[Patience], run_command: 
     waited = waiting.wait_until_free([item for item in planned if not item.refusal], patience, _held, _in_use)
     for item in planned:
         if not item.refusal and item.plan and item.reading.live is None:
-            item.refusal = _secret_refusal(item, run_command)
+            item.refusal = _secret_refusal(item, runner) or (None if waited else _compared_refusal(item, qemu_img))
     return waited
+
+
+def _compared_refusal(item: Item, qemu_img: QemuImg) -> t.Optional[errors.EngineError]:
+    """What is only right if two files show the same, after a run and a VM ended in the middle of a merge."""
+    if not any(getattr(action, "compared", False) for action in item.plan):
+        return None
+    from ansible_collections.platter.qemu.plugins.module_utils._snapshot import compared
+
+    return compared.refusal(item, qemu_img)
 
 
 def _secret_refusal(item: Item, run_command: process.RunCommand) -> t.Optional[errors.EngineError]:

@@ -120,7 +120,8 @@ class CommitOverlay(actions.SnapshotAction):
 
     C(merged): what is copied. C(above): images to be put onto the point's file. C(active), C(layers), C(content),
     C(points), C(bitmaps): the disk afterwards; the point that the overlay may have been is then the point's file.
-    C(copied): all is in the point's file already, from a run that was killed. C(heir): the point that the overlay is.
+    C(copied): all is in the point's file already, from a run that was killed. C(compared): nobody has noted that, but both
+    show the same. C(heir): the point that the overlay is.
     """
 
     image: str
@@ -139,6 +140,7 @@ class CommitOverlay(actions.SnapshotAction):
     above: t.Tuple[str, ...] = ()
     why: str = ""
     copied: bool = False
+    compared: bool = False
     heir: t.Optional[str] = None
 
     @property
@@ -162,8 +164,9 @@ class CommitOverlay(actions.SnapshotAction):
 
     def __str__(self) -> str:
         if self.copied:
-            words: t.Tuple[t.Any, ...] = (self.point.name, self.image, self.why, self.overlay, self.base)
-            return "Finish the merge of snapshot %s of %s%s: all of %s is in %s already." % words
+            fact = "%s and %s show the same" if self.compared else "all of %s is in %s already"
+            words = (self.point.name, self.image, self.why, fact % (self.overlay, self.base))
+            return "Finish the merge of snapshot %s of %s%s: %s." % words
         grown = " (it grows to %s)" % size.human(self.virtual_size) if self.virtual_size > self.old_size else ""
         return "Merge snapshot %s of %s%s: commit %s of %s into %s%s." % (
             self.point.name,

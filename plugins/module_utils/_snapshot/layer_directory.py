@@ -295,6 +295,7 @@ class LayerDirectory:
             streamed=self._left_by_stream(path),
             lowest=self._lowest_streamed(path) is not None,
             names=seen.facts.nlink - bool(second_names.second_name(path, layer_records.snapshot_in(seen.record))),
+            variant=str(header.options.get("compat") or header.options.get("subformat") or ""),
             bitmaps=observe.bitmaps_of(header),
             snapshots=tuple(snapshot.name for snapshot in header.snapshots),
             stamp=seen.facts.stamp,

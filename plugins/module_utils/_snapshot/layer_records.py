@@ -18,7 +18,7 @@ The stages of a merge, whether it is done here or by a running QEMU:
 * C(copied), with C(copied_size) and C(copied_mtime_ns) of the overlay: all of it is in the file. A running QEMU may let the
   overlay go from then on, so that it is in no chain any more. It is copied again only if a running QEMU still uses it.
 * C(told), only where a running QEMU has the overlay as its disk: it is told to leave that, so that what it writes last may be
-  in the one file or in the other.
+  in the one file or in the other; when both show the same, that is no matter.
 * C(merged): nobody is built on the overlay any more either. The disk may go on in the file, to which a link may lead from
   then on; the overlay has only to be removed. A point's file is to stay as it was at that moment.
 

@@ -46,7 +46,7 @@ def _refusal(item: Item) -> t.Optional[errors.RefusedError]:
 
 def _opened(action: t.Any, item: Item) -> t.Iterator[_Opened]:
     if isinstance(action, layer_actions.CommitOverlay):
-        if not action.copied:
+        if not action.copied or action.compared:
             yield _Opened(action.overlay, "qcow2", below=True)
             yield _Opened(action.base, action.base_format)
         yield from (_Opened(above, "qcow2") for above in action.above)

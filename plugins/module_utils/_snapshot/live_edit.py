@@ -27,6 +27,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._snapshot import (
     live_merge,
     merge,
     point_records,
+    together,
 )
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot import layer_actions as layer_act
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.spec import SnapshotSpec
@@ -94,10 +95,13 @@ class LiveEditor:
     def take_together(self, items: t.Sequence[Item]) -> None:
         """The next action of each item, all in one QMP transaction, with the guest quiet where the task asks it."""
         with contextlib.ExitStack() as undo:
-            steps = [self._prepared(item, item.plan[item.done], undo) for item in items]
+            steps = []
+            for item in items:
+                with together.because_of(item):
+                    steps.append(self._prepared(item, _next(item), undo))
             quiet = self._quietly(items, steps, undo)
         for item in items:
-            _settle(item.plan[item.done])
+            _settle(_next(item))
             item.notes.update({} if quiet.was is None else {"quiesced": quiet.was})
             item.done += 1
         if quiet.problem is not None:
@@ -132,13 +136,16 @@ class LiveEditor:
             undo.callback(layers.switch_link, spec.image, action.active)
             layers.switch_link(spec.image, action.overlay)
 
-    def _commit(self, steps: QmpActions, undo: contextlib.ExitStack) -> None:
+    def _commit(self, items: t.Sequence[Item], steps: QmpActions, undo: contextlib.ExitStack) -> None:
         """Only a no of QEMU is a no: after silence it may have switched, and what it has open must stay."""
         try:
             self._qmp.transaction(steps)
         except errors.QmpConnectError:
             undo.pop_all()
             raise
+        except errors.QmpCommandError as exc:
+            names = {item.name: (item.reading.live.node, *_next(item).makes) for item in items}
+            raise together.refused_by_qemu(exc, names) from exc
         undo.pop_all()
 
     @staticmethod
@@ -150,20 +157,20 @@ class LiveEditor:
         asking = max(items, key=lambda item: _QUIESCE.index(item.spec.quiesce))
         required = asking.spec.quiesce == "required"
         if asking.spec.quiesce == "no":
-            self._commit(steps, undo)
+            self._commit(items, steps, undo)
             return _Quiet(None)
         taken = False
         try:
             with self._agent(asking) as agent, guest_agent.frozen(agent) as state:
-                self._commit(steps, undo)
+                self._commit(items, steps, undo)
                 taken = True
         except errors.GuestAgentError as exc:
             if taken:
                 return _Quiet(False, _not_thawed(exc))
             if required:
-                raise
+                raise together.TogetherError(exc, asking.name) from exc
             asking.warnings.append("The guest's file systems were not frozen: %s." % exc.message)
-            self._commit(steps, undo)
+            self._commit(items, steps, undo)
             return _Quiet(False)
         fact = "the snapshot was taken, but somebody thawed the guest meanwhile"
         return _Quiet(state.held, errors.FailedError(fact) if required and not state.held else None)
@@ -187,7 +194,8 @@ class LiveEditor:
         ended = qmp_jobs.finish_job(self._qmp, job, time.monotonic() + items[0].spec.job_timeout)
         if ended.failed or ended.status == qmp_jobs.GONE:
             said = ended.error or "somebody else has dismissed it"
-            raise errors.FailedError("QEMU's job %s ended with: %s" % (command, said))
+            names = {item.name: (item.reading.live.node,) for item in items}
+            raise together.refused_by_qemu(errors.FailedError("QEMU's job %s ended with: %s" % (command, said)), names)
         for item in items:
             files.fsync_path(item.plan[item.done].path)
             item.done += 1
@@ -228,6 +236,10 @@ class LiveEditor:
         command = "block-dirty-bitmap-enable" if action.enabled else "block-dirty-bitmap-disable"
         self._qmp.execute(command, {"node": reading.live.node, "name": action.name})
         return {}
+
+
+def _next(item: Item) -> t.Any:
+    return item.plan[item.done]
 
 
 def _not_thawed(exc: errors.GuestAgentError) -> errors.EngineError:

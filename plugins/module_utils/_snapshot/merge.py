@@ -48,6 +48,10 @@ class Merger:
         """Copy the overlay down into the point's file, put what is above onto it, and let the overlay go."""
         with image_lock(action.overlay, readers=False) as lock:
             clones.refuse_clones(spec, reading, clones.harmed(action))
+            if action.compared:
+                from ansible_collections.platter.qemu.plugins.module_utils._snapshot import compared
+
+                compared.note(spec, action, reading)
             if layer_records.is_copied(action.base, action.overlay):
                 copied = files.file_facts(action.overlay).stamp
             else:

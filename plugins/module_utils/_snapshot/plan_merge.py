@@ -13,6 +13,7 @@ from posixpath import dirname
 
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot import (
     actions,
+    committable,
     family,
     layer_actions,
     plan_switch,
@@ -104,8 +105,9 @@ class _Removal:
             return False
         only = self._layers[path].children == (child,)
         fits = self._layers[path].virtual_size <= self._layers[child].virtual_size
+        obstacle = committable.obstacle(self._layers[path], self._layers[child].virtual_size)
         if self._spec.state != "committed":
-            return only and fits and not self._would_move(path, child)
+            return only and fits and not obstacle and not self._would_move(path, child)
         if not only:
             raise self._has_overlays(path, [each for each in self._layers[path].children if each != child])
         if not fits:
@@ -115,6 +117,8 @@ class _Removal:
                 "%s is larger than the disk on it, which would grow by the merge" % path,
                 "Set state to streamed.",
             )
+        if obstacle:
+            raise refuse.cannot_commit(self._spec, path, *obstacle)
         return True
 
     def _would_move(self, path: str, child: str) -> bool:
@@ -188,6 +192,7 @@ class _Removal:
             above=top.children,
             why=self._why,
             copied=low.copied,
+            compared=low.copied and low.told and not low.merged,
             heir=top.point,
         )
 
@@ -207,7 +212,9 @@ class _Removal:
                 "Set state to streamed.",
                 {"path": path, "active": child},
             )
-        return (child, child) if self._spec.switch == "rename" else (path, None)
+        # a name that a running QEMU was leaving is nobody's
+        renames = self._spec.switch == "rename" and not child.endswith(family.LEAVING)
+        return (child, child) if renames else (path, None)
 
     # --- up
 

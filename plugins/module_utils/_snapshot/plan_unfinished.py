@@ -33,7 +33,8 @@ def finish_merges(
     """The step that clears up what a killed run has left of a merge, with the state and the reading as they are then.
 
     Raises RefusedError when a VM that does not run any more was told to leave the overlay, and it was not noted that it had:
-    what it wrote last may be in either file. A VM that runs is that one if it has the job.
+    what it wrote last may be in either file. A VM that runs is that one if it has the job. The task that ends that very
+    merge may do so if both show the same, which the guard finds out.
     """
     left = next((path for path in sorted(reading.layers) if _is_left(state, reading, path)), None)
     if left is None:
@@ -45,7 +46,9 @@ def finish_merges(
     if state.active == left and (reading.live is not None or not low.told):
         return [], state, reading
     if not low.copied and ("commit", base) not in (reading.live.jobs if reading.live else ()):
-        raise _ended_in_between(spec, left, base)
+        if not _may_be_compared(spec, state, reading, left):
+            raise ended_in_between(spec, left, base, _name_of(state, base) if state.active == left else "")
+        return [], state, replace(reading, layers={**reading.layers, base: replace(low, copied=True)})
     _refuse_needed(spec, reading.layers[left])
     layers = family.removed(reading.layers, left)
     layers[base] = replace(layers[base], merging=None, copied=False, merged=False)
@@ -74,23 +77,40 @@ def _refuse_needed(spec: SnapshotSpec, overlay: Layer) -> None:
         )
 
 
+def _ends_it(spec: SnapshotSpec, state: SnapshotState) -> bool:
+    """Whether the task is about the snapshot whose merge was begun."""
+    asked = state.point(spec.name)
+    return spec.state in ("absent", "committed") and asked is not None and asked.merging
+
+
+def _name_of(state: SnapshotState, path: str) -> str:
+    return next((point.name for point in state.points if point.path == path), "")
+
+
 def _refuse_all_but_its_end(spec: SnapshotSpec, state: SnapshotState, base: str) -> None:
     """QEMU is about to leave the active layer: nothing can be put on it."""
-    asked = state.point(spec.name)
-    if spec.state in ("absent", "committed") and asked is not None and asked.merging:
-        return
-    name = next((point.name for point in state.points if point.path == base), "")
-    raise unfinished(spec, name, base, "committed")
+    if not _ends_it(spec, state):
+        raise unfinished(spec, _name_of(state, base), base, "committed")
 
 
-def _ended_in_between(spec: SnapshotSpec, overlay: str, base: str) -> Exception:
+def _may_be_compared(spec: SnapshotSpec, state: SnapshotState, reading: SnapshotReading, left: str) -> bool:
+    low, top = reading.layers[t.cast(str, reading.layers[left].base)], reading.layers[left]
+    stopped = reading.live is None and state.active == left
+    return stopped and low.virtual_size == top.virtual_size and _ends_it(spec, state)
+
+
+def ended_in_between(spec: SnapshotSpec, overlay: str, base: str, name: str = "") -> errors.RefusedError:
+    """A VM has ended after it was told to leave the overlay. C(name): the snapshot whose merge is ended if both show the same;
+    empty where they do not.
+    """
+    compared = "If both show the same, state=committed with name=%s finishes it. Else find" % name
     return refuse.refused(
         spec,
         "merge_unfinished",
-        "%s was being merged into %s when the VM was stopped, and what it wrote last may be in either"
-        % (overlay, base),
-        "Find out which one is right. Remove %s if it is %s; else copy what the former shows to a new image."
-        % (overlay, base),
+        "%s was being merged into %s when the VM was stopped, and what it wrote last may be in either%s"
+        % (overlay, base, "" if name else ", as they show different data"),
+        "%s out which one is right: remove %s if it is %s; else copy what the former shows to a new image."
+        % (compared if name else "Find", overlay, base),
         {"overlay": overlay, "base": base},
     )
 

@@ -230,6 +230,12 @@ def refuse_hardlinked(spec: SnapshotSpec, layer: Layer) -> None:
         )
 
 
+def cannot_commit(spec: SnapshotSpec, path: str, fact: str, way_out: str) -> errors.RefusedError:
+    """The refusal of what QEMU would begin and could not end."""
+    way_out = "Set state to streamed%s." % (", or %s" % way_out if way_out else "")
+    return refused(spec, "cannot_commit", fact, way_out, {"path": path})
+
+
 def refuse_to_leave(spec: SnapshotSpec, reading: SnapshotReading, path: str) -> None:
     """That a running QEMU has left a layer shows in what the disk's device, or its export, uses."""
     if reading.live and not reading.live.used:

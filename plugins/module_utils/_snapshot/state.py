@@ -141,7 +141,8 @@ class Amount:
 class Layer:
     """A file of the family of images that an external snapshot belongs to.
 
-    C(base): the file it is built on, resolved. C(children): every image that is built on it, also of others.
+    C(variant): its compat or subformat, if its header tells that. C(base): the file it is built on, resolved.
+    C(children): every image that is built on it, also of others.
     C(data): what the file itself holds, where somebody asked; C(empty): nothing, and its base has the same size.
     C(merging): the overlay that is being copied into it; C(copied): all of that is in it; C(told): a running QEMU was told
     to leave that; C(merged): nobody needs the overlay any more; C(forked): both were written to since it was. C(names): how
@@ -167,6 +168,7 @@ class Layer:
     forked: bool = False
     retired: bool = False
     names: int = 1
+    variant: str = ""
     streamed: t.Optional[str] = None
     lowest: bool = False
     bitmaps: t.Tuple[BitmapState, ...] = ()

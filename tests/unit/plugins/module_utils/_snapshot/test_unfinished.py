@@ -123,12 +123,14 @@ def test_it_stays_while_an_image_is_built_on_it() -> None:
 
 @pytest.mark.parametrize("told", [False, True])
 def test_what_a_vm_was_told_to_leave_is_nobodys_to_choose(told: bool) -> None:
+    """Its end is planned, and refused by the guard where the two files show different data."""
     asked = {"name": "s0", "state": "committed"}
     if not told:
         assert left(asked, name=LEAVING) == ["Merge"]
         assert left(NOTHING, name=LEAVING) == []
         return
-    for each in (asked, NOTHING):
+    assert left(asked, name=LEAVING, told=True) == ["Finish"]
+    for each in (dict(asked, state="streamed"), NOTHING, TAKEN):
         with pytest.raises(RefusedError) as caught:
             left(each, name=LEAVING, told=True)
         assert caught.value.reason == "merge_unfinished"
