@@ -23,6 +23,7 @@ PURE_NAMES = (
     "server_nbdkit",
     "server_storage_daemon",
     "family",
+    "committable",
     "retention",
     "layer_actions",
     "plan_bitmaps",
