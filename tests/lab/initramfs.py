@@ -15,7 +15,7 @@ import pytest
 from ansible_collections.platter.qemu.tests.lab.cpio import Archive
 from ansible_collections.platter.qemu.tests.lab.linux import modules
 
-MODULES = ("virtio_pci", "virtio_blk", "virtio_scsi", "sd_mod", "virtio_console", "crc32c_generic", "ext4")
+MODULES = ("virtio_pci", "virtio_blk", "virtio_scsi", "sd_mod", "sr_mod", "virtio_console", "crc32c_generic", "ext4")
 PROGRAMS = ("qemu-ga", "mke2fs")
 SCRIPTS = Path(__file__).parent / "in_guest"
 _ALSO_IN = ":/usr/sbin:/sbin"

@@ -71,20 +71,24 @@ def still_there(drives: t.Sequence[str], seconds: float) -> errors.FailedError:
 
 
 def open_tray(qmp: Qmp, live: LiveDrive, deadline: float) -> None:
-    """Raises FailedError (tray_locked): the guest holds its medium, and did not let go until the deadline."""
-    try:
-        qmp.execute("blockdev-open-tray", {"id": live.qdev})
-        return
-    except errors.QmpCommandError as exc:
-        if "is locked" not in exc.desc:
-            raise
-    if qmp.wait_event(lambda event: _opens(event, live), deadline) is None:
+    """Raises FailedError (tray_locked): the guest holds its medium, and did not let go until the deadline.
+
+    QEMU only asks the guest then, and reports a success (C(qmp_blockdev_open_tray)).
+    """
+    qmp.execute("blockdev-open-tray", {"id": live.qdev})
+    if _is_closed(qmp, live) and qmp.wait_event(lambda event: _opens(event, live), deadline) is None:
         raise errors.FailedError(
-            "failed at: Open the tray of %s. The guest has locked it and did not let go: its medium is in use there, and still "
-            "in. Unmount it in the guest, and run the task again." % live.id,
+            "failed at: Open the tray of %s. The guest has locked it and did not let go: its medium is in use there, and "
+            "still in. Unmount it in the guest, and run the task again." % live.id,
             reason="tray_locked",
             drives=[live.id],
         )
+
+
+def _is_closed(qmp: Qmp, live: LiveDrive) -> bool:
+    """What has no tray is open."""
+    told = (each for each in qmp.execute("query-block") if each.get("qdev") == live.qdev)
+    return any(each.get("tray_open") is False for each in told)
 
 
 def _opens(event: Event, live: LiveDrive) -> bool:
