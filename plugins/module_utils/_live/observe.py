@@ -11,7 +11,6 @@ import time
 import typing as t
 from dataclasses import replace
 
-from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._drive import devices
 from ansible_collections.platter.qemu.plugins.module_utils._drive.spec import (
     Device,
@@ -72,12 +71,13 @@ class _Observer:
         self._spec = wanted
         self._plugged = {foretell.device_id(each): each for each in wanted.drives if each.frontend is not None}
         self._wanted = dict({each.id: each for each in wanted.drives}, **self._plugged)
-        self._handlers: t.Dict[str, bool] = {}
-        self._buses: t.Dict[str, str] = {}
+        self._blocks = qmp.execute("query-block")
+        self._known: t.Dict[t.Tuple[str, str], t.Any] = {}
 
     def state(self) -> LiveState:
         machine = devices.family(str(self._get("/machine", "type")).rsplit("-machine", 1)[0])
-        drives = by_id(self._drive(told) for told in self._qmp.execute("query-block"))
+        self._ask([pair for told in self._blocks for pair in self._questions(told)])
+        drives = by_id(self._drive(told) for told in self._blocks)
         return LiveState(
             machine,
             drives,
@@ -94,19 +94,53 @@ class _Observer:
         kinds = {each["name"]: each["type"] for each in told}
         return {name: kind[len("child<") : -1] for name, kind in kinds.items() if kind.startswith("child<")}
 
+    def _ask(self, pairs: t.Iterable[t.Tuple[str, str]]) -> None:
+        """Properties of objects, all at once."""
+        asked = [pair for pair in dict.fromkeys(pairs) if pair not in self._known]
+        told = self._qmp.ask_all([("qom-get", {"path": path, "property": name}) for path, name in asked])
+        self._known.update(zip(asked, told))
+
     def _get(self, path: str, name: str) -> t.Any:
         """A property; None where there is none, as of an object that has just gone."""
-        try:
-            return self._qmp.execute("qom-get", {"path": path, "property": name})
-        except errors.QmpCommandError:
-            return None
+        if (path, name) not in self._known:
+            self._ask([(path, name)])
+        return self._known[path, name]
+
+    def _questions(self, told: t.Mapping[str, t.Any]) -> t.Iterator[t.Tuple[str, str]]:
+        """What will be asked about a drive."""
+        path, wanted = self._place_of(told)
+        if not path:
+            return
+        if path not in self._kinds:
+            yield path, "type"
+        yield from ((path, name) for name in self._asked(path, wanted))
+        if wanted is None or (wanted.frontend is not None and wanted.frontend.bus):
+            yield path, "parent_bus"
+        if wanted is None:
+            yield path, "hotpluggable"
+        node = str((told.get("inserted") or {}).get("node-name") or "")
+        if node and not self._media.of(node).mark:
+            yield path, "hotplugged"
+
+    def _place_of(self, told: t.Mapping[str, t.Any]) -> t.Tuple[str, t.Optional[Drive]]:
+        """(path of the device, the drive that is wanted there)."""
+        path, name = _device_of(str(told.get("qdev") or ""))
+        node = str((told.get("inserted") or {}).get("node-name") or "")
+        names = (name, str(told.get("device") or ""), node)
+        return path, next((self._wanted[each] for each in names if each in self._wanted), None)
+
+    def _asked(self, path: str, wanted: t.Optional[Drive]) -> t.List[str]:
+        """The properties that the wanted device has; of one that is not wanted, its iothread."""
+        if wanted is not None and wanted.frontend is not None:
+            return foretell.asked(wanted.frontend)
+        return ["iothread"] if "virtio-blk" in self._kinds.get(path, "") else []
 
     def _drive(self, told: t.Mapping[str, t.Any]) -> LiveDrive:
         qdev, legacy = str(told.get("qdev") or ""), str(told.get("device") or "")
         inserted = told.get("inserted")
         node = str(inserted["node-name"]) if inserted else ""
-        path, name = _device_of(qdev)
-        wanted = self._wanted.get(name) or self._wanted.get(legacy) or self._wanted.get(node)
+        path, wanted = self._place_of(told)
+        name = _device_of(qdev)[1]
         device = self._kind(path)
         first = self._start.drive(name, legacy, node)
         drive_id = legacy or name or (node if not node.startswith("#") else "") or qdev
@@ -132,13 +166,8 @@ class _Observer:
         return _OF_THE_MACHINE.get(found, found)
 
     def _properties(self, path: str, wanted: t.Optional[Drive], inserted: t.Optional[t.Mapping[str, t.Any]]) -> Options:
-        """Those that the wanted device has; of one that is not wanted, its iothread."""
-        device = wanted.frontend if wanted is not None else None
-        names = (
-            foretell.asked(device) if device is not None else ["iothread"] if "virtio-blk" in self._kind(path) else []
-        )
         found: t.Dict[str, Scalar] = {}
-        for name in names if path else ():
+        for name in self._asked(path, wanted) if path else ():
             value = self._get(path, name)
             if name == "write-cache" and value == "auto":
                 value = None if inserted is None else "on" if inserted["cache"]["writeback"] else "off"
@@ -152,9 +181,7 @@ class _Observer:
         return self._bus_path(path).rpartition("/")[2] if path and asked else ""
 
     def _bus_path(self, path: str) -> str:
-        if path not in self._buses:
-            self._buses[path] = str(self._get(path, "parent_bus") or "")
-        return self._buses[path]
+        return str(self._get(path, "parent_bus") or "")
 
     def _fixed(self, path: str, legacy: str, wanted: t.Optional[Drive]) -> str:
         """Only of drives that may have to go."""
@@ -168,9 +195,7 @@ class _Observer:
 
     def _takes(self, bus: str) -> bool:
         """Whether devices come and go there while QEMU runs."""
-        if bus not in self._handlers:
-            self._handlers[bus] = bool(bus and self._get(bus, "hotplug-handler"))
-        return self._handlers[bus]
+        return bool(bus and self._get(bus, "hotplug-handler"))
 
     def _medium(self, node: str, path: str, first: t.Optional[Drive]) -> Medium:
         """With the mark of what QEMU was started with, where that is what it still has."""
@@ -195,6 +220,7 @@ class _Observer:
         if not ports or all(name in self._named for name in [*self._plugged, *controllers]):
             return (), frozenset(ports)
         paths = [*self._kinds, *("%s/%s" % (_ANONYMOUS, name) for name in self._children(_ANONYMOUS))]
+        self._ask([(path, "parent_bus") for path in paths])
         taken = {self._bus_path(path).rpartition("/")[2] for path in paths}
         return tuple(sorted(set(ports) - taken)), frozenset(ports)
 

@@ -27,6 +27,8 @@ COMMAND_SECONDS = 30.0
 _POLL_SECONDS = 0.02
 #: values that no record and no message may show, wherever they are in the arguments
 _SECRETS = frozenset(("data", "password", "passphrase", "new-secret", "old-secret"))
+#: commands that are sent together: few enough that all of them are on their way before the first answer has to be read
+_TOGETHER = 50
 #: one of these is in each message that is no greeting
 _LEFT = frozenset(("event", "return", "error"))
 
@@ -90,21 +92,43 @@ class Qmp:
         Raises QmpCommandError, or QmpConnectError; after C(qmp_timeout) the session goes on, and the late answer is
         dropped when it comes. Whether the command was carried out is then unknown.
         """
+        deadline = time.monotonic() + timeout
+        self._send(command, [self._message(command, arguments)], deadline)
+        return _returned(command, self._answer(command, deadline))
+
+    def ask_all(
+        self, questions: t.Sequence[t.Tuple[str, Arguments]], timeout: float = COMMAND_SECONDS
+    ) -> t.List[t.Any]:
+        """The answers to commands that only look, in order; None to those that QEMU refused. They are sent together, as on a
+        busy machine an answer takes as long as it takes QEMU and us to have our turns. Raises QmpConnectError.
+        """
+        found: t.List[t.Any] = []
+        for start in range(0, len(questions), _TOGETHER):
+            asked = questions[start : start + _TOGETHER]
+            deadline = time.monotonic() + timeout
+            first = self._last_id + 1
+            self._send(asked[0][0], [self._message(*each) for each in asked], deadline)
+            answers = [self._answer(asked[0][0], deadline, number) for number in range(first, first + len(asked))]
+            found += [answer.get("return") for answer in answers]
+        return found
+
+    def _message(self, command: str, arguments: t.Optional[Arguments]) -> bytes:
         self._last_id += 1
         self.commands.append(["qmp", self.path, command, json.dumps(masked(arguments or {}), sort_keys=True)])
         message: t.Dict[str, t.Any] = {"execute": command, "id": self._last_id}
         if arguments:
             message["arguments"] = arguments
-        deadline = time.monotonic() + timeout
+        return json.dumps(message).encode() + b"\n"
+
+    def _send(self, command: str, messages: t.Sequence[bytes], deadline: float) -> None:
         try:
-            self._stream.send(json.dumps(message).encode() + b"\n", deadline)
+            self._stream.send(b"".join(messages), deadline)
         except TimeoutError as exc:
             # a part of the command may be on its way: nothing can follow it
             self.close()
             raise self._silent("it did not take %s" % command) from exc
         except OSError as exc:
             raise self._gone(exc) from exc
-        return _returned(command, self._answer(command, deadline))
 
     def transaction(self, actions: t.Sequence[Arguments], timeout: float = COMMAND_SECONDS, **more: t.Any) -> None:
         """All of C(actions), ({type, data}), or none of them; C(more): C(properties)."""
@@ -150,7 +174,9 @@ class Qmp:
         except (LookupError, TypeError, ValueError) as exc:
             raise QmpConnectError(self.path, "what is there does not speak QMP", reason="qmp_unreachable") from exc
 
-    def _answer(self, command: str, deadline: float) -> t.Dict[str, t.Any]:
+    def _answer(self, command: str, deadline: float, number: t.Optional[int] = None) -> t.Dict[str, t.Any]:
+        """C(number): the command's; by default the last one's."""
+        number = self._last_id if number is None else number
         while True:
             try:
                 message = self._receive(deadline)
@@ -158,7 +184,7 @@ class Qmp:
                 raise self._silent("no answer to %s" % command) from exc
             if "event" in message:
                 self._events.append(message)
-            elif message.get("id", self._last_id) == self._last_id:
+            elif message.get("id", number) == number:
                 return message
 
     def _receive(self, deadline: float) -> t.Dict[str, t.Any]:
