@@ -73,12 +73,11 @@ def qmp(tmp_path: Path, program: tuple[str, ...], chain: tuple[Path, Path]) -> I
         yield session
 
 
-
 def test_many_questions_are_answered_in_order_and_refusals_are_none(qmp: Qmp) -> None:
-    nodes = [{"path": "/objects/none"} if number % 3 == 0 else {"path": "/objects"} for number in range(120)]
+    nodes = [{"path": "/none"} if number % 3 == 0 else {"path": "/"} for number in range(120)]
     answers = qmp.ask_all([("qom-list", each) for each in nodes])
     assert [answer is None for answer in answers] == [number % 3 == 0 for number in range(120)]
-    assert answers[1] == qmp.execute("qom-list", {"path": "/objects"}) and qmp.ask_all([]) == []
+    assert answers[1] == qmp.execute("qom-list", {"path": "/"}) and qmp.ask_all([]) == []
 
 
 def test_greeting_version_and_errors(qmp: Qmp) -> None:
