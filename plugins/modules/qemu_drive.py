@@ -22,7 +22,9 @@ description:
   - An image, device or export that another VM's definition has, or that another process has open, is refused, unless it is
     meant to be shared.
   - Whoever looks, at any time, finds the old definition with all that is made of it, or the new one.
-  - A VM that runs is not changed. What is defined counts from its next start on.
+  - With O(qmp_socket) a VM that runs is made as it is defined - drives are plugged in and unplugged, media changed, limits set;
+    what only a new start can change is named (RV(live.needs_restart)). Without it, what is defined counts from the next
+    start on.
   - A refusal begins with C(refused:) and carries RV(reason) and RV(evidence).
 requirements:
   - Linux 3.15 or later
@@ -202,6 +204,20 @@ options:
     description: Seconds that QEMU has for each of these.
     type: int
     default: 30
+  qmp_socket:
+    description:
+      - The QMP socket of the VM, if it runs. Nobody there means that it does not run, which is no fault.
+      - The running VM is made as its whole definition says, not only as O(drives) does. What it has besides stays, unless
+        O(purge) is set or a drive is listed with O(drives[].state=absent).
+      - A guest that does not give up a drive in O(unplug_timeout) fails the task (C(unplug_pending)); the next run finishes it.
+      - Sockets that others can write to are refused (C(unsafe_qmp_socket)), and so are VMs of libvirt
+        (C(managed_by_libvirt)).
+      - O(state=absent) leaves the running VM alone.
+    type: path
+  unplug_timeout:
+    description: Seconds that the guest has to give up drives, all of them together.
+    type: int
+    default: 30
   lock_timeout:
     description: Seconds to wait for another run of this collection that works on definitions.
     type: int
@@ -213,6 +229,7 @@ attributes:
   diff_mode: {support: full, details: Shows the definition before and after.}
   idempotent: {support: full, details: The second run starts no program.}
 seealso:
+  - module: platter.qemu.qemu_drive_info
   - module: platter.qemu.disk_image
   - plugin: platter.qemu.drive_args
     plugin_type: filter
@@ -266,6 +283,19 @@ EXAMPLES = r"""
     purge: true
     drives:
       - {id: system, image: {path: /srv/images/web1.qcow2, format: qcow2}, device: virtio-blk-pci}
+
+- name: The same for a VM that runs
+  platter.qemu.qemu_drive:
+    vm: web1
+    qmp_socket: /run/platter/web1.qmp
+    drives:
+      - {id: more, image: {path: /srv/images/web1-more.qcow2, format: qcow2}, device: scsi-hd, bus: scsi0.0}
+  register: web1
+
+- name: What waits for the next start
+  ansible.builtin.debug:
+    msg: "{{ web1.live.needs_restart }}"
+  when: web1.live.running
 
 - name: A disk that two VMs have, for a cluster file system
   platter.qemu.qemu_drive:
@@ -323,6 +353,29 @@ definition:
       - '{"driver":"qcow2","node-name":"system","file":{"driver":"file","filename":"/srv/images/web1.qcow2"}}'
       - -device
       - virtio-blk-pci,id=system,drive=system
+live:
+  description: The running VM, as it was before anything was changed, compared with the definition.
+  returned: with O(qmp_socket)
+  type: dict
+  contains:
+    qmp_socket: {description: That of the task., type: str, returned: always}
+    running: {description: Whether there is a QEMU., type: bool, returned: always}
+    drift:
+      description: >-
+        What was not as it is defined, as C(drive), C(what), C(live) and C(declared). RV(actions) say what was done about it.
+      returned: when it runs
+      type: list
+      elements: dict
+    needs_restart:
+      description: What stays as it is until the VM is started again, as C(drive), C(what) and C(why).
+      returned: when it runs
+      type: list
+      elements: dict
+    undeclared:
+      description: Drives that it has, that are not defined, and stay.
+      returned: when it runs
+      type: list
+      elements: str
 validation:
   description: What QEMU has proven.
   returned: when something was to be written
@@ -351,7 +404,7 @@ commands:
   type: list
   elements: list
 diff:
-  description: The definition before and after.
+  description: The definition before and after, and with O(qmp_socket) the drives of the running VM.
   returned: always
   type: dict
 reason:

@@ -81,7 +81,7 @@ def refused(reason: str, *, watch: Iterable[object] = (), **options: Any) -> dic
 def known(result: dict[str, Any], unpredictable: Iterable[str]) -> Any:
     """The facts and the diff, without what cannot be predicted."""
     nouns = ("diff", "image", "images", "snapshot", "snapshots", "export", "exports", "device", "devices")
-    nouns += ("definition",)
+    nouns += ("definition", "live")
     shown = {key: result[key] for key in nouns if key in result}
     facts = _without(shown, set(unpredictable) | _NOT_FACTS)
     return dict(facts, diff=_without(result.get("diff"), set(unpredictable)))

@@ -55,6 +55,8 @@ def argument_spec() -> ArgumentSpec:
         "qemu": {"type": "path"},
         "validate": {"type": "str", "choices": ["none", "syntax", "open", "device"], "default": "device"},
         "timeout": {"type": "int", "default": 30},
+        "qmp_socket": {"type": "path"},
+        "unplug_timeout": {"type": "int", "default": 30},
         "lock_timeout": {"type": "int", "default": 30},
     }
 

@@ -43,3 +43,16 @@ class RemoveDefinition(Action[VmState]):
 
     def __str__(self) -> str:
         return "Remove the definition of the drives of VM %s from %s." % (self.vm, self.config)
+
+
+@dataclass(frozen=True)
+class ChangeRunning(Action[VmState]):
+    """Have the running VM be as it is defined. C(step): a C(LiveAction)."""
+
+    step: t.Any
+
+    def apply(self, state: VmState) -> VmState:
+        return replace(state, live=self.step.apply(state.live))
+
+    def __str__(self) -> str:
+        return str(self.step)

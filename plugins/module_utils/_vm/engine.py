@@ -10,15 +10,19 @@ from __future__ import annotations
 import contextlib
 import os
 import typing as t
+from dataclasses import replace
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item, attempt, failed_at, not_begun
 from ansible_collections.platter.qemu.plugins.module_utils._core.plan import predict
 from ansible_collections.platter.qemu.plugins.module_utils._tools import locks, process
-from ansible_collections.platter.qemu.plugins.module_utils._vm import places, store
+from ansible_collections.platter.qemu.plugins.module_utils._vm import actions, places, store
 from ansible_collections.platter.qemu.plugins.module_utils._vm.plan import plan_vm
 from ansible_collections.platter.qemu.plugins.module_utils._vm.spec import VmSpec
 from ansible_collections.platter.qemu.plugins.module_utils._vm.state import VmState
+
+if t.TYPE_CHECKING:
+    from ansible_collections.platter.qemu.plugins.module_utils._vm import definition
 
 
 class VmEngine:
@@ -32,18 +36,26 @@ class VmEngine:
         self._qemu = qemu
         self._lock_timeout = lock_timeout
         self._runner = process.Runner()
+        self._told: t.List[t.List[str]] = []
 
     @property
     def commands(self) -> t.List[t.List[str]]:
         """Every command that was run, as argument lists."""
-        return self._runner.commands
+        return self._runner.commands + self._told
 
     @staticmethod
     def facts(state: VmState) -> t.Dict[str, t.Any]:
         """A state as results show it."""
         return state.to_facts()
 
-    managed = facts
+    @staticmethod
+    def managed(state: VmState) -> t.Dict[str, t.Any]:
+        """A state as diffs show it, with the drives of the running VM."""
+        if state.live is None:
+            return state.to_facts()
+        from ansible_collections.platter.qemu.plugins.module_utils._vm import live
+
+        return dict(state.to_facts(), live=live.drives_of(state.live))
 
     @contextlib.contextmanager
     def hold(self) -> t.Iterator[None]:
@@ -59,8 +71,9 @@ class VmEngine:
         try:
             item.before = item.after = self._observe()
             item.plan = list(plan_vm(spec, item.before, self._qemu))
-            if item.plan:
-                self._guard(item)
+            pids = self._plan_live(item) if spec.qmp_socket and spec.state == "present" else frozenset()
+            if any(not isinstance(each, actions.ChangeRunning) for each in item.plan):
+                self._guard(item, pids)
             item.after = predict(item.before, item.plan)
         except errors.EngineError as exc:
             item.plan, item.after, item.refusal = [], item.before, not_begun(exc)
@@ -72,7 +85,22 @@ class VmEngine:
         whole = defined is None or store.is_whole(spec.config, defined)
         return VmState(spec.vm, spec.config, defined, whole, store.has_any(spec.config))
 
-    def _guard(self, item: Item) -> None:
+    def _plan_live(self, item: Item) -> t.AbstractSet[int]:
+        """What makes the running VM as it will be defined. Returns its processes."""
+        from ansible_collections.platter.qemu.plugins.module_utils._vm import live
+
+        spec, wanted = self._spec, predict(item.before, item.plan).defined
+        path, drives = t.cast(str, spec.qmp_socket), t.cast("definition.VmDefinition", wanted).spec
+        looked = live.look(path, drives, spec.purge, spec.absent)
+        item.notes["live"] = live.to_facts(path, looked, drives)
+        if looked is None:
+            return frozenset()
+        self._told += looked.commands
+        item.before = item.after = replace(item.before, live=looked.state)
+        item.plan += map(actions.ChangeRunning, looked.plan.steps)
+        return looked.pids
+
+    def _guard(self, item: Item, pids: t.AbstractSet[int]) -> None:
         """What a run with nothing to do does not need."""
         store.refuse_unsafe(self._spec.config)
         wanted = predict(item.before, item.plan).defined
@@ -82,7 +110,7 @@ class VmEngine:
 
         if item.before.defined is not None and item.before.defined.vm != wanted.vm:
             raise exclusive.other_vm(wanted.vm, item.before.defined.vm, self._spec.config)
-        exclusive.refuse(wanted, item.before.defined, self._spec.config)
+        exclusive.refuse(wanted, item.before.defined, self._spec.config, pids)
         proof = validate.Proof(self._runner, wanted, self._spec.timeout)
         proof.refuse(self._spec.validate)
         item.notes["validation"] = proof.notes
@@ -94,19 +122,37 @@ class VmEngine:
                 attempt(item, lambda each=item: self._carry_out(each), self._failed)  # type: ignore[misc]
 
     def _carry_out(self, item: Item) -> None:
-        wanted = item.after.defined
-        if wanted is None:
-            store.remove(self._spec.vm, self._spec.config)
-        else:
-            store.write(self._spec.config, wanted)
-        item.done = len(item.plan)
-        seen = self._observe()
-        if seen != item.after:
-            raise errors.FailedError("the definition is not what was planned", reason="not_as_planned")
+        wanted, running = item.after, [each for each in item.plan if isinstance(each, actions.ChangeRunning)]
+        if len(running) < len(item.plan):
+            if wanted.defined is None:
+                store.remove(self._spec.vm, self._spec.config)
+            else:
+                store.write(self._spec.config, wanted.defined)
+            item.done = 1
+            if self._observe() != wanted:
+                raise errors.FailedError("the definition is not what was planned", reason="not_as_planned")
+        if running:
+            from ansible_collections.platter.qemu.plugins.module_utils._vm import live
+
+            steps, spec = [each.step for each in running], self._spec
+            path = t.cast(str, spec.qmp_socket)
+            self._told += live.change(path, steps, spec.unplug_timeout, lambda step: _note_done(item, step))
 
     def _failed(self, item: Item, exc: errors.EngineError) -> errors.EngineError:
+        """What was done counts: a guest that keeps one drive does not keep the others from going."""
+        item.after = predict(item.before, item.plan[: item.done])
+        if exc.message.startswith("failed at: "):
+            done = " ".join(str(action) for action in item.plan[: item.done])
+            exc.message += " Done before: %s" % done if done else " Nothing else was done."
+            return exc
         there = os.path.lexists(os.path.join(self._spec.config, places.CURRENT))
         now = "the definition is %s." % ("the old or the new one, whole" if there else "not there")
-        error = errors.FailedError(failed_at(item, exc.message, now), **exc.facts)
-        item.after = item.before if not item.done else item.after
-        return error
+        return errors.FailedError(failed_at(item, exc.message, now), **exc.facts)
+
+
+def _note_done(item: Item, step: t.Any) -> None:
+    """Steps that wait for a guest are done after others that came later in the plan."""
+    action = next(each for each in item.plan[item.done :] if getattr(each, "step", None) is step)
+    item.plan.remove(action)
+    item.plan.insert(item.done, action)
+    item.done += 1

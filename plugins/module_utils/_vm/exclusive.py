@@ -27,10 +27,16 @@ class _Held(t.NamedTuple):
     shared: bool
 
 
-def refuse(made: definition.VmDefinition, old: t.Optional[definition.VmDefinition], config: str) -> None:
+def refuse(
+    made: definition.VmDefinition,
+    old: t.Optional[definition.VmDefinition],
+    config: str,
+    pids: t.AbstractSet[int] = frozenset(),
+) -> None:
     """Raises RefusedError where something that the drives open is somebody else's, and not agreed to be shared.
 
-    What the VM had already before is not looked for among processes: there it is the VM itself that has it.
+    What the VM had already before is not looked for among processes: there it is the VM itself that has it. C(pids): its
+    own, as far as they are known.
     """
     _refuse_second_name(made.vm, config)
     wanted = _keys(made)
@@ -39,7 +45,7 @@ def refuse(made: definition.VmDefinition, old: t.Optional[definition.VmDefinitio
         _refuse_claimed(made, wanted, other, where)
     before = set(_keys(old)) if old is not None else set()
     new = {key: held for key, held in wanted.items() if key not in before and not held.shared and held.claim.local}
-    _refuse_open(made.vm, [held.claim for held in new.values()])
+    _refuse_open(made.vm, [held.claim for held in new.values()], pids)
 
 
 def _refused(
@@ -111,13 +117,13 @@ def _refuse_claimed(
         raise _refused(made.vm, held.claim.drive, fact, "image_claimed", way_out, evidence)
 
 
-def _refuse_open(vm: str, wanted: t.Sequence[claims.Claim]) -> None:
+def _refuse_open(vm: str, wanted: t.Sequence[claims.Claim], pids: t.AbstractSet[int]) -> None:
     found = holders.find_holders([claim.name for claim in wanted])
-    own: t.Optional[t.Set[int]] = None
+    own: t.Optional[t.AbstractSet[int]] = None
     for claim in wanted:
         using = [each for each in found[claim.name] if claim.writes or each.writes is not False]
         if using and own is None:
-            own = running.processes_of(vm)
+            own = running.processes_of(vm) | pids
         using = [each for each in using if each.pid is None or each.pid not in (own or ())]
         if using:
             fact = "%s is in use by %s" % (claim.name, ", ".join(str(each) for each in using[:5]))

@@ -52,6 +52,8 @@ def read_spec(params: Params) -> VmSpec:
         bool(params.get("purge")),
         params.get("validate") or "device",
         float(params.get("timeout") or 30.0),
+        params.get("qmp_socket"),
+        float(params.get("unplug_timeout") or 30.0),
     )
 
 

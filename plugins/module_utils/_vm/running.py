@@ -12,6 +12,9 @@ import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._tools import processes
 
+#: words in which the name of the program is
+_MOST_BEFORE = 6
+
 
 def processes_of(vm: str) -> t.Set[int]:
     """Those of that VM, of this user or, for root, of anybody."""
@@ -27,9 +30,14 @@ def _command_lines() -> t.Iterator[t.Tuple[int, t.Tuple[str, ...]]]:
                 continue
 
 
+def is_qemu(words: t.Sequence[str]) -> bool:
+    """Whether that is the command line of a QEMU, which may come after a loader with options of its own."""
+    return any("qemu" in os.path.basename(word) for word in words[:_MOST_BEFORE])
+
+
 def name_of(words: t.Sequence[str]) -> str:
     """What a VM is called on its command line; empty for what is none, or has no name."""
-    if not words or "qemu" not in os.path.basename(words[0]):
+    if not is_qemu(words):
         return ""
     for word, value in zip(words, words[1:]):
         if word in ("-name", "--name"):

@@ -3,12 +3,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
 # PRIVATE to the collection: it can change at any time without notice.
-"""What there is of the drives of a VM: its definition."""
+"""What there is of the drives of a VM: its definition, and what it runs with."""
 
 from __future__ import annotations
 
 import typing as t
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ansible_collections.platter.qemu.plugins.module_utils._vm import definition
 
@@ -16,7 +16,8 @@ from ansible_collections.platter.qemu.plugins.module_utils._vm import definition
 @dataclass(frozen=True)
 class VmState:
     """C(defined) None: there is no definition. C(whole): all of its files are as they are made of it, and it is known to
-    other VMs' tasks. C(left): there is something of ours, be it only what a killed run has left.
+    other VMs' tasks. C(left): there is something of ours, be it only what a killed run has left. C(live): a C(LiveState) of
+    the running VM; None where none was looked at.
     """
 
     vm: str
@@ -24,6 +25,7 @@ class VmState:
     defined: t.Optional[definition.VmDefinition] = None
     whole: bool = True
     left: bool = False
+    live: t.Any = field(default=None, compare=False)
 
     def to_facts(self) -> t.Dict[str, t.Any]:
         """As results and diffs show it."""

@@ -1,0 +1,80 @@
+# Copyright: the platter.qemu authors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# PRIVATE to the collection: it can change at any time without notice.
+"""The running VM behind a definition: looked at, and made to match, over QMP. How is in C(_live)."""
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible_collections.platter.qemu.plugins.module_utils._core import errors
+from ansible_collections.platter.qemu.plugins.module_utils._drive.spec import DrivesSpec
+from ansible_collections.platter.qemu.plugins.module_utils._live import buses, execute, observe, plan
+from ansible_collections.platter.qemu.plugins.module_utils._live.state import LiveState
+from ansible_collections.platter.qemu.plugins.module_utils._tools.qmp import Qmp
+
+#: seconds in which a monitor has to greet
+_GREETING_SECONDS = 10.0
+
+
+class Looked(t.NamedTuple):
+    """C(pids): of the QEMU, and of who else holds its monitor. C(commands): what it was asked."""
+
+    state: LiveState
+    plan: plan.LivePlan
+    pids: t.FrozenSet[int]
+    commands: t.List[t.List[str]]
+
+
+def look(path: str, wanted: DrivesSpec, purge: bool, absent: t.Collection[str]) -> t.Optional[Looked]:
+    """The VM whose monitor is at C(path), and what makes it as C(wanted); None where no VM runs."""
+    try:
+        session = Qmp.connect(path, _GREETING_SECONDS)
+    except errors.QmpConnectError as exc:
+        if isinstance(exc.__cause__, (FileNotFoundError, ConnectionRefusedError)):
+            return None
+        raise
+    with session as qmp:
+        state = observe.observe(qmp, wanted)
+        return Looked(state, plan.plan(wanted, state, purge, absent), qmp.peer_pids(), qmp.commands)
+
+
+def to_facts(path: str, looked: t.Optional[Looked], wanted: DrivesSpec) -> t.Dict[str, t.Any]:
+    """As results show it: what was not as it is defined, when it was looked at."""
+    if looked is None:
+        return {"qmp_socket": path, "running": False}
+    restart = [each._asdict() for each in looked.plan.needs_restart]
+    if looked.state.machine != wanted.machine:
+        why = "it runs as %s, and is defined as %s" % (looked.state.machine, wanted.machine)
+        restart.insert(0, {"drive": None, "what": "machine", "why": why})
+    return {
+        "qmp_socket": path,
+        "running": True,
+        "drift": [each._asdict() for each in looked.plan.drift],
+        "needs_restart": restart,
+        "undeclared": _undeclared(looked, wanted),
+    }
+
+
+def _undeclared(looked: Looked, wanted: DrivesSpec) -> t.List[str]:
+    """Drives that it has, that are not defined, and stay."""
+    known = {live.id for live in buses.matched(wanted, looked.state).values()}
+    going = {each.drive for each in looked.plan.drift if each.declared is None and each.what == "drive"}
+    return [each.id for each in looked.state.drives if each.id not in known | going]
+
+
+def drives_of(state: LiveState) -> t.List[t.Dict[str, t.Any]]:
+    """The drives of a running VM as diffs show them."""
+    return [
+        {"id": each.id, "device": each.device or None, "file": each.medium.file if each.medium is not None else None}
+        for each in state.drives
+    ]
+
+
+def change(path: str, steps: t.Sequence[t.Any], seconds: float, done: t.Callable[[t.Any], None]) -> t.List[t.List[str]]:
+    """Carry out steps of a plan. C(done) is told of each. Returns what QEMU was told."""
+    with Qmp.connect(path, _GREETING_SECONDS) as qmp:
+        execute.execute(qmp, steps, seconds, done)
+        return qmp.commands

@@ -1,0 +1,114 @@
+"""A VM that runs is made as it is defined, over QMP; what it does not give up, or cannot change, is said."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ansible_collections.platter.qemu.plugins.module_utils._vm import places
+from ansible_collections.platter.qemu.tests.lab.beats import four_beats, settled
+from ansible_collections.platter.qemu.tests.lab.drive_qemu import started
+from ansible_collections.platter.qemu.tests.lab.modules import call
+from ansible_collections.platter.qemu.tests.lab.oracle import create
+
+
+@pytest.fixture(autouse=True)
+def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The links to all VMs, of this test only."""
+    monkeypatch.setattr(places, "registry", lambda: str(tmp_path / "registry"))
+
+
+@pytest.fixture
+def vm(tmp_path: Path) -> dict[str, Any]:
+    """The options of a task, with QMP; VM and definition are still to be made."""
+    (tmp_path / "vms").mkdir()
+    for name in ("a", "b", "c"):
+        create(tmp_path / name, "qcow2", "16M")
+    config, monitor = str(tmp_path / "vms" / "web1"), str(tmp_path / "qmp")
+    return {"vm": "web1", "config": config, "qmp_socket": monitor, "arguments": ["-m", "64"], "validate": "open"}
+
+
+def disk(tmp_path: Path, name: str, device: str = "scsi-hd", **more: Any) -> dict[str, Any]:
+    return {"id": name, "image": {"path": str(tmp_path / name), "format": "qcow2"}, "device": device, **more}
+
+
+def open_files(monitor: str) -> set[str]:
+    """What QEMU has open, by its own answer."""
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(60)
+        client.connect(monitor)
+        lines = client.makefile("rw", encoding="utf-8")
+        lines.readline()
+        for command in ("qmp_capabilities", "query-named-block-nodes"):
+            lines.write(json.dumps({"execute": command, "arguments": {}}) + "\n")
+            lines.flush()
+            told = json.loads(lines.readline())
+        return {os.path.basename(each["file"]) for each in told["return"] if each["drv"] == "file"}
+
+
+def test_drives_come_to_a_vm_that_runs_and_go(tmp_path: Path, vm: dict[str, Any]) -> None:
+    real = four_beats(drives=[disk(tmp_path, "a")], **vm)
+    assert real["live"] == {"qmp_socket": vm["qmp_socket"], "running": False}
+    with started(tmp_path / "qmp", vm["config"] + "/start"):
+        settled(drives=[disk(tmp_path, "a")], **vm)
+        more = four_beats(drives=[disk(tmp_path, "b"), disk(tmp_path, "c", "virtio-blk-pci")], **vm)
+        assert [each["drive"] for each in more["live"]["drift"]] == ["b", "c"] and not more["live"]["needs_restart"]
+        assert open_files(vm["qmp_socket"]) == {"a", "b", "c"}
+        less = four_beats(drives=[{"id": "b", "state": "absent"}], **vm)
+        assert [action.split(" ")[0] for action in less["actions"]] == ["Define", "Unplug"]
+        assert open_files(vm["qmp_socket"]) == {"a", "c"}
+
+
+def test_what_others_have_done_to_the_vm_is_drift(tmp_path: Path, vm: dict[str, Any]) -> None:
+    drives = [disk(tmp_path, "a"), disk(tmp_path, "b")]
+    four_beats(drives=drives, **vm)
+    with started(tmp_path / "qmp", vm["config"] + "/start"):
+        without = {key: value for key, value in vm.items() if key != "qmp_socket"}
+        four_beats(drives=[{"id": "b", "state": "absent"}], **without)
+        left = call("qemu_drive", **vm)
+        assert (left["changed"], left["live"]["undeclared"]) == (False, ["b"]), left
+        four_beats(drives=drives, **without)
+        assert not call("qemu_drive", **vm)["changed"]
+        gone = four_beats(drives=drives[:1], purge=True, **vm)
+        assert gone["live"]["drift"] == [{"drive": "b", "what": "drive", "live": "scsi-hd", "declared": None}]
+        assert open_files(vm["qmp_socket"]) == {"a"}
+
+
+def test_what_needs_a_new_start_is_named_each_time(tmp_path: Path, vm: dict[str, Any]) -> None:
+    four_beats(drives=[disk(tmp_path, "a")], **vm)
+    with started(tmp_path / "qmp", vm["config"] + "/start"):
+        change = [disk(tmp_path, "a", serial="NEW"), disk(tmp_path, "b", "ide-hd", bus="ide.0", unit=0)]
+        real = four_beats(drives=change, **vm)
+        assert {(each["drive"], each["what"]) for each in real["live"]["needs_restart"]} == {
+            ("a", "serial"),
+            ("b", "drive"),
+        }
+        again = call("qemu_drive", drives=change, **vm)
+        assert again["live"]["needs_restart"] == real["live"]["needs_restart"] and not again["changed"]
+    with started(tmp_path / "qmp", vm["config"] + "/start"):
+        assert call("qemu_drive", **vm)["live"]["needs_restart"] == []
+
+
+def test_a_guest_that_does_not_answer_keeps_its_drive_and_the_task_says_so(tmp_path: Path, vm: dict[str, Any]) -> None:
+    drives = [disk(tmp_path, "a"), disk(tmp_path, "b", "virtio-blk-pci")]
+    four_beats(drives=drives, **vm)
+    with started(tmp_path / "qmp", vm["config"] + "/start"):
+        gone = [{"id": name, "state": "absent"} for name in ("a", "b")]
+        result = call("qemu_drive", drives=gone, unplug_timeout=1, **vm)
+        assert (result["failed"], result["reason"], result["changed"]) == (True, "unplug_pending", True), result
+        assert [action.split(" ")[0] for action in result["actions"]] == ["Define", "Unplug"]
+        assert open_files(vm["qmp_socket"]) == {"b"}
+        assert result["definition"]["drives"] == []
+
+
+def test_a_socket_of_others_is_refused(tmp_path: Path, vm: dict[str, Any]) -> None:
+    four_beats(drives=[disk(tmp_path, "a")], **vm)
+    with started(tmp_path / "qmp", vm["config"] + "/start"):
+        os.chown(vm["qmp_socket"], 65533, -1)
+        result = call("qemu_drive", drives=[disk(tmp_path, "b")], **vm)
+        assert (result["reason"], result["changed"]) == ("unsafe_qmp_socket", False), result
