@@ -102,7 +102,8 @@ def _imports(path: Path) -> t.Set[str]:
 def _is_pure(path: Path) -> bool:
     package = path.parent.name
     return package in ("_core", "_formats", "_drive") or (
-        package in ("_image", "_snapshot", "_export", "_nbd", "_device", "_keys", "_live", "_vm") and path.stem in PURE_NAMES
+        package in ("_image", "_snapshot", "_export", "_nbd", "_device", "_keys", "_live", "_vm")
+        and path.stem in PURE_NAMES
     )
 
 
