@@ -15,7 +15,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._device import guard
 from ansible_collections.platter.qemu.tests.lab import devices
 from ansible_collections.platter.qemu.tests.lab.beats import four_beats, refused, settled
 from ansible_collections.platter.qemu.tests.lab.guest import MIB, scribble
-from ansible_collections.platter.qemu.tests.lab.loops import HAVE_LOOPS, attached, mounted
+from ansible_collections.platter.qemu.tests.lab.loops import HAVE_LOOPS, attached, mounted, numbered
 from ansible_collections.platter.qemu.tests.lab.modules import call
 from ansible_collections.platter.qemu.tests.lab.oracle import create, qemu_img
 from ansible_collections.platter.qemu.tests.lab.programs import exported, wait_until
@@ -47,7 +47,7 @@ def asked(name: str, image: Path, **more: Any) -> dict[str, Any]:
 
 
 def run(*argv: object, **how: Any) -> str:
-    done = subprocess.run(list(map(str, argv)), check=True, stdout=subprocess.PIPE, text=True, timeout=20, **how)
+    done = subprocess.run(list(map(str, argv)), check=True, stdout=subprocess.PIPE, text=True, timeout=60, **how)
     return done.stdout
 
 
@@ -103,14 +103,16 @@ def test_partitions_can_be_mounted_at_once(name: str, image: Path, tmp_path: Pat
 
 
 def test_one_device_of_ones_own_choice(name: str, image: Path) -> None:
-    run("losetup", "/dev/loop6", image, "--read-only")
-    try:
-        taken = refused("device_taken", **asked(name, image, device="/dev/loop6"))
-        assert taken["evidence"] == {"source": str(image)}
-    finally:
-        run("losetup", "--detach", "/dev/loop6")
-    real = four_beats(**asked(name, image, device="/dev/loop6"))
-    assert real["device"]["path"] == "/dev/loop6"
+    with numbered() as device:
+        run("losetup", device, image, "--read-only")
+        try:
+            taken = refused("device_taken", **asked(name, image, device=device))
+            assert taken["evidence"] == {"source": str(image)}
+        finally:
+            run("losetup", "--detach", device)
+        real = four_beats(**asked(name, image, device=device))
+        assert real["device"]["path"] == device
+        call("host_device", source=str(image), name=name, state="absent")
 
 
 # --- who else uses the image

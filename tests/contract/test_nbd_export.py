@@ -69,7 +69,7 @@ def test_only_its_owner_can_connect(name: str, image: Path) -> None:
 def test_what_is_written_is_in_the_image_when_the_export_has_gone(name: str, image: Path, tmp_path: Path) -> None:
     four_beats(name=name, image=str(image), format="qcow2", read_only=False, unpredictable=["virtual_size"])
     exports.io(name, "write -P 0x11 2M 64k", writes=True)
-    subprocess.run(["nbdcopy", exports.uri(name), tmp_path / "copy"], check=True, timeout=20)
+    subprocess.run(["nbdcopy", exports.uri(name), tmp_path / "copy"], check=True, timeout=60)
     four_beats(name=name, state="absent")
     qemu_img("compare", "-f", "qcow2", "-F", "raw", image, tmp_path / "copy")
     shows(image, "qcow2", [(0x11, 2 * MIB, 64 << 10)])
@@ -78,7 +78,7 @@ def test_what_is_written_is_in_the_image_when_the_export_has_gone(name: str, ima
 
 def test_raw_serves_the_file_as_it_is_whatever_is_in_it(name: str, image: Path, tmp_path: Path) -> None:
     call("nbd_export", name=name, image=str(image), format="raw")
-    subprocess.run(["nbdcopy", exports.uri(name), tmp_path / "copy"], check=True, timeout=20)
+    subprocess.run(["nbdcopy", exports.uri(name), tmp_path / "copy"], check=True, timeout=60)
     assert (tmp_path / "copy").read_bytes() == image.read_bytes()
 
 

@@ -80,7 +80,7 @@ def client_uri(uri: str, door: str, keys: Keys) -> str:
 
 
 def run(*argv: object) -> None:
-    subprocess.run([str(word) for word in argv], check=True, timeout=30, stdout=subprocess.DEVNULL)
+    subprocess.run([str(word) for word in argv], check=True, timeout=60, stdout=subprocess.DEVNULL)
 
 
 @pytest.mark.parametrize("door", DOORS)
@@ -96,7 +96,7 @@ def test_clients_read_and_write_at_each_door(
     uri = client_uri(result["export"]["uri"], door, keys)
     (tmp_path / "new").write_bytes(os.urandom(MIB) + bytes(7 * MIB))
     run("nbdcopy", "--flush", tmp_path / "new", uri)
-    told = subprocess.run(["nbdinfo", uri], capture_output=True, text=True, timeout=30, check=True).stdout
+    told = subprocess.run(["nbdinfo", uri], capture_output=True, text=True, timeout=60, check=True).stdout
     assert "export-size: 8388608" in told and "is_read_only: false" in told
     result = call("nbd_export", **dict(options, read_only=True))
     assert len(result["actions"]) == 3, result

@@ -46,7 +46,7 @@ def listeners(name: str) -> set[str]:
 
 def gets_in(uri: str) -> bool:
     """Whether libnbd does."""
-    return subprocess.run(["nbdinfo", "--size", uri], capture_output=True, timeout=30, check=False).returncode == 0
+    return subprocess.run(["nbdinfo", "--size", uri], capture_output=True, timeout=60, check=False).returncode == 0
 
 
 def test_loopback_needs_no_more(served: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from ansible_collections.platter.qemu.tests.lab import devices, kills
 from ansible_collections.platter.qemu.tests.lab.amounts import amount, share
-from ansible_collections.platter.qemu.tests.lab.loops import HAVE_LOOPS
+from ansible_collections.platter.qemu.tests.lab.loops import HAVE_LOOPS, numbered
 from ansible_collections.platter.qemu.tests.lab.modules import call, process
 from ansible_collections.platter.qemu.tests.lab.oracle import create
 from ansible_collections.platter.qemu.tests.lab.zygote import Zygote
@@ -140,14 +140,13 @@ def _converges(name: str, wanted: dict[str, t.Any], images: t.Sequence[Path]) ->
 
 def test_a_partition_that_cannot_be_opened_is_waited_for_and_nothing_stays(place: Path) -> None:
     """Something else has the name of its device."""
-    name, image, wrong = devices.new_name(), blank(place / "image.raw"), Path("/dev/loop5p1")
+    name, image = devices.new_name(), blank(place / "image.raw")
     subprocess.run(["sfdisk", "--quiet", image], input="label: dos\nstart=16, size=64\n", check=True, text=True)
-    with devices.cleaned(name):
+    with numbered() as device, devices.cleaned(name):
+        wrong = Path(device + "p1")
         wrong.write_text("")
         try:
-            told = call(
-                "host_device", **task(name, image, identity={"signature": ["dos"]}, device="/dev/loop5", timeout=1)
-            )
+            told = call("host_device", **task(name, image, identity={"signature": ["dos"]}, device=device, timeout=1))
         finally:
             with contextlib.suppress(FileNotFoundError):
                 wrong.unlink()

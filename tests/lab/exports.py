@@ -80,7 +80,7 @@ def uri(name: str) -> str:
 
 def nbdinfo(name: str) -> dict[str, Any]:
     """The export as libnbd sees it."""
-    told = subprocess.run(["nbdinfo", "--json", uri(name)], stdout=subprocess.PIPE, check=True, timeout=20)
+    told = subprocess.run(["nbdinfo", "--json", uri(name)], stdout=subprocess.PIPE, check=True, timeout=60)
     return dict(json.loads(told.stdout)["exports"][0])
 
 
@@ -88,7 +88,7 @@ def io(name: str, *commands: str, writes: bool = False) -> None:
     """qemu-io's commands on the export; they must succeed."""
     words = [word for command in commands for word in ("-c", command)]
     argv = ["qemu-io", "-f", "raw", *([] if writes else ["-r"]), *words, uri(name)]
-    done = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=30, check=False)
+    done = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60, check=False)
     assert done.returncode == 0 and "failed" not in done.stdout, done.stdout
 
 
@@ -138,7 +138,7 @@ def free_port() -> int:
 
 def gets_in(uri: str) -> bool:
     """Whether libnbd does."""
-    return subprocess.run(["nbdinfo", "--size", uri], capture_output=True, timeout=30, check=False).returncode == 0
+    return subprocess.run(["nbdinfo", "--size", uri], capture_output=True, timeout=60, check=False).returncode == 0
 
 
 def killed_after(milliseconds: int, **options: Any) -> None:

@@ -12,7 +12,7 @@ DEADLINE = 60.0
 
 
 def wait_until(fact: Callable[[], object], what: str) -> None:
-    """Look again and again until it is so; fails after a minute."""
+    """Look again and again until it is so; fails after C(DEADLINE) seconds."""
     end = time.monotonic() + DEADLINE
     while not fact():
         assert time.monotonic() < end, what
@@ -38,7 +38,7 @@ def running(*argv: object) -> Iterator[subprocess.Popen[bytes]]:
 def _stop(process: subprocess.Popen[bytes]) -> None:
     process.terminate()
     try:
-        process.communicate(timeout=5)
+        process.communicate(timeout=10)
     except subprocess.TimeoutExpired:  # qemu-nbd can lose a SIGTERM while it starts
         process.kill()
         process.communicate(timeout=DEADLINE)

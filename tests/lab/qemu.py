@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 from typing import Any, Iterator
 
-from ansible_collections.platter.qemu.tests.lab.programs import listens, running, wait_until
+from ansible_collections.platter.qemu.tests.lab.programs import DEADLINE, listens, running, wait_until
 
 #: no machine, so no firmware and no devices; block devices and jobs work
 BARE = ("qemu-system-x86_64", "-M", "none", "-S", "-nodefaults", "-display", "none")
@@ -56,7 +56,7 @@ def given_its_socket(path: Path, *options: object) -> Iterator[subprocess.Popen[
             yield process
         finally:
             process.terminate()
-            process.wait(20)
+            process.wait(DEADLINE)
 
 
 @contextlib.contextmanager

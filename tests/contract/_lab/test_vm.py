@@ -82,17 +82,19 @@ def test_a_guest_that_stands_still_is_measured_from_inside(guest: Guest) -> None
     with pauses(guest) as quiet:
         time.sleep(0.5)
     with pauses(guest) as seen:
-        guest.run("python3 -I -S /hog.py 400")
-    assert seen.longest >= 390 > quiet.longest
+        guest.run("python3 -I -S /hog.py 1500")
+    assert seen.longest >= 1490 > quiet.longest
     assert seen.stopped == quiet.stopped == 0
 
 
 def test_a_vm_that_is_stopped_is_measured_by_its_events(guest: Guest) -> None:
     with pauses(guest) as seen:
+        begin = time.monotonic()
         guest.monitor.execute("stop")
         time.sleep(0.3)
         guest.monitor.execute("cont")
-    assert 300 <= seen.stopped < 1000
+        most = time.monotonic() - begin
+    assert 300 <= seen.stopped <= 1000 * most + 1
 
 
 def test_the_agent_freezes_what_is_mounted(guest: Guest, image: Path) -> None:

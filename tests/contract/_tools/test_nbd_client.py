@@ -155,7 +155,7 @@ def test_asking_is_not_using(tmp_path: Path, image: Path) -> None:
             assert process.poll() is None
             with NbdClient(address) as client:
                 client.open("disk").read(0, 1)
-            assert process.wait(timeout=20) == 0
+            assert process.wait(timeout=60) == 0
         finally:
             process.kill()
 

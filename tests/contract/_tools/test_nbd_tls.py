@@ -50,7 +50,7 @@ def get_in(address: Address, credentials: Credentials | None = None) -> str:
 def libnbd_gets_in(address: Address, parameter: str) -> bool:
     """The same question to nbdinfo."""
     uri = f"{address}?{parameter}"
-    return subprocess.run(["nbdinfo", "--size", uri], capture_output=True, timeout=20, check=False).returncode == 0
+    return subprocess.run(["nbdinfo", "--size", uri], capture_output=True, timeout=60, check=False).returncode == 0
 
 
 @pytest.mark.parametrize("where", [unix, lambda _path, **more: tcp(**more)], ids=["unix", "tcp"])

@@ -135,7 +135,7 @@ def test_the_end_of_qemu_is_noticed_at_once(tmp_path: Path) -> None:
     with bare(tmp_path / "qmp") as process, Qmp.connect(str(tmp_path / "qmp")) as qmp:
         qmp.execute("quit")
         assert qmp.wait_event(["SHUTDOWN"], soon()) is not None
-        process.wait(20)
+        process.wait(60)
         with pytest.raises(QmpConnectError) as caught:
             qmp.execute("query-status")
         assert caught.value.reason == "qmp_unreachable"
