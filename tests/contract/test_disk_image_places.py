@@ -18,7 +18,7 @@ from ansible_collections.platter.qemu.tests.lab.guest import MIB, facts, scribbl
 from ansible_collections.platter.qemu.tests.lab.loops import HAVE_LOOPS, attached, mounted
 from ansible_collections.platter.qemu.tests.lab.modules import call
 from ansible_collections.platter.qemu.tests.lab.oracle import create
-from ansible_collections.platter.qemu.tests.lab.programs import answers_nbd, exported, running, wait_until
+from ansible_collections.platter.qemu.tests.lab.programs import answers_nbd, exported, running, stand_still, wait_until
 
 needs_loops = pytest.mark.skipif(not HAVE_LOOPS, reason="needs root and loop devices")
 #: what an NBD server shows is not read before the import
@@ -60,7 +60,7 @@ def test_a_server_that_falls_silent_does_not_hold_the_task(tmp_path: Path, silen
             server = servers.enter_context(
                 exported(create(tmp_path / "disk", "raw", "4M"), "raw", tmp_path / "s", "-e", "8")
             )
-            server.send_signal(signal.SIGSTOP)
+            stand_still(server.pid)
             servers.callback(server.send_signal, signal.SIGCONT)
         else:
             argv = ["nbdkit", "-f", "-U", tmp_path / "s", "eval", "get_size=echo 4194304", "pread=sleep 60; exit 1"]

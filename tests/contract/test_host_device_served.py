@@ -19,7 +19,7 @@ from ansible_collections.platter.qemu.tests.lab.guest import MIB, guest_bytes, s
 from ansible_collections.platter.qemu.tests.lab.loops import HAVE_LOOPS, mounted
 from ansible_collections.platter.qemu.tests.lab.modules import call
 from ansible_collections.platter.qemu.tests.lab.oracle import create, qemu_img
-from ansible_collections.platter.qemu.tests.lab.programs import exported
+from ansible_collections.platter.qemu.tests.lab.programs import exported, stand_still
 
 HAVE_FUSE = os.path.exists("/dev/fuse")
 pytestmark = pytest.mark.skipif(not (HAVE_LOOPS and HAVE_FUSE), reason="needs root, loop devices and FUSE")
@@ -169,7 +169,7 @@ def test_a_device_whose_server_was_killed_is_attached_again(
 def test_a_server_that_is_stopped_stops_nobody_else(name: str, image: Path) -> None:
     call("host_device", **asked(name, image))
     server = server_of(name)
-    os.kill(server, signal.SIGSTOP)
+    stand_still(server)
     try:
         told = refused("device_unresponsive", source=str(image), name=name, state="absent")
         refused("device_unresponsive", **asked(name, image, read_only=False))

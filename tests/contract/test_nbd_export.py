@@ -23,7 +23,7 @@ from ansible_collections.platter.qemu.tests.lab.beats import four_beats, refused
 from ansible_collections.platter.qemu.tests.lab.guest import MIB, shows
 from ansible_collections.platter.qemu.tests.lab.modules import call, process
 from ansible_collections.platter.qemu.tests.lab.oracle import create, qemu_img
-from ansible_collections.platter.qemu.tests.lab.programs import exported, running, wait_until
+from ansible_collections.platter.qemu.tests.lab.programs import exported, running, stand_still, wait_until
 
 
 @pytest.fixture
@@ -172,7 +172,7 @@ def test_a_client_that_has_gone_does_not_count_though_the_server_has_not_noticed
     call("nbd_export", name=name, image=str(image), format="qcow2", read_only=True)
     with exports.client(name) as using:
         exports.tell(using, "read 0 512")
-        os.kill(exports.server_of(name), signal.SIGSTOP)
+        stand_still(exports.server_of(name))
         using.kill()
         using.wait()
     result = call("nbd_export", name=name, state="absent", stop_timeout=1)
@@ -339,10 +339,10 @@ def test_a_stopped_server_is_no_success_and_can_be_ended(
 ) -> None:
     from ansible_collections.platter.qemu.plugins.module_utils._export import observe
 
-    monkeypatch.setattr(observe, "PROBE_SECONDS", 0.3)
     options = {"name": name, "image": str(image), "format": "qcow2", "read_only": True}
     call("nbd_export", **options)
-    os.kill(exports.server_of(name), signal.SIGSTOP)
+    monkeypatch.setattr(observe, "PROBE_SECONDS", 0.3)
+    stand_still(exports.server_of(name))
     refused("export_unresponsive", **options)
     result = call("nbd_export", name=name, state="absent", stop_timeout=1)
     assert result["changed"] and not result.get("failed"), result
@@ -352,7 +352,7 @@ def test_a_stopped_server_is_no_success_and_can_be_ended(
 def test_a_writable_server_that_does_not_end_is_not_killed(name: str, image: Path) -> None:
     call("nbd_export", name=name, image=str(image), format="qcow2", read_only=False)
     server = exports.server_of(name)
-    os.kill(server, signal.SIGSTOP)
+    stand_still(server)
     result = call("nbd_export", name=name, state="absent", stop_timeout=1)
     assert (result["failed"], result["reason"], result["evidence"]["pids"]) == (True, "stop_timeout", [server])
     assert exports.processes_of(name)

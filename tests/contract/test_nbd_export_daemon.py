@@ -22,7 +22,7 @@ from ansible_collections.platter.qemu.tests.lab.beats import four_beats, refused
 from ansible_collections.platter.qemu.tests.lab.guest import MIB, shows
 from ansible_collections.platter.qemu.tests.lab.modules import call
 from ansible_collections.platter.qemu.tests.lab.oracle import create, qemu_img
-from ansible_collections.platter.qemu.tests.lab.programs import running, wait_until
+from ansible_collections.platter.qemu.tests.lab.programs import running, stand_still, wait_until
 from ansible_collections.platter.qemu.tests.lab.qemu import waiting
 
 
@@ -218,12 +218,13 @@ def test_an_image_is_written_to_by_one_export_of_it(lot: Lot) -> None:
 
 
 def test_a_daemon_that_says_nothing_is_no_success(lot: Lot, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(daemons, "SECONDS", 0.3)
     call("nbd_export", **lot.task())
-    os.kill(lot.server, signal.SIGSTOP)
+    stand_still(lot.server)
     try:
-        for task in (lot.task(), {"name": lot.names[0], "state": "absent"}):
-            assert call("nbd_export", **task)["reason"] == "export_unresponsive"
+        with monkeypatch.context() as hurried:
+            hurried.setattr(daemons, "SECONDS", 0.3)
+            for task in (lot.task(), {"name": lot.names[0], "state": "absent"}):
+                assert call("nbd_export", **task)["reason"] == "export_unresponsive"
     finally:
         os.kill(lot.server, signal.SIGCONT)
     settled(**lot.task())

@@ -34,6 +34,7 @@ from ansible_collections.platter.qemu.tests.lab.nbd import (
 )
 from ansible_collections.platter.qemu.tests.lab.nbd_peer import SERVER, Peer, peer
 from ansible_collections.platter.qemu.tests.lab.oracle import create, qemu_img
+from ansible_collections.platter.qemu.tests.lab.programs import stand_still
 from ansible_collections.platter.qemu.tests.lab.tls import KEY, OTHER_KEY, USER, Certificates, certificates, psk_file
 
 WAYS = ("plain", "x509", pytest.param("psk", marks=pytest.mark.skipif(not can_use_psk(), reason="Python is too old")))
@@ -172,7 +173,7 @@ def test_what_qemu_nbd_says_has_the_same_reasons(tmp_path: Path, image: Path, ol
     with serving("qemu-nbd", Served(image), address, *secured("qemu-nbd", psk=psk)) as process:
         other = str(replace(address, export="other"))
         assert failed("export_missing", uri=other, tls_psk_file=str(psk))["evidence"]["exports"] == ["disk"]
-        os.kill(process.pid, signal.SIGSTOP)
+        stand_still(process.pid)
         try:
             failed("export_unresponsive", **options, timeout=0.5)
         finally:
@@ -330,7 +331,7 @@ def test_an_empty_export_has_an_identity(tmp_path: Path) -> None:
 def test_servers_that_do_not_answer(tmp_path: Path, image: Path) -> None:
     failed("place_unreachable", uri=str(unix(tmp_path)))
     with serving("qemu-nbd", Served(image), unix(tmp_path)) as process:
-        os.kill(process.pid, signal.SIGSTOP)
+        stand_still(process.pid)
         try:
             begun = time.monotonic()
             result = failed("export_unresponsive", uri=str(unix(tmp_path)), timeout=0.5)

@@ -18,6 +18,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._core.nbd_uri import 
 from ansible_collections.platter.qemu.plugins.module_utils._tools.nbd_client import NbdClient
 from ansible_collections.platter.qemu.tests.lab.nbd import SERVERS, Served, serving, unix
 from ansible_collections.platter.qemu.tests.lab.nbd_peer import GREETING, INFO, META, SERVER, Peer, Script, peer
+from ansible_collections.platter.qemu.tests.lab.programs import stand_still
 
 #: seconds for a conversation here, and how much later than that its end may come on a busy machine
 LIMIT, GRACE = 0.4, 1.5
@@ -47,7 +48,7 @@ def test_a_stopped_server(tmp_path: Path, server: str) -> None:
     image.write_bytes(bytes(1 << 20))
     with serving(server, Served(image), unix(tmp_path)) as process:
         ask(unix(tmp_path), 20)
-        os.kill(process.pid, signal.SIGSTOP)
+        stand_still(process.pid)
         try:
             assert told(unix(tmp_path)).reason == "export_unresponsive"
         finally:
@@ -60,7 +61,7 @@ def test_a_server_that_stops_in_the_middle(tmp_path: Path) -> None:
     image.write_bytes(bytes(1 << 20))
     with serving("qemu-nbd", Served(image), unix(tmp_path)) as process, NbdClient(unix(tmp_path), 1) as client:
         client.exports()
-        os.kill(process.pid, signal.SIGSTOP)
+        stand_still(process.pid)
         try:
             with pytest.raises(NbdError, match='the export "disk"') as raised:
                 client.info("disk")

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import socket as socket_module
 import subprocess
 import time
+from pathlib import Path
 from typing import Callable, Iterator
 
 DEADLINE = 60.0
@@ -17,6 +20,24 @@ def wait_until(fact: Callable[[], object], what: str) -> None:
     while not fact():
         assert time.monotonic() < end, what
         time.sleep(0.01)
+
+
+def stand_still(pid: int) -> None:
+    """SIGSTOP, and wait until all threads have: each goes on until it gets a processor and sees the signal."""
+    os.kill(pid, signal.SIGSTOP)
+    wait_until(lambda: _states(pid) == {"T"}, f"{pid} stands still")
+
+
+def _states(pid: int) -> set[str]:
+    try:
+        return {state(each) for each in Path(f"/proc/{pid}/task").iterdir()}
+    except OSError:  # one of them has just ended
+        return set()
+
+
+def state(process: Path) -> str:
+    """Of a process or thread, by its directory in C(/proc), as proc(5) names it."""
+    return (process / "stat").read_text().rpartition(")")[2].split()[0]
 
 
 def listens(path: object) -> bool:

@@ -20,6 +20,8 @@ from pathlib import Path
 
 from ansible.module_utils.testing import patch_module_args
 
+from . import programs
+
 MODULES = "ansible_collections.platter.qemu.plugins.modules."
 #: imported by the engine where it needs them; in the parent once for all
 _LAZY = ("_image.fetch",)
@@ -95,7 +97,7 @@ class Zygote:
 def wait_for_state(pid: int, state: str) -> None:
     """Until the process is in a state of proc(5)."""
     end = time.monotonic() + DEADLINE
-    while Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != state:
+    while programs.state(Path(f"/proc/{pid}")) != state:
         assert time.monotonic() < end, f"process {pid} never came to state {state}"
         time.sleep(0.001)
 

@@ -22,7 +22,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._inspect.holders impo
 )
 from ansible_collections.platter.qemu.plugins.module_utils._tools.image_lock import image_lock
 from ansible_collections.platter.qemu.tests.lab.loops import HAVE_LOOPS, attached, mounted
-from ansible_collections.platter.qemu.tests.lab.programs import exported, running, wait_until
+from ansible_collections.platter.qemu.tests.lab.programs import exported, running, stand_still, wait_until
 
 MIB = 1 << 20
 needs_loops = pytest.mark.skipif(not HAVE_LOOPS, reason="needs root and loop devices")
@@ -255,7 +255,7 @@ def test_a_dead_file_server_does_not_hang_the_search(
     point, server = served_by_fuse
     with running(sys.executable, "-c", READ, point, "rb") as reader:
         wait_until(lambda: any(holder.pid == reader.pid for holder in holders(point)), "the reader is seen")
-        server.send_signal(signal.SIGSTOP)
+        stand_still(server.pid)
         time.sleep(1.1)  # the kernel believes what it knows of the file for a second
         rescue = threading.Timer(5, server.send_signal, [signal.SIGCONT])
         rescue.start()
