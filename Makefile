@@ -6,6 +6,8 @@ TOOLS = $(PYTHON) -c 'import sys; sys.version_info < (3, 9) and sys.exit("$(TOO_
 TOO_OLD := This needs python3 3.11 or newer: make PYTHON=python3.11 ..., after installing it with apt-get or dnf.
 STEPS ?=
 SUITES ?=
+ABOUT ?=
+TESTS ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test bench docs matrix soak clean format lint unit contract faults sanity integration molecule
@@ -43,11 +45,11 @@ molecule: ## step: the roles, in every scenario of extensions/molecule
 bench: ## measure against what one would use instead; writes .build/bench.json
 	@$(TOOLS)/run_in_venv.py python tests/bench/run.py
 
-matrix: ## contract tests and live kills against other QEMUs, fetched from Debian into .build/qemu (SUITES="trixie sid")
-	@$(TOOLS)/run_matrix.py $(SUITES)
+matrix: ## contract tests and live kills with other QEMUs, fetched into .build/qemu (SUITES="trixie sid" ABOUT=image_snapshot)
+	@$(TOOLS)/run_matrix.py $(addprefix --about=,$(ABOUT)) $(SUITES)
 
-soak: ## the tests that take minutes to hours: many kills, many examples
-	@export HYPOTHESIS_PROFILE=soak SOAK=1; $(TOOLS)/run_in_venv.py pytest tests/unit tests/faults
+soak: ## the tests that take minutes to hours: many kills, many examples (TESTS=tests/faults/test_live_kills.py: these only)
+	@export HYPOTHESIS_PROFILE=soak SOAK=1; $(TOOLS)/run_in_venv.py pytest $(or $(TESTS),tests/unit tests/faults)
 
 docs: ## HTML documentation in .build/docs/html
 	@$(TOOLS)/build_docs.py
