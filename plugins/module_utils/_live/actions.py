@@ -135,9 +135,9 @@ class PlugDrive(LiveAction):
         return "Plug in %s (%s)." % (self.drive.id, device.device)
 
 
-def node_definitions(drive: Drive) -> t.List[definitions.Definition]:
+def node_definitions(drive: Drive, legacy: bool = False) -> t.List[definitions.Definition]:
     """The nodes of a drive, the uppermost last."""
-    graph = foretell.graph(drive)
+    graph = foretell.graph(drive, legacy)
     return definitions_of_node(graph) if graph is not None else []
 
 
@@ -155,17 +155,30 @@ class ChangeMedium(LiveAction):
     objects: t.Tuple[Object, ...] = ()
 
     def apply(self, state: LiveState) -> LiveState:
-        before, after = state.drive(self.live.id), foretell.medium(self.drive)
+        before, after = state.drive(self.live.id), foretell.medium(self.drive, self.live.legacy)
         state = state.without_nodes(before.medium.names if before.medium is not None else ())
         state = state.with_nodes(after.names if after is not None else ())
         added = [foretell.live_object(each) for each in self.objects]
-        return state.with_drive(replace(before, medium=after)).with_objects(added)
+        return state.with_drive(replace(before, medium=after, tray_open=False)).with_objects(added)
 
     def __str__(self) -> str:
         after = foretell.medium(self.drive)
         if after is None:
             return "Take the medium out of %s." % self.live.id
         return "Put %s into %s." % (after.file, self.live.id)
+
+
+@dataclass(frozen=True)
+class CloseTray(LiveAction):
+    """A run that was cut off, or the guest, has left it open."""
+
+    live: LiveDrive
+
+    def apply(self, state: LiveState) -> LiveState:
+        return state.with_drive(replace(state.drive(self.live.id), tray_open=False))
+
+    def __str__(self) -> str:
+        return "Close the tray of %s." % self.live.id
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,11 @@ def _same_node(wanted: Drive, live: LiveDrive) -> bool:
     return live.medium is not None and wanted.id in live.medium.names
 
 
+def is_machines(live: LiveDrive) -> bool:
+    """Whether it is an empty drive that many machines have by themselves."""
+    return live.medium is None and not live.device_id
+
+
 def names(live: LiveDrive) -> t.Set[str]:
     """What a task may call the drive."""
     return {live.id, live.device_id, *(live.medium.names if live.medium is not None else ())} - {""}

@@ -67,16 +67,23 @@ def _of_medium(wanted: Drive, live: LiveDrive) -> t.Iterator[Difference]:
         if want is not have:
             yield _other_image(wanted, live, want.file if want else None, have.file if have else None)
         return
-    if want.file in have.below and want.file != have.file:
+    same = _same_place(want.file, have.file)
+    if not same and any(_same_place(want.file, each) for each in have.below):
         if not wanted.snapshot:
             yield Difference("image", have.file, want.file, LAYER)
         return
-    if want.file and have.file and want.file != have.file:
+    if want.file and have.file and not same:
         yield _other_image(wanted, live, want.file, have.file)
     elif want.driver and want.driver != have.driver:
         yield _other_image(wanted, live, want.driver, have.driver)
     else:
         yield from _of_options(wanted, want, have)
+
+
+def _same_place(declared: str, has: str) -> bool:
+    """A relative name is one in the directory that QEMU was started in, as C(has) says."""
+    relative = declared and not declared.startswith(("/", "["))
+    return declared == has or bool(relative and has.endswith("/" + declared[declared.startswith("./") * 2 :]))
 
 
 def _other_image(wanted: Drive, live: LiveDrive, declared: t.Any, has: t.Any) -> Difference:

@@ -124,7 +124,7 @@ class _Executor:
 
     def change_medium(self, step: actions.ChangeMedium) -> None:
         """The new medium is opened for a try first, while the old one is still in."""
-        told = actions.node_definitions(step.drive)
+        told = actions.node_definitions(step.drive, step.live.legacy)
         objects = [definitions.Definition("object", definitions.object_tree(each)) for each in step.objects]
         self._try_medium(objects, told, step)
         unplug.open_tray(self._qmp, step.live, self.deadline)
@@ -132,7 +132,10 @@ class _Executor:
         self._delete_nodes(step.live.medium.names if step.live.medium is not None else ())
         if told:
             self._add(told, "opening the medium of %s" % step.live.id)
-            self._qmp.execute("blockdev-insert-medium", {"id": step.live.qdev, "node-name": step.drive.id})
+            self._qmp.execute("blockdev-insert-medium", {"id": step.live.qdev, "node-name": told[-1].told["node-name"]})
+        self.close_tray(step)
+
+    def close_tray(self, step: t.Union[actions.ChangeMedium, actions.CloseTray]) -> None:
         self._qmp.execute("blockdev-close-tray", {"id": step.live.qdev})
 
     def _try_medium(
@@ -203,6 +206,7 @@ _STEPS: t.Dict[type, t.Callable[..., None]] = {
     actions.PlugController: _Executor.plug_controller,
     actions.PlugDrive: _Executor.plug,
     actions.ChangeMedium: _Executor.change_medium,
+    actions.CloseTray: _Executor.close_tray,
     actions.SetGroupLimits: _Executor.group_limits,
     actions.ThrottleDevice: _Executor.throttle,
     actions.SetBootOrder: _Executor.boot_order,

@@ -53,21 +53,23 @@ def device_id(wanted: Drive) -> str:
     return (wanted.frontend.id if wanted.frontend is not None else "") or wanted.id
 
 
-def graph(wanted: Drive) -> t.Optional[Node]:
-    """All its nodes, as they are added: each with a name."""
+def graph(wanted: Drive, legacy: bool = False) -> t.Optional[Node]:
+    """All its nodes, as they are added: each with a name. C(legacy): the uppermost one cannot have the drive's."""
     found = stack.graph(wanted)
+    if found is not None and legacy:
+        found = replace(found, name="")
     return image.marked(found, wanted) if found is not None else None
 
 
-def medium(wanted: Drive) -> t.Optional[Medium]:
+def medium(wanted: Drive, legacy: bool = False) -> t.Optional[Medium]:
     """What its nodes will tell."""
-    whole = graph(wanted)
+    whole = graph(wanted, legacy)
     if whole is None or wanted.backend is None:
         return None
     top = nodes.format_node(wanted.backend)
     names = tuple(node.name for node in whole.walk())
     return Medium(
-        wanted.id,
+        whole.name,
         names,
         top.driver,
         image.place(wanted.backend),
@@ -97,10 +99,13 @@ def normal(name: str, value: t.Any) -> Scalar:
     return devices.typed(name, value)
 
 
-def _address(text: str) -> int:
+def _address(text: str) -> Scalar:
     """Slot and function of PCI, in hexadecimal (C(set_pci_devfn) of QEMU), as one number."""
     slot, _dot, function = text.partition(".")
-    return int(slot, 16) << 3 | int(function or "0", 16)
+    try:
+        return int(slot, 16) << 3 | int(function or "0", 16)
+    except ValueError:
+        return text  # QEMU says what is wrong with it
 
 
 def limits(properties: t.Iterable[t.Tuple[str, Scalar]]) -> Options:

@@ -130,14 +130,13 @@ def _attached(child: Node) -> Node:
 
 def marked(graph: Node, drive: Drive) -> Node:
     """The graph with names for all nodes that have none, which carry the drive's mark."""
-    return _named(graph, "%s.%s" % (mark(drive), _digits(drive.id, 4)), iter(range(1, 1000)), True)
+    return _named(graph, "%s.%s" % (mark(drive), _digits(drive.id, 4)), iter(range(1, 1000)))
 
 
-def _named(node: Node, stands_for: str, numbers: t.Iterator[int], is_top: bool) -> Node:
-    name = node.name if is_top or node.name else "platter.%s.%d" % (stands_for, next(numbers))
+def _named(node: Node, stands_for: str, numbers: t.Iterator[int]) -> Node:
+    name = node.name or "platter.%s.%d" % (stands_for, next(numbers))
     children = tuple(
-        (role, child if isinstance(child, str) else _named(child, stands_for, numbers, False))
-        for role, child in node.children
+        (role, child if isinstance(child, str) else _named(child, stands_for, numbers)) for role, child in node.children
     )
     return replace(node, name=name, children=children)
 

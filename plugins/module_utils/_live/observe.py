@@ -152,11 +152,13 @@ class _Observer:
             self._properties(path, wanted, inserted),
             _backend_limits(inserted or {}),
             str((inserted or {}).get("group") or ""),
-            removable=bool(told.get("removable")),
+            bool(inserted and told.get("tray_open")),
+            bool(told.get("removable")),
             bus=self._bus(path, wanted),
             path=path,
             qdev=qdev,
             fixed=self._fixed(path, legacy, wanted),
+            legacy=bool(legacy),
         )
 
     def _kind(self, path: str) -> str:

@@ -106,7 +106,8 @@ class _Planner:
         """What is not listed, or is to go."""
         known = {live.id for live in self._known.values()}
         for live in self._state.drives:
-            if live.id not in known and (self._purge or buses.names(live) & self._absent):
+            asked = (self._purge and not buses.is_machines(live)) or buses.names(live) & self._absent
+            if live.id not in known and asked:
                 self.drift.append(Drift(live.id, "drive", live.device or "no device", None))
                 if live.fixed:
                     self._restart(live.id, "drive", live.fixed)
@@ -202,6 +203,9 @@ class _Planner:
                 self._restart(wanted.id, each.what, each.why)
         if "medium" in ways:
             self._do(actions.ChangeMedium(live, wanted, tuple(self._missing(_values_of_drive(wanted)))))
+        elif live.tray_open and wanted.backend is not None:
+            self.drift.append(Drift(wanted.id, "tray", "open", "closed"))
+            self._do(actions.CloseTray(live))
         if "options" in ways and live.medium is not None:
             self._reopen(wanted, live)
         if "throttle" in ways:

@@ -46,8 +46,10 @@ class LiveDrive:
     no device uses it. C(properties): those of the device that were asked for. C(limits), C(group): of the device itself,
     as C(-drive) and C(block_set_io_throttle) have them.
 
+    C(tray_open): of a CD drive, with its medium still in; the guest sees none then.
     C(path): of the device among QEMU's objects. C(qdev): by which commands about its medium know it. C(fixed): why it cannot
-    be unplugged; empty where it can. C(bus): empty where it was not asked for.
+    be unplugged; empty where it can. C(bus): empty where it was not asked for. C(legacy): C(-drive) has made it, and no node
+    can have its name.
     """
 
     id: str
@@ -57,11 +59,13 @@ class LiveDrive:
     properties: Options = ()
     limits: Options = ()
     group: str = ""
+    tray_open: bool = False
     removable: bool = field(default=False, compare=False)
     bus: str = field(default="", compare=False)
     path: str = field(default="", compare=False)
     qdev: str = field(default="", compare=False)
     fixed: str = field(default="", compare=False)
+    legacy: bool = field(default=False, compare=False)
 
 
 class Idle(t.NamedTuple):

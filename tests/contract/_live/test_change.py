@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
-from ansible_collections.platter.qemu.plugins.module_utils._drive import styles
+from ansible_collections.platter.qemu.plugins.module_utils._drive import parse_arguments, styles
 from ansible_collections.platter.qemu.tests.lab.live_qemu import PORTS, SCSI, image, live_qemu
 
 
@@ -74,6 +74,38 @@ def test_a_vm_that_was_started_with_its_drives_has_them(tmp_path: Path, style: s
         assert len(changed.steps) == 1
         other = qemu.plan(qemu.spec(dict(drives[0], discard="ignore", serial="B"), throttled, *drives[2:]))
         assert not other.steps and {each.what for each in other.needs_restart} == {"options", "serial"}
+
+
+def test_drives_of_old_options_are_known_and_their_media_changed(tmp_path: Path) -> None:
+    images = {name: image(tmp_path / name, "1440k") for name in ("hd", "cd", "other", "fd", "flash")}
+    words = ["-hda", "hd", "-drive", "file=cd,format=raw,media=cdrom,index=2", "-fda", "fd"]
+    words += ["-drive", "if=pflash,format=raw,file=flash"]
+    (tmp_path / "flash").write_bytes(b"\0" * (1 << 20))
+    with live_qemu(tmp_path, *words, machine="pc") as qemu:
+        spec = parse_arguments.parse(words, "pc").spec
+        nothing = qemu.converge(spec)
+        assert not nothing.steps and not nothing.drift and len(spec.drives) == 4, nothing
+        other = {"id": "ide1-cd0", "device": "ide-cd", "bus": "ide.1", "unit": 0, "image": images["other"]}
+        assert len(qemu.converge(qemu.spec(other)).steps) == 1
+        floppy = {"id": "floppy0", "device": "floppy", "image": images["other"], "read_only": True}
+        assert len(qemu.converge(qemu.spec(dict(other, read_only=True), floppy), exact=False).steps) >= 1
+        kept = qemu.plan(qemu.spec(), purge=True)
+        assert not kept.steps and {each.drive for each in kept.needs_restart} == {each.id for each in spec.drives}
+
+
+def test_the_empty_drives_of_a_machine_are_nobodys(tmp_path: Path) -> None:
+    with live_qemu(tmp_path, "-drive", "if=ide,media=cdrom,index=2", machine="pc") as qemu:
+        assert len(qemu.observe(qemu.spec()).drives) == 1
+        nothing = qemu.plan(qemu.spec(), purge=True)
+        assert not nothing.steps and not nothing.needs_restart
+
+
+def test_a_tray_that_was_left_open_is_closed(tmp_path: Path) -> None:
+    drive = {"id": "cd", "device": "scsi-cd", "image": image(tmp_path / "medium")}
+    with live_qemu(tmp_path, *SCSI) as qemu:
+        qemu.converge(qemu.spec(drive))
+        qemu.qmp.execute("blockdev-open-tray", {"id": "cd"})
+        assert [str(step) for step in qemu.converge(qemu.spec(drive)).steps] == ["Close the tray of cd."]
 
 
 def test_what_a_running_qemu_cannot_do_is_told_and_the_rest_is_done(tmp_path: Path) -> None:

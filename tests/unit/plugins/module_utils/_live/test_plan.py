@@ -12,7 +12,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._core.plan import pre
 from ansible_collections.platter.qemu.plugins.module_utils._drive import read_spec
 from ansible_collections.platter.qemu.plugins.module_utils._drive.spec import Device, DrivesSpec
 from ansible_collections.platter.qemu.plugins.module_utils._live import actions, image, plan
-from ansible_collections.platter.qemu.plugins.module_utils._live.state import Idle, LiveDrive, LiveState
+from ansible_collections.platter.qemu.plugins.module_utils._live.state import Idle, LiveDrive, LiveState, Medium
 from ansible_collections.platter.qemu.tests.lab.drives import SOME, Task, vms
 
 Words = t.List[str]
@@ -147,7 +147,8 @@ def test_nodes_that_nobody_uses(idle: Idle, purge: bool, cleared: bool) -> None:
 
 
 def test_what_cannot_be_unplugged_stays() -> None:
-    fixed = LiveDrive("ide0-hd0", "ide-hd", fixed="a running QEMU gives up no ide-hd in that place")
+    medium = Medium("", (), "raw", "/i/a")
+    fixed = LiveDrive("ide0-hd0", "ide-hd", "", medium, fixed="a running QEMU gives up no ide-hd in that place")
     found = plan.plan(_spec(), LiveState("pc", (fixed,)), purge=True)
     assert not found.steps and [each.why for each in found.needs_restart] == [fixed.fixed]
 
