@@ -155,6 +155,12 @@ options:
             it lets the device go; a server of an export answers; our own server starts, and writes out what it holds and
             ends. One that can be written to is not killed then, and the task fails (C(stop_timeout)).
         type: int
+      io_timeout: &io_timeout
+        description:
+          - Seconds after which a read or write of the device fails that its server has not answered, and all that follow, as
+            if the server had ended. V(0) - they wait, for as long as it takes.
+          - Only the kernel's NBD can do that; with a loop device it is refused.
+        type: int
   name: *name
   source: *source
   format: *format
@@ -182,6 +188,9 @@ options:
   timeout:
     <<: *timeout
     default: 30
+  io_timeout:
+    <<: *io_timeout
+    default: 0
   workers:
     description:
       - How many devices are worked on at a time; V(0) lets the module choose.

@@ -249,6 +249,17 @@ options:
             cannot read addresses, and does not start then.
         type: list
         elements: str
+      encryption: &encryption
+        description:
+          - Serve what an encrypted image (format C(luks), or qcow2 with LUKS) holds, in the clear. Who should not see it must not
+            get in (see O(tls)).
+        type: dict
+        suboptions:
+          secret_file:
+            description:
+              - The file on the managed host with the secret, exactly as it is in it, with the mode 0600. It has to stay there, as
+                the server reads it each time that it starts.
+            type: path
   name: *name
   image: *image
   format: *format
@@ -305,6 +316,7 @@ options:
   throttle: *throttle
   delay: *delay
   allow_from: *allow_from
+  encryption: *encryption
   workers:
     description:
       - How many exports are worked on at a time; V(0) lets the module choose.

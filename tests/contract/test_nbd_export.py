@@ -399,9 +399,12 @@ def test_a_socket_of_others_is_not_taken(name: str, image: Path, tmp_path: Path)
 
 
 def test_a_directory_that_others_write_to_holds_no_socket(name: str, image: Path, tmp_path: Path) -> None:
-    (tmp_path / "open").mkdir(mode=0o777)
-    (tmp_path / "open").chmod(0o777)
-    refused("unsafe_directory", name=name, image=str(image), format="qcow2", socket=str(tmp_path / "open" / "s"))
+    socket = tmp_path / "open" / "below" / "s"
+    socket.parent.mkdir(parents=True)
+    for directory, mode in ((socket.parent, 0o777), (socket.parent, 0o1777), (socket.parent.parent, 0o777)):
+        directory.chmod(mode)
+        refused("unsafe_directory", name=name, image=str(image), format="qcow2", socket=str(socket))
+        directory.chmod(0o755)
     refused("directory_missing", name=name, image=str(image), format="qcow2", socket=str(tmp_path / "none" / "s"))
 
 

@@ -85,13 +85,16 @@ def test_a_port_of_others_is_not_taken(served: dict[str, Any]) -> None:
     [
         ({"bind": "0.0.0.0"}, "open_export"),
         ({"bind": "::", "insecure_plaintext": True}, "open_export"),
+        ({"bind": "::ffff:0.0.0.0", "insecure_plaintext": True}, "open_export"),
         ({"bind": "192.0.2.1"}, "open_export"),
+        ({"bind": "192.0.2.1", "insecure_plaintext": True}, "address_missing"),
         ({"bind": "localhost"}, "bad_option"),
         ({"port": 0}, "bad_option"),
         ({"socket": "/run/x.sock"}, "bad_option"),
         ({"tls": {"x509_dir": "/x", "psk_file": "/y"}}, "bad_option"),
         ({"tls": {"x509_dir": "/x"}}, "bad_option"),
         ({"tls": {"x509_dir": "/x", "authorized": ["CN=a"]}}, "secret_missing"),
+        ({"tls": {"psk_file": "/x", "any_client": True}}, "bad_option"),
         ({"tls": {"psk_file": "/x"}, "insecure_plaintext": True}, "bad_option"),
     ],
     ids=str,
@@ -104,6 +107,9 @@ def test_a_key_that_others_can_read_is_refused(served: dict[str, Any], tmp_path:
     keys = psk_file(tmp_path / "psk")
     keys.chmod(0o644)
     refused("key_permissions", **served, tls={"psk_file": str(keys)})
+    keys.chmod(0o600)
+    keys.parent.chmod(0o1777)
+    refused("unsafe_directory", **served, tls={"psk_file": str(keys)})
 
 
 def test_only_authorized_certificates_get_in(served: dict[str, Any], made: Certificates) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import typing as t
 from pathlib import Path
@@ -15,6 +16,7 @@ from ansible_collections.platter.qemu.tests.lab.amounts import amount, share
 from ansible_collections.platter.qemu.tests.lab.loops import HAVE_LOOPS, numbered
 from ansible_collections.platter.qemu.tests.lab.modules import call, process
 from ansible_collections.platter.qemu.tests.lab.oracle import create
+from ansible_collections.platter.qemu.tests.lab.programs import running, wait_until
 from ansible_collections.platter.qemu.tests.lab.zygote import Zygote
 
 pytestmark = pytest.mark.skipif(not HAVE_LOOPS, reason="needs loop devices")
@@ -133,6 +135,30 @@ def _converges(name: str, wanted: dict[str, t.Any], images: t.Sequence[Path]) ->
         assert not there and not os.path.lexists(devices.link(name))
     else:
         assert there == devices.on_file(wanted["source"]) == [os.path.realpath(devices.link(name))]
+
+
+# --- servers that say nothing
+
+
+@pytest.mark.soak
+@pytest.mark.skipif(not os.path.exists("/dev/fuse"), reason="needs FUSE")
+def test_a_silent_server_does_not_hold_the_task_that_detaches(zygote: Zygote, place: Path) -> None:
+    """Half a minute, as what waits for the kernel is waited for."""
+    name, image = devices.new_name(), create(place / "image.qcow2", "qcow2", "1M")
+    argv = ("qemu-nbd", "--persistent", "--shared=0", f"--socket={place}/socket", "-f", "qcow2", str(image))
+    with running(*argv) as server, devices.cleaned(name):
+        uri = f"nbd+unix:///?socket={place}/socket"
+        wait_until((place / "socket").exists, "it listens")
+        assert call("host_device", name=name, source=uri, read_only=False)["changed"]
+        os.kill(server.pid, signal.SIGSTOP)
+        try:
+            # in a process of its own: what still waits for the kernel is left behind
+            told = zygote.run("host_device", {"name": name, "state": "absent", "timeout": 2})
+            assert (told.get("reason"), told["changed"]) == ("device_unresponsive", False), told
+            assert os.path.islink(devices.link(name))
+        finally:
+            os.kill(server.pid, signal.SIGCONT)
+        wait_until(lambda: call("host_device", name=name, state="absent").get("changed"), "it is detached")
 
 
 # --- what the host has not got

@@ -171,3 +171,26 @@ def test_killed_at_any_moment_the_next_run_converges(guest: DeviceGuest) -> None
         there = guest.run("cat /sys/block/nbd*/backend 2>/dev/null; true").split("\n")[:-1]
         servers = guest.run("pidof qemu-storage-daemon || true").split()
         assert len(there) == len(servers) == (number % 2 == 0), (there, servers)
+
+
+def test_a_silent_server_holds_nobody_for_longer_than_agreed(guest: DeviceGuest) -> None:
+    uri = serve(guest)
+    real = done(guest, name="web1", source=uri, read_only=False, io_timeout=3)
+    assert real["device"]["io_timeout"] == 3
+    guest.run("killall -STOP qemu-nbd")
+    said = guest.run(f"timeout 60 dd if={LINK} of=/dev/null bs=4096 count=1 iflag=direct 2>&1; echo status $?")
+    assert "Input/output error" in said and "status 1" in said, said
+    told = guest.call(name="web1", state="absent")
+    assert not told.get("failed") and told["changed"], told
+    guest.run("killall -CONT qemu-nbd")
+
+
+def test_a_silent_server_does_not_hold_the_task_that_detaches(guest: DeviceGuest) -> None:
+    uri = serve(guest)
+    done(guest, name="web1", source=uri, read_only=False)
+    guest.run(f"dd if=/dev/zero of={LINK} bs=4096 count=1 conv=notrunc 2>&1 & sleep 0; wait")
+    guest.run("killall -STOP qemu-nbd")
+    refused(guest, "device_unresponsive", name="web1", state="absent", timeout=3)
+    guest.run("killall -CONT qemu-nbd")
+    told = guest.call(name="web1", state="absent")
+    assert not told.get("failed") and told["changed"], told

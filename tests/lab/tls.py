@@ -16,6 +16,8 @@ class Certificates:
     """C(server): for the server. C(client): the right ones for us. C(no_certificate): the CA only.
 
     C(foreign): the right CA, but our own certificate is from another one. C(other_ca): nothing but that other CA.
+    C(other_name): from the right CA, for another name. C(as_server): the server's own certificate, for ourselves. C(ended): the
+    right ones, but they hold no more.
     """
 
     server: Path
@@ -23,6 +25,9 @@ class Certificates:
     no_certificate: Path
     foreign: Path
     other_ca: Path
+    other_name: Path
+    as_server: Path
+    ended: Path
 
 
 def certificates(directory: Path) -> Certificates:
@@ -35,6 +40,9 @@ def certificates(directory: Path) -> Certificates:
         (made.no_certificate, 0),
         (made.foreign, 0),
         (made.other_ca, 1),
+        (made.other_name, 0),
+        (made.as_server, 0),
+        (made.ended, 0),
     ):
         each.mkdir()
         shutil.copy(cas[ca] / "ca-cert.pem", each)
@@ -42,6 +50,10 @@ def certificates(directory: Path) -> Certificates:
     _signed(cas[0], made.server, "server", _NAMES, "extendedKeyUsage=serverAuth")
     _signed(cas[0], made.client, "client", "extendedKeyUsage=clientAuth")
     _signed(cas[1], made.foreign, "client", "extendedKeyUsage=clientAuth")
+    _signed(cas[0], made.other_name, "client", "extendedKeyUsage=clientAuth", subject="other")
+    _signed(cas[0], made.ended, "client", "extendedKeyUsage=clientAuth", days=0)
+    for kind in ("cert", "key"):
+        shutil.copy(made.server / f"server-{kind}.pem", made.as_server / f"client-{kind}.pem")
     return made
 
 
@@ -69,13 +81,13 @@ def _authority(directory: Path) -> Path:
     return directory
 
 
-def _signed(ca: Path, directory: Path, name: str, *extensions: str) -> None:
+def _signed(ca: Path, directory: Path, name: str, *extensions: str, subject: str = "", days: int = 2) -> None:
     key, cert, request = directory / f"{name}-key.pem", directory / f"{name}-cert.pem", directory / "request"
-    _openssl("req", *_NEW_KEY, "-keyout", key, "-out", request, "-subj", f"/CN={name}")
+    _openssl("req", *_NEW_KEY, "-keyout", key, "-out", request, "-subj", f"/CN={subject or name}")
     request_extensions = directory / "extensions"
     request_extensions.write_text("\n".join(("keyUsage=critical,digitalSignature", *extensions)) + "\n")
     signer = ("-CA", ca / "ca-cert.pem", "-CAkey", ca / "ca-key.pem", "-CAcreateserial")
-    _openssl("x509", "-req", "-in", request, "-out", cert, "-days", "2", *signer, "-extfile", request_extensions)
+    _openssl("x509", "-req", "-in", request, "-out", cert, "-days", days, *signer, "-extfile", request_extensions)
     request.unlink()
     request_extensions.unlink()
 

@@ -44,7 +44,7 @@ def attach(run: process.RunCommand, item: Item, action: actions.AttachDevice) ->
         _settle(run, item, wanted, path)
     except errors.EngineError:
         with contextlib.suppress(OSError, errors.EngineError):
-            detach.detach(item)
+            detach.detach(run, item)
         raise
 
 

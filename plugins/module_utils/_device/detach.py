@@ -7,31 +7,31 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
+import sys
 import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item
 from ansible_collections.platter.qemu.plugins.module_utils._device import guard, observe, places, refuse, server
 from ansible_collections.platter.qemu.plugins.module_utils._device.waiting import wait
-from ansible_collections.platter.qemu.plugins.module_utils._tools import block_device, loop_device, nbd_kernel
+from ansible_collections.platter.qemu.plugins.module_utils._tools import block_device, loop_device, nbd_kernel, process
 
 
-def detach(item: Item) -> None:
+def detach(run: process.RunCommand, item: Item) -> None:
     """The device, then its server."""
     for path in observe.found(item.spec, loop_device.attached()):
-        _let_go(item, path)
+        _let_go(run, item, path)
     server.end(item)
 
 
-def _let_go(item: Item, path: str) -> None:
+def _let_go(run: process.RunCommand, item: Item, path: str) -> None:
     before = _attached_to(path)
     try:
         with loop_device.claimed(path) as device:
+            _write_out(run, item, path, device)
             places.remove(item.name)
-            _write_out(item, device)
             if path.startswith("/dev/nbd"):
                 nbd_kernel.disconnect(path)
             else:
@@ -50,11 +50,22 @@ def _let_go(item: Item, path: str) -> None:
         raise
 
 
-def _write_out(item: Item, device: int) -> None:
+#: in a process of its own: who waits for a server that says nothing cannot even be ended
+_WRITE_OUT = "import os, sys; os.fsync(os.open(sys.argv[1], os.O_RDONLY))"
+
+
+def _write_out(run: process.RunCommand, item: Item, path: str, device: int) -> None:
     """What programs have written. With the server gone there is nowhere to write it to, and the device goes all the same."""
-    dead = item.before.attached is not None and not item.before.attached.alive
-    with contextlib.suppress(OSError) if dead else contextlib.nullcontext():
+    attached = item.before.attached
+    if attached is None or attached.read_only or not attached.alive:
+        return
+    if attached.kind == "loop":
         os.fsync(device)
+        return
+    try:
+        process.run(run, [sys.executable, "-I", "-S", "-c", _WRITE_OUT, path], timeout=item.spec.timeout)
+    except errors.ToolTimeoutError as exc:
+        raise refuse.silent(item.spec, item.reading) from exc
 
 
 def _attached_to(path: str) -> t.Tuple[str, str]:

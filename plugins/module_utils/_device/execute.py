@@ -43,7 +43,7 @@ class Executor:
         self._workers = workers or min(_MOST_WORKERS, 2 * (os.cpu_count() or 1))
         self._methods: t.Dict[t.Any, t.Callable[[Item, t.Any], None]] = {
             actions.EndServer: lambda item, _action: server.end(item),
-            actions.DetachDevice: lambda item, _action: detach.detach(item),
+            actions.DetachDevice: lambda item, _action: detach.detach(run, item),
             actions.RemoveLink: lambda item, _action: places.remove(item.name),
             actions.AttachDevice: partial(attach.attach, run),
             actions.TakeLength: attach.take_length,

@@ -53,7 +53,8 @@ def _connected(item: Item, wanted: state.Attached, address: nbd_uri.Address) -> 
             block=max(wanted.sector_size or _SECTOR, least),
             flags=export.flags | (_READ_ONLY if wanted.read_only else 0),
             device=wanted.device,
-            mark="%s %d %s" % (item.spec.mark, number, "" if wanted.argv else wanted.source),
+            timeout=wanted.io_timeout,
+            mark="%s %s %s" % (item.spec.mark, _told(number, wanted.io_timeout), "" if wanted.argv else wanted.source),
             deadline=time.monotonic() + item.spec.timeout,
         )
     except OSError as exc:
@@ -63,6 +64,11 @@ def _connected(item: Item, wanted: state.Attached, address: nbd_uri.Address) -> 
         raise errors.EngineError("the kernel does not connect to %s: %s" % (address, exc.strerror or exc)) from exc
     finally:
         client.leave()
+
+
+def _told(number: int, seconds: int) -> str:
+    """What the mark says of the connection: nowhere else is the limit of time to be read."""
+    return "%d:%d" % (number, seconds) if seconds else str(number)
 
 
 def _look_for_partitions(path: str) -> None:

@@ -156,7 +156,8 @@ def _by_nbd(spec: DeviceSpec, path: str, reading: state.DeviceReading, now: Grou
     """A device of the kernel's NBD client: by what our server says, or by the URI in its mark where it needs none."""
     name = block_device.name_of(path)
     _mark, _space, rest = nbd_kernel.marks().get(path, "").partition(" ")
-    number, _space, uri = rest.partition(" ")
+    connected, _space, uri = rest.partition(" ")
+    number, _colon, seconds = connected.partition(":")
     argv = now.servers[reading.servers[0]] if reading.servers and not uri else ()
     shown = definition.Served(uri, "raw", False, False) if uri else definition.parse(argv)
     sector = block_device.number(name, "queue/logical_block_size")
@@ -172,6 +173,7 @@ def _by_nbd(spec: DeviceSpec, path: str, reading: state.DeviceReading, now: Grou
         sector_size=sector if spec.sector_size is not None else None,
         device=path if spec.device != "auto" else "",
         argv=tuple(argv),
+        io_timeout=int(seconds) if seconds.isdigit() else 0,
         alive=shown is not None
         and number.isdigit()
         and connection.is_open(int(number))

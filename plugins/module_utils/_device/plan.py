@@ -52,6 +52,7 @@ def wanted(spec: DeviceSpec, reading: DeviceReading) -> Attached:
         sector_size=spec.sector_size,
         device="" if spec.device == "auto" else spec.device,
         argv=argv,
+        io_timeout=spec.io_timeout,
     )
 
 
@@ -80,6 +81,7 @@ def plan_device(spec: DeviceSpec, state: DeviceState, reading: DeviceReading, li
     if spec.state == "absent":
         return _plan_absent(spec, state, reading, link)
     refuse.refuse_bad_source(spec, reading)
+    refuse.refuse_io_timeout(spec, reading)
     if must_attach(spec, state, reading):
         refuse.refuse_stopped(spec, reading)
     asked = wanted(spec, reading)
@@ -117,6 +119,18 @@ def _why(now: Attached, asked: Attached) -> str:
     """The option by which they differ first."""
     if not now.alive:
         return "its server has ended"
-    names = ("source", "format", "kind", "offset", "limit", "read_only", "direct_io", "sector_size", "device", "argv")
+    names = (
+        "source",
+        "format",
+        "kind",
+        "offset",
+        "limit",
+        "read_only",
+        "direct_io",
+        "sector_size",
+        "device",
+        "io_timeout",
+        "argv",
+    )
     found = next((name for name in names if getattr(now, name) != getattr(asked, name)), "device")
     return "another %s is asked" % _CALLED.get(found, found)

@@ -47,6 +47,7 @@ def read_spec(params: t.Mapping[str, t.Any]) -> DeviceSpec:
         certificates=params.get("tls_certificates") or "",
         psk_file=params.get("tls_psk_file") or "",
         hostname=params.get("tls_hostname") or "",
+        io_timeout=params.get("io_timeout") or 0,
         username=params.get("tls_username") or (address.user if address else ""),
     )
     for is_so, fact, way_out in _contradictions(spec):
@@ -135,6 +136,7 @@ def _contradictions(spec: DeviceSpec) -> t.Iterator[t.Tuple[t.Any, str, str]]:
     sector = spec.sector_size
     yield sector and sector not in _SECTORS, "sector_size is %s" % sector, "Write 512, 1024, 2048 or 4096."
     yield spec.timeout < 1, "timeout is less than a second", "Give the kernel time."
+    yield spec.io_timeout < 0, "io_timeout is negative", "Correct io_timeout."
     given = spec.certificates or spec.psk_file or spec.hostname or spec.username
     secure = spec.address is not None and spec.address.tls
     yield given and not secure, "options of TLS are given, and source asks for none", "Write nbds:// in source."

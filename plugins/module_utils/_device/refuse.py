@@ -174,3 +174,19 @@ def has_overlays(spec: DeviceSpec, overlays: t.Sequence[str]) -> errors.RefusedE
     fact = "%d other images have %s as their backing file: %s" % (len(overlays), spec.source, ", ".join(overlays[:5]))
     way_out = "Attach an overlay instead, or set read_only: true."
     return refused(spec, "has_overlays", fact, way_out, {"overlays": list(overlays)})
+
+
+def refuse_io_timeout(spec: DeviceSpec, reading: DeviceReading) -> None:
+    """Loop devices have no such limit: it would do nothing."""
+    if spec.io_timeout and reading.how != "nbd":
+        fact = "only the kernel's NBD gives up what is not answered, and it would be a loop device"
+        raise refused(
+            spec, "bad_option", fact, "Leave io_timeout out; or set device to a /dev/nbdN, where there is one."
+        )
+
+
+def silent(spec: DeviceSpec, reading: DeviceReading) -> errors.RefusedError:
+    """What was written to the device does not get to where it belongs."""
+    fact = "the server of %s has not taken what was written to it within %g s" % (reading.paths[0], spec.timeout)
+    way_out = "Look at the server (is it stopped, or does its disk hang?); let it go on, or end it."
+    return refused(spec, "device_unresponsive", fact, way_out, {"device": reading.paths[0]})

@@ -39,7 +39,8 @@ class DeviceSpec:
 
     C(device): the path of the device to use, or C(auto). C(offset), C(size): the window of the disk that is attached, in
     bytes; C(size) None: to its end. C(sector_size): bytes of a logical sector, None: as it comes. C(timeout): seconds
-    that the kernel gets for each step.
+    that the kernel gets for each step. C(io_timeout): seconds after which reads and writes fail that a server does not
+    answer; 0: they wait.
     """
 
     name: str
@@ -61,6 +62,7 @@ class DeviceSpec:
     psk_file: str = ""
     hostname: str = ""
     username: str = ""
+    io_timeout: int = 0
 
     @property
     def mark(self) -> str:

@@ -32,6 +32,8 @@ class Attached:
     device: str = ""
     argv: t.Tuple[str, ...] = ()
     alive: bool = True
+    #: seconds after which the kernel gives up a read or write; 0: never
+    io_timeout: int = 0
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,8 @@ class DeviceState:
         facts.update(read_only=seen.read_only, offset=seen.offset, direct_io=seen.direct_io)
         if seen.sector_size is not None:
             facts["sector_size"] = seen.sector_size
+        if seen.io_timeout:
+            facts["io_timeout"] = seen.io_timeout
         if not seen.alive:
             facts["broken"] = True
         facts["link" if self.linked else "unlinked"] = link if self.linked else True

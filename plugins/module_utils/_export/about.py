@@ -29,8 +29,15 @@ def about_place(
     """Whether the place is free, or the export's: C(own) are the sockets of its server."""
     if spec.bind is not None:
         foreign = bool(tcp_sockets.listeners_at(spec.bind, spec.port, tcp) - own)
-        return replace(reading, socket_problem=key_problem(spec.tls) if spec.tls else None, foreign_listener=foreign)
+        return replace(reading, socket_problem=_about_address(spec, spec.bind), foreign_listener=foreign)
     return _about_socket(str(spec.socket), reading, own, sockets)
+
+
+def _about_address(spec: ExportSpec, address: str) -> t.Optional[t.Tuple[str, str, str]]:
+    problem = tcp_sockets.unbindable(address)
+    if problem:
+        return "address_missing", "%s is no address of this host (%s)" % (address, problem), "Correct bind."
+    return key_problem(spec.tls) if spec.tls else None
 
 
 def _about_socket(
@@ -39,7 +46,7 @@ def _about_socket(
     directory, default = os.path.dirname(path), places.socket_directory()
     problem = None
     if directory != default or os.path.lexists(default):
-        problem = places.directory_problem(directory)
+        problem = places.shared_problem(directory)
     if os.path.lexists(path) and not stat.S_ISSOCK(os.lstat(path).st_mode):
         problem = "socket_in_use", "there is something else than a socket at %s" % path, "Set socket otherwise."
     listener = unix_sockets.listener_at(path, sockets)
@@ -51,18 +58,27 @@ _X509_FILES = ("ca-cert.pem", "server-cert.pem", "server-key.pem")
 
 
 def key_problem(tls: TlsSpec) -> t.Optional[t.Tuple[str, str, str]]:
-    """What is wrong with the files of keys, as (reason, fact, way out). A key that others can read is no secret."""
+    """What is wrong with the files of keys, as (reason, fact, way out). A key that others can read is no secret, and a CA
+    that they can put there lets them in.
+    """
     files = [os.path.join(tls.x509_dir, name) for name in _X509_FILES] if tls.x509_dir else [str(tls.psk_file)]
-    for path in files:
-        try:
-            info = os.stat(path)
-        except OSError as exc:
-            return "secret_missing", "%s cannot be read (%s)" % (path, exc.strerror), "Put it there."
-        secret, mode = not path.endswith("-cert.pem"), stat.S_IMODE(info.st_mode)
-        if info.st_uid not in (0, os.geteuid()) or mode & (0o037 if secret else 0o022):
-            fact = "%s belongs to user %d and has the mode %04o" % (path, info.st_uid, mode)
-            return "key_permissions", fact, "Give it to the user who runs the task, with the mode 0600."
-    return None
+    # servers may read keys of TLS as members of a group
+    found = (file_problem(path, 0o022 if path.endswith("-cert.pem") else 0o037) for path in files)
+    problem = next(filter(None, found), None)
+    return problem or places.shared_problem(tls.x509_dir or os.path.dirname(str(tls.psk_file)))
+
+
+def file_problem(path: str, closed: int) -> t.Optional[t.Tuple[str, str, str]]:
+    """What is wrong with a file of keys. C(closed): the permissions that nobody may have."""
+    try:
+        info = os.stat(path)
+    except OSError as exc:
+        return "secret_missing", "%s cannot be read (%s)" % (path, exc.strerror), "Put it there."
+    mode = stat.S_IMODE(info.st_mode)
+    if info.st_uid in (0, os.geteuid()) and not mode & closed:
+        return None
+    fact = "%s belongs to user %d and has the mode %04o" % (path, info.st_uid, mode)
+    return "key_permissions", fact, "Give it to the user who runs the task, with the mode 0600."
 
 
 def about_image(spec: ExportSpec, reading: state.ExportReading) -> state.ExportReading:
@@ -76,5 +92,6 @@ def about_image(spec: ExportSpec, reading: state.ExportReading) -> state.ExportR
         header=seen.header,
         length=seen.facts.length,
         detected=seen.detected,
+        secret_problem=file_problem(spec.encryption.secret_file, 0o077) if spec.encryption else None,
         chain_problem=chain.chain_problem(target, seen.header, image.chain_header),
     )

@@ -20,7 +20,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._export.state import 
 #: options that are shown when they are not what they would be without being given
 _MORE = (
     *("snapshot", "offset", "size", "partition", "bitmaps", "allocation_depth", "discard", "cache", "cow", "shared"),
-    *("description", "throttle", "delay", "allow_from"),
+    *("description", "throttle", "delay", "allow_from", "encryption"),
 )
 _UNSET = ExportSpec("", "")
 

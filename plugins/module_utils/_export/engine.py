@@ -95,7 +95,7 @@ class ExportEngine:
             # imported here, as what acts is below: a run with nothing to do, the usual one, does not pay for it
             from ansible_collections.platter.qemu.plugins.module_utils._export.guard import guard
 
-            guard([item for item in items if not item.refusal])
+            guard([item for item in items if not item.refusal], self._runner)
         for item in items:
             if item.refusal:
                 item.plan, item.after = [], item.before

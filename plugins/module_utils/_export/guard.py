@@ -13,12 +13,18 @@ import typing as t
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item, not_begun
 from ansible_collections.platter.qemu.plugins.module_utils._export import actions, refuse
-from ansible_collections.platter.qemu.plugins.module_utils._inspect import dependents, holders, leading, named_files
-from ansible_collections.platter.qemu.plugins.module_utils._tools import walk
+from ansible_collections.platter.qemu.plugins.module_utils._inspect import (
+    dependents,
+    holders,
+    leading,
+    luks_secret,
+    named_files,
+)
+from ansible_collections.platter.qemu.plugins.module_utils._tools import process, walk
 
 
-def guard(items: t.Sequence[Item]) -> None:
-    """Turn plans that would start a server on an image in use into refusals."""
+def guard(items: t.Sequence[Item], run: process.RunCommand) -> None:
+    """Turn plans that would start a server on an image in use, or with a wrong secret, into refusals."""
     starting = [item for item in items if any(isinstance(action, actions.StartServer) for action in item.plan)]
     if not starting:
         return
@@ -32,6 +38,21 @@ def guard(items: t.Sequence[Item]) -> None:
         if using and not item.refusal:
             item.refusal = _in_use(item, using)
     _guard_bases([item for item in starting if item.spec.writes and not item.refusal])
+    _guard_secrets(run, [item for item in starting if item.spec.encryption and not item.refusal])
+
+
+def _guard_secrets(run: process.RunCommand, items: t.Sequence[Item]) -> None:
+    """A server that is given a wrong one would not start, after what served it before has ended."""
+    for item in items:
+        file = {"driver": "host_device" if item.reading.kind == "block" else "file", "filename": item.reading.target}
+        secrets = [("sec0", item.spec.encryption.secret_file)]
+        try:
+            problem = luks_secret.secret_problem(run, item.reading.header, file, secrets)
+        except errors.EngineError as exc:
+            item.refusal = not_begun(exc)
+            continue
+        if problem:
+            item.refusal = refuse.refused(item.spec, *problem)
 
 
 def _guard_led(items: t.Sequence[Item]) -> None:

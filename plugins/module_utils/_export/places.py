@@ -15,7 +15,7 @@ import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._export import qemu_nodes
-from ansible_collections.platter.qemu.plugins.module_utils._tools import files
+from ansible_collections.platter.qemu.plugins.module_utils._tools import files, walk
 
 
 def socket_directory() -> str:
@@ -138,7 +138,23 @@ def directory_problem(directory: str) -> t.Optional[t.Tuple[str, str, str]]:
         return "directory_missing", "%s is no directory" % directory, "Correct the path."
     others = stat.S_IMODE(info.st_mode) & 0o022 and not info.st_mode & stat.S_ISVTX
     if info.st_uid not in (0, os.geteuid()) or others:
-        fact = "others can put something into %s (owner %d, mode %04o)"
-        text = fact % (directory, info.st_uid, stat.S_IMODE(info.st_mode))
-        return "unsafe_directory", text, "Use a directory that only its owner can write to."
+        return _unsafe(directory, info.st_uid, stat.S_IMODE(info.st_mode))
     return None
+
+
+def shared_problem(directory: str) -> t.Optional[t.Tuple[str, str, str]]:
+    """The same of a directory where names are what clients and servers go by: the sticky bit keeps nobody from taking one
+    that is free, and who can move a directory above can put another one there.
+    """
+    problem = directory_problem(directory)
+    if problem:
+        return problem
+    mode, mover = stat.S_IMODE(os.stat(directory).st_mode), walk.unsafe_mover(os.path.realpath(directory))
+    if mover:
+        return _unsafe(*mover)
+    return _unsafe(directory, os.stat(directory).st_uid, mode) if mode & 0o002 else None
+
+
+def _unsafe(directory: str, owner: int, mode: int) -> t.Tuple[str, str, str]:
+    fact = "others can put something into %s (owner %d, mode %04o)"
+    return "unsafe_directory", fact % (directory, owner, mode), "Use a directory that only its owner can write to."

@@ -43,6 +43,7 @@ def _plan_present(spec: ExportSpec, state: ExportState, reading: ExportReading, 
     plan: Plan = []
     if not same_server:
         refuse.refuse_bad_place(spec, reading)
+        refuse.refuse_bad_secret(spec, reading)
         if state.running or reading.watched:
             plan.append(_stop(spec, state, reading))
     if state.definition != wanted:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import typing as t
 
+from ansible_collections.platter.qemu.plugins.module_utils._core import image_nodes
 from ansible_collections.platter.qemu.plugins.module_utils._export.ground import Ground
 from ansible_collections.platter.qemu.plugins.module_utils._export.spec import ExportSpec, TlsSpec
 
@@ -41,24 +42,36 @@ def _lacks(spec: ExportSpec) -> t.Iterator[t.Tuple[t.Any, str]]:
     yield spec.allow_from, "does not look at the addresses of clients"
 
 
-def throttle_objects(spec: ExportSpec, name: str = "throttle0") -> t.List[Node]:
-    """The limits that C(image_node) names."""
-    if spec.throttle is None:
-        return []
-    given = {"bps-total": spec.throttle.bps, "iops-total": spec.throttle.iops}
-    limits = {key: value for key, value in given.items() if value}
-    return [{"qom-type": "throttle-group", "id": name, "limits": limits}]
+class Ids(t.NamedTuple):
+    """What the objects are called that the nodes of an export name."""
+
+    throttle: str = "throttle0"
+    secret: str = "secret0"
 
 
-def image_node(spec: ExportSpec, ground: Ground, throttle: str = "throttle0") -> Node:
+def objects(spec: ExportSpec, ids: t.Optional[Ids] = None) -> t.List[Node]:
+    """The secret and the limits that C(image_node) names."""
+    ids = ids or Ids()
+    made: t.List[Node] = []
+    if spec.encryption:
+        made.append({"qom-type": "secret", "id": ids.secret, "file": spec.encryption.secret_file})
+    if spec.throttle:
+        given = {"bps-total": spec.throttle.bps, "iops-total": spec.throttle.iops}
+        limits = {key: value for key, value in given.items() if value}
+        made.append({"qom-type": "throttle-group", "id": ids.throttle, "limits": limits})
+    return made
+
+
+def image_node(spec: ExportSpec, ground: Ground, ids: t.Optional[Ids] = None) -> Node:
     """The blockdev tree of what is served: the image in its format, the window of it if only a part is asked, and limits."""
-    node = _window(spec, ground)
-    return {"driver": "throttle", "throttle-group": throttle, "file": node} if spec.throttle else node
+    ids = ids or Ids()
+    node = _window(spec, ground, ids)
+    return {"driver": "throttle", "throttle-group": ids.throttle, "file": node} if spec.throttle else node
 
 
-def _window(spec: ExportSpec, ground: Ground) -> Node:
+def _window(spec: ExportSpec, ground: Ground, ids: Ids) -> Node:
     protocol = {"driver": "host_device" if ground.device else "file", "filename": ground.target}
-    node: t.Dict[str, t.Any] = {"driver": spec.format, "file": protocol}
+    node = image_nodes.image_node(str(spec.format), protocol, ids.secret if spec.encryption else None)
     if spec.windowed:
         window = {"driver": "raw", "offset": spec.offset}
         window.update({"size": spec.size} if spec.size is not None else {})

@@ -12,7 +12,13 @@ import re
 import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors, place, size
-from ansible_collections.platter.qemu.plugins.module_utils._export.spec import Delay, ExportSpec, Throttle, TlsSpec
+from ansible_collections.platter.qemu.plugins.module_utils._export.spec import (
+    Delay,
+    Encryption,
+    ExportSpec,
+    Throttle,
+    TlsSpec,
+)
 
 #: a part of file names and of a unit's name, and what a client can write in a URI without thinking
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}\Z")
@@ -61,6 +67,7 @@ def read_spec(params: t.Mapping[str, t.Any], directory: str) -> ExportSpec:
         throttle=reader.throttle(),
         delay=reader.delay(),
         allow_from=reader.networks(),
+        encryption=reader.encryption(),
         **shared,
     )
     _refuse_open(spec, reader)
@@ -120,7 +127,9 @@ class _Reader:
         if not given:
             return None
         try:
-            return str(ipaddress.ip_address(given))
+            address = ipaddress.ip_address(given)
+            # ::ffff:0.0.0.0 is every interface too
+            return str(getattr(address, "ipv4_mapped", None) or address)
         except ValueError as exc:
             raise self.refuse("bind: %s" % exc, "Write an IP address of this host.") from exc
 
@@ -138,9 +147,10 @@ class _Reader:
                 "Set tls.authorized to the names (DN) in the certificates of the clients; or tls.any_client: true."
             )
             raise self.refuse(fact, way_out)
-        if names and (anyone or given.get("psk_file")):
-            fact = "any_client and authorized are both given" if anyone else "keys carry no names"
-            raise self.refuse(fact, "Leave tls.authorized out.")
+        if given.get("psk_file") and (names or anyone):
+            raise self.refuse("keys carry no names", "Leave tls.authorized and tls.any_client out.")
+        if names and anyone:
+            raise self.refuse("any_client and authorized are both given", "Leave one of them out.")
         return TlsSpec(given.get("x509_dir"), names, given.get("psk_file"), anyone)
 
     def throttle(self) -> t.Optional[Throttle]:
@@ -164,6 +174,16 @@ class _Reader:
         if min(made) < 0 or made == Delay():
             raise self.refuse("delay delays nothing", "Set delay.read_ms or delay.write_ms to more than 0.")
         return made
+
+    def encryption(self) -> t.Optional[Encryption]:
+        path = (self._params.get("encryption") or {}).get("secret_file")
+        if not path:
+            return None
+        if not str(path).startswith("/"):
+            raise self.refuse(
+                "encryption.secret_file: %r is not absolute" % path, "Write an absolute path.", "bad_path"
+            )
+        return Encryption(str(path))
 
     def networks(self) -> t.Tuple[str, ...]:
         given = tuple(self._params.get("allow_from") or ())
@@ -211,6 +231,8 @@ def _refuse_open(spec: ExportSpec, reader: _Reader) -> None:
 
 def _contradictions(spec: ExportSpec) -> t.Iterator[t.Tuple[t.Any, str, str]]:
     qcow2 = spec.format == "qcow2"
+    sealed = spec.encryption is not None and spec.format not in ("luks", "qcow2")
+    yield sealed, "only luks and qcow2 images take a secret", "Leave encryption out."
     yield spec.snapshot is not None and not qcow2, "only qcow2 images have snapshots to serve", "Leave snapshot out."
     yield spec.snapshot is not None and not spec.read_only, "a snapshot is not written to", "Set read_only: true."
     yield spec.snapshot == "", "the name of the snapshot is empty", "Correct snapshot."

@@ -10,6 +10,7 @@ from __future__ import annotations
 import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors, words
+from ansible_collections.platter.qemu.plugins.module_utils._core.header import Header
 from ansible_collections.platter.qemu.plugins.module_utils._export import unit
 from ansible_collections.platter.qemu.plugins.module_utils._export.spec import ExportSpec
 from ansible_collections.platter.qemu.plugins.module_utils._export.state import Definition, ExportReading, ExportState
@@ -155,6 +156,13 @@ def refuse_bad_place(spec: ExportSpec, reading: ExportReading) -> None:
         raise refused(spec, reason, fact, way_out, {"place": spec.where})
 
 
+def refuse_bad_secret(spec: ExportSpec, reading: ExportReading) -> None:
+    """The server reads it when it starts, and nobody else may."""
+    if reading.secret_problem:
+        reason, fact, way_out = reading.secret_problem
+        raise refused(spec, reason, fact, way_out, {"image": spec.image})
+
+
 def refuse_bad_image(spec: ExportSpec, reading: ExportReading) -> None:
     """The image must be there, be what it is declared to be, be whole, and have what is to be served of it."""
     if reading.kind == "absent":
@@ -182,12 +190,26 @@ def refuse_bad_image(spec: ExportSpec, reading: ExportReading) -> None:
 def _refuse_unsound(spec: ExportSpec, reading: ExportReading) -> None:
     if reading.header is None:
         return
-    trouble = soundness.trouble_of(reading.header, kind=reading.kind, length=reading.length, called=str(spec.image))
+    header = reading.header
+    _refuse_sealed(spec, header)
+    # the server has its secret
+    header = header._replace(encrypted=header.encrypted and not header.has_luks)
+    trouble = soundness.trouble_of(header, kind=reading.kind, length=reading.length, called=str(spec.image))
     if trouble:
         raise refused(spec, trouble.reason, trouble.fact, trouble.way_out)
     if reading.chain_problem:
         reason, sentence = reading.chain_problem
         raise refused(spec, reason, sentence, "Mend the backing chain first.", {"chain": sentence})
+
+
+def _refuse_sealed(spec: ExportSpec, header: Header) -> None:
+    """An image that takes a secret, and a secret that no image takes."""
+    if header.has_luks and spec.encryption is None:
+        fact = "its image is encrypted, and no secret is given"
+        raise refused(spec, "secret_missing", fact, "Set encryption.secret_file.")
+    if spec.encryption and not header.has_luks:
+        fact = "a secret is given, and its image is not encrypted with LUKS"
+        raise refused(spec, "bad_option", fact, "Leave encryption out.")
 
 
 def _refuse_missing_parts(spec: ExportSpec, reading: ExportReading) -> None:

@@ -47,7 +47,7 @@ def command(spec: ExportSpec, ground: Ground) -> t.List[str]:
     ]
     words += ["--socket=%s" % spec.socket] if spec.bind is None else ["--bind=" + spec.bind, "--port=%d" % spec.port]
     words += _tls_words(spec.tls, ground.directory) if spec.tls else []
-    words += _object_words(qemu_nodes.throttle_objects(spec))
+    words += _object_words(qemu_nodes.objects(spec))
     if spec.read_only:
         words.append("--read-only")
     if spec.snapshot is not None:

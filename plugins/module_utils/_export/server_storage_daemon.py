@@ -83,20 +83,20 @@ def steps(spec: ExportSpec, ground: Ground) -> t.Tuple[str, t.List[Step]]:
     """The name of the node that is served, and how it is made and served. The name (31 characters at most) tells all of
     that: an export of the daemon that has such a node is served as these steps say.
     """
-    objects, node, export = qemu_nodes.throttle_objects(spec), _node(spec, ground), _export(spec)
-    name = node_prefix(spec.name) + _digest(json.dumps([objects, node, export], sort_keys=True))[:16]
-    limits = name + ".limits"
-    made: t.List[Step] = [("object-add", dict(each, id=limits)) for each in objects]
-    named = {"node-name": name, **({"throttle-group": limits} if objects else {})}
+    export = _export(spec)
+    told = [qemu_nodes.objects(spec), _node(spec, ground, qemu_nodes.Ids()), export]
+    name = node_prefix(spec.name) + _digest(json.dumps(told, sort_keys=True))[:16]
+    ids = qemu_nodes.Ids(name + ".limits", name + ".secret")
+    made: t.List[Step] = [("object-add", each) for each in qemu_nodes.objects(spec, ids)]
     return name, [
         *made,
-        ("blockdev-add", dict(node, **named)),
+        ("blockdev-add", dict(_node(spec, ground, ids), **{"node-name": name})),
         ("block-export-add", dict(export, **{"node-name": name})),
     ]
 
 
-def _node(spec: ExportSpec, ground: Ground) -> qemu_nodes.Node:
-    node = dict(qemu_nodes.image_node(spec, ground), **{"read-only": spec.read_only})
+def _node(spec: ExportSpec, ground: Ground, ids: qemu_nodes.Ids) -> qemu_nodes.Node:
+    node = dict(qemu_nodes.image_node(spec, ground, ids), **{"read-only": spec.read_only})
     if spec.cache in ("none", "directsync"):
         node["cache"] = {"direct": True}
     if spec.discard:

@@ -23,6 +23,12 @@ class TlsSpec:
     any_client: bool = False
 
 
+class Encryption(t.NamedTuple):
+    """C(secret_file): of the image, read by the server each time that it starts."""
+
+    secret_file: str
+
+
 class Throttle(t.NamedTuple):
     """The most that all clients together get in a second: bytes, requests. 0: no limit."""
 
@@ -79,6 +85,7 @@ class ExportSpec:
     throttle: t.Optional[Throttle] = None
     delay: t.Optional[Delay] = None
     allow_from: t.Tuple[str, ...] = ()
+    encryption: t.Optional[Encryption] = None
 
     @property
     def where(self) -> str:

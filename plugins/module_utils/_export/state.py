@@ -141,6 +141,8 @@ class ExportReading:
     foreign_listener: bool = False
     #: (reason, fact, way out)
     socket_problem: t.Optional[t.Tuple[str, str, str]] = None
+    #: the same of the secret of the image
+    secret_problem: t.Optional[t.Tuple[str, str, str]] = None
     target: str = ""
     kind: str = "absent"
     header: t.Optional[Header] = None

@@ -128,7 +128,8 @@ def _unit_lines(name: str, options: t.Mapping[str, t.Any], target: str) -> t.Ite
 def _needed(options: t.Mapping[str, t.Any], target: str) -> t.List[str]:
     """The directories whose file systems the server needs."""
     tls = options.get("tls") or {}
-    paths = [target, options.get("image"), options.get("socket"), tls.get("psk_file")]
+    secret = (options.get("encryption") or {}).get("secret_file")
+    paths = [target, options.get("image"), options.get("socket"), tls.get("psk_file"), secret]
     directories = [posixpath.dirname(path) for path in paths if path] + [tls.get("x509_dir")]
     return sorted({_plain(path) for path in directories if path})
 

@@ -21,6 +21,7 @@ DEFAULTS: t.Mapping[str, t.Any] = {
     "read_only": True,
     "direct_io": False,
     "timeout": 30,
+    "io_timeout": 0,
 }
 
 
@@ -44,6 +45,7 @@ def device_options() -> ArgumentSpec:
         "tls_username": {"type": "str"},
         "overlay_directories": {"type": "list", "elements": "path"},
         "timeout": {"type": "int"},
+        "io_timeout": {"type": "int"},
     }
 
 

@@ -65,6 +65,7 @@ def export_options() -> ArgumentSpec:
         "throttle": {"type": "dict", "options": {"bps": {"type": "str"}, "iops": {"type": "int"}}},
         "delay": {"type": "dict", "options": {"read_ms": {"type": "int"}, "write_ms": {"type": "int"}}},
         "allow_from": {"type": "list", "elements": "str"},
+        "encryption": {"type": "dict", "options": {"secret_file": {"type": "path", "no_log": False}}},
     }
 
 

@@ -25,7 +25,7 @@ _REQUEST, _ACK, _NLMSG_ERROR = 1, 4, 2
 _HEADER, _GENL = struct.Struct("=IHHII"), struct.Struct("=BBH")
 _CONNECT, _DISCONNECT = 1, 2
 # linux/nbd-netlink.h
-_INDEX, _SIZE, _BLOCK_SIZE, _SERVER_FLAGS, _SOCKETS, _BACKEND = 1, 2, 3, 5, 7, 10
+_INDEX, _SIZE, _BLOCK_SIZE, _TIMEOUT, _SERVER_FLAGS, _SOCKETS, _BACKEND = 1, 2, 3, 4, 5, 7, 10
 _NESTED = 1 << 15
 _SECONDS = 10.0
 _POLL_SECONDS = 0.02
@@ -60,15 +60,21 @@ def marks() -> t.Dict[str, str]:
     return {path: mark for path, mark in found.items() if mark}
 
 
-def connect(connection: int, *, size: int, block: int, flags: int, device: str, mark: str, deadline: float) -> str:
+def connect(
+    connection: int, *, size: int, block: int, flags: int, timeout: int, device: str, mark: str, deadline: float
+) -> str:
     """The path of the device that the connected socket has become. C(size) in bytes; C(block): bytes of its sectors;
-    C(flags): of the transmission. C(device): the one to use, or empty for any that is free. Raises OSError: C(EBUSY)
-    when that device has something to do, or by the C(deadline) of C(time.monotonic()) none was free.
+    C(flags): of the transmission; C(timeout): seconds after which a request fails, and all that follow; 0: never.
+
+    C(device): the one to use, or empty for any that is free. Raises OSError: C(EBUSY) when that device has something to
+    do, or by the C(deadline) of C(time.monotonic()) none was free.
     """
     sockets = _nested(_SOCKETS, _nested(1, _attribute(1, struct.pack("=I", connection))))
     asked = _attribute(_SIZE, struct.pack("=Q", size)) + _attribute(_BLOCK_SIZE, struct.pack("=Q", block))
     asked += _attribute(_SERVER_FLAGS, struct.pack("=Q", flags)) + sockets
     asked += _attribute(_BACKEND, os.fsencode(mark) + b"\0")
+    if timeout:
+        asked += _attribute(_TIMEOUT, struct.pack("=Q", timeout))
     if device:
         asked += _attribute(_INDEX, struct.pack("=I", _index(device)))
     while True:

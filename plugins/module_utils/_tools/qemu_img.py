@@ -12,21 +12,13 @@ from __future__ import annotations
 import json
 import typing as t
 
-from ansible_collections.platter.qemu.plugins.module_utils._core import errors
+from ansible_collections.platter.qemu.plugins.module_utils._core import errors, image_nodes
 from ansible_collections.platter.qemu.plugins.module_utils._tools import process
 from ansible_collections.platter.qemu.plugins.module_utils._tools.quiet import directories_of
 
 Node = t.Mapping[str, t.Any]
-
-
-def image_node(format_name: str, protocol: Node, secret: t.Optional[str] = None) -> t.Dict[str, t.Any]:
-    """The node of an image: its format over its protocol node. C(secret) is the id of a secret object."""
-    node: t.Dict[str, t.Any] = {"driver": format_name, "file": dict(protocol)}
-    if secret and format_name == "luks":
-        node["key-secret"] = secret
-    elif secret:
-        node["encrypt"] = {"format": "luks", "key-secret": secret}
-    return node
+#: for who tells it to qemu-img
+image_node = image_nodes.image_node
 
 
 def json_filename(node: Node) -> str:

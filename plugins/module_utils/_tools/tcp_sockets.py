@@ -56,3 +56,14 @@ def listeners_at(address: str, port: int, table: Table) -> t.FrozenSet[int]:
     return frozenset(
         n for n, s in table.items() if s.listening and s.local[1] == port and s.local[0] in {address, *every}
     )
+
+
+def unbindable(address: str) -> str:
+    """Why nothing can listen at C(address) on this host; empty when something can."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as tried:
+            tried.bind((address, 0))
+    except OSError as exc:
+        return str(exc.strerror)
+    return ""
