@@ -144,7 +144,8 @@ def test_what_is_not_ours_stays(images: Path, config: str) -> None:
     options = {"vm": "web1", "config": config}
     four_beats(drives=[drive("a", images / "a", "qcow2", "virtio-blk-pci")], **options)
     Path(config, "notes").write_text("mine")
-    assert refused("name_taken", **dict(options, vm="web2"))["evidence"] == {"vm": "web1"}
+    for state in ("present", "absent"):
+        assert refused("name_taken", state=state, **dict(options, vm="web2"))["evidence"] == {"vm": "web1"}
     four_beats(state="absent", **options)
     assert os.listdir(config) == ["notes"]
     Path(config, "start").write_text("mine too")

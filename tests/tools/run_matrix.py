@@ -33,7 +33,7 @@ TESTS = {
         "contract/_tools/test_image_lock.py",
         "faults/test_live_*kills.py",
     ),
-    "qemu_drive": ("contract/_drive/test_*.py",),
+    "qemu_drive": ("contract/_drive/test_*.py", "contract/_live/test_*.py", "contract/test_qemu_drive*.py"),
     "nbd_info": ("contract/test_nbd_info.py", "contract/_tools/test_nbd_*.py"),
 }
 

@@ -83,7 +83,7 @@ class VmEngine:
         spec = self._spec
         defined = store.read(spec.config)
         whole = defined is None or store.is_whole(spec.config, defined)
-        return VmState(spec.vm, spec.config, defined, whole, store.has_any(spec.config))
+        return VmState(spec.vm, spec.config, defined, whole, store.has_any(spec.vm, spec.config))
 
     def _plan_live(self, item: Item) -> t.AbstractSet[int]:
         """What makes the running VM as it will be defined. Returns its processes."""
@@ -91,7 +91,7 @@ class VmEngine:
 
         spec, wanted = self._spec, predict(item.before, item.plan).defined
         path, drives = t.cast(str, spec.qmp_socket), t.cast("definition.VmDefinition", wanted).spec
-        looked = live.look(path, drives, spec.purge, spec.absent)
+        looked = live.look(path, drives, spec.purge, spec.absent, pids=bool(item.plan))
         item.notes["live"] = live.to_facts(path, looked, drives)
         if looked is None:
             return frozenset()
@@ -103,14 +103,14 @@ class VmEngine:
     def _guard(self, item: Item, pids: t.AbstractSet[int]) -> None:
         """What a run with nothing to do does not need."""
         store.refuse_unsafe(self._spec.config)
-        wanted = predict(item.before, item.plan).defined
-        if wanted is None:
-            return
         from ansible_collections.platter.qemu.plugins.module_utils._vm import exclusive, validate
 
-        if item.before.defined is not None and item.before.defined.vm != wanted.vm:
-            raise exclusive.other_vm(wanted.vm, item.before.defined.vm, self._spec.config)
-        exclusive.refuse(wanted, item.before.defined, self._spec.config, pids)
+        wanted, defined = predict(item.before, item.plan).defined, item.before.defined
+        if defined is not None and defined.vm != self._spec.vm:
+            raise exclusive.other_vm(self._spec.vm, defined.vm, self._spec.config)
+        if wanted is None:
+            return
+        exclusive.refuse(wanted, defined, self._spec.config, pids)
         proof = validate.Proof(self._runner, wanted, self._spec.timeout)
         proof.refuse(self._spec.validate)
         item.notes["validation"] = proof.notes
@@ -128,7 +128,7 @@ class VmEngine:
                 store.remove(self._spec.vm, self._spec.config)
             else:
                 store.write(self._spec.config, wanted.defined)
-            item.done = 1
+            item.done += 1
             if self._observe() != wanted:
                 raise errors.FailedError("the definition is not what was planned", reason="not_as_planned")
         if running:

@@ -83,7 +83,7 @@ def _started(pid: int) -> Facts:
     if not running.is_qemu(words):
         raise _unknown(pid, "it is no QEMU")
     try:
-        return dict(info_facts.started(words), pid=pid, vm=running.name_of(words) or None)
+        return dict(info_facts.started(running.own_words(words)), pid=pid, vm=running.name_of(words) or None)
     except (errors.EngineError, ValueError) as exc:
         raise _unknown(pid, "its arguments cannot be read (%s)" % exc) from exc
 
@@ -96,7 +96,7 @@ def _live(path: str, defined: t.Optional[VmDefinition]) -> Facts:
     from ansible_collections.platter.qemu.plugins.module_utils._vm import info_facts, live
 
     wanted = defined.spec if defined is not None else DrivesSpec()
-    looked = live.look(path, wanted, False, ())
+    looked = live.look(path, wanted)
     if looked is None:
         return {"qmp_socket": path, "running": False}
     found = dict(info_facts.live(looked.state), qmp_socket=path, running=True)

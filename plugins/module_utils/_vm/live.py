@@ -20,7 +20,7 @@ _GREETING_SECONDS = 10.0
 
 
 class Looked(t.NamedTuple):
-    """C(pids): of the QEMU, and of who else holds its monitor. C(commands): what it was asked."""
+    """C(pids): of the QEMU, and of who else holds its monitor, where they were asked for. C(commands): what it was asked."""
 
     state: LiveState
     plan: plan.LivePlan
@@ -28,8 +28,10 @@ class Looked(t.NamedTuple):
     commands: t.List[t.List[str]]
 
 
-def look(path: str, wanted: DrivesSpec, purge: bool, absent: t.Collection[str]) -> t.Optional[Looked]:
-    """The VM whose monitor is at C(path), and what makes it as C(wanted); None where no VM runs."""
+def look(
+    path: str, wanted: DrivesSpec, purge: bool = False, absent: t.Collection[str] = (), *, pids: bool = False
+) -> t.Optional[Looked]:
+    """The VM whose monitor is at C(path), and what makes it as C(wanted); None where no VM runs. C(pids): they are wanted."""
     try:
         session = Qmp.connect(path, _GREETING_SECONDS)
     except errors.QmpConnectError as exc:
@@ -38,7 +40,8 @@ def look(path: str, wanted: DrivesSpec, purge: bool, absent: t.Collection[str]) 
         raise
     with session as qmp:
         state = observe.observe(qmp, wanted)
-        return Looked(state, plan.plan(wanted, state, purge, absent), qmp.peer_pids(), qmp.commands)
+        known = qmp.peer_pids() if pids else frozenset()
+        return Looked(state, plan.plan(wanted, state, purge, absent), known, qmp.commands)
 
 
 def to_facts(path: str, looked: t.Optional[Looked], wanted: DrivesSpec) -> t.Dict[str, t.Any]:

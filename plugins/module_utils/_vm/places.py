@@ -52,6 +52,6 @@ def known(config: str) -> t.List[str]:
 
 def _names(directory: str) -> t.List[str]:
     try:
-        return sorted(os.listdir(directory))
+        return sorted(name for name in os.listdir(directory) if not name.startswith("."))
     except OSError:
         return []

@@ -35,6 +35,12 @@ def is_qemu(words: t.Sequence[str]) -> bool:
     return any("qemu" in os.path.basename(word) for word in words[:_MOST_BEFORE])
 
 
+def own_words(words: t.Sequence[str]) -> t.Sequence[str]:
+    """Without those of a loader that has started it (ld.so(8), C(--argv0)); its own name is the first."""
+    before = words[: _MOST_BEFORE - 1]
+    return words[before.index("--argv0") + 2 :] if "--argv0" in before else words
+
+
 def name_of(words: t.Sequence[str]) -> str:
     """What a VM is called on its command line; empty for what is none, or has no name."""
     if not is_qemu(words):

@@ -19,6 +19,8 @@ from ansible_collections.platter.qemu.plugins.module_utils._tools import files, 
 from ansible_collections.platter.qemu.plugins.module_utils._vm import definition, places
 
 _MODES = {definition.START: 0o700}
+#: bytes that make the name of a link that is half made another one each time
+_RANDOM = 4
 
 
 def read(config: str) -> t.Optional[definition.VmDefinition]:
@@ -43,7 +45,7 @@ def _refused(config: str, reason: str, fact: str, way_out: str, evidence: t.Mapp
 def is_whole(config: str, made: definition.VmDefinition) -> bool:
     """Whether all files are as they are made of the definition, and it is known to tasks of other VMs."""
     texts = definition.texts(made)
-    if os.path.realpath(places.record(made.vm)) != os.path.realpath(config):
+    if os.path.realpath(places.record(made.vm)) != os.path.realpath(config) or _leftovers(made.vm, config):
         return False
     if any(_link(path) != target for path, target in places.links(config).items()):
         return False
@@ -75,11 +77,31 @@ def _text(path: str) -> t.Optional[str]:
         raise errors.EngineError("%s cannot be read: %s" % (path, exc.strerror), path=path) from exc
 
 
-def has_any(config: str) -> bool:
-    """Whether anything of ours is there."""
-    return os.path.lexists(os.path.join(config, places.CURRENT)) or any(
-        os.path.lexists(path) and _link(path) == target for path, target in places.links(config).items()
-    )
+def has_any(vm: str, config: str) -> bool:
+    """Whether anything of ours is there, be it only what a killed run has left."""
+    if os.path.lexists(os.path.join(config, places.CURRENT)) or _link(places.record(vm)) == config:
+        return True
+    return any(_link(path) == target for path, target in places.links(config).items()) or bool(_leftovers(vm, config))
+
+
+def _leftovers(vm: str, config: str) -> t.List[str]:
+    """Generations that do not count, and links that were to become others."""
+    kept = _link(os.path.join(config, places.CURRENT))
+    found = [name for name in _names(config) if name.startswith(places.GENERATION) and name != kept]
+    found += [name for name in _names(config) if _is_half_made(name, places.CURRENT)]
+    others = [os.path.join(places.registry(), name) for name in _names(places.registry()) if _is_half_made(name, vm)]
+    return [os.path.join(config, name) for name in found] + others
+
+
+def _names(directory: str) -> t.List[str]:
+    try:
+        return os.listdir(directory)
+    except OSError:
+        return []
+
+
+def _is_half_made(name: str, wanted: str) -> bool:
+    return name.startswith(".%s." % wanted) and len(name) == len(wanted) + 2 + 2 * _RANDOM
 
 
 def refuse_unsafe(config: str) -> None:
@@ -122,7 +144,7 @@ def write(config: str, made: definition.VmDefinition) -> None:
             os.symlink(target, path)
     _put_link(os.path.join(config, places.CURRENT), generation)
     files.fsync_path(config)
-    _remove_others(config, generation)
+    _remove_leftovers(made.vm, config)
 
 
 def _write(path: str, text: str, mode: int) -> None:
@@ -135,7 +157,9 @@ def _write(path: str, text: str, mode: int) -> None:
 
 
 def _put_link(path: str, target: str) -> None:
-    built = "%s.%s" % (path, secrets.token_hex(4))
+    """No VM has a name like that of a link that is half made."""
+    directory, name = os.path.split(path)
+    built = os.path.join(directory, ".%s.%s" % (name, secrets.token_hex(_RANDOM)))
     os.symlink(target, built)
     os.rename(built, path)
 
@@ -146,24 +170,25 @@ def _record(vm: str, config: str) -> None:
         _put_link(places.record(vm), config)
 
 
-def _remove_others(config: str, kept: str) -> None:
-    """Earlier generations, and what killed runs have left."""
-    for name in os.listdir(config):
-        path = os.path.join(config, name)
-        if name.startswith(places.GENERATION) and name != kept:
-            shutil.rmtree(path, ignore_errors=True)
-        elif name.startswith(places.CURRENT + ".") and os.path.islink(path):
+def _remove_leftovers(vm: str, config: str) -> None:
+    for path in _leftovers(vm, config):
+        if os.path.islink(path):
             os.unlink(path)
+        else:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def remove(vm: str, config: str) -> None:
     """All that is ours; the directory too, if nothing else is in it. The link goes first: then there is no definition."""
-    for path in (os.path.join(config, places.CURRENT), *places.links(config)):
+    current = os.path.join(config, places.CURRENT)
+    ours = [path for path, target in places.links(config).items() if _link(path) == target]
+    for path in (current, *ours):
         if os.path.islink(path):
             os.unlink(path)
-    files.fsync_path(config)
-    _remove_others(config, "")
-    if os.path.islink(places.record(vm)) and os.path.realpath(places.record(vm)) == os.path.realpath(config):
-        os.unlink(places.record(vm))
+    if os.path.isdir(config):
+        files.fsync_path(config)
+    _remove_leftovers(vm, config)
     with contextlib.suppress(OSError):
         os.rmdir(config)
+    if _link(places.record(vm)) == config:
+        os.unlink(places.record(vm))
