@@ -156,7 +156,7 @@ def all_steps(cores: list[Core]) -> list[Step]:
         _sanity(newest),
         # what runs on hosts, which is half of the time, and not again on Pythons that the newest core has imported it on
         *(_sanity(core, "plugins/", pythons=_own_pythons(core)) for core in cores[1:]),
-        *_on_real_tools(newest),
         *(step for core in cores for step in _integration(core)),
         *_molecule(newest),
+        *_on_real_tools(newest),  # last, as they alone use two processors when no other step is left
     ]
