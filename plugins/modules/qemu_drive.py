@@ -239,7 +239,8 @@ notes:
   - Images are not made by this module; P(platter.qemu.disk_image#module) makes them.
   - Definitions of other VMs are looked for beside O(config), and by the links in C(/var/lib/platter/vm) (of an ordinary user, in
     C(~/.local/state/platter/vm)), where each VM has one. Other hosts are not asked.
-  - Backing files, data files and extents count as what a VM opens, as far as they are files of this host.
+  - Backing files, data files and extents count as what a VM opens, as far as they are files of this host. What a drive newly
+    writes to must not be the backing file of other images in its directory (C(has_overlays)).
   - A process that has C(-name) with the name of the VM is the VM itself, and may have its images open.
   - With V(open) and V(device) QEMU connects to the servers of the drives. A C(qemu-nbd) without C(--persistent) ends after
     that.

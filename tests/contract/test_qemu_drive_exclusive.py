@@ -94,6 +94,24 @@ def test_a_base_is_no_disk_of_another_vm(tmp_path: Path, image: Path) -> None:
     assert refusal["evidence"]["vm"] == "clone1"
 
 
+def test_an_image_that_others_are_built_on_is_only_read(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    base = create(tmp_path / "images" / "base", "raw", "16M")
+    overlay = create(tmp_path / "images" / "over", "qcow2", "", "", "-b", base, "-F", "raw")
+    refusal = refused("has_overlays", **asked(tmp_path, "two", base, "raw"))
+    assert refusal["evidence"] == {"overlays": [str(overlay)]}
+    four_beats(**asked(tmp_path, "two", base, "raw", read_only=True))
+
+
+def test_a_data_file_is_that_of_its_own_image(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    data = tmp_path / "images" / "data"
+    top = create(tmp_path / "images" / "top", "qcow2", "16M", f"data_file={data},data_file_raw=on")
+    node = {"driver": "qcow2", "file": {"driver": "file", "filename": str(top)}}
+    four_beats(**asked(tmp_path, "two", dict(node, **{"data-file": {"driver": "file", "filename": str(data)}})))
+    refused("image_claimed", **asked(tmp_path, "three", data, "raw"))
+
+
 def test_the_same_export_is_refused(tmp_path: Path) -> None:
     node = {"driver": "nbd", "server": {"type": "inet", "host": "store1", "port": "10809"}, "export": "a"}
     four_beats(**asked(tmp_path, "two", node))

@@ -46,6 +46,7 @@ def refuse(
     before = set(_keys(old)) if old is not None else set()
     new = {key: held for key, held in wanted.items() if key not in before and not held.shared and held.claim.local}
     _refuse_open(made.vm, [held.claim for held in new.values()], pids)
+    _refuse_bases(made.vm, [held.claim for held in new.values() if held.claim.writes], set(wanted))
 
 
 def _refused(
@@ -130,6 +131,23 @@ def _refuse_open(vm: str, wanted: t.Sequence[claims.Claim], pids: t.AbstractSet[
             evidence = {"place": claim.name, "in_use_by": [each.to_facts() for each in using]}
             way_out = "Stop what uses it; or set share: true at that drive, if the use is meant."
             raise _refused(vm, claim.drive, fact, "image_in_use", way_out, evidence)
+
+
+def _refuse_bases(vm: str, wanted: t.Sequence[claims.Claim], own: t.AbstractSet[_Key]) -> None:
+    """What is built on an image is damaged by what is written to that. C(own): what the VM has itself, as of its data files."""
+    if not wanted:
+        return
+    from ansible_collections.platter.qemu.plugins.module_utils._inspect import dependents, named_files
+
+    names = {claim.name: claim for claim in wanted}
+    directories = sorted({os.path.dirname(os.path.realpath(name)) for name in names})
+    found = dependents.find_dependents(list(names), directories, named_files.recorded_base)
+    for name, overlays in found.items():
+        others = [each for each in overlays if block_use.identity_of(each) not in own]
+        if others:
+            fact = "%d other images have %s as their backing file: %s" % (len(others), name, ", ".join(others[:5]))
+            way_out = "Name the overlay that the VM is to write to, or set read_only: true."
+            raise _refused(vm, names[name].drive, fact, "has_overlays", way_out, {"overlays": others})
 
 
 def other_vm(vm: str, there: str, config: str) -> errors.RefusedError:

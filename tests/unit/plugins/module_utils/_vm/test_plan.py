@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._core.plan import predict
+from ansible_collections.platter.qemu.plugins.module_utils._drive import settings as settings_of_drives
+from ansible_collections.platter.qemu.plugins.module_utils._module import drive_options
 from ansible_collections.platter.qemu.plugins.module_utils._vm import definition
 from ansible_collections.platter.qemu.plugins.module_utils._vm.plan import plan_vm
 from ansible_collections.platter.qemu.plugins.module_utils._vm.read_spec import read_spec
@@ -180,3 +182,7 @@ def test_contradictions_are_refused(reason: str, options: Task) -> None:
     with pytest.raises(errors.RefusedError) as caught:
         plan_vm(read_spec({"vm": "web1", **options}), NOTHING, "/bin/qemu")
     assert caught.value.reason == reason
+
+
+def test_the_module_has_all_that_a_drive_has() -> None:
+    assert set(drive_options.drive_options()) == {*settings_of_drives.ALL, "state", "share"}
