@@ -50,7 +50,7 @@ class UnplugDrive(LiveAction):
             state,
             drives=tuple(each for each in state.drives if each.id != self.live.id),
             objects=tuple(each for each in state.objects if each.id not in self.objects),
-            ports=tuple(sorted({*state.ports, self.port} - {""})),
+            ports=(*state.ports, *([self.port] if self.port else [])),  # the last that is taken: the guest may keep it
         ).without_nodes(self.names)
 
     def __str__(self) -> str:

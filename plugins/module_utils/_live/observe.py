@@ -205,7 +205,8 @@ class _Observer:
         if found.mark or first is None or found.file != self._start.place(first):
             return found
         hotplugged = bool(path) and self._get(path, "hotplugged") is not False
-        return found if hotplugged else replace(found, mark=image.mark(first))
+        copying = found.copy_on_read or first.copy_on_read  # of -drive it is no node
+        return found if hotplugged else replace(found, mark=image.mark(first), copy_on_read=copying)
 
     def _objects(self) -> t.Iterator[Object]:
         for name, kind in self._children("/objects").items():

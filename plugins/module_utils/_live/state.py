@@ -22,11 +22,11 @@ class Medium:
     that node that QEMU tells, without defaults. C(mark): stands for what QEMU does not tell (C(image.mark)); empty where it
     is unknown. C(group): of a throttle filter. C(below): the places that its backing chain is on.
     C(format_node), C(children): that node, and what is below it by role; C(size), C(host_size): bytes, as QEMU and as the
-    host has it (0: unknown). These are no part of the state.
+    host has it (0: unknown). These are no part of the state, nor is the order of C(names).
     """
 
     node: str
-    names: t.Tuple[str, ...]
+    names: t.Tuple[str, ...] = field(compare=False)
     driver: str
     file: str
     options: Options = ()

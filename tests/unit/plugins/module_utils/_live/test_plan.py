@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import typing as t
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -128,6 +129,8 @@ def test_ports_are_given_out_once_and_come_back() -> None:
     assert [(each.drive, each.what) for each in found.needs_restart] == [("d2", "drive")]
     then = predict(state, found.steps)
     assert _steps(then, drives[1], drives[2], purge=True) == ["Unplug d0.", "Plug in d2 (virtio-blk-pci)."]
+    more = plan.plan(_spec(drives[2], machine="q35"), replace(then, ports=("p3",)), purge=True)
+    assert [each.bus for each in more.steps if isinstance(each, actions.PlugDrive)] == ["p3"]  # a guest may keep p1
 
 
 @pytest.mark.parametrize(
