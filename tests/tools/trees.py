@@ -64,5 +64,7 @@ def make_home(home: Path) -> Path:
     cache.mkdir(parents=True, exist_ok=True)
     for version in PIP_VERSIONS:
         installer = GET_PIP.format(version=version, kept=str(BUILD / f"pip-{version}"))
-        (cache / f"get_pip_{version.replace('.', '_')}.py").write_text(installer)
+        script = cache / f"get_pip_{version.replace('.', '_')}.py"
+        if not script.exists() or script.read_text() != installer:  # another step may be reading it
+            script.write_text(installer)
     return home
