@@ -13,18 +13,18 @@ import typing as t
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._drive import parse_arguments
 from ansible_collections.platter.qemu.plugins.module_utils._drive.spec import Drive
-from ansible_collections.platter.qemu.plugins.module_utils._live import foretell, image
+from ansible_collections.platter.qemu.plugins.module_utils._live import image
 from ansible_collections.platter.qemu.plugins.module_utils._tools import qemu_process
 
 
 class Started(t.NamedTuple):
-    """C(drives): by what they are called in a running QEMU. C(directory): as in C(qemu_process)."""
+    """C(drives): by their ids. C(directory): as in C(qemu_process)."""
 
     drives: t.Dict[str, Drive]
     directory: str
 
     def drive(self, *names: str) -> t.Optional[Drive]:
-        """The drive of that device, C(-drive) or node; the first that is known."""
+        """The drive of that C(-drive), node or (where it is empty) device; the first that is known."""
         return next((self.drives[name] for name in names if name in self.drives), None)
 
     def place(self, drive: Drive) -> str:
@@ -55,9 +55,7 @@ def _drives(words: t.Sequence[str]) -> t.Optional[t.Dict[str, Drive]]:
         spec = parse_arguments.parse(words).spec
     except (ValueError, errors.EngineError):
         return {}
-    found = {each.id: each for each in spec.drives}
-    found.update({foretell.device_id(each): each for each in spec.drives if each.frontend is not None})
-    return found
+    return {each.id: each for each in spec.drives}
 
 
 def _libvirts(path: str, pid: int) -> errors.RefusedError:

@@ -62,7 +62,7 @@ def test_a_vm_that_was_started_with_its_drives_has_them(tmp_path: Path, style: s
         {"id": "c", "device": "ide-cd", "image": image(tmp_path / "c")},
         {"id": "e", "device": "scsi-cd"},
     ]
-    drives[0].update(aio="io_uring", discard="unmap", werror="stop")
+    drives[0].update(aio="io_uring", discard="unmap", werror="stop", device_id="disk-a")
     with live_qemu(tmp_path) as qemu:
         spec = qemu.spec(*drives)
     words = styles.render(spec, style).words
@@ -106,6 +106,20 @@ def test_a_tray_that_was_left_open_is_closed(tmp_path: Path) -> None:
         qemu.converge(qemu.spec(drive))
         qemu.qmp.execute("blockdev-open-tray", {"id": "cd"})
         assert [str(step) for step in qemu.converge(qemu.spec(drive)).steps] == ["Close the tray of cd."]
+
+
+def test_what_others_have_plugged_in_is_taken_as_it_is_declared(tmp_path: Path) -> None:
+    """Also where the VM was started with another drive of that name: what it said tells nothing of this one."""
+    declared = image(tmp_path / "d")
+    node = {"driver": "raw", "node-name": "d", "file": {"driver": "file", "filename": declared["path"]}}
+    words = ("-blockdev", json.dumps(dict(node, discard="unmap")), "-device", "scsi-hd,id=d,drive=d")
+    with live_qemu(tmp_path, *SCSI, *words) as qemu:
+        plain = qemu.spec({"id": "d", "device": "scsi-hd", "image": declared})
+        assert [each.what for each in qemu.plan(plain).needs_restart] == ["options"]
+        qemu.converge(qemu.spec(), purge=True)
+        qemu.qmp.execute("blockdev-add", node)
+        qemu.qmp.execute("device_add", {"driver": "scsi-hd", "id": "d", "drive": "d"})
+        assert not any(qemu.plan(plain))
 
 
 def test_what_a_running_qemu_cannot_do_is_told_and_the_rest_is_done(tmp_path: Path) -> None:
@@ -170,9 +184,8 @@ def test_layers_that_were_put_on_an_image_are_no_fault_and_go_with_it(tmp_path: 
         layer = {"node-name": "d", "snapshot-file": str(tmp_path / "layer"), "snapshot-node-name": "platter-0123"}
         qemu.qmp.execute("blockdev-snapshot-sync", dict(layer, format="qcow2"))
         found = qemu.converge(qemu.spec(disk))
-        assert not found.steps and [(each.what, each.live) for each in found.drift] == [
-            ("image", str(tmp_path / "layer"))
-        ]
+        assert not found.steps and not found.needs_restart
+        assert [(each.what, each.live) for each in found.drift] == [("image", str(tmp_path / "layer"))]
         qemu.converge(qemu.spec(), purge=True)
         assert not qemu.nodes()
 
@@ -191,6 +204,8 @@ def test_nodes_that_are_described_apart_are_added_once_and_stay(tmp_path: Path) 
     ]
     with live_qemu(tmp_path, *SCSI) as qemu:
         qemu.converge(qemu.spec(*drives, nodes=[shared]), exact=False)  # where a node apart is, the steps do not say
+        qemu.converge(qemu.spec(drives[1]), exact=False, absent=["d0"])  # whoever else is on the node
+        assert "base" in qemu.nodes()
         qemu.converge(qemu.spec(nodes=[shared]), exact=False, purge=True)
         assert "base" in qemu.nodes() and not {"d0", "d1"} & qemu.nodes().keys()
 
