@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any, Iterator
@@ -10,7 +11,7 @@ from typing import Any, Iterator
 import pytest
 
 from ansible_collections.platter.qemu.tests.lab import exports
-from ansible_collections.platter.qemu.tests.lab.beats import four_beats, refused
+from ansible_collections.platter.qemu.tests.lab.beats import four_beats, refused, settled
 from ansible_collections.platter.qemu.tests.lab.guest import MIB
 from ansible_collections.platter.qemu.tests.lab.modules import call
 from ansible_collections.platter.qemu.tests.lab.oracle import create
@@ -137,3 +138,21 @@ def test_only_those_with_the_key_get_in(served: dict[str, Any], tmp_path: Path) 
     assert gets_in(f"{uri}?tls-psk-file={named}")
     assert not gets_in(f"{uri}?tls-psk-file={others}")
     assert not gets_in(result["export"]["uri"].replace("nbds://", "nbd://"))
+
+
+@pytest.mark.parametrize("wrong", ["ended", "other key", "other CA"])
+def test_certificates_that_no_server_would_start_with_end_no_server(
+    served: dict[str, Any], made: Certificates, tmp_path: Path, wrong: str
+) -> None:
+    keys = shutil.copytree(made.server, tmp_path / "keys")
+    (keys / "server-key.pem").chmod(0o600)
+    options = {**served, "tls": {"x509_dir": str(keys), "authorized": ["CN=client"]}}
+    uri = call("nbd_export", **options)["export"]["uri"]
+    if wrong == "other CA":
+        shutil.copy(made.other_ca / "ca-cert.pem", keys)
+    for kind in {"ended": ("key", "cert"), "other key": ("key",)}.get(wrong, ()):
+        shutil.copy(made.ended / f"server-{kind}.pem", keys)
+    (keys / "server-key.pem").chmod(0o600)
+    settled(**options)
+    refused("tls_files", **options, shared=3)
+    assert gets_in(f"{uri}?tls-certificates={made.client}")

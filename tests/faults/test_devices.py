@@ -74,22 +74,28 @@ def test_of_twenty_that_ask_for_the_same_one_attaches_it(zygote: Zygote, place: 
 # --- kill -9
 
 
-@pytest.mark.parametrize("verb", ["attach", "replace", "detach"])
+@pytest.mark.parametrize("verb", ["attach", "replace", "grow", "detach"])
 def test_killed_at_any_step_the_next_run_converges(verb: str, zygote: Zygote, place: Path, count: Count) -> None:
     name, image, other = devices.new_name(), blank(place / "image.raw"), blank(place / "other.raw")
-    wanted = {"attach": task(name, image), "replace": task(name, other), "detach": {"name": name, "state": "absent"}}[
-        verb
-    ]
+    wanted = {
+        "attach": task(name, image),
+        "replace": task(name, other),
+        "grow": task(name, image),
+        "detach": {"name": name, "state": "absent"},
+    }[verb]
 
     def reset() -> None:
         call("host_device", name=name, state="absent")
+        os.truncate(image, MIB)
         if verb != "attach":
             assert call("host_device", **task(name, image))["changed"]
+        if verb == "grow":
+            os.truncate(image, 2 * MIB)
 
     with devices.cleaned(name):
         reset()
         points = kills.points_of(zygote, wanted, place / "log", CALLS, "host_device")
-        chosen = share(points, amount(5, len(points)), "devices " + verb)
+        chosen = share(points, amount(4, len(points)), "devices " + verb)
         for point in chosen:
             reset()
             kills.killed_at(zygote, wanted, place / "log", point, "host_device")
@@ -98,13 +104,15 @@ def test_killed_at_any_step_the_next_run_converges(verb: str, zygote: Zygote, pl
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/fuse"), reason="needs FUSE")
-@pytest.mark.parametrize("verb", ["attach", "detach"])
+@pytest.mark.parametrize("verb", ["attach", "replace", "detach"])
 def test_killed_at_any_step_of_a_server_the_next_run_converges(
     verb: str, zygote: Zygote, place: Path, count: Count
 ) -> None:
     name, image = devices.new_name(), create(place / "image.qcow2", "qcow2", "1M")
     attach = {**task(name, image), "format": "qcow2"}
-    wanted = attach if verb == "attach" else {"name": name, "state": "absent"}
+    other = {**task(name, create(place / "other.qcow2", "qcow2", "2M")), "format": "qcow2"}
+    wanted = {"attach": attach, "replace": other, "detach": {"name": name, "state": "absent"}}[verb]
+    there, length = int(verb != "detach"), MIB if verb == "attach" else 2 * MIB
 
     def reset() -> None:
         call("host_device", name=name, state="absent")
@@ -113,15 +121,16 @@ def test_killed_at_any_step_of_a_server_the_next_run_converges(
     with devices.cleaned(name):
         reset()
         points = kills.points_of(zygote, wanted, place / "log", SERVER_CALLS, "host_device")
-        chosen = share(points, amount(4, len(points)), "servers of devices " + verb)
+        chosen = share(points, amount(3, len(points)), "servers of devices " + verb)
         for point in chosen:
             reset()
             kills.killed_at(zygote, wanted, place / "log", point, "host_device")
             result = call("host_device", **wanted)
             assert not result.get("failed"), (point, result["msg"])
             assert call("host_device", **wanted)["changed"] is False
-            assert len(devices.servers(name)) == len(devices.marked(name)) == (verb == "attach")
-            assert os.path.isdir(f"/run/platter.qemu/devices/{name}") == (verb == "attach")
+            assert len(devices.servers(name)) == len(devices.marked(name)) == there
+            assert os.path.isdir(f"/run/platter.qemu/devices/{name}") == there
+            assert not there or _length(name) == length
     count("kills of a device task", len(chosen))
 
 
@@ -135,6 +144,12 @@ def _converges(name: str, wanted: dict[str, t.Any], images: t.Sequence[Path]) ->
         assert not there and not os.path.lexists(devices.link(name))
     else:
         assert there == devices.on_file(wanted["source"]) == [os.path.realpath(devices.link(name))]
+        assert _length(name) == os.path.getsize(wanted["source"])
+
+
+def _length(name: str) -> int:
+    with open(devices.link(name), "rb") as device:
+        return device.seek(0, os.SEEK_END)
 
 
 # --- servers that say nothing

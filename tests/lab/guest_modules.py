@@ -79,7 +79,7 @@ def ask(
     more = {"check": check, "environment": dict(environment or {}), "killed_after": killed_after}
     asked = json.dumps(dict(options, module=module, **more))
     guest.wait(lambda: guest.run("ls /run").split().count("answer"), "the server of modules is ready", 300)
-    told = guest.run(f"echo {shlex.quote(asked)} >/run/ask; cat /run/answer", timeout=120)
+    told = guest.run(f"echo {shlex.quote(asked)} >/run/ask; cat /run/answer", timeout=400)
     if killed_after and not told:
         return {}
     assert told.startswith("{"), told

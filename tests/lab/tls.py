@@ -52,6 +52,8 @@ def certificates(directory: Path) -> Certificates:
     _signed(cas[1], made.foreign, "client", "extendedKeyUsage=clientAuth")
     _signed(cas[0], made.other_name, "client", "extendedKeyUsage=clientAuth", subject="other")
     _signed(cas[0], made.ended, "client", "extendedKeyUsage=clientAuth", days=0)
+    # also as that of a server
+    _signed(cas[0], made.ended, "server", _NAMES, "extendedKeyUsage=serverAuth", days=0)
     for kind in ("cert", "key"):
         shutil.copy(made.server / f"server-{kind}.pem", made.as_server / f"client-{kind}.pem")
     return made

@@ -20,6 +20,8 @@ from ansible_collections.platter.qemu.tests.lab.programs import listens
 
 BOOT_SECONDS = 90.0
 COMMAND_SECONDS = 30.0
+#: until something comes about that only waiting shows, on a busy machine
+WAIT_SECONDS = 180.0
 READY = b"GUEST READY"
 MACHINE = ("qemu-system-x86_64", "-accel", "tcg", "-machine", "pc", "-cpu", "qemu64", "-m", "192", "-smp", "1")
 #: a place for disks that are plugged in while it runs
@@ -134,7 +136,7 @@ class Guest:
                 assert found.group(1) == b"0", f"{command}\n{text}"
                 return text
 
-    def wait(self, fact: Callable[[], object], what: str, seconds: float = COMMAND_SECONDS) -> None:
+    def wait(self, fact: Callable[[], object], what: str, seconds: float = WAIT_SECONDS) -> None:
         """Until it is so in the guest."""
         end = time.monotonic() + seconds
         while not fact():

@@ -12,7 +12,7 @@ import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item, not_begun
-from ansible_collections.platter.qemu.plugins.module_utils._export import actions, refuse
+from ansible_collections.platter.qemu.plugins.module_utils._export import actions, certificates, refuse
 from ansible_collections.platter.qemu.plugins.module_utils._inspect import (
     dependents,
     holders,
@@ -31,6 +31,7 @@ def guard(items: t.Sequence[Item], run: process.RunCommand) -> None:
     _guard_each_other(items, starting)
     _guard_led(starting)
     _guard_opened_again(starting)
+    _guard_certificates(run, starting)
     found = holders.find_holders(sorted({item.reading.target for item in starting}))
     stopping = {pid for item in items for pid in _stopped_by(item)}
     for item in starting:
@@ -39,6 +40,17 @@ def guard(items: t.Sequence[Item], run: process.RunCommand) -> None:
             item.refusal = _in_use(item, using)
     _guard_bases([item for item in starting if item.spec.writes and not item.refusal])
     _guard_secrets(run, [item for item in starting if item.spec.encryption and not item.refusal])
+
+
+def _guard_certificates(run: process.RunCommand, items: t.Sequence[Item]) -> None:
+    """A server that is started anew does not start with certificates that have ended since."""
+    directories = {item.spec.tls.x509_dir for item in items if item.spec.tls and not item.refusal}
+    problems = {each: certificates.problem(run, each) for each in directories if each}
+    for item in items:
+        problem = problems.get(item.spec.tls.x509_dir) if item.spec.tls and not item.refusal else None
+        if problem:
+            reason, fact, way_out = problem
+            item.refusal = refuse.refused(item.spec, reason, fact, way_out, {"directory": item.spec.tls.x509_dir})
 
 
 def _guard_secrets(run: process.RunCommand, items: t.Sequence[Item]) -> None:

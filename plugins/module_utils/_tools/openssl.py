@@ -91,6 +91,13 @@ class Openssl:
         told = process.run(self._run, [self._program, *words], ok=(0, 1, 2), timeout=_PATIENCE)[1].splitlines()
         return {path for path in paths if path + ": OK" in told}
 
+    def why_invalid(self, path: str, ca: str) -> str:
+        """Why a certificate (with others between it and the CA, if they are in its file) is not valid now; empty when it is."""
+        words = ["verify", "-partial_chain", "-CAfile", ca, "-untrusted", path, "--", path]
+        status, _stdout, stderr = self._run([self._program, *words], timeout=_PATIENCE)
+        found = re.search(r"error [0-9]+ at [0-9]+ depth lookup: *(.*)", stderr)
+        return "" if status == 0 else found.group(1) if found else "openssl cannot read them"
+
 
 def belong_together(certificate: str, key: str) -> bool:
     """Whether it is the certificate of that private key, which has no password."""
