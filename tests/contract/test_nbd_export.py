@@ -398,6 +398,21 @@ def test_a_socket_of_others_is_not_taken(name: str, image: Path, tmp_path: Path)
     assert path.read_text() == "precious"
 
 
+def test_what_others_have_declared_is_not_believed(
+    name: str, image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where there is no directory of the user's own in /run, others can be first in /tmp."""
+    (tmp_path / "mine").mkdir(mode=0o700)
+    (tmp_path / "platter").symlink_to(tmp_path / "mine")
+    os.chown(tmp_path / "platter", 1234, -1, follow_symlinks=False)
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(places, "socket_directory", lambda: str(tmp_path / "platter"))
+        for options in ({"image": str(image), "format": "qcow2"}, {"state": "absent"}):
+            result = call("nbd_export", name=name, **options)
+            assert (result["reason"], result["changed"]) == ("unsafe_directory", False), result
+    assert not list((tmp_path / "mine").iterdir())
+
+
 def test_a_directory_that_others_write_to_holds_no_socket(name: str, image: Path, tmp_path: Path) -> None:
     socket = tmp_path / "open" / "below" / "s"
     socket.parent.mkdir(parents=True)
@@ -405,6 +420,9 @@ def test_a_directory_that_others_write_to_holds_no_socket(name: str, image: Path
         directory.chmod(mode)
         refused("unsafe_directory", name=name, image=str(image), format="qcow2", socket=str(socket))
         directory.chmod(0o755)
+    (tmp_path / "link").symlink_to(socket.parent)
+    os.chown(tmp_path / "link", 1234, -1, follow_symlinks=False)
+    refused("unsafe_directory", name=name, image=str(image), format="qcow2", socket=str(tmp_path / "link" / "s"))
     refused("directory_missing", name=name, image=str(image), format="qcow2", socket=str(tmp_path / "none" / "s"))
 
 

@@ -90,6 +90,7 @@ def test_a_port_of_others_is_not_taken(served: dict[str, Any]) -> None:
         ({"bind": "192.0.2.1"}, "open_export"),
         ({"bind": "192.0.2.1", "insecure_plaintext": True}, "address_missing"),
         ({"bind": "localhost"}, "bad_option"),
+        ({"bind": "fe80::1%lo", "insecure_plaintext": True}, "bad_option"),
         ({"port": 0}, "bad_option"),
         ({"socket": "/run/x.sock"}, "bad_option"),
         ({"tls": {"x509_dir": "/x", "psk_file": "/y"}}, "bad_option"),

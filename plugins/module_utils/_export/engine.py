@@ -89,6 +89,7 @@ class ExportEngine:
 
     def prepare(self, patient: bool) -> t.List[Item]:
         """Every export observed and planned, in the order of the task; refusals are in the items."""
+        places.refuse_unsafe_top()
         items = self._planned_all(observe.ground(self._runner, self._specs))
         _refuse_duplicates(items)
         if any(item.plan for item in items):

@@ -122,6 +122,16 @@ def _make(directory: str, mode: int) -> None:
         pass
     except OSError as exc:
         raise errors.EngineError("%s cannot be made: %s" % (directory, exc.strerror)) from exc
+    _refuse_unsafe(directory)
+
+
+def refuse_unsafe_top() -> None:
+    """What is declared of exports is believed, and run: nobody else may have put it there. Raises RefusedError."""
+    if os.path.lexists(socket_directory()):
+        _refuse_unsafe(socket_directory())
+
+
+def _refuse_unsafe(directory: str) -> None:
     problem = directory_problem(directory)
     if problem:
         reason, fact, way_out = problem
@@ -139,6 +149,10 @@ def directory_problem(directory: str) -> t.Optional[t.Tuple[str, str, str]]:
     others = stat.S_IMODE(info.st_mode) & 0o022 and not info.st_mode & stat.S_ISVTX
     if info.st_uid not in (0, os.geteuid()) or others:
         return _unsafe(directory, info.st_uid, stat.S_IMODE(info.st_mode))
+    owners = {link.owner for link in walk.links(directory)} - {0, os.geteuid()}
+    if owners:
+        fact = "%s leads through a symbolic link of user %d, who can lead it elsewhere" % (directory, min(owners))
+        return "unsafe_directory", fact, "Remove that link, or use another directory."
     return None
 
 

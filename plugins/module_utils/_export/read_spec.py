@@ -126,6 +126,9 @@ class _Reader:
         given = self._params.get("bind")
         if not given:
             return None
+        if "%" in given:
+            # the kernel's table of sockets does not tell the interface
+            raise self.refuse("bind: %r names an interface" % given, "Write an address that is good without.")
         try:
             address = ipaddress.ip_address(given)
             # ::ffff:0.0.0.0 is every interface too
