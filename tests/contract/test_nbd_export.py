@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import stat
@@ -356,6 +357,26 @@ def test_a_writable_server_that_does_not_end_is_not_killed(name: str, image: Pat
     result = call("nbd_export", name=name, state="absent", stop_timeout=1)
     assert (result["failed"], result["reason"], result["evidence"]["pids"]) == (True, "stop_timeout", [server])
     assert exports.processes_of(name)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_a_full_file_system_ends_no_server(name: str, image: Path, tmp_path: Path) -> None:
+    options = {"name": name, "image": str(image), "format": "qcow2"}
+    call("nbd_export", **options)
+    directory = Path(places.export_directory(name))
+    shutil.copytree(directory, tmp_path / "declared")
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=32k,mode=700", "none", directory], check=True)
+    try:
+        shutil.copytree(tmp_path / "declared", directory, dirs_exist_ok=True)
+        with contextlib.suppress(OSError), open(directory / "full", "wb", buffering=0) as stream:
+            while True:
+                stream.write(bytes(4096))
+        result = call("nbd_export", **options, shared=3)
+        assert result["failed"] and not result["changed"] and "No space left" in result["msg"], result
+        exports.io(name, "read -P 0x5a 0 1M")
+    finally:
+        subprocess.run(["umount", directory], check=True)
+    assert call("nbd_export", **options, shared=3)["changed"]
 
 
 # --- what is refused

@@ -99,7 +99,8 @@ def test_of_hosts_that_want_one_disk_for_writing_one_gets_it(place: Path, count:
             winners = [result for result in results if not result.get("failed")]
             assert len(winners) == 1, [result.get("msg") for result in results]
             reasons = {result["reason"] for result in results if result.get("failed")}
-            assert reasons <= {"export_unresponsive", "server_failed"}, results
+            # the last: they have one lock here, as they are one machine in all but the network
+            assert reasons <= {"export_unresponsive", "server_failed", "lock_timeout"}, results
             assert [each for each in names.values() if devices.servers(each)] == [winners[0]["device"]["name"]]
     count("hosts that wanted one disk", CLIENTS)
 

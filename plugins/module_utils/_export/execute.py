@@ -22,8 +22,10 @@ from ansible_collections.platter.qemu.plugins.module_utils._export import (
     by_systemd,
     declared,
     observe,
+    places,
     programs,
     servers,
+    unit,
     watched,
 )
 from ansible_collections.platter.qemu.plugins.module_utils._export.spec import ExportSpec
@@ -66,6 +68,8 @@ class Executor:
         """Carry out the plans of items."""
         for kind in ("process", "systemd"):
             programs.write(kind, [item.after for item in items if _supervisor_in(item, kind)])
+        for item in items:
+            self._attempt(item, partial(_find_room, item.plan))
         for kinds in _PASSES:
             self._each([item for item in items if not item.error], kinds)
             if actions.DeclareExport in kinds:
@@ -207,6 +211,20 @@ class Executor:
         self._daemons.remove(spec)
         if not (made and made.daemon):
             _remove_socket(made)
+
+
+def _find_room(plan: t.Sequence[t.Any]) -> None:
+    """Before a server ends: what is to be declared in its place can be written."""
+    action = next((each for each in plan if isinstance(each, actions.DeclareExport)), None)
+    if action is None or not isinstance(plan[0], actions.StopServer):
+        return
+    made = action.definition
+    path = unit.unit_file(action.name)
+    if made.daemon:
+        path = places.declarations(made.daemon, made.options["supervisor"]) + "/" + action.name
+    elif made.options["supervisor"] == "process":
+        path = places.definition_file(action.name)
+    places.find_room(path, made.text)
 
 
 def _daemons_of(item: Item) -> t.Set[str]:

@@ -114,6 +114,17 @@ def write(path: str, text: str, mode: int) -> None:
     files.fsync_path(os.path.dirname(path))
 
 
+def find_room(path: str, text: str) -> None:
+    """Raises OSError where a file like that cannot be written, before what it replaces has ended."""
+    directory = os.path.dirname(path)
+    while not os.path.isdir(directory):
+        directory = os.path.dirname(directory)
+    with tempfile.NamedTemporaryFile("w", dir=directory, encoding="utf-8", errors="surrogateescape") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
 def _make(directory: str, mode: int) -> None:
     """Raises RefusedError where another user could meddle."""
     try:
