@@ -174,22 +174,31 @@ def test_with_any_client_all_of_that_ca_get_in(name: str, image: Path, keys: Key
     assert _who(uri, keys) == ANY_CLIENT
 
 
-@pytest.mark.parametrize("server", servers.ORDER)
-def test_who_talks_nonsense_keeps_nobody_out(name: str, image: Path, server: str) -> None:
+@pytest.mark.parametrize(("server", "door"), [*((server, "unix") for server in servers.ORDER), ("qemu_nbd", "x509")])
+def test_who_talks_nonsense_keeps_nobody_out(name: str, image: Path, keys: Keys, server: str, door: str) -> None:
     options = {"name": name, "image": str(image), "format": "raw", **by(server, name), "shared": 64}
-    call("nbd_export", **options)
-    path = f"{places.socket_directory()}/{name}.sock"
+    options.update(door_options(door, server, keys))
+    uri = call("nbd_export", **options)["export"]["uri"]
     with contextlib.ExitStack() as half_open:
         for number in range(200):
-            nonsense = socket.socket(socket.AF_UNIX)
-            nonsense.connect(path)
+            nonsense = _connection(name, options)
             if number % 8:
                 nonsense.sendall(bytes([number]) * 512)
                 nonsense.close()
             else:
                 half_open.enter_context(nonsense)
-        exports.io(name, "read -P 0x5a 0 1M")
+        assert exports.gets_in(client_uri(uri, door, keys))
+        if door == "unix":
+            exports.io(name, "read -P 0x5a 0 1M")
     settled(**options)
+
+
+def _connection(name: str, options: dict[str, Any]) -> socket.socket:
+    if "port" in options:
+        return socket.create_connection((options["bind"], options["port"]), timeout=30)
+    made = socket.socket(socket.AF_UNIX)
+    made.connect(f"{places.socket_directory()}/{name}.sock")
+    return made
 
 
 @pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGTERM, signal.SIGKILL], ids=lambda n: n.name)
