@@ -264,7 +264,7 @@ EXAMPLES = r"""
         device: scsi-hd
         serial: DATA01
         reconnect_delay: 30
-    arguments: [-m, 2G, -smp, '2', -nographic]
+    arguments: [-m, 2G, -smp, '2']
 
 - name: Start it
   ansible.builtin.command:
@@ -277,6 +277,24 @@ EXAMPLES = r"""
       - {id: more, image: {path: /srv/images/web1-more.qcow2, format: qcow2}, device: scsi-hd}
       - {id: data, state: absent}
 
+- name: The same, now, for a VM that runs
+  platter.qemu.qemu_drive:
+    vm: web1
+    qmp_socket: /run/platter/web1.qmp
+    drives:
+      - {id: more, image: {path: /srv/images/web1-more.qcow2, format: qcow2}, device: scsi-hd}
+  register: web1
+
+- name: What waits for the next start
+  ansible.builtin.debug:
+    msg: "{{ web1.live.needs_restart }}"
+  when: web1.live.running
+
+- name: A VM without disks, by a kernel of its own
+  platter.qemu.qemu_drive:
+    vm: small
+    arguments: [-kernel, /boot/vmlinuz, -initrd, /boot/initrd.img, -append, 'console=ttyS0 quiet']
+
 - name: Exactly these, with the arguments that an old QEMU knows
   platter.qemu.qemu_drive:
     vm: web1
@@ -284,19 +302,6 @@ EXAMPLES = r"""
     purge: true
     drives:
       - {id: system, image: {path: /srv/images/web1.qcow2, format: qcow2}, device: virtio-blk-pci}
-
-- name: The same for a VM that runs
-  platter.qemu.qemu_drive:
-    vm: web1
-    qmp_socket: /run/platter/web1.qmp
-    drives:
-      - {id: more, image: {path: /srv/images/web1-more.qcow2, format: qcow2}, device: scsi-hd, bus: scsi0.0}
-  register: web1
-
-- name: What waits for the next start
-  ansible.builtin.debug:
-    msg: "{{ web1.live.needs_restart }}"
-  when: web1.live.running
 
 - name: A disk that two VMs have, for a cluster file system
   platter.qemu.qemu_drive:
