@@ -24,6 +24,11 @@ def image(tmp_path: Path) -> Path:
     return create(tmp_path / "image.qcow2", "qcow2", LAYOUT.size)
 
 
+def test_the_tests_of_a_group_stay_together(request: pytest.FixtureRequest) -> None:
+    """xdist tells them by the names that it gives them, and says nothing where those are not heard."""
+    assert request.node.nodeid.endswith("@guest") or not request.config.getoption("loadgroup", False)
+
+
 def test_commands_and_their_failures_are_seen(guest: Guest) -> None:
     assert guest.run("echo one; echo two >&2") == "one\ntwo\n"
     with pytest.raises(AssertionError, match="no such thing"):
