@@ -67,6 +67,32 @@ def test_a_run_that_fails_leaves_no_name(
     assert (records.read_record(str(one.active)), sorted(one.image.parent.iterdir())) == (before, files)
 
 
+@pytest.mark.parametrize("switch", ["none", "symlink"])
+@pytest.mark.parametrize("size", ["1M", "2M"])
+def test_the_disk_stays_where_it_was_when_it_is_resized_before_the_next_run(
+    tmp_path: Path, switch: str, size: str
+) -> None:
+    """The overlay of a run that was killed before the disk was in it has the size of then."""
+    one = stacked(tmp_path, switch, "s1")
+    low, link = one.active, os.readlink(one.image) if switch == "symlink" else ""
+    one.take("s2")
+    layer_records.note_point(str(low), "s2", overlay=str(one.active))  # until here, and not that it was settled
+    if link:
+        one.image.unlink()
+        one.image.symlink_to(link)
+    unused, one.active = one.active, low
+    del one.then["s2"]
+    qemu_img("resize", "-q", "-f", "qcow2", low, size)
+    one.write(7)
+    seen = one.now()
+    one.settled(name="no such", state="absent")
+    one.points_now()
+    one.sound("s1")
+    assert one.take("s3")["actions"][0].startswith(f"Remove {unused}")
+    assert one.now() == seen
+    one.sound("s1", "s3")
+
+
 # --- the second name that a file has for a moment
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot import layer_records
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot import layer_records, stream_records
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.layer_actions import StreamBase
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.state import Amount, Point
 from ansible_collections.platter.qemu.plugins.module_utils._tools import records
@@ -60,7 +60,7 @@ def test_nor_is_it_one_when_the_run_was_killed_that_took_it(tmp_path: Path) -> N
     template, clone = with_clone(tmp_path)
     point, new_base = clone.points()["own"], str(template.image)
     step = StreamBase("", Point("own"), str(point), str(clone.active), new_base, "qcow2", Amount(), (), "", ())
-    layer_records.begin_stream(step)
+    stream_records.begin_stream(step)
     qemu_img("rebase", "-q", "-f", "qcow2", "-b", new_base, "-F", "qcow2", clone.active)
     assert clone.points_now() == {"own": point}
     for more in ({"name": "other"}, {"name": "own", "state": "reverted"}):

@@ -18,8 +18,8 @@ from ansible_collections.platter.qemu.tests.lab.initramfs import initramfs
 from ansible_collections.platter.qemu.tests.lab.linux import kernel
 from ansible_collections.platter.qemu.tests.lab.programs import listens
 
-BOOT_SECONDS = 90.0
-COMMAND_SECONDS = 30.0
+BOOT_SECONDS = 180.0
+COMMAND_SECONDS = 120.0
 #: until something comes about that only waiting shows, on a busy machine
 WAIT_SECONDS = 180.0
 READY = b"GUEST READY"

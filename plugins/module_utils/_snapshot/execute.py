@@ -17,7 +17,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._core.errors import (
     ImageLockedError,
     RefusedError,
 )
-from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item, failed_at
+from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item, attempt, failed_at
 from ansible_collections.platter.qemu.plugins.module_utils._core.plan import predict
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot import actions as act
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot import edit, merge, refuse
@@ -85,7 +85,7 @@ class Executor:
             errors = live.run(socket, group)
             self._observer.look_anew()
             for number, item in enumerate(group):
-                self._attempt(item, partial(self._end, item, errors.get(number)))
+                attempt(item, partial(self._end, item, errors.get(number)), self.failed)
 
     def _end(self, item: Item, error: t.Optional[Exception]) -> None:
         if error is None:
@@ -96,24 +96,13 @@ class Executor:
             raise error
 
     def _run_one(self, item: Item) -> None:
-        self._attempt(item, lambda: self._carry_out(item))
+        attempt(item, partial(self._carry_out, item), self.failed)
 
     def _carry_out(self, item: Item) -> None:
         for action in item.plan:
             item.note(self._methods[type(action)](item.spec, action, item.reading))
             item.done += 1
         self.look_again(item)
-
-    def _attempt(self, item: Item, function: t.Callable[[], None]) -> None:
-        """Errors of one item are its own."""
-        try:
-            function()
-        except ImageLockedError as exc:
-            item.error = self.failed(item, exc if exc.facts.get("changed") else _locked(item, exc))
-        except EngineError as exc:
-            item.error = self.failed(item, exc)
-        except OSError as exc:
-            item.error = self.failed(item, EngineError("%s: %s" % (exc.filename or item.name, exc.strerror)))
 
     def look_again(self, item: Item) -> None:
         """What is there now must be what was predicted."""
@@ -128,6 +117,8 @@ class Executor:
 
     def failed(self, item: Item, exc: EngineError) -> EngineError:
         """The error of an item, with what was done and what is there now."""
+        if isinstance(exc, ImageLockedError) and not exc.facts.get("changed"):
+            exc = _locked(item, exc)
         if isinstance(exc, RefusedError) and not item.done:
             item.after = item.before
             return exc

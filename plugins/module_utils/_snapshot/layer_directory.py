@@ -16,6 +16,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._inspect import image
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot import (
     layer_records,
     left_merge,
+    left_stream,
     merge_stages,
     neighbours,
     observe,
@@ -31,6 +32,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._tools.qemu_img impor
 
 #: a chain is not followed further
 _MOST_STEPS = 200
+_NAME_IT = "Name the layer that the VM uses in image."
 
 
 class LayerDirectory:
@@ -134,7 +136,7 @@ class LayerDirectory:
 
     def is_made(self, path: str) -> bool:
         """Whether the file is an overlay that was made for a snapshot: not a clone, which is a disk of its own."""
-        lowest = self._lowest_streamed(path)
+        lowest = left_stream.lowest(self, path)
         return "made" in self.record(path) and lowest is None and self._may_speak_for_its_base(path)
 
     def _may_speak_for_its_base(self, path: str) -> bool:
@@ -142,10 +144,11 @@ class LayerDirectory:
         base = self.bases.get(path)
         if base not in self.seen:
             return True
-        named = [path for path in layer_records.overlays_in(self.record(base)) if self.bases.get(path) == base]
-        owners = {self.seen[each].facts.owner for each in (base, *named)}
-        told = self.record(base).get("owners", ())
-        return self.seen[path].facts.owner in {0, os.geteuid(), *owners} or str(self.seen[path].facts.owner) in told
+        record = self.record(base)
+        named = [each for each in layer_records.overlays_in(record) if self.bases.get(each) == base]
+        owners = {str(self.seen[each].facts.owner) for each in (base, *named)}
+        allowed = {"0", str(os.geteuid()), *owners, *map(str, record.get("owners", ()))}
+        return str(self.seen[path].facts.owner) in allowed
 
     def ours_above(self, paths: t.Iterable[str]) -> t.List[str]:
         """These files, and the overlays of ours on them; no clones, and nothing that is built on those."""
@@ -171,12 +174,13 @@ class LayerDirectory:
         if path in (*self.left, *self.left.values()):
             return self.left.get(path, path)
         record = self.record(path)
-        if self._is_retired(path):
-            raise self._unknown("it was a snapshot that has been removed, and stays for what is built on it", ())
+        if record.get("retired"):
+            raise self._unknown("it was a snapshot that has been removed, and stays for what is built on it", [])
         if not record.get("name") or not self._is_taken(path):
             return path
-        tops = [each for each in self.ours_above([path])[1:] if not self.is_point(each) and not self._is_retired(each)]
-        tops = [self.left.get(each, each) for each in tops]
+        above = self.ours_above([path])
+        unused = {overlay for each in above for overlay in left_merge.unused_overlays(self, each)}
+        tops = [self.left.get(each, each) for each in above[1:] if each not in unused and self._may_be_disk(each)]
         if len(tops) != 1:
             where = "the disk is in another file, which is not on it or not there"
             where = "several layers on it could be the disk of now" if tops else where
@@ -190,38 +194,30 @@ class LayerDirectory:
         if kept:
             tops = [each for each in self.ours_above([path])[1:] if not self.is_point(each)]
             fact = "its VM was started from %s, which is snapshot %s, and writes to it" % (path, record["name"])
-            way_out = "Stop the VM, and start it from the layer that is to be its disk."
-            raise refuse.refused(self._spec, "active_unknown", fact, way_out, {"layers": tops})
+            raise self._unknown(fact, tops, "Stop the VM, and start it from the layer that is to be its disk.")
         return path
+
+    def _may_be_disk(self, path: str) -> bool:
+        """Whether a layer is no point, or not yet, and has not been one."""
+        return not self.record(path).get("retired") and not (self.is_point(path) and self._is_taken(path))
 
     def _is_taken(self, path: str) -> bool:
         """Whether the disk is above the point at C(path): not when a run was killed before it was anywhere else."""
         record, above = self.record(path), set(self.children.get(path, ()))
-        return bool(record.get("settled") or record.get("leaf") or above - self.unused_overlays(path))
+        return bool(record.get("settled") or record.get("leaf") or above - left_merge.unused_overlays(self, path))
 
-    def _is_retired(self, path: str) -> bool:
-        return bool(self.record(path).get("retired"))
-
-    def _unknown(self, fact: str, tops: t.Sequence[str]) -> errors.RefusedError:
-        way_out = "Name the layer that the VM uses in image."
-        return refuse.refused(self._spec, "active_unknown", fact, way_out, {"layers": list(tops)})
+    def _unknown(self, fact: str, tops: t.List[str], way_out: str = _NAME_IT) -> errors.RefusedError:
+        return refuse.refused(self._spec, "active_unknown", fact, way_out, {"layers": tops})
 
     def settled_below(self, path: str) -> str:
         """The file below C(path) that a QEMU may still have open: one that it is leaving, or was not switched to yet."""
         base = self.bases.get(path)
         while base in self.seen and self.is_made(path) and not self.children.get(path):
-            if not path.endswith(LEAVING) and not self._is_empty(path, base):
+            if not path.endswith(LEAVING) and not self.is_empty(path, base):
                 break
             path = base
             base = self.bases.get(path)
         return path
-
-    def unused_overlays(self, active: str) -> t.Set[str]:
-        """Empty overlays on the active layer that it says are about to be the disk: a run was killed before they were."""
-        record = self.record(active)
-        told = [] if record.get("settled") or record.get("merging") else layer_records.overlays_in(record)
-        made = [each for each in self.children.get(active, ()) if each in told and self.is_made(each)]
-        return {each for each in made if self._is_empty(each, active) and not self.children.get(each)}
 
     def family(
         self, active: str, qemu_img: t.Optional[QemuImg], written: t.Collection[str] = ()
@@ -235,7 +231,8 @@ class LayerDirectory:
             chain.append(t.cast(str, self.bases[chain[-1]]))
         points = [path for path in chain if path != active and self.is_point(path)]
         members = self.ours_above(reversed(chain[: chain.index(points[-1]) + 1] if points else [active]))
-        members += [left for left in map(self._left_by_stream, members) if left and left not in members]
+        streamed = [left_stream.point(self, path) for path in members]
+        members += [left for left in streamed if left and left not in members]
         layers = {path: self._layer(path, active, written) for path in members}
         if qemu_img is None:
             return layers
@@ -243,28 +240,6 @@ class LayerDirectory:
 
         amounts = {path: layer_amount.data_in(qemu_img, self.seen[path], path in written) for path in members}
         return {path: replace(layer, data=amounts[path]) for path, layer in layers.items()}
-
-    def written(self, active: str) -> t.List[str]:
-        """The files that a running QEMU may have changed and not brought to its tables: its disk, and what it merges into."""
-        merged_into = [path for path in self.seen if {"merging", "streaming"} & set(self.record(path))]
-        return [active, *merged_into]
-
-    def _left_by_stream(self, path: str) -> t.Optional[str]:
-        """The point that a killed run had streamed into this layer, and not removed yet."""
-        left = self._streamed_from(path)
-        return None if left is None or self.children.get(left) else left
-
-    def _lowest_streamed(self, path: str) -> t.Optional[str]:
-        """The lowest file of the disk, all of which is in this layer, which is therefore the lowest."""
-        left = self._streamed_from(path)
-        return None if left is None or "made" in self.record(left) else left
-
-    def _streamed_from(self, path: str) -> t.Optional[str]:
-        """The file that this layer was on until all of it was in the layer: both must say so."""
-        left = self.record(path).get("streaming")
-        if left not in self.seen or self.bases.get(path) == left or self.record(left).get("into") != path:
-            return None
-        return str(left)
 
     def names(self, path: str) -> t.List[str]:
         """The points of the disk that the file is a layer of."""
@@ -284,16 +259,16 @@ class LayerDirectory:
             base=base,
             base_format=header.backing_format,
             children=tuple(self.children.get(path, ())),
-            empty=self._is_empty(path, base),
+            empty=self.is_empty(path, base),
             point=record.get("name"),
             merging=self.record(path).get("merging"),
             copied=copied,
             forked=forked,
-            retired=self._is_retired(path),
+            retired=bool(self.record(path).get("retired")),
             told="told" in self.record(path),
             merged="merged" in self.record(path),
-            streamed=self._left_by_stream(path),
-            lowest=self._lowest_streamed(path) is not None,
+            streamed=left_stream.point(self, path),
+            lowest=left_stream.lowest(self, path) is not None,
             names=seen.facts.nlink - bool(second_names.second_name(path, layer_records.snapshot_in(seen.record))),
             variant=str(header.options.get("compat") or header.options.get("subformat") or ""),
             bitmaps=observe.bitmaps_of(header),
@@ -311,11 +286,12 @@ class LayerDirectory:
         facts = (self.seen[path].facts, self.seen[overlay].facts)
         return merge_stages.copy_state(record, *facts, in_use=overlay in written)
 
-    def _is_empty(self, path: str, base: t.Optional[str]) -> bool:
+    def is_empty(self, path: str, base: t.Optional[str], resized: bool = False) -> bool:
+        """Whether the file is an overlay that shows what its base does, and is as large unless that was C(resized)."""
         header = t.cast(t.Any, self.seen[path].header)
         if base not in self.seen or header.format != "qcow2":
             return False
-        if header.virtual_size != t.cast(t.Any, self.seen[base].header).virtual_size:
+        if not resized and header.virtual_size != t.cast(t.Any, self.seen[base].header).virtual_size:
             return False
         contents = observe.contents_of(path)
         return contents is not None and contents.empty

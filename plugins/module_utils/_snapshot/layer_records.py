@@ -38,7 +38,6 @@ import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._inspect.image import fingerprint, look_at, remembered_base
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot import (
-    layer_actions,
     merge_stages,
     overlay_names,
     second_names,
@@ -104,14 +103,14 @@ def note_point(
     C(overlay): what is about to be built on it. C(called): what it is to be called then.
     C(settled): nobody writes to it any more; otherwise C(settle_point) is to follow.
     """
-    snapshot = dict(_made(path), name=name, date=time.time(), **(_frozen(path) if settled else {}))
+    snapshot = dict(made(path), name=name, date=time.time(), **(_frozen(path) if settled else {}))
     snapshot.update(second_names.noted(path, called))
     if overlay:
         snapshot["overlays"] = [overlay]
     remember(path, dict(snapshot, leaf=True) if leaf else snapshot)
 
 
-def _made(path: str) -> t.Dict[str, t.Any]:
+def made(path: str) -> t.Dict[str, t.Any]:
     """Whether it is an overlay of ours, and how the VM comes to it, does not change with what it holds."""
     snapshot = snapshot_in(records.read_record(path))
     return {key: snapshot[key] for key in merge_stages.LASTING if key in snapshot}
@@ -119,7 +118,7 @@ def _made(path: str) -> t.Dict[str, t.Any]:
 
 def forget_point(path: str) -> None:
     """The file is no point any more."""
-    remember(path, _made(path))
+    remember(path, made(path))
 
 
 def _frozen(path: str) -> t.Dict[str, int]:
@@ -242,45 +241,11 @@ def end_merge(path: str) -> None:
     remember(path, merge_stages.after_merge(snapshot_in(records.read_record(path))))
 
 
-def begin_stream(action: layer_actions.StreamBase) -> None:
-    """Remember that the overlay leaves its base, which a next run would not find again if this one is killed."""
-    left = {} if action.keeps else {"leaf": True}
-    remember(action.base, dict(snapshot_of(action.base), **left, into=action.overlay))
-    remember(action.overlay, dict(snapshot_of(action.overlay), streaming=action.base))
-
-
-def end_stream(action: layer_actions.StreamBase) -> None:
-    """The overlay has what its base had: the base goes, or is no point any more."""
-    remember_base(action.overlay, action.new_base)
-    settle_lowest(action.overlay, action.base)
-    change_overlays(action.new_base, gone=() if action.keeps else (action.base,))
-    note_overlay(action.new_base, action.overlay)
-    if action.keeps:
-        _retire(action.base)
-    else:
-        remove_layer(action.base)
-    forget(action.overlay, "streaming")
-
-
-def settle_lowest(overlay: str, base: str) -> None:
-    """Before the C(base) goes that was streamed into the overlay: if it was the lowest file of the disk, the overlay is
-    that from now on, and what lies below is another disk's, as a template.
-    """
-    if os.path.lexists(base) and not is_made(base):
-        forget(overlay, "made")
-
-
 def forget(path: str, key: str) -> None:
     """One of the things that are remembered, if it is."""
     snapshot = snapshot_of(path)
     if snapshot.pop(key, None):
         remember(path, snapshot)
-
-
-def _retire(path: str) -> None:
-    """The file is no point any more, but others are built on it."""
-    kept = {"retired": True, "overlays": overlays_in(snapshot_of(path))} if is_made(path) else {}
-    remember(path, dict(_made(path), **kept))
 
 
 def remember(path: str, snapshot: t.Mapping[str, t.Any]) -> None:

@@ -61,6 +61,25 @@ def left_overlays(directory: t.Any, image: str) -> t.Dict[str, str]:
     return found
 
 
+def unused_overlays(directory: t.Any, active: str) -> t.Set[str]:
+    """Empty overlays on the active layer that it says are about to be the disk: a run was killed before they were.
+
+    One of another size is that too where the layer was written to since: it was the disk still, and has been resized.
+    """
+    record = directory.record(active)
+    told = [] if record.get("settled") or record.get("merging") else layer_records.overlays_in(record)
+    made = [each for each in directory.children.get(active, ()) if each in told and directory.is_made(each)]
+    known = (record.get("size"), record.get("mtime_ns"))
+    resized = None not in known and known != directory.seen[active].facts.stamp[2:]
+    return {each for each in made if directory.is_empty(each, active, resized) and _is_bare(directory, each)}
+
+
+def _is_bare(directory: t.Any, path: str) -> bool:
+    """Whether an image has nothing beside its data, and nothing on it."""
+    header = directory.seen[path].header
+    return not (header.snapshots or header.bitmaps or directory.children.get(path))
+
+
 def _forget(directory: t.Any, overlay: str) -> None:
     """As if it was not there."""
     del directory.seen[overlay]

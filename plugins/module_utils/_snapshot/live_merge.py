@@ -30,6 +30,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._snapshot import (
     point_records,
     refuse,
     state,
+    stream_records,
 )
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.spec import SnapshotSpec
 from ansible_collections.platter.qemu.plugins.module_utils._tools import files, qmp_jobs, records
@@ -174,7 +175,7 @@ class LiveMerge:
             return self._merger.stream(spec, action, reading)
         if not inside or (action.new_base and action.new_base not in live.nodes):
             raise refuse.chain_differs(spec, action.base)
-        layer_records.begin_stream(action)
+        stream_records.begin_stream(action)
         with layer_records.rewritten(action.overlay, reading.layers[action.overlay].point, action.base):
             self._copy_up(spec, action, live)
         self._let_go(action.base)

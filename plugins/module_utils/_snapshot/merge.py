@@ -26,6 +26,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._snapshot import (
     layers,
     point_records,
     state,
+    stream_records,
 )
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.spec import SnapshotSpec
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.target import base_of
@@ -118,7 +119,7 @@ class Merger:
         with image_lock(action.base):
             before = files.file_facts(action.base).stamp
             with image_lock(action.overlay, readers=False):
-                layer_records.begin_stream(action)
+                stream_records.begin_stream(action)
             with _begun():
                 with layer_records.rewritten(action.overlay, reading.layers[action.overlay].point, action.base):
                     self._qemu_img.rebase(node, new_base, action.new_base_format or "")
@@ -150,7 +151,7 @@ def _remove_point(path: str, reading: state.SnapshotReading) -> None:
     base, into = base_of(path, image.look_at(path, None)), layer_records.snapshot_of(path).get("into")
     streamed = into in reading.layers and reading.layers[str(into)].base != path  # by a run that was killed
     if streamed:
-        layer_records.settle_lowest(str(into), path)
+        stream_records.settle_lowest(str(into), path)
     if layer_records.is_made(path):
         layer_records.keep_leaf(base)
     point_records.settle_rewritten(family.points(reading.layers), path)  # it was streamed, and the run killed
@@ -163,11 +164,11 @@ def _remove_point(path: str, reading: state.SnapshotReading) -> None:
 def drop_base(spec: SnapshotSpec, action: layer_actions.StreamBase, reading: state.SnapshotReading) -> Notes:
     """The point's file, all of which is in the layer above now, goes, or is no point any more."""
     if action.keeps:
-        layer_records.end_stream(action)
+        stream_records.end_stream(action)
         return {}
     with clones.unopened(action.base):
         built = clones.built_on(spec, reading, action.base)
-        layer_records.end_stream(replace(action, keeps="others") if built else action)
+        stream_records.end_stream(replace(action, keeps="others") if built else action)
     kept = "%s stays, and is no snapshot any more: others have begun to build on it meanwhile (%s)."
     return {"warnings": [kept % (action.base, ", ".join(built[:5]))]} if built else {}
 

@@ -14,7 +14,13 @@ from dataclasses import replace
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors, moment
 from ansible_collections.platter.qemu.plugins.module_utils._inspect import chain, image
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot import family, layer_directory, neighbours, observe
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot import (
+    family,
+    layer_directory,
+    left_merge,
+    neighbours,
+    observe,
+)
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.spec import SnapshotSpec
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.state import (
     Layer,
@@ -47,15 +53,21 @@ def _observed(spec: SnapshotSpec, path: str, qemu_img: QemuImg, find_live: t.Cal
     directory = layer_directory.LayerDirectory(path, spec)
     live = find_live(spec, directory.above(directory.settled_below(path)), directory.bases)
     active = directory.active_of_vm(live.active) if live is not None else directory.active(path)
-    written = directory.written(live.active) if live is not None else ()
+    written = _written(directory, live.active) if live is not None else ()
     layers = directory.family(active, qemu_img if spec.state in _MERGING_STATES else None, written)
-    unused = [layers[each] for each in sorted(directory.unused_overlays(active))]
+    unused = [layers[each] for each in sorted(left_merge.unused_overlays(directory, active))]
     for each in unused:
         layers = family.removed(layers, each.path)
     if live is not None:
         layers[active] = replace(layers[active], bitmaps=live.bitmaps)
     reading = _reading(path, seen, directory, layers, active, live, spec.overlay or "")
     return _state(spec, active, layers, directory, live), replace(reading, unused=tuple(unused))
+
+
+def _written(directory: layer_directory.LayerDirectory, active: str) -> t.List[str]:
+    """The files that a running QEMU may have changed and not brought to its tables: its disk, and what it merges into."""
+    merged_into = [path for path in directory.seen if {"merging", "streaming"} & set(directory.record(path))]
+    return [active, *merged_into]
 
 
 def family_paths(spec: SnapshotSpec, path: str) -> t.List[str]:
@@ -151,7 +163,7 @@ def _taken(active: str, directory: t.Optional[layer_directory.LayerDirectory], o
         return frozenset(names)
     own = directory.seen[active].facts.identity
     links = {name for name in names if name != active and _identity(name) == own}
-    return frozenset(names - links - directory.unused_overlays(active))
+    return frozenset(names - links - left_merge.unused_overlays(directory, active))
 
 
 def _identity(path: str) -> t.Optional[t.Tuple[int, int]]:
