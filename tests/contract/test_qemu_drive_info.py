@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,9 @@ from ansible_collections.platter.qemu.plugins.module_utils._vm import places, re
 from ansible_collections.platter.qemu.tests.lab.drive_qemu import QEMU, started
 from ansible_collections.platter.qemu.tests.lab.modules import call
 from ansible_collections.platter.qemu.tests.lab.oracle import create
+
+#: VMs of other tests run meanwhile
+NAME = "info-" + secrets.token_hex(4)
 
 
 @pytest.fixture(autouse=True)
@@ -24,32 +28,32 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def define(place: Path, **more: Any) -> dict[str, Any]:
     drive = {"id": "d", "image": {"path": str(place / "a"), "format": "qcow2"}, "device": "virtio-blk-pci"}
-    options = dict({"vm": "web1", "drives": [drive], "validate": "none", "arguments": ["-m", "64"]}, **more)
+    options = dict({"vm": NAME, "drives": [drive], "validate": "none", "arguments": ["-m", "64"]}, **more)
     result = call("qemu_drive", **options)
     assert not result.get("failed"), result
     return result["definition"]  # type: ignore[no-any-return]
 
 
 def test_a_definition_is_found_by_its_name_and_by_its_directory(place: Path) -> None:
-    assert call("qemu_drive_info", vm="web1")["definition"] == {"vm": "web1", "state": "absent"}
+    assert call("qemu_drive_info", vm=NAME)["definition"] == {"vm": NAME, "state": "absent"}
     made = define(place)
-    assert made["config"] == str(place / "vms" / "web1")
-    for options in ({"vm": "web1"}, {"config": made["config"]}):
+    assert made["config"] == str(place / "vms" / NAME)
+    for options in ({"vm": NAME}, {"config": made["config"]}):
         told = call("qemu_drive_info", **options)
         assert (told["definition"], told["processes"], told["changed"]) == (made, [], False)
     far = define(place, vm="web2", config=str(place / "far" / "x"), drives=[])
     assert call("qemu_drive_info", vm="web2")["definition"] == far
     with open(made["config"] + "/args", "a", encoding="utf-8") as stream:
         stream.write("x")
-    assert call("qemu_drive_info", vm="web1")["definition"]["altered"] is True
+    assert call("qemu_drive_info", vm=NAME)["definition"]["altered"] is True
 
 
 def test_all_definitions_of_the_host(place: Path) -> None:
     assert call("qemu_drive_info")["definitions"] == []
     define(place)
     define(place, vm="web2", config=str(place / "far" / "x"), drives=[])
-    assert [each["vm"] for each in call("qemu_drive_info")["definitions"]] == ["web1", "web2"]
-    Path(place, "vms", "web1", "definition.json").write_text("?")
+    assert [each["vm"] for each in call("qemu_drive_info")["definitions"]] == [NAME, "web2"]
+    Path(place, "vms", NAME, "definition.json").write_text("?")
     told = call("qemu_drive_info")
     assert [each["vm"] for each in told["definitions"]] == ["web2"]
     assert "no definition of this collection" in str(told["warnings"])
@@ -60,15 +64,15 @@ def test_a_vm_that_runs_is_seen_from_all_sides(place: Path) -> None:
     monitor = place / "qmp"
     assert call("qemu_drive_info", qmp_socket=str(monitor))["live"] == {"qmp_socket": str(monitor), "running": False}
     with started(monitor, made["config"] + "/start") as process:
-        told = call("qemu_drive_info", vm="web1", qmp_socket=str(monitor), pid=process.pid)
+        told = call("qemu_drive_info", vm=NAME, qmp_socket=str(monitor), pid=process.pid)
         assert told["processes"] == [process.pid]
-        assert (told["started"]["drives"], told["started"]["vm"]) == (made["drives"], "web1")
+        assert (told["started"]["drives"], told["started"]["vm"]) == (made["drives"], NAME)
         (live,) = told["live"]["drives"]
         expected = {"id": "d", "device": "virtio-blk-pci", "format": "qcow2", "image": str(place / "a")}
         assert {key: live[key] for key in expected} == expected and live["size"] == 16 << 20
         assert (told["live"]["drift"], told["live"]["machine"]) == ([], "pc")
-        define(place, drives=[{"id": "d", "state": "absent"}])
-        assert call("qemu_drive_info", vm="web1", qmp_socket=str(monitor))["live"]["undeclared"] == ["d"]
+        define(place, vm=NAME, drives=[{"id": "d", "state": "absent"}])
+        assert call("qemu_drive_info", vm=NAME, qmp_socket=str(monitor))["live"]["undeclared"] == ["d"]
 
 
 def test_what_somebody_has_started_becomes_a_definition_without_its_secrets(place: Path) -> None:
