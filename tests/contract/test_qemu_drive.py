@@ -145,7 +145,7 @@ def test_what_is_not_ours_stays(images: Path, config: str) -> None:
     four_beats(drives=[drive("a", images / "a", "qcow2", "virtio-blk-pci")], **options)
     Path(config, "notes").write_text("mine")
     for state in ("present", "absent"):
-        assert refused("name_taken", state=state, **dict(options, vm="web2"))["evidence"] == {"vm": "web1"}
+        assert refused("name_taken", state=state, vm="web2", config=config)["evidence"] == {"vm": "web1"}
     four_beats(state="absent", **options)
     assert os.listdir(config) == ["notes"]
     Path(config, "start").write_text("mine too")

@@ -61,10 +61,10 @@ def test_the_same_file_by_any_name_is_refused(tmp_path: Path, image: Path) -> No
 
 
 def test_a_vm_elsewhere_is_known_by_its_record(tmp_path: Path, image: Path, registry: Path) -> None:
-    options = dict(asked(tmp_path, "two", image), config=str(tmp_path / "elsewhere"))
+    options = {**asked(tmp_path, "two", image), "config": str(tmp_path / "elsewhere")}
     refused("image_claimed", **options)
     assert os.readlink(registry / "one") == str(tmp_path / "vms" / "one")
-    refused("name_taken", **dict(asked(tmp_path, "one", tmp_path / "x"), config=str(tmp_path / "elsewhere")))
+    refused("name_taken", **{**asked(tmp_path, "one", tmp_path / "x"), "config": str(tmp_path / "elsewhere")})
 
 
 def test_who_only_reads_disturbs_nobody_who_only_reads(tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ def main() -> int:
     done = [(suite, *_run(suite, asked.about or list(TESTS), environment)) for suite in asked.suites or SUITES]
     for suite, version, counts in done:
         print(f"{suite}, QEMU {version}: {counts.passed} passed, {counts.failed} failed, {counts.skipped} skipped")
-    passed, failed = (sum(getattr(counts, name) for _, _, counts in done) for name in ("passed", "failed"))
+    passed, failed = (sum(getattr(each[2], name) for each in done) for name in ("passed", "failed"))
     print(f"{passed} passed, {failed} failed")
     return 1 if failed else 0
 

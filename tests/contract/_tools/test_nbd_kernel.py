@@ -58,5 +58,5 @@ def test_a_kernel_without_it_says_so() -> None:
     assert nbd_kernel.marks() == {}
     assert not nbd_kernel.is_there(process.Runner())
     with pytest.raises(OSError, match="No such file") as caught:
-        nbd_kernel.connect(0, size=512, block=512, flags=1, device="", mark="x", deadline=time.monotonic())
+        nbd_kernel.connect(0, size=512, block=512, flags=1, timeout=0, device="", mark="x", deadline=time.monotonic())
     assert caught.value.errno == errno.ENOENT

@@ -41,7 +41,7 @@ def test_a_plan_leaves_nothing_to_do(spec: KeysSpec, state: KeysState) -> None:
 def test_a_new_certificate_of_the_ca_needs_new_ones_of_all() -> None:
     spec = KeysSpec("/k", server=HOST, clients=("a",), renew=True)
     plan = plan_keys(spec, KeysState("/k", {**PARTS, "ca": Part(lasting=False)}), KeysReading())
-    assert [str(action).split(";")[0] for action in plan] == [
+    assert [str(action).partition(";")[0] for action in plan] == [
         "Renew the certificate in ca, for 365 days",
         "Renew the certificate in server, for store1, for 365 days",
         "Renew the certificate in clients/a, for CN=a, for 365 days",

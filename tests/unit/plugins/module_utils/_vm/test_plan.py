@@ -29,10 +29,10 @@ def disk(name: str, device: str = "scsi-hd", **more: t.Any) -> Task:
     return dict({"id": name, "image": {"path": "/i/" + name, "format": "raw"}, "device": device}, **more)
 
 
-def after(state: VmState, /, *drives: Task, **options: t.Any) -> VmState:
+def after(now: VmState, /, *drives: Task, **options: t.Any) -> VmState:
     """What a task leads to. That nothing is left to do then, is shown each time."""
     spec = read_spec(dict({"vm": "web1", "drives": list(drives)}, **options))
-    found = predict(state, plan_vm(spec, state, "/bin/qemu"))
+    found = predict(now, plan_vm(spec, now, "/bin/qemu"))
     assert plan_vm(spec, found, "/bin/qemu") == []
     return found
 
@@ -43,9 +43,9 @@ def places(state: VmState) -> t.Dict[str, t.Any]:
     return {each["id"]: tuple(each[key] for key in keys if key in each) for each in state.defined.to_facts()["drives"]}
 
 
-def actions(state: VmState, /, *drives: Task, **options: t.Any) -> t.List[str]:
+def actions(now: VmState, /, *drives: Task, **options: t.Any) -> t.List[str]:
     spec = read_spec(dict({"vm": "web1", "drives": list(drives)}, **options))
-    return [str(each).partition(": ")[2] for each in plan_vm(spec, state, "/bin/qemu")]
+    return [str(each).partition(": ")[2] for each in plan_vm(spec, now, "/bin/qemu")]
 
 
 # --- the same task again, and what was written read back
