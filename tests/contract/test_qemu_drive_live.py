@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.platter.qemu.plugins.module_utils._vm import places
-from ansible_collections.platter.qemu.tests.lab.beats import four_beats, settled
+from ansible_collections.platter.qemu.tests.lab.beats import four_beats, refused, settled
 from ansible_collections.platter.qemu.tests.lab.drive_qemu import started
 from ansible_collections.platter.qemu.tests.lab.modules import call
 from ansible_collections.platter.qemu.tests.lab.oracle import create
@@ -62,6 +62,14 @@ def test_drives_come_to_a_vm_that_runs_and_go(tmp_path: Path, vm: dict[str, Any]
         less = four_beats(drives=[{"id": "b", "state": "absent"}], **vm)
         assert [action.split(" ")[0] for action in less["actions"]] == ["Define", "Unplug"]
         assert open_files(vm["qmp_socket"]) == {"a", "c"}
+
+
+def test_the_monitor_of_another_vm_is_refused(tmp_path: Path, vm: dict[str, Any]) -> None:
+    other = dict(vm, vm="web2", config=str(tmp_path / "vms" / "web2"))
+    four_beats(drives=[disk(tmp_path, "a")], **other)
+    with started(tmp_path / "qmp", other["config"] + "/start"):
+        refused("other_vm", drives=[disk(tmp_path, "b")], purge=True, **vm)
+        assert open_files(vm["qmp_socket"]) == {"a"}
 
 
 def test_what_others_have_done_to_the_vm_is_drift(tmp_path: Path, vm: dict[str, Any]) -> None:

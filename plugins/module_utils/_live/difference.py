@@ -139,11 +139,15 @@ def _of_filter(wanted: Drive, filtered: str, spec: DrivesSpec, state: LiveState)
 
 
 def grown(wanted: Drive, live: LiveDrive) -> int:
-    """The size in bytes of a raw image that has grown outside of QEMU; else 0."""
+    """The size in bytes of a raw image that has grown outside of QEMU; else 0.
+
+    C(block_resize) makes the file as long as it is told: less than there is would cut off what is behind it.
+    """
     have = live.medium
     if have is None or wanted.backend is None or have.driver != "raw" or live.removable:
         return 0
     top = nodes.format_node(wanted.backend)
-    size = have.host_size // 512 * 512
+    size = have.host_size
     whole = top.option("offset") is None and top.option("size") is None
-    return size if whole and size > have.size > 0 else 0
+    writable = not dict(have.options).get("read-only")
+    return size if whole and writable and size % 512 == 0 and size > have.size > 0 else 0

@@ -13,8 +13,8 @@ import typing as t
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._drive import definitions, throttling
 from ansible_collections.platter.qemu.plugins.module_utils._drive.spec import Options
-from ansible_collections.platter.qemu.plugins.module_utils._live import actions, image, unplug
-from ansible_collections.platter.qemu.plugins.module_utils._live.state import LiveDrive
+from ansible_collections.platter.qemu.plugins.module_utils._live import actions, image, media, unplug
+from ansible_collections.platter.qemu.plugins.module_utils._live.state import LiveDrive, Medium
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qmp import Qmp
 
 _COMMANDS = {"object": "object-add", "blockdev": "blockdev-add", "device": "device_add"}
@@ -182,8 +182,11 @@ class _Executor:
         self._qmp.execute("blockdev-reopen", {"options": [step.tree()]})
 
     def grow(self, step: actions.GrowDrive) -> None:
-        node = step.live.medium.format_node if step.live.medium is not None else ""
-        self._qmp.execute("block_resize", {"node-name": node, "size": step.size})
+        medium = t.cast(Medium, step.live.medium)
+        if media.host_size(medium.file) != step.size:
+            fact = "%s has got another size since it was looked at" % medium.file
+            raise errors.FailedError(fact, reason="changed_meanwhile")
+        self._qmp.execute("block_resize", {"node-name": medium.format_node, "size": step.size})
 
 
 _OLD = {

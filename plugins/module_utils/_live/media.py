@@ -60,8 +60,14 @@ class Media:
             below,
             tuple(self._graph.below.get(below, ())),
             size,
-            _host_size(path) if told["drv"] == "raw" else 0,
+            self._file_size(below, path),
         )
+
+    def _file_size(self, node: str, path: str) -> int:
+        """Of a raw image that is all of a file or device; 0 where what is between them has a size of its own."""
+        child = self._child(node, "file")
+        whole = self._driver(node) == "raw" and child and self._driver(child) in ("file", "host_device")
+        return host_size(path) if whole else 0
 
     def place(self, node: str) -> str:
         """Where a node's own data is: as C(image.place)."""
@@ -120,7 +126,7 @@ def _shown(told: t.Mapping[str, t.Any]) -> t.Tuple[t.Tuple[str, Scalar], ...]:
     return sorted_options({name: value for name, value in has.items() if value != image.SHOWN[name]})
 
 
-def _host_size(path: str) -> int:
+def host_size(path: str) -> int:
     """Of a file or device of this host; 0 where there is none."""
     try:
         found = os.stat(path)

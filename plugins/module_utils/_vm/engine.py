@@ -90,8 +90,9 @@ class VmEngine:
         from ansible_collections.platter.qemu.plugins.module_utils._vm import live
 
         spec, wanted = self._spec, predict(item.before, item.plan).defined
-        path, drives = t.cast(str, spec.qmp_socket), t.cast("definition.VmDefinition", wanted).spec
-        looked = live.look(path, drives, spec.purge, spec.absent, pids=bool(item.plan))
+        defined = t.cast("definition.VmDefinition", wanted)
+        path, drives = t.cast(str, spec.qmp_socket), defined.spec
+        looked = live.look(path, drives, spec.purge, spec.absent, names=live.names_of(defined), pids=bool(item.plan))
         item.notes["live"] = live.to_facts(path, looked, drives)
         if looked is None:
             return frozenset()
@@ -135,8 +136,8 @@ class VmEngine:
             from ansible_collections.platter.qemu.plugins.module_utils._vm import live
 
             steps, spec = [each.step for each in running], self._spec
-            path = t.cast(str, spec.qmp_socket)
-            self._told += live.change(path, steps, spec.unplug_timeout, lambda step: _note_done(item, step))
+            path, names = t.cast(str, spec.qmp_socket), live.names_of(t.cast("definition.VmDefinition", wanted.defined))
+            self._told += live.change(path, steps, spec.unplug_timeout, lambda step: _note_done(item, step), names)
 
     def _failed(self, item: Item, exc: errors.EngineError) -> errors.EngineError:
         """What was done counts: a guest that keeps one drive does not keep the others from going."""

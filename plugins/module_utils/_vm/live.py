@@ -14,6 +14,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._drive.spec import Dr
 from ansible_collections.platter.qemu.plugins.module_utils._live import buses, execute, observe, plan
 from ansible_collections.platter.qemu.plugins.module_utils._live.state import LiveState
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qmp import Qmp
+from ansible_collections.platter.qemu.plugins.module_utils._vm import definition, running
 
 #: seconds in which a monitor has to greet
 _GREETING_SECONDS = 10.0
@@ -29,9 +30,18 @@ class Looked(t.NamedTuple):
 
 
 def look(
-    path: str, wanted: DrivesSpec, purge: bool = False, absent: t.Collection[str] = (), *, pids: bool = False
+    path: str,
+    wanted: DrivesSpec,
+    purge: bool = False,
+    absent: t.Collection[str] = (),
+    *,
+    names: t.Collection[str] = (),
+    pids: bool = False,
 ) -> t.Optional[Looked]:
-    """The VM whose monitor is at C(path), and what makes it as C(wanted); None where no VM runs. C(pids): they are wanted."""
+    """The VM whose monitor is at C(path), and what makes it as C(wanted); None where no VM runs. C(pids): they are wanted.
+
+    C(names): what it may be called; empty for anything. Raises RefusedError (other_vm).
+    """
     try:
         session = Qmp.connect(path, _GREETING_SECONDS)
     except errors.QmpConnectError as exc:
@@ -39,9 +49,31 @@ def look(
             return None
         raise
     with session as qmp:
+        _refuse_other(qmp, names)
         state = observe.observe(qmp, wanted)
         known = qmp.peer_pids() if pids else frozenset()
         return Looked(state, plan.plan(wanted, state, purge, absent), known, qmp.commands)
+
+
+def names_of(defined: definition.VmDefinition) -> t.FrozenSet[str]:
+    """What a QEMU that was started with it may be called (C(-name))."""
+    return frozenset((defined.vm, running.name_of(["qemu", *defined.arguments]))) - {""}
+
+
+def _refuse_other(qmp: Qmp, names: t.Collection[str]) -> None:
+    """Another VM's monitor: its disks would be changed for those of this one."""
+    called = str(qmp.execute("query-name").get("name", ""))
+    if not called or not names or called in names:
+        return
+    raise errors.RefusedError(
+        "changing",
+        "the running VM",
+        "the QEMU at %s is VM %s" % (qmp.path, called),
+        reason="other_vm",
+        way_out="Correct qmp_socket or vm.",
+        evidence={"socket": qmp.path, "vm": called},
+        joined=" ",
+    )
 
 
 def to_facts(path: str, looked: t.Optional[Looked], wanted: DrivesSpec) -> t.Dict[str, t.Any]:
@@ -76,8 +108,15 @@ def drives_of(state: LiveState) -> t.List[t.Dict[str, t.Any]]:
     ]
 
 
-def change(path: str, steps: t.Sequence[t.Any], seconds: float, done: t.Callable[[t.Any], None]) -> t.List[t.List[str]]:
-    """Carry out steps of a plan. C(done) is told of each. Returns what QEMU was told."""
+def change(
+    path: str,
+    steps: t.Sequence[t.Any],
+    seconds: float,
+    done: t.Callable[[t.Any], None],
+    names: t.Collection[str],
+) -> t.List[t.List[str]]:
+    """Carry out steps of a plan. C(done) is told of each. Returns what QEMU was told. C(names): as for C(look)."""
     with Qmp.connect(path, _GREETING_SECONDS) as qmp:
+        _refuse_other(qmp, names)
         execute.execute(qmp, steps, seconds, done)
         return qmp.commands

@@ -10,7 +10,9 @@ import pytest
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._drive import parse_arguments, styles
-from ansible_collections.platter.qemu.tests.lab.live_qemu import PORTS, SCSI, image, live_qemu
+from ansible_collections.platter.qemu.plugins.module_utils._live import execute
+from ansible_collections.platter.qemu.plugins.module_utils._tools.qmp import Qmp
+from ansible_collections.platter.qemu.tests.lab.live_qemu import PORTS, SCSI, Task, image, live_qemu
 
 
 def test_a_medium_comes_is_changed_and_goes(tmp_path: Path) -> None:
@@ -165,6 +167,39 @@ def test_a_raw_image_that_has_grown_is_grown_in_the_guest(tmp_path: Path) -> Non
             "Tell the guest that d has grown to 3145728 bytes."
         ]
         assert qemu.nodes()["d"]["image"]["virtual-size"] == 3 << 20
+
+
+@pytest.mark.parametrize(
+    "more, above",
+    [({"read_only": True}, ""), ({}, "odd"), ({}, "layered")],
+    ids=["read-only", "odd length", "not all of the file"],
+)
+def test_what_has_not_grown_by_whole_blocks_or_is_no_file_alone_stays(tmp_path: Path, more: Task, above: str) -> None:
+    """C(block_resize) would make the file as long as it is told."""
+    plain = image(tmp_path / "d", "1M", "qcow2" if above == "layered" else "raw")
+    if above == "layered":
+        below = {"driver": "qcow2", "file": {"driver": "file", "filename": str(tmp_path / "d")}}
+        plain = {"blockdev": {"driver": "raw", "file": below}}
+    disk = {"id": "d", "device": "scsi-hd", "image": plain, **more}
+    with live_qemu(tmp_path, *SCSI) as qemu:
+        qemu.converge(qemu.spec(disk))
+        length = (3 << 20) + (1000 if above == "odd" else 0)
+        os.truncate(tmp_path / "d", length)
+        assert not qemu.converge(qemu.spec(disk)).steps
+        assert (tmp_path / "d").stat().st_size == length
+
+
+def test_a_size_that_has_changed_again_is_not_cut_off(tmp_path: Path) -> None:
+    disk = {"id": "d", "device": "scsi-hd", "image": image(tmp_path / "d", "1M")}
+    with live_qemu(tmp_path, *SCSI) as qemu:
+        qemu.converge(qemu.spec(disk))
+        os.truncate(tmp_path / "d", 2 << 20)
+        steps = qemu.plan(qemu.spec(disk)).steps
+        os.truncate(tmp_path / "d", 3 << 20)
+        with Qmp.connect(str(qemu.socket)) as qmp, pytest.raises(errors.FailedError) as caught:
+            execute.execute(qmp, steps, 30.0)
+        assert caught.value.facts["reason"] == "changed_meanwhile"
+        assert (tmp_path / "d").stat().st_size == 3 << 20
 
 
 def test_the_boot_order_is_changed_also_where_two_drives_swap(tmp_path: Path) -> None:
