@@ -214,6 +214,9 @@ options:
         (C(managed_by_libvirt)).
       - O(state=absent) leaves the running VM alone.
     type: path
+        A VM that is paused is not waited for.
+      - A VM that writes to an overlay of what is defined, as after a snapshot, is as it should be, and the overlay is in
+        RV(live.needs_restart) - set C(image.path) to it before the next start.
   unplug_timeout:
     description: Seconds that the guest has to give up drives, all of them together.
     type: int
@@ -373,12 +376,14 @@ live:
       type: list
       elements: dict
     needs_restart:
-      description: What stays as it is until the VM is started again, as C(drive), C(what) and C(why).
+      description: >-
+        What stays as it is until the VM is started again, or what the next start would damage, as C(drive), C(what) and
+        C(why).
       returned: when it runs
       type: list
       elements: dict
     undeclared:
-      description: Drives that it has, that are not defined, and stay.
+      description: Drives that it has, that are not defined, and stay; without the empty ones that its machine has by itself.
       returned: when it runs
       type: list
       elements: str

@@ -65,7 +65,7 @@ EXAMPLES = r"""
     vm: web1
     qmp_socket: /run/platter/web1.qmp
   register: web1
-  failed_when: web1 is failed or web1.live.drift | default([])
+  failed_when: web1 is failed or web1.live.drift | default([]) | length > 0
 
 - name: The drives of a VM that somebody has started by hand
   platter.qemu.qemu_drive_info:
@@ -156,7 +156,7 @@ live:
       type: list
       elements: dict
     undeclared:
-      description: Drives that are not defined.
+      description: Drives that are not defined; without the empty ones that its machine has by itself.
       returned: when it runs, with a definition
       type: list
       elements: str

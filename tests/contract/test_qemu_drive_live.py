@@ -15,6 +15,7 @@ from ansible_collections.platter.qemu.tests.lab.beats import four_beats, refused
 from ansible_collections.platter.qemu.tests.lab.drive_qemu import started
 from ansible_collections.platter.qemu.tests.lab.modules import call
 from ansible_collections.platter.qemu.tests.lab.oracle import create
+from ansible_collections.platter.qemu.tests.lab.programs import listens, running, wait_until
 
 
 @pytest.fixture(autouse=True)
@@ -107,11 +108,23 @@ def test_a_guest_that_does_not_answer_keeps_its_drive_and_the_task_says_so(tmp_p
     four_beats(drives=drives, **vm)
     with started(tmp_path / "qmp", vm["config"] + "/start"):
         gone = [{"id": name, "state": "absent"} for name in ("a", "b")]
-        result = call("qemu_drive", drives=gone, unplug_timeout=1, **vm)
+        result = call("qemu_drive", drives=gone, unplug_timeout=300, **vm)
+        assert "The VM is paused, and its guest cannot answer: the VM still has it" in result["msg"]
         assert (result["failed"], result["reason"], result["changed"]) == (True, "unplug_pending", True), result
         assert [action.split(" ")[0] for action in result["actions"]] == ["Define", "Unplug"]
         assert open_files(vm["qmp_socket"]) == {"b"}
         assert result["definition"]["drives"] == []
+
+
+def test_empty_drives_of_the_machine_itself_are_not_undeclared(tmp_path: Path, vm: dict[str, Any]) -> None:
+    four_beats(drives=[disk(tmp_path, "a")], **vm)
+    with running(
+        vm["config"] + "/start", "-S", "-display", "none", "-qmp", f"unix:{tmp_path / 'qmp'},server=on,wait=off"
+    ):
+        wait_until(lambda: listens(tmp_path / "qmp"), "the monitor is there")
+        (tmp_path / "qmp").chmod(0o600)
+        known = call("qemu_drive_info", **{key: vm[key] for key in ("config", "qmp_socket")})["live"]
+        assert {"floppy0", "sd0"} <= {each["id"] for each in known["drives"]} and known["undeclared"] == []
 
 
 def test_a_socket_of_others_is_refused(tmp_path: Path, vm: dict[str, Any]) -> None:

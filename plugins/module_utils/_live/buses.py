@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import re
 import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._drive import devices
@@ -22,6 +23,8 @@ _PCI_TEXT = (
     "usb-ehci ich9-usb-ehci1 pci-ohci"
 )
 _PCI = frozenset(_PCI_TEXT.split())
+#: what QEMU calls drives that have no name of their own
+_BY_ITSELF = re.compile(r"(?:(?:ide|scsi)[0-9]+-(?:cd|hd)|floppy|sd|pflash|mtd|virtio|none)[0-9]+\Z")
 #: controllers that a running QEMU takes, besides those of PCI
 _OTHERS = frozenset(("usb-hub", "usb-uas", "usb-bot"))
 
@@ -54,6 +57,11 @@ def _same_node(wanted: Drive, live: LiveDrive) -> bool:
 def is_machines(live: LiveDrive) -> bool:
     """Whether it is an empty drive that many machines have by themselves."""
     return live.medium is None and not live.device_id
+
+
+def is_unnamed(live: LiveDrive) -> bool:
+    """Whether it is such a drive, and nobody has named it."""
+    return is_machines(live) and bool(_BY_ITSELF.match(live.id))
 
 
 def names(live: LiveDrive) -> t.Set[str]:

@@ -18,10 +18,14 @@ from ansible_collections.platter.qemu.plugins.module_utils._live.state import Li
 RESTART = "restart"
 #: a difference that is no fault: a snapshot has put a layer on the image
 LAYER = "layer"
+_LAYERED = (
+    "the VM writes to %s, an overlay of the declared image, and would damage that by writing to the image: set image.path to"
+    " the active overlay before the next start"
+)
 
 
 class Difference(t.NamedTuple):
-    """C(what): an option, or what the drive has. C(way): one of the above. C(why): a sentence, where it needs a restart."""
+    """C(what): an option, or what the drive has. C(way): one of the above. C(why): a sentence about the next start."""
 
     what: str
     live: t.Any
@@ -70,7 +74,7 @@ def _of_medium(wanted: Drive, live: LiveDrive) -> t.Iterator[Difference]:
     same = _same_place(want.file, have.file)
     if not same and any(_same_place(want.file, each) for each in have.below):
         if not wanted.snapshot:
-            yield Difference("image", have.file, want.file, LAYER)
+            yield Difference("image", have.file, want.file, LAYER, _LAYERED % have.file)
         return
     if want.file and have.file and not same:
         yield _other_image(wanted, live, want.file, have.file)

@@ -46,7 +46,7 @@ def execute(
         executor.run(step)
         done(step)
     if late:
-        raise unplug.still_there(late, seconds)
+        raise unplug.still_there(late, seconds, pending.paused)
 
 
 class _Executor:

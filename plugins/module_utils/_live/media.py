@@ -53,7 +53,7 @@ class Media:
             str(told["drv"]),
             path,
             _shown(told),
-            image.mark_in(names),
+            self._mark(node),
             group,
             any(self._driver(each) == "copy-on-read" for each in filters),
             tuple(filter(None, (self.place(each) for each in self._chain(below)))),
@@ -68,6 +68,13 @@ class Media:
         child = self._child(node, "file")
         whole = self._driver(node) == "raw" and child and self._driver(child) in ("file", "host_device")
         return host_size(path) if whole else 0
+
+    def _mark(self, top: str) -> str:
+        """Of the uppermost layer: what a snapshot has put it on says nothing about it."""
+        reached = [top]
+        for name in reached:
+            reached += [child for role, child in self._graph.below.get(name, ()) if role != "backing"]
+        return image.mark_in(reached)
 
     def place(self, node: str) -> str:
         """Where a node's own data is: as C(image.place)."""

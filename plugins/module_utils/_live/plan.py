@@ -199,7 +199,7 @@ class _Planner:
     def _change(self, wanted: Drive, live: LiveDrive, found: t.Sequence[difference.Difference]) -> None:
         ways = {each.way for each in found}
         for each in found:
-            if each.way == difference.RESTART:
+            if each.way in (difference.RESTART, difference.LAYER):
                 self._restart(wanted.id, each.what, each.why)
         if "medium" in ways:
             self._do(actions.ChangeMedium(live, wanted, tuple(self._missing(_values_of_drive(wanted)))))

@@ -7,26 +7,32 @@
 
 from __future__ import annotations
 
+import time
 import typing as t
 
-from ansible_collections.platter.qemu.plugins.module_utils._core import errors
+from ansible_collections.platter.qemu.plugins.module_utils._core import errors, words
 from ansible_collections.platter.qemu.plugins.module_utils._live import actions
 from ansible_collections.platter.qemu.plugins.module_utils._live.state import LiveDrive
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qmp import Event, Qmp
 
+#: in which a device is gone that needs no guest for that
+_PAUSED_SECONDS = 1.0
+
 
 class Pending:
-    """Devices that were asked to go."""
+    """Devices that were asked to go. C(paused): the VM is not running, so that only what needs no guest for it will go."""
 
-    def __init__(self, qmp: Qmp) -> None:
+    def __init__(self, qmp: Qmp, paused: bool) -> None:
         self._qmp = qmp
+        self.paused = paused
+        self._most = time.monotonic() + (_PAUSED_SECONDS if paused else float("inf"))
 
     def gone(self, step: actions.UnplugDrive, deadline: float) -> bool:
-        """Wait for the guest, until the deadline; false when it has not let go by then."""
+        """Wait for the guest, until the deadline; false when it has not let go by then. One that is paused is not waited for."""
         path = step.live.path
         if not path or not _is_there(self._qmp, path):
             return True
-        event = self._qmp.wait_event(lambda each: _is_end_of(each, step.live), deadline)
+        event = self._qmp.wait_event(lambda each: _is_end_of(each, step.live), min(deadline, self._most))
         return event is not None or not _is_there(self._qmp, path)
 
 
@@ -48,7 +54,7 @@ def ask(qmp: Qmp, steps: t.Sequence[actions.UnplugDrive]) -> Pending:
     for step in steps:
         if step.live.path:
             _ask(qmp, step.live)
-    return Pending(qmp)
+    return Pending(qmp, bool(steps) and not qmp.execute("query-status")["running"])
 
 
 def _ask(qmp: Qmp, live: LiveDrive) -> None:
@@ -60,11 +66,17 @@ def _ask(qmp: Qmp, live: LiveDrive) -> None:
             raise
 
 
-def still_there(drives: t.Sequence[str], seconds: float) -> errors.FailedError:
+def still_there(drives: t.Sequence[str], seconds: float, paused: bool) -> errors.FailedError:
     """The guest did not let go."""
+    fact, way_out = (
+        "The guest did not answer within %s" % words.counted(int(seconds), "second"),
+        "Run the task again then",
+    )
+    if paused:
+        fact, way_out = "The VM is paused, and its guest cannot answer", "Let the VM run, and run the task again"
     return errors.FailedError(
-        "failed at: Unplug %s. The guest did not answer within %d seconds: the VM still has it, and lets go of it when the "
-        "guest agrees. Run the task again then, to close the image." % (", ".join(drives), seconds),
+        "failed at: Unplug %s. %s: the VM still has it, and lets go of it when the guest agrees. %s, to close the image."
+        % (", ".join(drives), fact, way_out),
         reason="unplug_pending",
         drives=list(drives),
     )

@@ -94,10 +94,11 @@ def to_facts(path: str, looked: t.Optional[Looked], wanted: DrivesSpec) -> t.Dic
 
 
 def _undeclared(looked: Looked, wanted: DrivesSpec) -> t.List[str]:
-    """Drives that it has, that are not defined, and stay."""
+    """Drives that it has, that are not defined, and stay; without the empty ones that the machine has by itself."""
     known = {live.id for live in buses.matched(wanted, looked.state).values()}
     going = {each.drive for each in looked.plan.drift if each.declared is None and each.what == "drive"}
-    return [each.id for each in looked.state.drives if each.id not in known | going]
+    found = (each for each in looked.state.drives if not buses.is_unnamed(each))
+    return [each.id for each in found if each.id not in known | going]
 
 
 def drives_of(state: LiveState) -> t.List[t.Dict[str, t.Any]]:

@@ -219,8 +219,10 @@ def test_layers_that_were_put_on_an_image_are_no_fault_and_go_with_it(tmp_path: 
         layer = {"node-name": "d", "snapshot-file": str(tmp_path / "layer"), "snapshot-node-name": "platter-0123"}
         qemu.qmp.execute("blockdev-snapshot-sync", dict(layer, format="qcow2"))
         found = qemu.converge(qemu.spec(disk))
-        assert not found.steps and not found.needs_restart
+        assert not found.steps and [(each.drive, each.what) for each in found.needs_restart] == [("d", "image")]
         assert [(each.what, each.live) for each in found.drift] == [("image", str(tmp_path / "layer"))]
+        named = dict(disk, image={"path": str(tmp_path / "layer"), "format": "qcow2"})
+        assert qemu.plan(qemu.spec(named)) == ((), (), ())
         qemu.converge(qemu.spec(), purge=True)
         assert not qemu.nodes()
 

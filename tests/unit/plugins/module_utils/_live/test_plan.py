@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ansible_collections.platter.qemu.plugins.module_utils._core.plan import predict
 from ansible_collections.platter.qemu.plugins.module_utils._drive import read_spec
 from ansible_collections.platter.qemu.plugins.module_utils._drive.spec import Device, DrivesSpec
-from ansible_collections.platter.qemu.plugins.module_utils._live import actions, image, plan
+from ansible_collections.platter.qemu.plugins.module_utils._live import actions, buses, image, plan, unplug
 from ansible_collections.platter.qemu.plugins.module_utils._live.state import Idle, LiveDrive, LiveState, Medium
 from ansible_collections.platter.qemu.tests.lab.drives import SOME, Task, vms
 
@@ -92,6 +92,30 @@ def test_what_needs_a_restart(change: Task, what: str) -> None:
     found = plan.plan(_spec(dict(DISK, **change)), _with(DISK))
     assert not found.steps and [each.what for each in found.needs_restart] == [what] * bool(what)
     assert [each.what for each in found.drift] == [what] * bool(what)
+
+
+def test_a_layer_that_a_snapshot_has_put_on_an_image_is_told_until_the_definition_names_it() -> None:
+    state = _with(DISK)
+    (live,) = state.drives
+    assert live.medium
+    layered = replace(live, medium=replace(live.medium, driver="qcow2", file="/i/top", below=("/i/mid", "/i/a")))
+    found = plan.plan(_spec(DISK), state.with_drive(layered))
+    assert not found.steps and found.drift == (plan.Drift("d", "image", "/i/top", "/i/a"),)
+    (waiting,) = found.needs_restart
+    assert waiting.what == "image" and waiting.why.startswith("the VM writes to /i/top, an overlay of the declared")
+    told = dict(DISK, image={"path": "/i/top", "format": "qcow2"})
+    assert not [each for each in plan.plan(_spec(told), state.with_drive(layered)).drift if each.what == "image"]
+
+
+def test_a_drive_that_the_guest_keeps_is_told_with_the_reason() -> None:
+    assert "did not answer within 1 second: " in unplug.still_there(["a"], 1.0, False).message
+    assert "The VM is paused, and its guest cannot answer: " in unplug.still_there(["a"], 1.0, True).message
+
+
+@pytest.mark.parametrize(("name", "unnamed"), [("floppy0", True), ("sd0", True), ("ide1-cd0", True), ("mycd", False)])
+def test_empty_drives_of_the_machine_itself_are_known_by_their_names(name: str, unnamed: bool) -> None:
+    assert buses.is_unnamed(LiveDrive(name, removable=True)) is unnamed
+    assert not buses.is_unnamed(LiveDrive(name, device="scsi-cd", device_id=name, removable=True))
 
 
 @pytest.mark.parametrize(
