@@ -47,14 +47,16 @@ options:
   state:
     description:
       - V(present) - the drives are defined as described.
-      - V(absent) - there is no definition. Other files in O(config) stay, and so do all images.
+      - V(absent) - there is no definition. Other files in O(config) stay, and so do all images. Without O(config) a VM that is
+        defined in another directory is refused (C(name_taken)).
     type: str
     choices: [present, absent]
     default: present
   drives:
     description:
       - The drives that the task is about. What it does not list stays as it is, unless O(purge) is set.
-      - A drive that is listed is as described here, whatever it was before. A place that it was given by us (of an IDE or SCSI
+      - A drive that is listed is as described here, whatever it was before, so all of it is written each time - one with neither
+        O(drives[].image) nor O(drives[].device) is refused (C(image_missing)). A place that it was given by us (of an IDE or SCSI
         drive) stays its own, also when others come and go.
     type: list
     elements: dict
@@ -79,6 +81,8 @@ options:
         description:
           - What the guest sees - V(virtio-blk-pci), V(scsi-hd), V(scsi-cd), V(scsi-block), V(ide-hd), V(ide-cd), V(nvme),
             V(usb-storage), V(floppy), V(sd-card), V(pflash) and so on. A controller that is needed is made.
+          - Without it the guest sees nothing of the drive, which is then a node of QEMU only, for others to name. A drive that no
+            other one names so gives a warning.
         type: str
       device_id:
         description: The id of the device, if it is not that of the drive.
@@ -169,7 +173,7 @@ options:
     choices: [blockdev, drive_device, drive, hda]
   lossy:
     description: Whether to go on where the style has no words for something. Neither O(drives[].read_only) nor
-      O(drives[].snapshot) is ever left out.
+      O(drives[].snapshot) is ever left out. What is left out is in RV(definition.lost), and in a warning.
     type: bool
   machine:
     description:
@@ -210,13 +214,13 @@ options:
       - The running VM is made as its whole definition says, not only as O(drives) does. What it has besides stays, unless
         O(purge) is set or a drive is listed with O(drives[].state=absent).
       - A guest that does not give up a drive in O(unplug_timeout) fails the task (C(unplug_pending)); the next run finishes it.
+        A VM that is paused is not waited for.
+      - A VM that writes to an overlay of what is defined, as after a snapshot, is as it should be, and the overlay is in
+        RV(live.needs_restart) - set C(image.path) to it before the next start.
       - Sockets that others can write to are refused (C(unsafe_qmp_socket)), and so are VMs of libvirt
         (C(managed_by_libvirt)).
       - O(state=absent) leaves the running VM alone.
     type: path
-        A VM that is paused is not waited for.
-      - A VM that writes to an overlay of what is defined, as after a snapshot, is as it should be, and the overlay is in
-        RV(live.needs_restart) - set C(image.path) to it before the next start.
   unplug_timeout:
     description: Seconds that the guest has to give up drives, all of them together.
     type: int
@@ -243,7 +247,8 @@ notes:
   - Definitions of other VMs are looked for beside O(config), and by the links in C(/var/lib/platter/vm) (of an ordinary user, in
     C(~/.local/state/platter/vm)), where each VM has one. Other hosts are not asked.
   - Backing files, data files and extents count as what a VM opens, as far as they are files of this host. What a drive newly
-    writes to must not be the backing file of other images in its directory (C(has_overlays)).
+    writes to must not be the backing file of other images in its directory (C(has_overlays)). What it had already, and has
+    become one since, as by a snapshot, gives a warning at every run.
   - A process that has C(-name) with the name of the VM is the VM itself, and may have its images open.
   - With V(open) and V(device) QEMU connects to the servers of the drives. A C(qemu-nbd) without C(--persistent) ends after
     that.
@@ -345,6 +350,11 @@ definition:
     nodes: {description: Shared nodes., type: list, elements: dict, returned: when there are any}
     args: {description: All arguments of QEMU., type: list, elements: str, returned: when it is present}
     lossy: {description: The style may leave something out., type: bool, returned: when it is so}
+    lost:
+      description: What the style has no words for, and the VM is started without.
+      returned: with O(lossy), when there is any
+      type: list
+      elements: str
     altered: {description: Files of the definition are not as they were written., type: bool, returned: when it is so}
   sample:
     vm: web1

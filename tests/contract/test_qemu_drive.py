@@ -105,7 +105,9 @@ def test_old_styles(images: Path, config: str, style: str, more: dict[str, Any])
         drive("sys", images / "r", "raw", "ide-hd"),
         drive("cd", images / ODD, "raw", "ide-cd", unit=0, bus="ide.1"),
     ]
-    four_beats(vm="web1", config=config, drives=drives, style=style, **more)
+    real = four_beats(vm="web1", config=config, drives=drives, style=style, **more)
+    lost = ["image.format=raw of sys", "image.format=raw of cd"] if more else []
+    assert real["definition"].get("lost", []) == lost and len(real.get("warnings", [])) == bool(lost), real
     assert files_of(config, "-m", "64") == sorted([str(images / "r"), str(images / ODD)])
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.platter.qemu.plugins.module_utils._vm import places
-from ansible_collections.platter.qemu.tests.lab.beats import four_beats, refused
+from ansible_collections.platter.qemu.tests.lab.beats import four_beats, refused, settled
 from ansible_collections.platter.qemu.tests.lab.drive_qemu import QEMU, started
 from ansible_collections.platter.qemu.tests.lab.modules import call
 from ansible_collections.platter.qemu.tests.lab.oracle import create
@@ -65,6 +65,30 @@ def test_a_vm_elsewhere_is_known_by_its_record(tmp_path: Path, image: Path, regi
     refused("image_claimed", **options)
     assert os.readlink(registry / "one") == str(tmp_path / "vms" / "one")
     refused("name_taken", **{**asked(tmp_path, "one", tmp_path / "x"), "config": str(tmp_path / "elsewhere")})
+
+
+def test_a_vm_that_is_defined_elsewhere_is_not_absent(tmp_path: Path, first: dict[str, Any]) -> None:
+    for check in (True, False):
+        refusal = call("qemu_drive", check=check, vm="one", state="absent")
+        assert (refusal["failed"], refusal["reason"], refusal["changed"]) == (True, "name_taken", False)
+        assert refusal["evidence"] == {"config": first["config"]} and "Set config to that directory." in refusal["msg"]
+    settled(vm="one", config=str(tmp_path / "elsewhere"), state="absent")
+    four_beats(vm="one", config=first["config"], state="absent")
+    assert not call("qemu_drive", vm="one", state="absent")["changed"]
+
+
+def test_an_image_that_came_to_be_a_base_is_told_until_the_definition_names_the_overlay(
+    tmp_path: Path, first: dict[str, Any], image: Path
+) -> None:
+    assert "warnings" not in call("qemu_drive", **first)
+    overlay = create(tmp_path / "over", "qcow2", "", "", "-b", image, "-F", "qcow2")
+    for _again in range(2):
+        told = call("qemu_drive", vm="one", config=first["config"])
+        said = (
+            f"drive d of VM one is defined on {image}, which is the backing file of {overlay}: what the VM writes there"
+        )
+        assert not told["changed"] and said in str(told["warnings"]), told
+    assert "warnings" not in call("qemu_drive", **asked(tmp_path, "one", overlay))
 
 
 def test_who_only_reads_disturbs_nobody_who_only_reads(tmp_path: Path) -> None:

@@ -55,7 +55,11 @@ class VmDefinition:
 
     def drive_words(self) -> t.List[str]:
         """The arguments about drives. Raises SpecError."""
-        return list(_rendered(self.spec, self.style, self.lossy))
+        return list(_rendered(self.spec, self.style, self.lossy).words)
+
+    def lost(self) -> t.List[str]:
+        """What the style has no words for, and the arguments are without. Raises SpecError."""
+        return list(_rendered(self.spec, self.style, self.lossy).lost)
 
     def to_facts(self) -> t.Dict[str, t.Any]:
         """As results and diffs show it."""
@@ -65,13 +69,14 @@ class VmDefinition:
         shown.update(style=self.style, machine=self.machine or shown["machine"], qemu=self.qemu)
         shown["args"] = [*self.general(), *self.drive_words()]
         shown.update({"lossy": True} if self.lossy else {})
+        shown.update({"lost": self.lost()} if self.lost() else {})
         return shown
 
 
 @functools.lru_cache(maxsize=8)
-def _rendered(spec: DrivesSpec, style: str, lossy: bool) -> t.Tuple[str, ...]:
+def _rendered(spec: DrivesSpec, style: str, lossy: bool) -> styles.Rendered:
     """It is asked for again and again."""
-    return tuple(styles.render(spec, style, lossy=lossy).words)
+    return styles.render(spec, style, lossy=lossy)
 
 
 def to_text(made: VmDefinition) -> str:

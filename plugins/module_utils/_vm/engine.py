@@ -70,11 +70,14 @@ class VmEngine:
         item = Item(spec.vm, spec, before=nothing, after=nothing)
         try:
             item.before = item.after = self._observe()
+            if spec.state == "absent" and not spec.config_given:
+                self._refuse_elsewhere()
             item.plan = list(plan_vm(spec, item.before, self._qemu))
             pids = self._plan_live(item) if spec.qmp_socket and spec.state == "present" else frozenset()
             if any(not isinstance(each, actions.ChangeRunning) for each in item.plan):
                 self._guard(item, pids)
             item.after = predict(item.before, item.plan)
+            item.warnings += _warnings(item.after)
         except errors.EngineError as exc:
             item.plan, item.after, item.refusal = [], item.before, not_begun(exc)
         return [item]
@@ -84,6 +87,12 @@ class VmEngine:
         defined = store.read(spec.config)
         whole = defined is None or store.is_whole(spec.config, defined)
         return VmState(spec.vm, spec.config, defined, whole, store.has_any(spec.vm, spec.config))
+
+    def _refuse_elsewhere(self) -> None:
+        """To say that there is no definition, where there is one that the task has not named, would be wrong."""
+        from ansible_collections.platter.qemu.plugins.module_utils._vm import exclusive
+
+        exclusive.refuse_second_name(self._spec.vm, self._spec.config, "Set config to that directory.")
 
     def _plan_live(self, item: Item) -> t.AbstractSet[int]:
         """What makes the running VM as it will be defined. Returns its processes."""
@@ -149,6 +158,19 @@ class VmEngine:
         there = os.path.lexists(os.path.join(self._spec.config, places.CURRENT))
         now = "the definition is %s." % ("the old or the new one, whole" if there else "not there")
         return errors.FailedError(failed_at(item, exc.message, now), **exc.facts)
+
+
+def _warnings(state: VmState) -> t.List[str]:
+    """About what is defined, at every run."""
+    if state.defined is None:
+        return []
+    from ansible_collections.platter.qemu.plugins.module_utils._vm import exclusive, warn
+
+    made, found = state.defined, warn.warnings(state.defined)
+    try:
+        return found + [warn.built_on(made.vm, claim, overlays) for claim, overlays in exclusive.built_on(made)]
+    except errors.EngineError as exc:
+        return [*found, exc.message]
 
 
 def _note_done(item: Item, step: t.Any) -> None:

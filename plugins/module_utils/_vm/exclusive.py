@@ -38,7 +38,9 @@ def refuse(
     What the VM had already before is not looked for among processes: there it is the VM itself that has it. C(pids): its
     own, as far as they are known.
     """
-    _refuse_second_name(made.vm, config)
+    refuse_second_name(
+        made.vm, config, "Use that config, give the VM another name, or remove that one first (state: absent)."
+    )
     wanted = _keys(made)
     others = _definitions(config)
     for other, where in others:
@@ -58,11 +60,11 @@ def _refused(
     )
 
 
-def _refuse_second_name(vm: str, config: str) -> None:
+def refuse_second_name(vm: str, config: str, way_out: str) -> None:
+    """Raises RefusedError where a VM of that name is defined in another directory, as its record says."""
     known = os.path.realpath(places.record(vm))
     if known != os.path.realpath(config) and os.path.exists(places.current_file(known, definition.DEFINITION)):
         fact = "a VM of this name is defined in %s already" % known
-        way_out = "Use that config, give the VM another name, or remove that one first (state: absent)."
         raise _refused(vm, "", fact, "name_taken", way_out, {"config": known})
 
 
@@ -134,7 +136,17 @@ def _refuse_open(vm: str, wanted: t.Sequence[claims.Claim], pids: t.AbstractSet[
 
 
 def _refuse_bases(vm: str, wanted: t.Sequence[claims.Claim], own: t.AbstractSet[_Key]) -> None:
-    """What is built on an image is damaged by what is written to that. C(own): what the VM has itself, as of its data files."""
+    """What is built on an image is damaged by what is written to that."""
+    for claim, others in _overlays(wanted, own):
+        fact = "%d other images have %s as their backing file: %s" % (len(others), claim.name, ", ".join(others[:5]))
+        way_out = "Name the overlay that the VM is to write to, or set read_only: true."
+        raise _refused(vm, claim.drive, fact, "has_overlays", way_out, {"overlays": others})
+
+
+def _overlays(
+    wanted: t.Sequence[claims.Claim], own: t.AbstractSet[_Key]
+) -> t.Iterator[t.Tuple[claims.Claim, t.List[str]]]:
+    """Those with the images in their directories that are built on them. C(own): what the VM has itself, as of its data files."""
     if not wanted:
         return
     from ansible_collections.platter.qemu.plugins.module_utils._inspect import dependents, named_files
@@ -145,9 +157,14 @@ def _refuse_bases(vm: str, wanted: t.Sequence[claims.Claim], own: t.AbstractSet[
     for name, overlays in found.items():
         others = [each for each in overlays if block_use.identity_of(each) not in own]
         if others:
-            fact = "%d other images have %s as their backing file: %s" % (len(others), name, ", ".join(others[:5]))
-            way_out = "Name the overlay that the VM is to write to, or set read_only: true."
-            raise _refused(vm, names[name].drive, fact, "has_overlays", way_out, {"overlays": others})
+            yield names[name], others
+
+
+def built_on(made: definition.VmDefinition) -> t.List[t.Tuple[claims.Claim, t.List[str]]]:
+    """What the VM would write to with the next start although other images are built on it, as a snapshot makes them."""
+    keys = _keys(made)
+    writing = [held.claim for held in keys.values() if held.claim.local and held.claim.writes and not held.shared]
+    return list(_overlays(writing, set(keys)))
 
 
 def other_vm(vm: str, there: str, config: str) -> errors.RefusedError:

@@ -41,6 +41,7 @@ def define(spec: VmSpec, old: t.Optional[definition.VmDefinition], qemu: str) ->
     family = devices.family(machine or "pc")
     placed = keep_places.with_places(told, before, family) if old is not None else told
     drives = read_spec.read(dict(placed, machine=machine or None))
+    _refuse_parts(drives)
     known = {each.id for each in drives.drives}
     made = definition.VmDefinition(
         spec.vm,
@@ -57,6 +58,15 @@ def define(spec: VmSpec, old: t.Optional[definition.VmDefinition], qemu: str) ->
         contradictions.check(drives)
     made.drive_words()
     return made
+
+
+def _refuse_parts(drives: DrivesSpec) -> None:
+    """What is written to change one thing of a drive replaces the whole drive: that one is then none."""
+    for each in drives.drives:
+        if each.backend is None and each.frontend is None:
+            fact = "it has neither image nor device, and a listed drive replaces the old one"
+            way_out = "Describe all of it; or, to remove it, set its state to absent."
+            raise read_spec.refused(each.id, fact, way_out, "image_missing")
 
 
 def _given(value: t.Any, before: t.Any) -> t.Any:

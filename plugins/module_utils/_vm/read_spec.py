@@ -54,6 +54,7 @@ def read_spec(params: Params) -> VmSpec:
         float(params.get("timeout") or 30.0),
         params.get("qmp_socket"),
         float(params.get("unplug_timeout") or 30.0),
+        bool(params.get("config")),
     )
 
 

@@ -20,7 +20,7 @@ class VmSpec:
     C(drives): those that are to be there, as the task describes them; C(absent): ids of those that are not; C(shared):
     ids of those that other VMs may have too. C(lists): C(controllers), C(objects), C(nodes), as far as they are given.
     What is None stays as it is. C(timeout): seconds that QEMU has for its proof. C(qmp_socket): of the VM, if it runs;
-    C(unplug_timeout): seconds that its guest has to give up drives.
+    C(unplug_timeout): seconds that its guest has to give up drives. C(config_given): the task says where the definition is.
     """
 
     vm: str
@@ -40,3 +40,4 @@ class VmSpec:
     timeout: float = 30.0
     qmp_socket: t.Optional[str] = None
     unplug_timeout: float = 30.0
+    config_given: bool = True

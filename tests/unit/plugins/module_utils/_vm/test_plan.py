@@ -12,7 +12,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._core.plan import predict
 from ansible_collections.platter.qemu.plugins.module_utils._drive import settings as settings_of_drives
 from ansible_collections.platter.qemu.plugins.module_utils._module import drive_options
-from ansible_collections.platter.qemu.plugins.module_utils._vm import definition
+from ansible_collections.platter.qemu.plugins.module_utils._vm import definition, warn
 from ansible_collections.platter.qemu.plugins.module_utils._vm.plan import plan_vm
 from ansible_collections.platter.qemu.plugins.module_utils._vm.read_spec import read_spec
 from ansible_collections.platter.qemu.plugins.module_utils._vm.state import VmState
@@ -176,12 +176,46 @@ def test_a_vm_can_have_no_drives() -> None:
         ("unknown_option", {"drives": [disk("a", colour="red")]}),
         ("aio_needs_direct", {"drives": [disk("a", aio="native")]}),
         ("style_cannot", {"drives": [disk("a")], "style": "drive"}),
+        ("image_missing", {"drives": [{"id": "a", "cache": "writeback"}]}),
+        ("image_missing", {"drives": [{"id": "a", "cache": "writeback"}], "lossy": True}),
     ],
 )
 def test_contradictions_are_refused(reason: str, options: Task) -> None:
     with pytest.raises(errors.RefusedError) as caught:
         plan_vm(read_spec({"vm": "web1", **options}), NOTHING, "/bin/qemu")
     assert caught.value.reason == reason
+
+
+def test_one_thing_of_a_drive_does_not_replace_all_of_it() -> None:
+    state = after(NOTHING, disk("a"), disk("b"), lossy=True)
+    with pytest.raises(errors.RefusedError, match="a: it has neither image nor device, and a listed drive replaces"):
+        actions(state, {"id": "a", "cache": "writeback"})
+
+
+# --- what is said at every run
+
+
+def said(*drives: Task, **options: t.Any) -> t.List[str]:
+    made = after(NOTHING, *drives, **options).defined
+    assert made
+    return warn.warnings(made)
+
+
+def test_what_a_style_leaves_out_is_told() -> None:
+    assert said(disk("a", "ide-hd")) == []
+    (warning,) = said(disk("a", "ide-hd", serial="S"), style="drive", lossy=True)
+    assert warning == ("VM web1 is started without serial=S of a: style drive has no words for it, and lossy is set.")
+    shown = after(NOTHING, disk("a", "ide-hd", serial="S"), style="drive", lossy=True).to_facts()
+    assert (shown["lost"], "lost" in after(NOTHING, disk("a")).to_facts()) == (["serial=S of a"], False)
+
+
+def test_a_drive_that_no_guest_sees_is_told_unless_another_one_names_it() -> None:
+    base = {"id": "base", "image": {"path": "/i/base", "format": "raw"}, "read_only": True}
+    (warning,) = said(base)
+    assert warning.startswith("drive base of VM web1 has no device, so the guest does not see it")
+    tree = {"driver": "qcow2", "file": {"driver": "file", "filename": "/i/top"}, "backing": "base"}
+    assert said(base, {"id": "top", "image": {"blockdev": tree}, "device": "scsi-hd"}) == []
+    assert said({"id": "cd", "device": "scsi-cd"}) == []
 
 
 def test_the_module_has_all_that_a_drive_has() -> None:
