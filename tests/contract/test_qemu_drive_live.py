@@ -116,6 +116,28 @@ def test_a_guest_that_does_not_answer_keeps_its_drive_and_the_task_says_so(tmp_p
         assert result["definition"]["drives"] == []
 
 
+def test_a_snapshot_of_a_vm_that_runs_is_followed_by_its_definition(tmp_path: Path, vm: dict[str, Any]) -> None:
+    four_beats(drives=[disk(tmp_path, "a")], **vm)
+    with started(tmp_path / "qmp", vm["config"] + "/start"):
+        taken = {
+            "kind": "external",
+            "switch": "none",
+            "overlay": str(tmp_path / "over"),
+            "qmp_socket": vm["qmp_socket"],
+        }
+        done = call("image_snapshot", image=str(tmp_path / "a"), format="qcow2", name="s1", **taken)
+        assert done.get("snapshot", {}).get("active") == str(tmp_path / "over"), done["msg"]
+        told = call("qemu_drive", **vm)
+        assert not told["changed"] and "Set image.path to the active overlay before the next" in str(told["warnings"])
+        assert [(each["drive"], each["what"]) for each in told["live"]["needs_restart"]] == [("a", "image")]
+        named = dict(disk(tmp_path, "a"), image={"path": str(tmp_path / "over"), "format": "qcow2"})
+        real = four_beats(drives=[named], **vm)
+        assert (real["live"]["needs_restart"], real["live"]["drift"], "warnings" in real) == ([], [], False), real
+    with started(tmp_path / "qmp", vm["config"] + "/start"):
+        assert open_files(vm["qmp_socket"]) == {"a", "over"}
+        settled(**vm)
+
+
 def test_empty_drives_of_the_machine_itself_are_not_undeclared(tmp_path: Path, vm: dict[str, Any]) -> None:
     four_beats(drives=[disk(tmp_path, "a")], **vm)
     with running(
