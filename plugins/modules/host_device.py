@@ -121,6 +121,8 @@ options:
               - Everything that is on it, by the names that C(blkid) has for it (V(ext4), V(xfs), V(LVM2_member),
                 V(linux_raid_member), V(crypt_LUKS), V(gpt), V(dos) and so on), or of an image by its format. V(none)
                 for nothing.
+              - With V(none) and other names, for example V([none, ext4]), either nothing is on it, or all of these. So
+                one task is right the first time and later.
               - What partitions carry does not count.
             type: list
             elements: str
@@ -216,8 +218,13 @@ attributes:
 seealso:
   - module: platter.qemu.disk_image
   - module: platter.qemu.nbd_export
+  - module: platter.qemu.nbd_keys
   - module: ansible.posix.mount
+  - module: community.general.filesystem
 notes:
+  - That a task is C(changed) says that the device was attached, as it is again after each start of the host. It does not
+    say that it is blank. What must only happen to a blank disk asks for C(device.contents == []), or does nothing by itself
+    where a file system is (P(community.general.filesystem#module)).
   - Devices do not come back by themselves when the host is started anew; run the task again then.
   - A device that somebody detaches by other means (C(losetup -d)) leaves its link behind until the task is run again.
   - The kernel's NBD waits for a server that says nothing for as long as that takes, and who uses the device waits with it.
@@ -238,13 +245,13 @@ EXAMPLES = r"""
     source: /srv/images/data1.raw
     format: raw
     read_only: false
-    identity: {size: 64M, signature: none}
+    identity: {size: 64M, signature: [none, ext4]}
   register: data1
 
-- name: A file system on it, the first time
-  ansible.builtin.command:
-    argv: [mkfs.ext4, -q, "{{ data1.device.link }}"]
-  when: data1 is changed
+- name: With a file system; what is there already is left alone
+  community.general.filesystem:
+    dev: "{{ data1.device.link }}"
+    fstype: ext4
 
 - name: Not there any more, as soon as nobody has it mounted
   platter.qemu.host_device:
@@ -322,6 +329,14 @@ device:
     source: {description: 'The image, without links, or the URI.', type: str, returned: when it is attached}
     format: {description: The format of the image., type: str, returned: when it is attached}
     size: {description: Bytes of the device., type: int, returned: when it is attached}
+    contents:
+      description:
+        - What was recognised on it when this task looked, before it was attached, by the names of
+          O(identity.signature). Empty - nothing that is known.
+        - V(null) - it was attached already, and was not looked at.
+      type: list
+      elements: str
+      returned: with O(state=present)
     offset: {description: Where in the image it begins., type: int, returned: when it is attached}
     read_only: {description: Whether it can only be read., type: bool, returned: when it is attached}
     direct_io: {description: Whether it passes by the memory of the host., type: bool, returned: when it is attached}
@@ -336,6 +351,7 @@ device:
     source: /srv/images/data1.raw
     format: raw
     size: 67108864
+    contents: [ext4]
     offset: 0
     read_only: false
     direct_io: false

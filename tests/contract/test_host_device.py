@@ -232,6 +232,17 @@ def test_what_is_made_on_the_device_later_does_not_matter_to_it(name: str, image
     settled(**blank)
 
 
+def test_only_the_first_time_it_is_told_to_be_blank(name: str, image: Path) -> None:
+    """What makes a file system asks for that: a device is attached again after each start of the host."""
+    task = asked(name, image, read_only=False, identity={"signature": ["none", "ext4"]})
+    assert four_beats(**task)["device"]["contents"] == []
+    assert call("host_device", **task)["device"]["contents"] is None
+    run("mkfs.ext4", "-q", devices.link(name))
+    assert "contents" not in four_beats(source=str(image), name=name, state="absent")["device"]
+    assert four_beats(**task)["device"]["contents"] == ["ext4"]
+    refused("identity_mismatch", **asked(name, image, size="1M", identity={"signature": ["none", "xfs"]}))
+
+
 def test_only_the_part_that_is_attached_counts(name: str, image: Path) -> None:
     run("mkfs.ext4", "-q", "-E", "offset=4194304", image, "2M", stderr=subprocess.DEVNULL)
     refused("signature_present", **asked(name, image, offset="4M"))
@@ -297,7 +308,7 @@ def test_a_lost_link_and_a_lost_device_are_mended(name: str, image: Path) -> Non
 
 
 def test_contradictions_and_duplicates_are_refused(name: str, image: Path) -> None:
-    refused("bad_option", **asked(name, image, identity={"signature": ["none", "ext4"]}))
+    refused("bad_option", **asked(name, image, identity={"signature": ["none", "ext4"], "uuid": "1-A"}))
     refused("bad_option", source=str(image), name=name)
     refused("bad_name", **asked("/x", image))
     refused("bad_path", **asked(name, Path("images/x")))

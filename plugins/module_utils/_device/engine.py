@@ -87,8 +87,8 @@ class DeviceEngine:
         for item in items:
             if item.refusal:
                 item.plan, item.after = [], item.before
-            elif not item.plan:
-                item.notes["readings"] = _readings(item.reading)
+            else:
+                item.notes["readings"] = dict(_looked_at(item), **({} if item.plan else _readings(item.reading)))
         return items
 
     def _now(self) -> observe.Ground:
@@ -120,7 +120,7 @@ class DeviceEngine:
 
             Executor(self._runner, self._now, workers=self._workers).run(todo)
             for item in todo:
-                item.notes["readings"] = _readings(item.reading)
+                item.notes.setdefault("readings", {}).update(_readings(item.reading))
 
 
 def _with_user(spec: DeviceSpec) -> DeviceSpec:
@@ -130,6 +130,14 @@ def _with_user(spec: DeviceSpec) -> DeviceSpec:
     from ansible_collections.platter.qemu.plugins.module_utils._tools import tls
 
     return replace(spec, username=tls.psk_identity(tls.Credentials(psk_file=spec.psk_file))[0])
+
+
+def _looked_at(item: Item) -> t.Dict[str, t.Any]:
+    """What was on the disk before the task; None where it was attached already, as that is not looked at again."""
+    if item.spec.state != "present":
+        return {}
+    contents = item.reading.contents
+    return {"contents": None if contents is None else [each.type for each in contents]}
 
 
 def _readings(reading: DeviceReading) -> t.Dict[str, t.Any]:

@@ -12,14 +12,14 @@ from dataclasses import dataclass
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import nbd_uri
 
-#: C(identity.signature) for a disk on which nothing is recognised
+#: in C(identity.signature), for a disk on which nothing is recognised
 NOTHING = "none"
 
 
 @dataclass(frozen=True)
 class Identity:
     """What a disk must be to be attached. C(size) in bytes; C(uuid) of one of the things on it; C(signature): the types
-    of all of them, as blkid calls them, or only C(none); empty: not asked.
+    of all of them, as blkid calls them; with C(none) among them, all of them or nothing; empty: not asked.
     """
 
     size: t.Optional[int] = None
