@@ -18,8 +18,9 @@ def drive_parse(line: t.Any, machine: str = "") -> t.Dict[str, t.Any]:
     """The drives in a line, in a list of arguments, in what /proc/PID/cmdline holds, in QMP commands, or in libvirt's XML."""
     given = line.decode("utf-8", "surrogateescape") if isinstance(line, bytes) else plain.value(line)
     try:
-        if isinstance(given, str) and given.lstrip().startswith("<"):
-            spec, notes = styles.read_libvirt(given, plain.value(machine))
+        xml = _xml(given)
+        if xml:
+            spec, notes = styles.read_libvirt(xml, plain.value(machine))
             return dict(facts.of_spec(spec), rest=[], notes=notes)
         words = parse_arguments.words(given) if isinstance(given, str) else given
         if not isinstance(words, list):
@@ -28,6 +29,14 @@ def drive_parse(line: t.Any, machine: str = "") -> t.Dict[str, t.Any]:
     except (errors.EngineError, ValueError) as exc:
         raise AnsibleFilterError(f"platter.qemu.drive_parse: this cannot be: {exc}") from None
     return dict(facts.of_spec(parsed.spec), rest=parsed.rest, notes=parsed.notes)
+
+
+def _xml(given: t.Any) -> str:
+    """libvirt's XML, one text or what C(libvirt_disk) returns, a list of them; empty for all else."""
+    texts = given if isinstance(given, list) else [given]
+    if texts and all(isinstance(each, str) for each in texts) and texts[0].lstrip().startswith("<"):
+        return "".join(texts)
+    return ""
 
 
 class FilterModule:

@@ -13,6 +13,7 @@ from ansible_collections.platter.qemu.plugins.filter import drive_args as args_p
 from ansible_collections.platter.qemu.plugins.filter import drive_parse as parse_plugin
 from ansible_collections.platter.qemu.plugins.filter.drive_args import drive_args
 from ansible_collections.platter.qemu.plugins.filter.drive_parse import drive_parse
+from ansible_collections.platter.qemu.plugins.filter.libvirt_disk import libvirt_disk
 
 DISK = {"id": "d", "image": {"path": "/i/d", "format": "raw"}, "device": "ide-hd"}
 
@@ -37,6 +38,13 @@ def test_the_arguments_of_a_process_are_read_as_bytes_and_as_text() -> None:
     cmdline = "\0".join(words) + "\0"
     assert drive_parse(cmdline.encode()) == drive_parse(cmdline) == drive_parse(words)
     assert drive_parse(cmdline)["drives"][0]["image"] == {"path": "/i/ä b", "format": "raw"}
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_the_list_that_libvirt_disk_returns_is_read_as_xml(count: int) -> None:
+    disks = [dict(DISK, id=name, image={"path": f"/i/{name}", "format": "raw"}) for name in ("d", "e")[:count]]
+    disks = [dict(each, device="virtio-blk-pci") for each in disks]
+    assert drive_parse(libvirt_disk(disks))["drives"] == disks
 
 
 def test_a_file_name_that_is_no_text_stays_what_it_is() -> None:
