@@ -336,9 +336,9 @@ EXAMPLES = r"""
 
 - name: Both disks of a running VM at the same moment, with the guest's file systems at rest
   platter.qemu.image_snapshot:
-    name: nightly
-    qmp_socket: /run/vm/web1.qmp
-    agent_socket: /run/vm/web1.qga
+    name: "nightly-{{ now(utc=true).strftime('%Y-%m-%d') }}"
+    qmp_socket: /run/platter/web1.qmp
+    agent_socket: /run/platter/web1.qga
     quiesce: try
     snapshots:
       - {image: /srv/images/web1.qcow2, format: qcow2}
@@ -348,7 +348,7 @@ EXAMPLES = r"""
   platter.qemu.image_snapshot:
     name: warm
     memory: true
-    qmp_socket: /run/vm/web1.qmp
+    qmp_socket: /run/platter/web1.qmp
     snapshots:
       - {image: /srv/images/web1.qcow2, format: qcow2}
       - {image: /srv/images/web1-data.qcow2, format: qcow2}
@@ -358,7 +358,7 @@ EXAMPLES = r"""
     name: warm
     memory: true
     state: reverted
-    qmp_socket: /run/vm/web1.qmp
+    qmp_socket: /run/platter/web1.qmp
     snapshots:
       - {image: /srv/images/web1.qcow2, format: qcow2}
       - {image: /srv/images/web1-data.qcow2, format: qcow2}
