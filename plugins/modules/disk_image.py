@@ -679,6 +679,11 @@ attributes:
   idempotent: {support: full}
 seealso:
   - module: platter.qemu.disk_image_info
+  - module: platter.qemu.image_snapshot
+  - module: platter.qemu.nbd_export
+  - module: platter.qemu.host_device
+  - ref: ansible_collections.platter.qemu.docsite.golden_images_and_overlays
+    description: Golden images, and the VMs on them.
   - name: qemu-img manual
     description: What the formats and their options mean.
     link: https://www.qemu.org/docs/master/tools/qemu-img.html

@@ -306,6 +306,7 @@ attributes:
 seealso:
   - module: platter.qemu.disk_image
   - module: platter.qemu.disk_image_info
+  - module: platter.qemu.qemu_drive
   - name: Live block device operations
     description: What commit and stream do.
     link: https://www.qemu.org/docs/master/interop/live-block-operations.html

@@ -342,6 +342,9 @@ attributes:
 seealso:
   - module: platter.qemu.disk_image
   - module: platter.qemu.image_snapshot
+  - module: platter.qemu.nbd_keys
+  - module: platter.qemu.nbd_info
+  - module: platter.qemu.host_device
   - name: qemu-nbd
     description: The server.
     link: https://www.qemu.org/docs/master/tools/qemu-nbd.html
