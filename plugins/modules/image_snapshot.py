@@ -408,19 +408,21 @@ EXAMPLES = r"""
 
 RETURN = r"""
 snapshot:
-  description: The snapshots of the image as they are now (in check mode, as they would be).
+  description: >-
+    The snapshots of the image as they are now (in check mode, as they would be). Of an image that was refused before it was
+    looked at, RV(snapshot.image) and RV(snapshot.kind) only.
   returned: with O(image)
   type: dict
   contains:
     image: {description: The image as the task names it., type: str, returned: always}
     kind: {description: V(internal) or V(external)., type: str, returned: always}
-    active: {description: The file that the disk is in now., type: str, returned: always}
-    virtual_size: {description: Bytes that the guest sees., type: int, returned: always}
+    active: {description: The file that the disk is in now., type: str, returned: when it was looked at}
+    virtual_size: {description: Bytes that the guest sees., type: int, returned: when it was looked at}
     snapshots:
       description: The snapshots, oldest first.
       type: list
       elements: dict
-      returned: always
+      returned: when it was looked at
       contains:
         name: {description: Its name., type: str, returned: always}
         date:
@@ -454,7 +456,7 @@ snapshot:
         all in the file.
       type: list
       elements: str
-      returned: always
+      returned: when it was looked at
     layers:
       description: The files of the disk, from that of its lowest snapshot up to the active one.
       type: list
@@ -464,7 +466,7 @@ snapshot:
       description: The persistent dirty bitmaps of the active file.
       type: list
       elements: dict
-      returned: always
+      returned: when it was looked at
       contains:
         name: {description: Its name., type: str, returned: always}
         enabled: {description: Whether it records writes., type: bool, returned: always}

@@ -454,7 +454,9 @@ export:
       type: int
       returned: 'with O(state=present), when the server has a place left to be asked, and tells it without TLS'
     clients:
-      description: Who is connected, by process number and name, or by address; with O(daemon), to the daemon.
+      description:
+        - Who is connected, with O(daemon) to the daemon. By its process, number and name; over TCP by its address, and by its
+          process if that is one of this host.
       type: list
       elements: dict
       returned: with RV(export.pid)

@@ -230,7 +230,8 @@ def test_a_file_that_qemu_would_open_again_by_a_link_that_has_moved(
     (images / "a.qcow2").symlink_to("a.v1.qcow2")
     with machine(tmp_path / "qmp", images / "a.qcow2", legacy=legacy) as vm:
         vm.write(1, 0)
-        refused("opened_by_link", **external(task, switch="symlink"), name="s1")
+        refusal = refused("opened_by_link", **external(task, switch="symlink"), name="s1")
+        assert set(refusal["snapshot"]) == {"image", "kind"}, "nothing is told that was not looked at"
         assert vm.shows(1, 0)
         (images / "c.qcow2").write_bytes((images / "b.qcow2").read_bytes())
         (images / "a.qcow2").unlink()

@@ -60,12 +60,15 @@ def test_loopback_needs_no_more(served: dict[str, Any]) -> None:
     assert not gets_in(result["export"]["uri"])
 
 
-def test_a_client_by_tcp_is_named_by_its_address(served: dict[str, Any]) -> None:
+def test_a_client_by_tcp_is_named_by_its_address_and_here_by_its_process(served: dict[str, Any]) -> None:
     uri = call("nbd_export", **served)["export"]["uri"]
     with running("qemu-io", "-r", "-f", "raw", uri) as using:
         exports.tell(using, "read 0 512")
-        (client,) = refused("export_busy", **dict(served, shared=3))["evidence"]["clients"]
+        refusal = refused("export_busy", **dict(served, shared=3))
+        (client,) = refusal["evidence"]["clients"]
         assert client["address"].startswith("127.0.0.1 port ")
+        assert (client["pid"], client["comm"]) == (using.pid, "qemu-io")
+        assert f"process {using.pid} (qemu-io) at 127.0.0.1 port " in refusal["msg"]
 
 
 def test_from_a_socket_to_a_port_is_a_change(served: dict[str, Any]) -> None:

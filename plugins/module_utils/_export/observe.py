@@ -218,8 +218,18 @@ def _listens_as(declared: t.Optional[state.Definition], own: t.FrozenSet[int], n
 def _clients(servers: t.Tuple[int, ...], own: t.FrozenSet[int], now: Ground) -> t.Tuple[state.Client, ...]:
     others = [pid for pid in unix_sockets.clients_of(servers, own, now.sockets) if pid != os.getpid()]
     near = [state.Client(pid, processes.name_of(pid) if pid else "") for pid in others]
-    remote = sorted(now.tcp[n].remote for n in own if n in now.tcp and not now.tcp[n].listening)
-    return (*near, *(state.Client(None, "", "%s port %d" % each) for each in remote))
+    return (*near, *_clients_by_tcp(own, now))
+
+
+def _clients_by_tcp(own: t.FrozenSet[int], now: Ground) -> t.Iterator[state.Client]:
+    """By their addresses; those of this host have the other end of the connection in the same table."""
+    connected = {number: each for number, each in now.tcp.items() if not each.listening}
+    ends = {(each.local, each.remote): number for number, each in connected.items()}
+    taken = sorted((each.remote, each.local) for number, each in connected.items() if number in own)
+    pids = unix_sockets.holders([ends[each] for each in taken if each in ends])
+    for each in taken:
+        pid = pids.get(ends.get(each, 0))
+        yield state.Client(pid, processes.name_of(pid) if pid else "", "%s port %d" % each[0])
 
 
 def _asked(

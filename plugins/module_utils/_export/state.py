@@ -96,7 +96,9 @@ class Unit(t.NamedTuple):
 
 
 class Client(t.NamedTuple):
-    """Who has a connection to an export. C(pid) None: a process that cannot be seen from here. C(address): by TCP."""
+    """Who has a connection to an export. C(pid) None: a process that cannot be seen from here. C(address): by TCP; with
+    C(pid) if it is one of this host.
+    """
 
     pid: t.Optional[int]
     comm: str
@@ -104,12 +106,14 @@ class Client(t.NamedTuple):
 
     def to_facts(self) -> t.Dict[str, t.Any]:
         """As results show it."""
-        return {"address": self.address} if self.address else {"pid": self.pid, "comm": self.comm}
+        process = {"pid": self.pid, "comm": self.comm} if self.pid or not self.address else {}
+        return dict(process, address=self.address) if self.address else process
 
     def __str__(self) -> str:
+        seen = "process %d (%s)" % (self.pid, self.comm) if self.pid else ""
         if self.address:
-            return self.address
-        return "process %d (%s)" % (self.pid, self.comm) if self.pid else "a process that is not seen from here"
+            return "%s at %s" % (seen, self.address) if seen else self.address
+        return seen or "a process that is not seen from here"
 
 
 class Host(t.NamedTuple):

@@ -96,7 +96,7 @@ class SnapshotEngine:
         return items, waited
 
     def _observed(self, spec: SnapshotSpec) -> Item:
-        nothing = SnapshotState(spec.image, spec.kind, spec.image)
+        nothing = SnapshotState(spec.image, spec.kind, spec.image, seen=False)
         item = Item(spec.image, spec, before=nothing, after=nothing)
         try:
             if self._held and spec.image in self._held.refusals:

@@ -57,7 +57,7 @@ class Observer:
             return observe_layers(spec, path, self._qemu_img, self._find_live)
         seen = image.look_at(path, spec.format, follow=False)
         if seen.header is None:
-            return state.SnapshotState(spec.image, spec.kind, path), self._reading(path, seen, None)
+            return state.SnapshotState(spec.image, spec.kind, path, seen=False), self._reading(path, seen, None)
         live = self._find_live(spec, [path])
         reading = self._reading(path, seen, live)
         return _internal_state(spec, path, seen.header, live), replace(

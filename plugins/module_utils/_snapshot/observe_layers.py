@@ -49,7 +49,7 @@ def _observed(spec: SnapshotSpec, path: str, qemu_img: QemuImg, find_live: t.Cal
     if seen.header is None or chain.chain_problem(
         path, seen.header, image.chain_header
     ):  # the planner refuses it; a loop has no end to be looked for
-        return SnapshotState(spec.image, spec.kind, path), _reading(path, seen)
+        return SnapshotState(spec.image, spec.kind, path, seen=False), _reading(path, seen)
     directory = layer_directory.LayerDirectory(path, spec)
     live = find_live(spec, directory.above(directory.settled_below(path)), directory.bases)
     active = directory.active_of_vm(live.active) if live is not None else directory.active(path)

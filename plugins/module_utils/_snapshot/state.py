@@ -74,7 +74,7 @@ class SnapshotState:
     """The managed part: points oldest first, the content of now, the file the disk is in now, and the bitmaps in it.
 
     C(layers): external only, the files from the lowest point's up to the active one. C(link): where the image's name
-    leads, when it is a symbolic link.
+    leads, when it is a symbolic link. C(seen) false: it was refused before that was known.
     """
 
     image: str
@@ -86,6 +86,7 @@ class SnapshotState:
     points: t.Tuple[Point, ...] = ()
     layers: t.Tuple[str, ...] = ()
     bitmaps: t.Tuple[BitmapState, ...] = ()
+    seen: bool = True
 
     def point(self, name: t.Optional[str]) -> t.Optional[Point]:
         """The point of that name, which is the only one (observation refuses others)."""
@@ -108,11 +109,15 @@ class SnapshotState:
 
     def to_facts(self) -> t.Dict[str, t.Any]:
         """The state as results show it."""
-        return dict(self.managed(), snapshots=[point.to_facts() for point in self.points])
+        facts = self.managed()
+        return dict(facts, snapshots=[point.to_facts() for point in self.points]) if self.seen else facts
 
     def managed(self) -> t.Dict[str, t.Any]:
         """The state as diffs show it: the same in check mode and after the real run."""
-        facts: t.Dict[str, t.Any] = {"image": self.image, "kind": self.kind, "active": self.active}
+        facts: t.Dict[str, t.Any] = {"image": self.image, "kind": self.kind}
+        if not self.seen:
+            return facts
+        facts["active"] = self.active
         facts["virtual_size"] = self.virtual_size
         facts["snapshots"] = [point.managed() for point in self.points]
         facts["same_as"] = [p.name for p in self.points if p.content == self.content and p.content is not None]

@@ -128,8 +128,8 @@ def clients_of(pids: t.Collection[int], own: t.Collection[int], table: Table) ->
     accepted = (table[n] for n in sorted(own) if n in table and table[n].name)
     peers = [each.peer for each in accepted if each.state == _ESTABLISHED]
     ends = [peer for peer in peers if peer and peer not in own]
-    holders = _holders(ends)
-    return [holders.get(number) for number in ends] + [None] * _elsewhere(pids, own, table)
+    pids_of = holders(ends)
+    return [pids_of.get(number) for number in ends] + [None] * _elsewhere(pids, own, table)
 
 
 def _elsewhere(pids: t.Collection[int], own: t.Collection[int], table: Table) -> int:
@@ -150,7 +150,8 @@ def _numbers(path: str) -> t.Set[int]:
         return set()
 
 
-def _holders(numbers: t.Collection[int]) -> t.Dict[int, int]:
+def holders(numbers: t.Collection[int]) -> t.Dict[int, int]:
+    """The processes that have sockets of these numbers open, of any family, as far as they are seen."""
     found: t.Dict[int, int] = {}
     if numbers:
         for pid in (int(name) for name in os.listdir("/proc") if name.isdigit()):
