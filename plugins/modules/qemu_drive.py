@@ -243,6 +243,8 @@ seealso:
   - ref: ansible_collections.platter.qemu.docsite.from_hda_to_blockdev
     description: One disk, every spelling.
 notes:
+  - This module is new. C(docs/open_faults.md) of the collection lists what is known to be wrong with it; until that is mended,
+    keep it from VMs that matter, and from images and directories of other users.
   - Images are not made by this module; P(platter.qemu.disk_image#module) makes them.
   - Definitions of other VMs are looked for beside O(config), and by the links in C(/var/lib/platter/vm) (of an ordinary user, in
     C(~/.local/state/platter/vm)), where each VM has one. Other hosts are not asked.
