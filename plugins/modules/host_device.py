@@ -248,10 +248,11 @@ EXAMPLES = r"""
     identity: {size: 64M, signature: [none, ext4]}
   register: data1
 
-- name: With a file system; what is there already is left alone
-  community.general.filesystem:
-    dev: "{{ data1.device.link }}"
-    fstype: ext4
+- name: With a file system, if there was nothing on it
+  ansible.builtin.command:
+    argv: [mkfs.ext4, "{{ data1.device.link }}"]
+  changed_when: true
+  when: data1.device.contents == []
 
 - name: Not there any more, as soon as nobody has it mounted
   platter.qemu.host_device:
