@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.platter.qemu.plugins.module_utils._tools.guest_agent import GuestAgent, frozen
+from ansible_collections.platter.qemu.tests.lab import vm
 from ansible_collections.platter.qemu.tests.lab.guest import qemu_io
 from ansible_collections.platter.qemu.tests.lab.load import mounted, pauses, writing
 from ansible_collections.platter.qemu.tests.lab.oracle import create
@@ -100,6 +101,11 @@ def test_a_vm_that_is_stopped_is_measured_by_its_events(guest: Guest) -> None:
         guest.monitor.execute("cont")
         most = time.monotonic() - begin
     assert 300 <= seen.stopped <= 1000 * most + 1
+
+
+def test_a_command_that_has_lost_its_beginning_is_sent_again(guest: Guest) -> None:
+    guest.send(vm.line(77000, "echo $((6 * 7))")[14:])
+    assert guest.answer(77000, "echo $((6 * 7))", time.monotonic() + 60) == "42\n"
 
 
 def test_the_agent_freezes_what_is_mounted(guest: Guest, image: Path) -> None:

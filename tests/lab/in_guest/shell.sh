@@ -4,7 +4,11 @@ export PATH=/sbin:/usr/sbin:/bin:/usr/bin PYTHONDONTWRITEBYTECODE=1
 exec 3<>/dev/ttyS1
 stty raw -echo <&3
 echo "GUEST READY after $(cut -d' ' -f1 /proc/uptime) s" >/dev/console
-while read -r number command <&3; do
+while read -r number length command again <&3; do
+    if [ "$number" != "$again" ] || [ "$length" != "${#command}" ]; then
+        printf 'GARBLED\n' >&3
+        continue
+    fi
     echo "$command" | base64 -d >/run/command
     sh /run/command >&3 2>&1 </dev/null 3>&-
     printf 'END %s %s\n' "$number" $? >&3
