@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Iterator
 
 from paths import BUILD, LOGS, REQUIREMENTS, ROOT
 from pythons import installed
@@ -20,20 +23,28 @@ def ensure_venv(directory: Path, version: str, names: list[str]) -> Path:
     """The venv's bin directory, after making it from tests/requirements/NAME.txt if need be."""
     executable, mark = installed()[version], directory / "requirements.sha256"
     stamp = _stamp(executable, names)
-    if mark.exists() and mark.read_text() == stamp:
-        return directory / "bin"
-    print(f"making {directory.relative_to(ROOT)} with {', '.join(names)}", flush=True)
-    shutil.rmtree(directory, ignore_errors=True)
-    _make(directory, executable, names)
-    mark.write_text(stamp)
+    with _alone(directory):
+        if not mark.exists() or mark.read_text() != stamp:
+            print(f"making {directory.relative_to(ROOT)} with {', '.join(names)}", flush=True)
+            shutil.rmtree(directory, ignore_errors=True)
+            _make(directory, executable, names)
+            mark.write_text(stamp)
     return directory / "bin"
+
+
+@contextlib.contextmanager
+def _alone(directory: Path) -> Iterator[None]:
+    """Two commands of make at a time make it once."""
+    LOGS.mkdir(parents=True, exist_ok=True)
+    with (LOGS / f"make-{directory.name.lstrip('.')}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _make(directory: Path, executable: str, names: list[str]) -> None:
     """Make the venv; pip's chatter goes to a log, which is shown when it fails."""
     files = [option for name in names for option in ("-r", str(REQUIREMENTS / f"{name}.txt"))]
     pip = [str(directory / "bin" / "python"), "-m", "pip", "install", "--disable-pip-version-check", *files]
-    LOGS.mkdir(parents=True, exist_ok=True)
     log = LOGS / f"make-{directory.name.lstrip('.')}.log"
     with log.open("w") as output:
         for command in ([executable, "-m", "venv", str(directory)], pip):
