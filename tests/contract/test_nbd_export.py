@@ -230,6 +230,22 @@ def test_a_killed_server_is_started_again_with_what_was_flushed(name: str, tmp_p
     settled(**options)
 
 
+@pytest.mark.parametrize(
+    ("format", "cache", "kept"),
+    [("raw", "writeback", True), ("qcow2", "writeback", False), ("qcow2", "writethrough", True)],
+)
+def test_what_a_killed_server_takes_along_of_writes_that_nobody_flushed(
+    name: str, tmp_path: Path, format: str, cache: str, kept: bool
+) -> None:
+    """The table of the guide: where an image has tables, they are in the server's memory until a flush."""
+    image = create(tmp_path / f"disk.{format}", format, "8M")
+    call("nbd_export", name=name, image=str(image), format=format, read_only=False, cache=cache)
+    with exports.client(name) as using:
+        exports.tell(using, "write -P 0x77 1M 1M")
+        exports.kill_server(name)
+    exports.io(name, f"read -P {'0x77' if kept else '0'} 1M 1M")
+
+
 def test_a_socket_that_is_not_free_at_once_is_waited_for(name: str, image: Path) -> None:
     """The kernel may close the sockets of a killed program after it has told its parent of the end."""
     options = {"name": name, "image": str(image), "format": "qcow2", "read_only": True}

@@ -94,8 +94,8 @@ def io(name: str, *commands: str, writes: bool = False) -> None:
 
 @contextlib.contextmanager
 def client(name: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A qemu-io that is connected while the block runs, and reads its commands from us."""
-    argv = ["qemu-io", "-f", "raw", *(["-r"] if nbdinfo(name)["is_read_only"] else []), uri(name)]
+    """A qemu-io that is connected while the block runs, and reads its commands from us; by itself it would flush each write."""
+    argv = ["qemu-io", "-t", "writeback", "-f", "raw", *(["-r"] if nbdinfo(name)["is_read_only"] else []), uri(name)]
     process = subprocess.Popen(argv, bufsize=0, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     try:
         tell(process, "read 0 512")
