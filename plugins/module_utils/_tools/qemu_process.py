@@ -10,14 +10,13 @@ from __future__ import annotations
 import os
 import typing as t
 
-_LONGEST = 1 << 20
+from ansible_collections.platter.qemu.plugins.module_utils._tools import processes
 
 
 def arguments(pid: int) -> t.List[str]:
     """What the process was started with; empty where that cannot be read."""
     try:
-        with open("/proc/%d/cmdline" % pid, "rb") as stream:
-            return [os.fsdecode(word) for word in stream.read(_LONGEST).rstrip(b"\0").split(b"\0")]
+        return list(processes.command_line(pid))
     except OSError:
         return []
 
