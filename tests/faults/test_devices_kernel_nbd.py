@@ -194,3 +194,28 @@ def test_a_silent_server_does_not_hold_the_task_that_detaches(guest: DeviceGuest
     guest.run("killall -CONT qemu-nbd")
     told = guest.call(name="web1", state="absent")
     assert not told.get("failed") and told["changed"], told
+
+
+@pytest.mark.parametrize("format", ["raw", "qcow2"])
+def test_udev_looks_at_them_as_well(guest: DeviceGuest, format: str) -> None:
+    """It has a device open for a moment whenever something has come, or was written; and gives it names."""
+    image = f"/images/disk.{format}"
+    guest.run(f"qemu-img convert -f qcow2 -O {format} {IMAGE} {image}")
+    task = {"name": "web1", "source": image, "format": format, "read_only": False}
+    with guest.udev():
+        done(guest, **task)
+        guest.run(f"/sbin/mke2fs -q -t ext4 -U 11111111-2222-3333-4444-555555555555 {LINK} && udevadm settle")
+        by_uuid = "/dev/disk/by-uuid/11111111-2222-3333-4444-555555555555"
+        assert guest.run(f"readlink -f {LINK}") == guest.run(f"readlink -f {by_uuid}")
+        for number in range(8):
+            guest.run(f"dd if=/dev/zero of={LINK} bs=4096 count=1 seek={number + 1024} conv=notrunc,fsync 2>&1")
+            assert done_at_once(guest, name="web1", state="absent")
+            assert done_at_once(guest, **task, identity={"signature": ["ext4"]})
+        done(guest, name="web1", state="absent")
+
+
+def done_at_once(guest: DeviceGuest, **task: Any) -> bool:
+    """Whether the first call changed something; it must not fail."""
+    told = guest.call(**task)
+    assert not told.get("failed"), told["msg"]
+    return bool(told["changed"])

@@ -14,6 +14,10 @@ from ansible_collections.platter.qemu.tests.lab.vm import CLOCK, Guest
 PROGRAMS = ("qemu-storage-daemon", "qemu-nbd", "qemu-img", "qemu-io", "prlimit", "setpriv", "partx", "sfdisk", "blkid")
 
 
+UDEV = "/usr/lib/systemd/systemd-udevd"
+RULES = Path("/usr/lib/udev/rules.d")
+
+
 @functools.lru_cache(maxsize=None)
 def root() -> bytes:
     """The first and only root file system."""
@@ -23,6 +27,10 @@ def root() -> bytes:
     add_modules(archive, "host_device", "disk_image")
     archive.file("/etc/passwd", b"root:x:0:0::/:/bin/sh\n", 0o644)
     archive.file("/etc/group", b"root:x:0:\n", 0o644)
+    add_program(archive, "udevadm", "/bin/udevadm")
+    archive.link(UDEV, "/bin/udevadm")
+    for rules in RULES.glob("*.rules"):
+        archive.file(str(rules), rules.read_bytes(), 0o644)
     for name in ("/images", "/var/lib"):
         archive.directory(name)
     return archive.content()
@@ -34,6 +42,15 @@ class DeviceGuest(Guest):
     def call(self, **options: Any) -> dict[str, Any]:
         """The result of C(host_device) in the guest, a failed one too."""
         return ask(self, "host_device", **options)
+
+    @contextlib.contextmanager
+    def udev(self) -> Iterator[None]:
+        """While the block runs, udev looks at each new device, and again whenever a writer closes it."""
+        self.run(f"{UDEV} --daemon && udevadm trigger && udevadm settle")
+        try:
+            yield
+        finally:
+            self.run("udevadm settle; udevadm control --exit")
 
 
 @contextlib.contextmanager
