@@ -135,9 +135,11 @@ options:
       snapshot: {description: Whether what the guest writes is thrown away when QEMU ends., type: bool}
       share:
         description:
-          - Whether other VMs, if they say the same, and other processes may have what this drive opens. It is for cluster
-            file systems, whose disks also need O(drives[].share_rw).
-          - What all only read needs no such agreement.
+          - Whether other VMs may have what this drive opens, those that are defined here if they say the same. It is for cluster
+            file systems, whose disks also need O(drives[].share_rw), and for raw images only, as two QEMUs do not know of each
+            other's tables in others.
+          - It allows nothing else - neither to write to what other images are built on, nor to what a process that is no VM has
+            open. What all only read needs no such agreement.
         type: bool
   controllers:
     description:
@@ -210,7 +212,8 @@ options:
     default: 30
   qmp_socket:
     description:
-      - The QMP socket of the VM, if it runs. Nobody there means that it does not run, which is no fault.
+      - The QMP socket of the VM, if it runs. Nobody there means that it does not run, which is no fault; where it runs all the
+        same, the task is refused (C(qmp_unreachable)).
       - The running VM is made as its whole definition says, not only as O(drives) does. What it has besides stays, unless
         O(purge) is set or a drive is listed with O(drives[].state=absent).
       - A guest that does not give up a drive in O(unplug_timeout) fails the task (C(unplug_pending)); the next run finishes it.
@@ -248,10 +251,10 @@ notes:
   - Images are not made by this module; P(platter.qemu.disk_image#module) makes them.
   - Definitions of other VMs are looked for beside O(config), and by the links in C(/var/lib/platter/vm) (of an ordinary user, in
     C(~/.local/state/platter/vm)), where each VM has one. Other hosts are not asked.
-  - Backing files, data files and extents count as what a VM opens, as far as they are files of this host. What a drive newly
-    writes to must not be the backing file of other images in its directory (C(has_overlays)). What it had already, and has
-    become one since, as by a snapshot, gives a warning at every run.
-  - A process that has C(-name) with the name of the VM is the VM itself, and may have its images open.
+  - Backing files, data files and extents count as what a VM opens, as far as they are files of this host. A partition is a part
+    of its disk, and a loop device of its file. What a drive newly writes to must not be the backing file of other images in its
+    directory (C(has_overlays)). What it wrote to already, and has become one since, as by a snapshot, gives a warning each time.
+  - A QEMU of this user or root's that has C(-name) with the name of the VM is the VM itself, and may have its images open.
   - With V(open) and V(device) QEMU connects to the servers of the drives. A C(qemu-nbd) without C(--persistent) ends after
     that.
   - Places on servers are the same if they are written alike. Two names of one server are two servers.

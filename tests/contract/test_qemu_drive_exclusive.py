@@ -99,12 +99,15 @@ def test_who_only_reads_disturbs_nobody_who_only_reads(tmp_path: Path) -> None:
     refused("image_claimed", **asked(tmp_path, "five", iso, "raw"))
 
 
-def test_what_both_agree_to_share_is_shared(tmp_path: Path, first: dict[str, Any], image: Path) -> None:
-    second = asked(tmp_path, "two", image, share=True, share_rw=True)
+def test_what_both_agree_to_share_is_shared(tmp_path: Path) -> None:
+    disk = create(tmp_path / "cluster", "raw", "1M")
+    first, second = (asked(tmp_path, vm, disk, "raw", share=True, share_rw=True) for vm in ("one", "two"))
+    alone = asked(tmp_path, "one", disk, "raw")
+    four_beats(**alone)
     refused("image_claimed", **second)
-    four_beats(**asked(tmp_path, "one", image, share=True, share_rw=True))
+    four_beats(**first)
     four_beats(**second)
-    refused("image_claimed", **first)
+    refused("image_claimed", **alone)
 
 
 def test_a_base_is_no_disk_of_another_vm(tmp_path: Path, image: Path) -> None:
@@ -150,7 +153,7 @@ def test_what_a_process_has_open_is_refused(tmp_path: Path) -> None:
         refusal = refused("image_in_use", **asked(tmp_path, "two", other, "raw"))
         assert refusal["evidence"]["in_use_by"][0]["pid"] == server.pid
         refused("image_in_use", **asked(tmp_path, "two", other, "raw", read_only=True))
-        four_beats(**asked(tmp_path, "two", other, "raw", share=True))
+    four_beats(**asked(tmp_path, "two", other, "raw"))
     with exported(other, "raw", tmp_path / "socket", "--read-only"):
         four_beats(**asked(tmp_path, "three", create(tmp_path / "x", "raw", "1M"), "raw"))
         call("qemu_drive", vm="two", config=str(tmp_path / "vms" / "two"), state="absent")

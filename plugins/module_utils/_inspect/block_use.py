@@ -21,6 +21,8 @@ from ansible_collections.platter.qemu.plugins.module_utils._inspect import mount
 from ansible_collections.platter.qemu.plugins.module_utils._tools import loop_device
 
 Identity = t.Tuple[int, int]
+#: bytes in which sysfs counts, whatever the blocks of a disk are
+_SECTOR = 512
 
 
 @dataclass(frozen=True)
@@ -175,6 +177,29 @@ def lies_in(target: Identity, loops: t.Sequence[Loop]) -> t.Iterator[tuple[Ident
         device = _device_in(disk)
         if device:
             yield device, "/dev/" + os.path.basename(disk)
+
+
+def windows_of(target: Identity, loops: t.Sequence[Loop]) -> t.Iterator[tuple[Identity, int, int]]:
+    """Where the bytes of C(target) lie: (a partition's disk or a loop device's file, first byte, bytes; 0 for the rest)."""
+    directory = _sysfs(target)
+    for which, _name in lies_in(target, loops):
+        if os.path.exists(directory + "/partition"):
+            yield which, _SECTOR * _number(directory + "/start"), _SECTOR * _number(directory + "/size")
+        else:
+            yield which, _number(directory + "/loop/offset"), _number(directory + "/loop/sizelimit")
+
+
+def made_of(target: Identity) -> t.Iterator[Identity]:
+    """The devices that hold the bytes of a mapped one or of an array, somewhere in them."""
+    directory = _sysfs(target) + "/slaves"
+    for device in (_device_in("%s/%s" % (directory, name)) for name in _names(directory)):
+        if device:
+            yield device
+
+
+def _number(path: str) -> int:
+    text = _text(path)
+    return int(text) if text.isdigit() else 0
 
 
 def swaps() -> dict[Identity, Use]:

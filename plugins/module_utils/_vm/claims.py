@@ -20,13 +20,34 @@ _HOW_TEXT = (
     " x-dirty-bitmap auth-client-required server.numeric server.to server.ipv4 server.ipv6 server.keep-alive server.type"
 )
 _HOW = frozenset((*_HOW_TEXT.split(), *block_options.COMMON))
-#: what has nothing behind it
+#: what has nothing behind it, and what nobody can write to
 _NOTHING = frozenset(("null-co", "null-aio"))
+_READ_ONLY = frozenset(("http", "https", "ftp", "ftps"))
+#: the option by which a driver names something in the file system of the host
+LOCAL = {
+    "file": "filename",
+    "host_device": "filename",
+    "host_cdrom": "filename",
+    "io_uring": "filename",
+    "nvme-io_uring": "path",
+    "virtio-blk-vfio-pci": "path",
+    "virtio-blk-vhost-user": "path",
+    "virtio-blk-vhost-vdpa": "path",
+    "vvfat": "dir",
+}
+#: drivers that pass on what is below them, and the role of that
+_FILTERS_TEXT = "throttle copy-on-read preallocate compress copy-before-write snapshot-access blklogwrites replication"
+_FILTERS = dict(dict.fromkeys(_FILTERS_TEXT.split(), "file"), blkdebug="image", blkreplay="image", blkverify="test")
+#: a format that QEMU is left to guess (C(-hda))
+GUESSED = "?"
+#: formats whose tables are not changed while a guest writes, so that two QEMUs can have one image
+_PLAIN = frozenset(("", "raw", "luks"))
 
 
 class Claim(t.NamedTuple):
-    """C(name): a path, or a text that is the same for the same place. C(format): of the image in that file, as far as a
-    node says it.
+    """C(name): a path, or a text that is the same for the same place. C(format): of the image in it; empty for bytes.
+
+    C(chain): what its header names as its backing file is opened too. C(sharable): a second VM can write to it as well.
     """
 
     drive: str
@@ -34,39 +55,69 @@ class Claim(t.NamedTuple):
     name: str
     writes: bool
     format: str = ""
+    chain: bool = True
+    sharable: bool = True
+
+
+class _Above(t.NamedTuple):
+    """What the nodes above make of one: the format of its data, and whether that opens what its header names."""
+
+    format: str = ""
+    chain: bool = True
+    sharable: bool = True
 
 
 def of_spec(spec: DrivesSpec) -> t.List[Claim]:
-    """All that the drives claim; each once, to be written to if any part of the drive writes."""
-    named = {node.name: node for top in spec.nodes for node in top.walk() if node.name}
-    found: t.Dict[t.Tuple[str, bool, str], Claim] = {}
+    """All that is opened: by drives, and by nodes that no drive names, under their own names.
+
+    A node or a drive without a device that others name is what those make of it, such as a backing file.
+    """
+    nodes = {node.name: node for node in spec.all_nodes() if node.name}
+    nodes.update({each.id: each.backend for each in spec.drives if each.backend is not None})
+    named = {child for node in spec.all_nodes() for _role, child in node.children if isinstance(child, str)}
+    found: t.List[Claim] = []
     for drive in spec.drives:
-        if drive.backend is None:
-            continue
-        for claim in _of_node(drive.id, drive.backend, _writes(drive), named, ""):
-            known = found.get(claim[:3])
-            if known is None or claim.writes > known.writes:
-                found[claim[:3]] = claim
-    return list(found.values())
+        if drive.backend is not None and (drive.frontend is not None or drive.id not in named):
+            found += _of_node(drive.id, drive.backend, _writes(drive), nodes, _Above())
+    for node in spec.nodes:
+        if node.name not in named:
+            found += _of_node(node.name, node, True, nodes, _Above())
+    return list(dict.fromkeys(found))
 
 
 def _writes(drive: Drive) -> bool:
     return not drive.snapshot and (drive.backend is None or drive.backend.option("read-only") is not True)
 
 
-def _of_node(drive: str, node: Node, writes: bool, named: t.Mapping[str, Node], above: str) -> t.Iterator[Claim]:
-    """C(above): the driver of the node that this one is the file of."""
+def _of_node(drive: str, node: Node, writes: bool, nodes: t.Mapping[str, Node], above: _Above) -> t.Iterator[Claim]:
     writes = writes and node.option("read-only") is not True
-    if node.driver in block_options.HOST_FILES:
-        yield Claim(drive, True, str(node.option("filename") or ""), writes, above)
+    if node.driver in LOCAL:
+        writes = writes and (node.driver != "vvfat" or node.option("rw") is True)
+        name = str(node.option(LOCAL[node.driver]) or "")
+        yield Claim(drive, True, name, writes, above.format, above.chain, above.sharable)
     elif node.driver in block_options.PROTOCOLS and node.driver not in _NOTHING:
-        yield Claim(drive, False, _place(node), writes)
+        writes = writes and node.driver not in _READ_ONLY
+        yield Claim(drive, False, _place(node), writes, above.format, above.chain, above.sharable)
     for role, child in node.children:
-        below = named.get(child) if isinstance(child, str) else child
+        below = nodes.get(child) if isinstance(child, str) else child
         if below is not None:
-            others = {name: each for name, each in named.items() if name != child}
-            format = node.driver if role == "file" else ""
-            yield from _of_node(drive, below, writes and role != "backing", others, format)
+            others = {name: each for name, each in nodes.items() if name != child}
+            yield from _of_node(drive, below, writes and role != "backing", others, _seen_as(node, role, above))
+
+
+def _seen_as(node: Node, role: str, above: _Above) -> _Above:
+    """What C(node) makes of the node in one of its roles."""
+    own = _FILTERS.get(node.driver, "children" if node.driver == "quorum" else "file")
+    if role.partition(".")[0] != own:
+        return _Above(sharable=False)
+    if node.driver in _FILTERS or node.driver == "quorum":
+        return above
+    if node.driver == "raw" and above.format:  # behind a first byte of its own there is no header that we read
+        window = node.option("offset") or node.option("size")
+        return above._replace(format="", sharable=False) if window else above
+    said = "backing" in dict(node.options) or node.child("backing") is not None
+    format = node.driver or GUESSED
+    return _Above(format, not said, above.sharable and format in _PLAIN)
 
 
 def _place(node: Node) -> str:

@@ -49,7 +49,7 @@ class VmDefinition:
 
     def general(self) -> t.List[str]:
         """The arguments that are not about drives."""
-        named = [] if "-name" in self.arguments else ["-name", self.vm]
+        named = [] if {"-name", "--name"} & set(self.arguments) else ["-name", self.vm]
         machine = ["-machine", self.machine] if self.machine else []
         return [*named, *machine, *self.arguments]
 

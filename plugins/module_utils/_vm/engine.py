@@ -16,13 +16,13 @@ from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item, attempt, failed_at, not_begun
 from ansible_collections.platter.qemu.plugins.module_utils._core.plan import predict
 from ansible_collections.platter.qemu.plugins.module_utils._tools import locks, process
-from ansible_collections.platter.qemu.plugins.module_utils._vm import actions, places, store
+from ansible_collections.platter.qemu.plugins.module_utils._vm import actions, places, running, store
 from ansible_collections.platter.qemu.plugins.module_utils._vm.plan import plan_vm
 from ansible_collections.platter.qemu.plugins.module_utils._vm.spec import VmSpec
 from ansible_collections.platter.qemu.plugins.module_utils._vm.state import VmState
 
 if t.TYPE_CHECKING:
-    from ansible_collections.platter.qemu.plugins.module_utils._vm import definition
+    from ansible_collections.platter.qemu.plugins.module_utils._vm import definition, held
 
 
 class VmEngine:
@@ -74,10 +74,11 @@ class VmEngine:
                 self._refuse_elsewhere()
             item.plan = list(plan_vm(spec, item.before, self._qemu))
             pids = self._plan_live(item) if spec.qmp_socket and spec.state == "present" else frozenset()
-            if any(not isinstance(each, actions.ChangeRunning) for each in item.plan):
-                self._guard(item, pids)
             item.after = predict(item.before, item.plan)
-            item.warnings += _warnings(item.after)
+            opened = _opened(item.after.defined)
+            if any(not isinstance(each, actions.ChangeRunning) for each in item.plan):
+                self._guard(item, opened, pids)
+            item.warnings += _warnings(item.after, opened)
         except errors.EngineError as exc:
             item.plan, item.after, item.refusal = [], item.before, not_begun(exc)
         return [item]
@@ -101,26 +102,30 @@ class VmEngine:
         spec, wanted = self._spec, predict(item.before, item.plan).defined
         defined = t.cast("definition.VmDefinition", wanted)
         path, drives = t.cast(str, spec.qmp_socket), defined.spec
-        looked = live.look(path, drives, spec.purge, spec.absent, names=live.names_of(defined), pids=bool(item.plan))
+        names = _names(item.before.defined, defined)
+        looked = live.look(path, drives, spec.purge, spec.absent, names=names, pids=bool(item.plan))
         item.notes["live"] = live.to_facts(path, looked, drives)
         if looked is None:
+            pids = running.started(names, lambda: _files(defined))
+            if pids:
+                raise live.silent(path, spec.vm, pids)
             return frozenset()
         self._told += looked.commands
         item.before = item.after = replace(item.before, live=looked.state)
         item.plan += map(actions.ChangeRunning, looked.plan.steps)
         return looked.pids
 
-    def _guard(self, item: Item, pids: t.AbstractSet[int]) -> None:
+    def _guard(self, item: Item, opened: t.Sequence[held.Held], pids: t.AbstractSet[int]) -> None:
         """What a run with nothing to do does not need."""
         store.refuse_unsafe(self._spec.config)
         from ansible_collections.platter.qemu.plugins.module_utils._vm import exclusive, validate
 
-        wanted, defined = predict(item.before, item.plan).defined, item.before.defined
+        wanted, defined = item.after.defined, item.before.defined
         if defined is not None and defined.vm != self._spec.vm:
             raise exclusive.other_vm(self._spec.vm, defined.vm, self._spec.config)
         if wanted is None:
             return
-        exclusive.refuse(wanted, defined, self._spec.config, pids)
+        exclusive.refuse(wanted, opened, defined, self._spec.config, pids)
         proof = validate.Proof(self._runner, wanted, self._spec.timeout)
         proof.refuse(self._spec.validate)
         item.notes["validation"] = proof.notes
@@ -132,8 +137,8 @@ class VmEngine:
                 attempt(item, lambda each=item: self._carry_out(each), self._failed)  # type: ignore[misc]
 
     def _carry_out(self, item: Item) -> None:
-        wanted, running = item.after, [each for each in item.plan if isinstance(each, actions.ChangeRunning)]
-        if len(running) < len(item.plan):
+        wanted, live_steps = item.after, [each for each in item.plan if isinstance(each, actions.ChangeRunning)]
+        if len(live_steps) < len(item.plan):
             if wanted.defined is None:
                 store.remove(self._spec.vm, self._spec.config)
             else:
@@ -141,12 +146,15 @@ class VmEngine:
             item.done += 1
             if self._observe() != wanted:
                 raise errors.FailedError("the definition is not what was planned", reason="not_as_planned")
-        if running:
-            from ansible_collections.platter.qemu.plugins.module_utils._vm import live
+        if live_steps:
+            self._change_running(item, [each.step for each in live_steps])
 
-            steps, spec = [each.step for each in running], self._spec
-            path, names = t.cast(str, spec.qmp_socket), live.names_of(t.cast("definition.VmDefinition", wanted.defined))
-            self._told += live.change(path, steps, spec.unplug_timeout, lambda step: _note_done(item, step), names)
+    def _change_running(self, item: Item, steps: t.Sequence[t.Any]) -> None:
+        from ansible_collections.platter.qemu.plugins.module_utils._vm import live
+
+        spec, names = self._spec, _names(item.before.defined, item.after.defined)
+        path = t.cast(str, spec.qmp_socket)
+        self._told += live.change(path, steps, spec.unplug_timeout, lambda step: _note_done(item, step), names)
 
     def _failed(self, item: Item, exc: errors.EngineError) -> errors.EngineError:
         """What was done counts: a guest that keeps one drive does not keep the others from going."""
@@ -160,7 +168,25 @@ class VmEngine:
         return errors.FailedError(failed_at(item, exc.message, now), **exc.facts)
 
 
-def _warnings(state: VmState) -> t.List[str]:
+def _names(*definitions: t.Optional[definition.VmDefinition]) -> t.FrozenSet[str]:
+    """What the running VM may be called: it may have been started before a change."""
+    return frozenset(name for each in definitions if each is not None for name in running.names_of(each))
+
+
+def _opened(defined: t.Optional[definition.VmDefinition]) -> t.List[held.Held]:
+    """Once for a run: the headers of all images are read for it."""
+    if defined is None:
+        return []
+    from ansible_collections.platter.qemu.plugins.module_utils._vm import held
+
+    return held.of_definition(defined)
+
+
+def _files(defined: definition.VmDefinition) -> t.Iterator[str]:
+    return (each.claim.name for each in _opened(defined) if each.claim.local)
+
+
+def _warnings(state: VmState, opened: t.Sequence[held.Held]) -> t.List[str]:
     """About what is defined, at every run."""
     if state.defined is None:
         return []
@@ -168,7 +194,7 @@ def _warnings(state: VmState) -> t.List[str]:
 
     made, found = state.defined, warn.warnings(state.defined)
     try:
-        return found + [warn.built_on(made.vm, claim, overlays) for claim, overlays in exclusive.built_on(made)]
+        return found + [warn.built_on(made.vm, claim, overlays) for claim, overlays in exclusive.built_on(opened)]
     except errors.EngineError as exc:
         return [*found, exc.message]
 

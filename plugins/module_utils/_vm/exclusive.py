@@ -12,43 +12,43 @@ import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._inspect import block_use, holders
-from ansible_collections.platter.qemu.plugins.module_utils._vm import claims, definition, places, running, store
+from ansible_collections.platter.qemu.plugins.module_utils._vm import claims, definition, held, places, running, store
 
-#: what a claim is the same as, whatever its name
-_Key = t.Tuple[t.Any, ...]
-#: formats of images that can be built on others
-_LAYERED = frozenset(("qcow2", "qcow", "qed", "vmdk", "vhdx"))
-
-
-class _Held(t.NamedTuple):
-    """A claim by what it is. C(shared): the definition agrees to others that have it."""
-
-    claim: claims.Claim
-    shared: bool
+Opened = t.Sequence[held.Held]
 
 
 def refuse(
     made: definition.VmDefinition,
+    opened: Opened,
     old: t.Optional[definition.VmDefinition],
     config: str,
     pids: t.AbstractSet[int] = frozenset(),
 ) -> None:
-    """Raises RefusedError where something that the drives open is somebody else's, and not agreed to be shared.
+    """Raises RefusedError where something that the drives open (C(opened)) is somebody else's, and not agreed to be shared,
+    or has others built on it.
 
-    What the VM had already before is not looked for among processes: there it is the VM itself that has it. C(pids): its
-    own, as far as they are known.
+    What the VM had already before, in the same way, is not looked for among processes: there it is the VM itself that
+    has it. C(pids): its own, as far as they are known.
     """
     refuse_second_name(
         made.vm, config, "Use that config, give the VM another name, or remove that one first (state: absent)."
     )
-    wanted = _keys(made)
-    others = _definitions(config)
-    for other, where in others:
-        _refuse_claimed(made, wanted, other, where)
-    before = set(_keys(old)) if old is not None else set()
-    new = {key: held for key, held in wanted.items() if key not in before and not held.shared and held.claim.local}
-    _refuse_open(made.vm, [held.claim for held in new.values()], pids)
-    _refuse_bases(made.vm, [held.claim for held in new.values() if held.claim.writes], set(wanted))
+    _refuse_each_other(made, opened)
+    for other, where in _definitions(config):
+        _refuse_claimed(made, opened, other, where)
+    before = held.of_definition(old) if old is not None else []
+    new = [each for each in opened if each.claim.local and not _was_so(each, before)]
+    names = running.names_of(made) | (running.names_of(old) if old is not None else frozenset())
+    _refuse_open(made.vm, new, lambda: running.processes_of(names) | pids)
+    _refuse_bases(made.vm, [each.claim for each in new if each.claim.writes], opened)
+
+
+def _was_so(now: held.Held, before: Opened) -> bool:
+    """Whether the VM had it already, wrote to it if it does now, and was as much alone with it."""
+    return any(
+        each.which == now.which and each.claim.writes >= now.claim.writes and each.shared <= now.shared
+        for each in before
+    )
 
 
 def _refused(
@@ -75,96 +75,108 @@ def _definitions(config: str) -> t.List[t.Tuple[definition.VmDefinition, str]]:
     return [(made, where) for made, where in found if made is not None]
 
 
-def _keys(made: definition.VmDefinition) -> t.Dict[_Key, _Held]:
-    """What is claimed, with the files below images, which are read."""
-    found: t.Dict[_Key, _Held] = {}
-    for claim in claims.of_spec(made.spec):
-        for each in (claim, *_below(claim)):
-            known = found.get(_key(each))
-            if known is None or (each.writes and not known.claim.writes):
-                found[_key(each)] = _Held(each, claim.drive in made.shared)
-    return found
+def _refuse_each_other(made: definition.VmDefinition, opened: Opened) -> None:
+    """QEMU's lock keeps the VM from starting, and where that is off, one drive writes over the other."""
+    frontends = {each.id: each.frontend for each in made.spec.drives}
+    agreed = {name for name, device in frontends.items() if device is not None and device.property("share-rw") is True}
+    known = held.Index(opened)
+    for each in opened:
+        for other in known.disturbing(each):
+            drives = sorted((each.claim.drive, other.claim.drive))
+            if drives[0] == drives[1]:
+                continue
+            if agreed.issuperset(drives) and each.claim.sharable and other.claim.sharable:
+                continue
+            fact = "drives %s and %s open the same, %s, and %s writes to it" % (
+                *drives,
+                each.claim.name,
+                _writer(each, other),
+            )
+            way_out = "Give each its own; or set read_only: true at both."
+            evidence = {"drives": drives, "place": each.claim.name}
+            raise _refused(made.vm, "", fact, "shared_image", way_out, evidence)
 
 
-def _key(claim: claims.Claim) -> _Key:
-    if not claim.local:
-        return ("place", claim.name)
-    return block_use.identity_of(claim.name) or ("path", os.path.realpath(claim.name))
+def _writer(one: held.Held, other: held.Held) -> str:
+    return one.claim.drive if one.claim.writes else other.claim.drive
 
 
-def _below(claim: claims.Claim) -> t.Iterator[claims.Claim]:
-    if not claim.local or claim.format not in _LAYERED:
-        return
-    from ansible_collections.platter.qemu.plugins.module_utils._inspect import named_files
-
-    try:
-        chain = named_files.files_of_chain(claim.name, claim.format)
-    except (errors.EngineError, OSError):  # what opens the image says what is wrong with it
-        return
-    for path in chain[1:]:
-        yield claim._replace(name=path, writes=False, format="")
-
-
-def _refuse_claimed(
-    made: definition.VmDefinition, wanted: t.Mapping[_Key, _Held], other: definition.VmDefinition, where: str
-) -> None:
-    theirs = _keys(other)
-    for key, held in wanted.items():
-        rival = theirs.get(key)
-        if rival is None or (held.shared and rival.shared) or not (held.claim.writes or rival.claim.writes):
-            continue
-        does = "writes to" if rival.claim.writes else "reads"
-        fact = "%s is drive %s of VM %s too, which %s it" % (held.claim.name, rival.claim.drive, other.vm, does)
-        evidence = {"vm": other.vm, "config": where, "drive": rival.claim.drive, "place": held.claim.name}
-        way_out = "Give each VM its own; or, for a cluster file system, set share: true at that drive in both VMs."
-        raise _refused(made.vm, held.claim.drive, fact, "image_claimed", way_out, evidence)
+def _refuse_claimed(made: definition.VmDefinition, opened: Opened, other: definition.VmDefinition, where: str) -> None:
+    theirs = held.Index(held.of_definition(other))
+    for each in opened:
+        for rival in theirs.disturbing(each):
+            if each.shared and rival.shared:
+                continue
+            does = "writes to" if rival.claim.writes else "reads"
+            fact = "%s is drive %s of VM %s too, which %s it" % (each.claim.name, rival.claim.drive, other.vm, does)
+            evidence = {"vm": other.vm, "config": where, "drive": rival.claim.drive, "place": each.claim.name}
+            raise _refused(made.vm, each.claim.drive, fact, "image_claimed", _own_image(each, rival), evidence)
 
 
-def _refuse_open(vm: str, wanted: t.Sequence[claims.Claim], pids: t.AbstractSet[int]) -> None:
-    found = holders.find_holders([claim.name for claim in wanted])
+def _own_image(one: held.Held, other: held.Held) -> str:
+    if one.claim.sharable and other.claim.sharable:
+        return "Give each VM its own; or, for a cluster file system, set share: true at that drive in both VMs."
+    if one.base or other.base:
+        return "Give each VM its own."
+    return "Give each VM its own; two VMs can have a raw image, and no other."
+
+
+def _refuse_open(vm: str, wanted: Opened, find_own: t.Callable[[], t.AbstractSet[int]]) -> None:
+    found = holders.find_holders([each.claim.name for each in wanted])
     own: t.Optional[t.AbstractSet[int]] = None
-    for claim in wanted:
-        using = [each for each in found[claim.name] if claim.writes or each.writes is not False]
+    for each in wanted:
+        claim = each.claim
+        using = [use for use in found[claim.name] if claim.writes or use.writes is not False]
+        using = [use for use in using if not (each.shared and _is_vm(use))]
         if using and own is None:
-            own = running.processes_of(vm) | pids
-        using = [each for each in using if each.pid is None or each.pid not in (own or ())]
+            own = find_own()
+        using = [use for use in using if use.pid is None or use.pid not in (own or ())]
         if using:
-            fact = "%s is in use by %s" % (claim.name, ", ".join(str(each) for each in using[:5]))
-            evidence = {"place": claim.name, "in_use_by": [each.to_facts() for each in using]}
-            way_out = "Stop what uses it; or set share: true at that drive, if the use is meant."
+            fact = "%s is in use by %s" % (claim.name, ", ".join(str(use) for use in using[:5]))
+            evidence = {"place": claim.name, "in_use_by": [use.to_facts() for use in using]}
+            way_out = "Stop what uses it."
+            if claim.sharable and not each.shared:
+                way_out = "Stop what uses it; or, if that is a VM and the use is meant, set share: true at that drive."
             raise _refused(vm, claim.drive, fact, "image_in_use", way_out, evidence)
 
 
-def _refuse_bases(vm: str, wanted: t.Sequence[claims.Claim], own: t.AbstractSet[_Key]) -> None:
+def _is_vm(use: holders.Holder) -> bool:
+    """QEMU's lock alone is that of a QEMU on another host, or in another container."""
+    return use.kind == "qemu_lock" or (use.pid is not None and running.is_vm(use.pid))
+
+
+def _refuse_bases(vm: str, wanted: t.Sequence[claims.Claim], opened: Opened) -> None:
     """What is built on an image is damaged by what is written to that."""
-    for claim, others in _overlays(wanted, own):
+    for claim, others in _overlays(wanted, opened):
         fact = "%d other images have %s as their backing file: %s" % (len(others), claim.name, ", ".join(others[:5]))
         way_out = "Name the overlay that the VM is to write to, or set read_only: true."
         raise _refused(vm, claim.drive, fact, "has_overlays", way_out, {"overlays": others})
 
 
-def _overlays(
-    wanted: t.Sequence[claims.Claim], own: t.AbstractSet[_Key]
-) -> t.Iterator[t.Tuple[claims.Claim, t.List[str]]]:
-    """Those with the images in their directories that are built on them. C(own): what the VM has itself, as of its data files."""
+def _overlays(wanted: t.Sequence[claims.Claim], opened: Opened) -> t.Iterator[t.Tuple[claims.Claim, t.List[str]]]:
+    """Those with the images in their directories that are built on them. C(opened): of the VM's own images, the data
+    files and extents are written to with them.
+    """
     if not wanted:
         return
     from ansible_collections.platter.qemu.plugins.module_utils._inspect import dependents, named_files
 
+    own = {each.which for each in opened}
+
+    def read(path: str) -> t.List[str]:
+        is_own = block_use.identity_of(path) in own
+        return named_files.recorded_backing(path) if is_own else named_files.recorded_base(path)
+
     names = {claim.name: claim for claim in wanted}
     directories = sorted({os.path.dirname(os.path.realpath(name)) for name in names})
-    found = dependents.find_dependents(list(names), directories, named_files.recorded_base)
-    for name, overlays in found.items():
-        others = [each for each in overlays if block_use.identity_of(each) not in own]
-        if others:
-            yield names[name], others
+    for name, overlays in dependents.find_dependents(list(names), directories, read).items():
+        if overlays:
+            yield names[name], overlays
 
 
-def built_on(made: definition.VmDefinition) -> t.List[t.Tuple[claims.Claim, t.List[str]]]:
+def built_on(opened: Opened) -> t.List[t.Tuple[claims.Claim, t.List[str]]]:
     """What the VM would write to with the next start although other images are built on it, as a snapshot makes them."""
-    keys = _keys(made)
-    writing = [held.claim for held in keys.values() if held.claim.local and held.claim.writes and not held.shared]
-    return list(_overlays(writing, set(keys)))
+    return list(_overlays([each.claim for each in opened if each.claim.local and each.claim.writes], opened))
 
 
 def other_vm(vm: str, there: str, config: str) -> errors.RefusedError:

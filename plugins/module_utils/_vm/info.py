@@ -46,8 +46,8 @@ class DriveInfoReader:
         return VmState(vm, config, defined, defined is None or store.is_whole(config, defined)).to_facts()
 
     def _processes(self, defined: t.Optional[VmDefinition]) -> t.List[int]:
-        vm = defined.vm if defined is not None else self._vm
-        return sorted(running.processes_of(vm)) if vm else []
+        names = running.names_of(defined) if defined is not None else {self._vm} - {""}
+        return sorted(running.processes_of(names))
 
     def _all(self) -> Facts:
         """Every definition of this host; what cannot be read is a warning, as nothing is decided by it."""

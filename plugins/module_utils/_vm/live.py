@@ -14,7 +14,6 @@ from ansible_collections.platter.qemu.plugins.module_utils._drive.spec import Dr
 from ansible_collections.platter.qemu.plugins.module_utils._live import buses, execute, observe, plan
 from ansible_collections.platter.qemu.plugins.module_utils._live.state import LiveState
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qmp import Qmp
-from ansible_collections.platter.qemu.plugins.module_utils._vm import definition, running
 
 #: seconds in which a monitor has to greet
 _GREETING_SECONDS = 10.0
@@ -55,11 +54,6 @@ def look(
         return Looked(state, plan.plan(wanted, state, purge, absent), known, qmp.commands)
 
 
-def names_of(defined: definition.VmDefinition) -> t.FrozenSet[str]:
-    """What a QEMU that was started with it may be called (C(-name))."""
-    return frozenset((defined.vm, running.name_of(["qemu", *defined.arguments]))) - {""}
-
-
 def _refuse_other(qmp: Qmp, names: t.Collection[str]) -> None:
     """Another VM's monitor: its disks would be changed for those of this one."""
     called = str(qmp.execute("query-name").get("name", ""))
@@ -72,6 +66,21 @@ def _refuse_other(qmp: Qmp, names: t.Collection[str]) -> None:
         reason="other_vm",
         way_out="Correct qmp_socket or vm.",
         evidence={"socket": qmp.path, "vm": called},
+        joined=" ",
+    )
+
+
+def silent(path: str, vm: str, pids: t.Iterable[int]) -> errors.RefusedError:
+    """Nobody is at the socket of a VM that runs: what it has would be taken for nothing."""
+    found = sorted(pids)
+    fact = "nobody is at %s, and VM %s runs (process %s)" % (path, vm, ", ".join(map(str, found)))
+    return errors.RefusedError(
+        "changing",
+        "the running VM",
+        fact,
+        reason="qmp_unreachable",
+        way_out="Set qmp_socket to that of the VM; without it, what is defined counts from the next start on.",
+        evidence={"socket": path, "pids": found},
         joined=" ",
     )
 

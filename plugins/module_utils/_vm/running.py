@@ -8,17 +8,53 @@
 from __future__ import annotations
 
 import os
+import re
 import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._tools import processes
 
+if t.TYPE_CHECKING:
+    from ansible_collections.platter.qemu.plugins.module_utils._vm import definition
+
 #: words in which the name of the program is
 _MOST_BEFORE = 6
+#: the program file of a QEMU that runs a VM, whatever a build is called; not those of its tools, or of user emulation
+_SYSTEM = re.compile(r"qemu-(system-|kvm)")
+#: that of a program which is started by its loader, ld.so(8)
+_LOADER = re.compile(r"ld-.*\.so|ld(-linux.*)?\.so")
 
 
-def processes_of(vm: str) -> t.Set[int]:
-    """Those of that VM, of this user or, for root, of anybody."""
-    return {pid for pid, words in _command_lines() if name_of(words) == vm}
+def names_of(defined: definition.VmDefinition) -> t.FrozenSet[str]:
+    """What a QEMU that was started with it may be called (C(-name))."""
+    return frozenset((defined.vm, name_of(["qemu", *defined.arguments]))) - {""}
+
+
+def processes_of(names: t.Collection[str]) -> t.Set[int]:
+    """The QEMUs of that name, of this user or root; another user can call a QEMU as he likes."""
+    return {pid for pid in _called(names) if _owner(pid) in (0, os.geteuid())}
+
+
+def started(names: t.Collection[str], files: t.Callable[[], t.Iterable[str]]) -> t.Set[int]:
+    """The same, and those of others that have one of C(files()) open."""
+    found, own = _called(names), processes_of(names)
+    if found <= own:
+        return own
+    from ansible_collections.platter.qemu.plugins.module_utils._inspect import holders
+
+    using = {each.pid for held in holders.find_holders(list(files())).values() for each in held}
+    return own | {pid for pid in found if pid in using}
+
+
+def _called(names: t.Collection[str]) -> t.Set[int]:
+    return {pid for pid, words in _command_lines() if name_of(words) in names and is_vm(pid)}
+
+
+def _owner(pid: int) -> int:
+    """Root also of one that was started by root and has become another user (C(-runas)), as the kernel has it."""
+    try:
+        return os.stat("/proc/%d" % pid).st_uid
+    except OSError:
+        return -1
 
 
 def _command_lines() -> t.Iterator[t.Tuple[int, t.Tuple[str, ...]]]:
@@ -30,8 +66,20 @@ def _command_lines() -> t.Iterator[t.Tuple[int, t.Tuple[str, ...]]]:
                 continue
 
 
+def is_vm(pid: int) -> bool:
+    """Whether the process is a QEMU that runs a VM, by the file that it executes: words anybody can write."""
+    try:
+        program = os.path.basename(os.readlink("/proc/%d/exe" % pid))
+        if _LOADER.match(program):
+            words = own_words(processes.command_line(pid))[:_MOST_BEFORE]
+            return any(_SYSTEM.search(os.path.basename(word)) for word in words)
+        return bool(_SYSTEM.search(program))
+    except OSError:
+        return False
+
+
 def is_qemu(words: t.Sequence[str]) -> bool:
-    """Whether that is the command line of a QEMU, which may come after a loader with options of its own."""
+    """Whether that looks like the command line of a QEMU, which may come after a loader with options of its own."""
     return any("qemu" in os.path.basename(word) for word in words[:_MOST_BEFORE])
 
 
@@ -42,11 +90,18 @@ def own_words(words: t.Sequence[str]) -> t.Sequence[str]:
 
 
 def name_of(words: t.Sequence[str]) -> str:
-    """What a VM is called on its command line; empty for what is none, or has no name."""
+    """What a VM is called on its command line, the last time; empty for what is none, or has no name."""
     if not is_qemu(words):
         return ""
+    found = ""
     for word, value in zip(words, words[1:]):
         if word in ("-name", "--name"):
-            first = value.replace(",,", "\0").split(",")[0].replace("\0", ",")
-            return first[len("guest=") :] if first.startswith("guest=") else first
-    return ""
+            found = _guest(value) or found
+    return found
+
+
+def _guest(value: str) -> str:
+    """Of what C(-name) says, where other options can stand beside it, or alone."""
+    parts = [part.replace("\0", ",") for part in value.replace(",,", "\0").split(",")]
+    named = [part[len("guest=") :] for part in parts if part.startswith("guest=")]
+    return named[-1] if named else parts[0] if "=" not in parts[0] else ""
