@@ -74,7 +74,7 @@ options:
         description:
           - What QEMU opens - C(path) and C(format) of a file or device of the host; or C(uri), such as
             C(nbd://store1/data), and C(format); or C(blockdev), a node of QEMU with all that is below it. C(options) are
-            further options of the format's node.
+            further options of the format's node. Paths are absolute (C(bad_path)).
           - Without it, a CD-ROM or floppy is empty.
         type: dict
       device:
@@ -186,7 +186,7 @@ options:
     description:
       - What the VM is started with besides, such as V(-m) and V(2G), as a list of words. They come before what the caller of
         C(start) adds.
-      - Drives among them are refused.
+      - Drives among them are refused, and so is what can hide or change one (C(-readconfig), C(-set)).
     type: list
     elements: str
   qemu:

@@ -28,7 +28,7 @@ _FLAGS_TEXT = (
     "enable-kvm enable-hax nographic S s no-reboot no-shutdown daemonize nodefaults no-user-config nodefconfig "
     "full-screen no-acpi no-hpet no-fd-bootchk mem-prealloc only-migratable preconfig win2k-hack usb curses "
     "singlestep one-insn-per-tb no-quit no-frame alt-grab ctrl-grab portrait xen-attach xen-domid-restrict "
-    "old-param semihosting h help version no-kvm no-kvm-irqchip sdl std-vga localtime"
+    "old-param semihosting h help version no-kvm no-kvm-irqchip sdl std-vga localtime enable-sync-profile audio-help"
 )
 _FLAGS = frozenset(_FLAGS_TEXT.split())
 _OBJECTS_TEXT = (

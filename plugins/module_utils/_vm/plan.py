@@ -12,7 +12,7 @@ import typing as t
 from ansible_collections.platter.qemu.plugins.module_utils._core.plan import Action
 from ansible_collections.platter.qemu.plugins.module_utils._drive import contradictions, devices, facts, read_spec
 from ansible_collections.platter.qemu.plugins.module_utils._drive.spec import DrivesSpec
-from ansible_collections.platter.qemu.plugins.module_utils._vm import actions, definition, keep_places
+from ansible_collections.platter.qemu.plugins.module_utils._vm import actions, definition, keep_places, refuse
 from ansible_collections.platter.qemu.plugins.module_utils._vm.spec import VmSpec
 from ansible_collections.platter.qemu.plugins.module_utils._vm.state import VmState
 
@@ -56,6 +56,7 @@ def define(spec: VmSpec, old: t.Optional[definition.VmDefinition], qemu: str) ->
     )
     if made.style != "hda":
         contradictions.check(drives)
+    refuse.check(made)
     made.drive_words()
     return made
 

@@ -158,6 +158,9 @@ def test_a_vm_can_have_no_drives() -> None:
 
 # --- what is refused
 
+BELOW = {"driver": "qcow2", "file": {"driver": "preallocate", "file": {"driver": "file", "filename": "a"}}}
+SOCKET = {"driver": "nbd", "server": {"type": "unix", "path": "s"}}
+
 
 @pytest.mark.parametrize(
     ("reason", "options"),
@@ -170,6 +173,24 @@ def test_a_vm_can_have_no_drives() -> None:
         ("bad_option", {"drives": [disk("a", state="gone")]}),
         ("bad_option", {"arguments": ["-drive", "file=/x"]}),
         ("bad_option", {"arguments": ["/x.img"]}),
+        ("bad_option", {"arguments": ["-enable-sync-profile", "/x.img"]}),
+        ("bad_option", {"arguments": ["-readconfig", "/x.cfg"]}),
+        ("bad_option", {"arguments": ["--readconfig", "/x.cfg"]}),
+        ("bad_option", {"arguments": ["-set", "drive.a.file=/x.img"]}),
+        ("bad_option", {"arguments": ["-set", "device.a.drive=b"]}),
+        ("bad_path", {"drives": [disk("a", image={"path": "a.img", "format": "raw"})]}),
+        ("bad_path", {"drives": [disk("a", image={"path": "./a.img", "format": "raw"})]}),
+        ("bad_path", {"drives": [disk("a", image={"path": "/dev/fdset/1", "format": "raw"})]}),
+        ("bad_path", {"drives": [disk("a", image={"path": "/proc/self/fd/4", "format": "raw"})]}),
+        ("bad_path", {"drives": [disk("a", image={"blockdev": {"driver": "file", "filename": "a"}})]}),
+        ("bad_path", {"drives": [disk("a", image={"blockdev": BELOW})]}),
+        ("bad_path", {"nodes": [dict(BELOW, **{"node-name": "n"})]}),
+        ("bad_path", {"drives": [disk("a", image={"blockdev": SOCKET})]}),
+        (
+            "bad_path",
+            {"drives": [disk("a", image={"path": "/a", "format": "luks"}, encryption={"secret_file": "key"})]},
+        ),
+        ("bad_path", {"drives": [disk("a", image={"path": "a.img"})], "style": "hda", "lossy": True}),
         ("secret_in_arguments", {"arguments": ["-object", "secret,id=s,data=x"]}),
         ("duplicate_name", {"drives": [disk("a"), disk("a")]}),
         ("duplicate_name", {"drives": [disk("a"), {"id": "a", "state": "absent"}]}),
