@@ -255,6 +255,8 @@ notes:
     of its disk, and a loop device of its file. What a drive newly writes to must not be the backing file of other images in its
     directory (C(has_overlays)). What it wrote to already, and has become one since, as by a snapshot, gives a warning each time.
   - A QEMU of this user or root's that has C(-name) with the name of the VM is the VM itself, and may have its images open.
+  - C(start) asks the Python of the host, each time, whether an image that the VM writes to has become the backing file of another
+    one since, and does not start QEMU then. C(args) with C(xargs) does not ask.
   - With V(open) and V(device) QEMU connects to the servers of the drives. A C(qemu-nbd) without C(--persistent) ends after
     that.
   - Places on servers are the same if they are written alike. Two names of one server are two servers.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.platter.qemu.plugins.module_utils._tools import records
 from ansible_collections.platter.qemu.plugins.module_utils._vm import places
 from ansible_collections.platter.qemu.tests.lab.beats import four_beats, refused
 from ansible_collections.platter.qemu.tests.lab.drive_qemu import QEMU, started
@@ -238,3 +240,33 @@ def test_the_vm_is_known_by_the_name_that_its_arguments_give_it(tmp_path: Path) 
         refusal = refused("qmp_unreachable", **asked(tmp_path, "one", disk("d", more), **named))
         assert refusal["evidence"] == {"socket": named["qmp_socket"], "pids": [process.pid]}
         four_beats(**asked(tmp_path, "one", disk("d", more)))
+
+
+# --- the next start
+
+
+def test_what_has_become_a_backing_file_since_is_not_started_with(tmp_path: Path) -> None:
+    disks = [image(tmp_path, "a", "qcow2"), image(tmp_path, "b"), image(tmp_path, "read")]
+    drives = [disk("a", disks[0], "qcow2"), disk("b's", disks[1]), disk("read", disks[2], read_only=True)]
+    drives[1]["id"] = "b"
+    options = asked(tmp_path, "one", *drives, arguments=["-m", "64"])
+    four_beats(**options)
+    start = [str(tmp_path / "vms" / "one" / "start"), "-version"]
+    overlay(tmp_path, "on-read", disks[2])
+    assert subprocess.run(start, check=True, capture_output=True, text=True).stdout.startswith("QEMU")
+
+    (tmp_path / "far").mkdir()
+    tops = [overlay(tmp_path, "on-a", disks[0], "qcow2"), tmp_path / "far" / "on-b", tmp_path / "i" / "json"]
+    create(tops[1], "qcow2", "", "", "-b", disks[1], "-F", "raw")
+    records.write_record(str(disks[1]), {"snapshot": {"overlays": [str(tops[1])]}})
+    assert f"is the backing file of {tops[1]}" in str(call("qemu_drive", **options)["warnings"])
+    for top, base in zip(tops, disks):
+        ended = subprocess.run(start, check=False, capture_output=True, text=True)
+        assert (ended.returncode, ended.stdout) == (1, "")
+        assert f"VM one is not started: {base} is the backing file of {top}" in ended.stderr, ended.stderr
+        top.unlink()
+        if top == tops[1]:
+            node = {"driver": "raw", "file": {"driver": "file", "filename": str(disks[1])}}
+            create(tops[2], "qcow2", "", "", "-b", "json:" + json.dumps(node), "-F", "raw")
+            disks[2] = disks[1]
+    assert subprocess.run(start, check=True, capture_output=True, text=True).stdout.startswith("QEMU")

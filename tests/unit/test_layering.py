@@ -56,6 +56,7 @@ PURE_NAMES = (
     "unit",
     "keep_places",
     "claims",
+    "start_guard",
     "schema",
     "proof",
     "image",

@@ -14,6 +14,7 @@ from types import ModuleType
 
 from ansible_collections.platter.qemu.plugins.module_utils._export import places
 from ansible_collections.platter.qemu.plugins.module_utils._export.state import ExportState
+from ansible_collections.platter.qemu.plugins.module_utils._tools import own_text
 
 #: this one is there again after the host's Python was updated
 _PYTHON = "/usr/bin/python3"
@@ -43,8 +44,7 @@ def write(supervisor: str, states: t.Sequence[ExportState]) -> None:
 
 def _write(module: ModuleType, supervisor: str) -> None:
     """The text of a module as a file of its own."""
-    loader = module.__spec__.loader if module.__spec__ else None
-    source = loader.get_source(module.__name__)  # type: ignore[union-attr]
+    source = own_text.of(module)
     path = places.program_file(module.__name__.rpartition(".")[2] + ".py", supervisor)
     places.make_top(supervisor)
     try:

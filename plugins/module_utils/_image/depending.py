@@ -117,9 +117,7 @@ def warn_of_orphans(items: t.Sequence[Item], found: Found) -> None:
 
 
 def _known_images(item: Item) -> t.Iterator[str]:
-    """Those that the task reads, and those that a file which is to be changed says are built on it. Anybody who owns that
-    could have written so: they are believed by their own headers only.
-    """
+    """Those that the task reads, and those that a file which is to be changed says are built on it."""
     reading = item.reading
     if reading.kind == "block":
         yield item.spec.path
@@ -127,9 +125,7 @@ def _known_images(item: Item) -> t.Iterator[str]:
     for other in (reading.base and reading.base.in_chain_of, reading.source and reading.source.chain):
         yield from other or ()
     if writes_existing(item):
-        overlays = (reading.record.get("snapshot") or {}).get("overlays")
-        told = [*(overlays if isinstance(overlays, list) else ()), reading.record.get("data_of") or ""]
-        yield from (path for path in told if os.path.isabs(path) and os.path.exists(path))
+        yield from named_files.told_by(reading.record)
 
 
 def guard_bases(items: t.Sequence[Item], found: Found, needs: Needs) -> bool:

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
@@ -41,6 +42,15 @@ def _headers(path: str) -> t.List[Header]:
     if seen.detected and not any(header.format != "raw" for header in headers):
         headers += _as_bytes_say(path, seen.detected)
     return headers
+
+
+def told_by(record: t.Mapping[str, t.Any]) -> t.Iterator[str]:
+    """The images that a file says, in its own record, are built on it, wherever they are. Anybody who owns the file could
+    have written so: they are believed by their own headers only.
+    """
+    overlays = (record.get("snapshot") or {}).get("overlays")
+    told = [*(overlays if isinstance(overlays, list) else ()), record.get("data_of") or ""]
+    yield from (path for path in told if os.path.isabs(path) and os.path.exists(path))
 
 
 def _as_bytes_say(path: str, formats: t.Iterable[str]) -> t.Iterator[Header]:

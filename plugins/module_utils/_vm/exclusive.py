@@ -160,6 +160,7 @@ def _overlays(wanted: t.Sequence[claims.Claim], opened: Opened) -> t.Iterator[t.
     if not wanted:
         return
     from ansible_collections.platter.qemu.plugins.module_utils._inspect import dependents, named_files
+    from ansible_collections.platter.qemu.plugins.module_utils._tools import records
 
     own = {each.which for each in opened}
 
@@ -169,7 +170,8 @@ def _overlays(wanted: t.Sequence[claims.Claim], opened: Opened) -> t.Iterator[t.
 
     names = {claim.name: claim for claim in wanted}
     directories = sorted({os.path.dirname(os.path.realpath(name)) for name in names})
-    for name, overlays in dependents.find_dependents(list(names), directories, read).items():
+    told = [path for name in names for path in named_files.told_by(records.read_record(name))]
+    for name, overlays in dependents.find_dependents(list(names), directories, read, also=told).items():
         if overlays:
             yield names[name], overlays
 

@@ -16,7 +16,7 @@ import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._tools import files, walk
-from ansible_collections.platter.qemu.plugins.module_utils._vm import definition, places
+from ansible_collections.platter.qemu.plugins.module_utils._vm import definition, places, start_guard
 
 _MODES = {definition.START: 0o700}
 #: bytes that make the name of a link that is half made another one each time
@@ -44,12 +44,25 @@ def _refused(config: str, reason: str, fact: str, way_out: str, evidence: t.Mapp
 
 def is_whole(config: str, made: definition.VmDefinition) -> bool:
     """Whether all files are as they are made of the definition, and it is known to tasks of other VMs."""
-    texts = definition.texts(made)
+    texts = _texts(made)
     if os.path.realpath(places.record(made.vm)) != os.path.realpath(config) or _leftovers(made.vm, config):
         return False
     if any(_link(path) != target for path, target in places.links(config).items()):
         return False
     return all(_is_file(places.current_file(config, name), name, text) for name, text in texts.items())
+
+
+def _texts(made: definition.VmDefinition) -> t.Dict[str, str]:
+    """The content of each file, with what its program asks before it starts QEMU."""
+    texts = definition.texts(made)
+    return dict(texts, **{definition.START: start_guard.guarded(texts[definition.START], made, _program())})
+
+
+def _program() -> str:
+    """The text of our own file, wherever the play has put it."""
+    from ansible_collections.platter.qemu.plugins.module_utils._tools import own_text, start_check
+
+    return own_text.of(start_check)
 
 
 def _is_file(path: str, name: str, text: str) -> bool:
@@ -136,7 +149,7 @@ def write(config: str, made: definition.VmDefinition) -> None:
     generation = places.GENERATION + secrets.token_hex(4)
     built = os.path.join(config, generation)
     os.mkdir(built, 0o700)
-    for name, text in definition.texts(made).items():
+    for name, text in _texts(made).items():
         _write(os.path.join(built, name), text, _MODES.get(name, 0o600))
     files.fsync_path(built)
     for path, target in places.links(config).items():

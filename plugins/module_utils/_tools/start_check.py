@@ -1,0 +1,112 @@
+# Copyright: the platter.qemu authors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# PRIVATE to the collection: it can change at any time without notice.
+"""Whether a VM may be started with its images: python3 start_check.py VM IMAGE...
+
+What a snapshot has become the backing file of another image since the VM was defined is not written to. It needs nothing
+but this text and the standard library of Python 3.6 or later, as it stands in a program that outlives the play.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+import sys
+import typing as t
+
+#: of qcow and qcow2: magic and version; where the name of the backing file is, and how long
+_HEADER, _MAGIC = ">4sIQI", b"QFI\xfb"
+_LONGEST = 1 << 16
+_TEMP_PREFIX = ".platter-tmp."
+
+
+def overlays_of(image: str) -> t.List[str]:
+    """The images that name C(image) as their backing file: in its directory, and where its own record says."""
+    which = _identity(image)
+    directory = os.path.dirname(os.path.realpath(image))
+    names = [os.path.join(directory, name) for name in sorted(os.listdir(directory)) if name[:13] != _TEMP_PREFIX]
+    others = (path for path in dict.fromkeys(names + _recorded(image)) if _identity(path) != which)
+    return [path for path in others if which and any(_identity(each) == which for each in _named(path))]
+
+
+def _identity(path: str) -> t.Optional[t.Tuple[int, int]]:
+    try:
+        seen = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return seen.st_dev, seen.st_ino
+
+
+def _named(path: str) -> t.List[str]:
+    """What the header of the image at C(path) can mean by its backing file."""
+    if not os.path.isfile(path):
+        return []
+    try:
+        with open(path, "rb", buffering=0) as stream:
+            head = stream.read(struct.calcsize(_HEADER))
+            magic, _version, at, length = struct.unpack(_HEADER, head) if len(head) == 20 else (b"", 0, 0, 0)
+            if magic != _MAGIC or not at or length > _LONGEST:
+                return []
+            stream.seek(at)
+            name = os.fsdecode(stream.read(length))
+    except (OSError, OverflowError):
+        return []
+    return [os.path.join(os.path.dirname(path), each) for each in _files(name)]
+
+
+def _files(name: str) -> t.List[str]:
+    """Names in the forms that QEMU and libvirt write for a file."""
+    if name.startswith("json:"):
+        try:
+            return _file_names(json.loads(name[5:]))
+        except (ValueError, RecursionError):
+            return []
+    return [name[5:] if name.startswith("file:") else name]
+
+
+def _file_names(tree: t.Any) -> t.List[str]:
+    if isinstance(tree, list):
+        return [found for each in tree for found in _file_names(each)]
+    if not isinstance(tree, dict):
+        return []
+    own = [each for key, each in tree.items() if key.rpartition(".")[2] == "filename" and isinstance(each, str)]
+    return own + [found for each in tree.values() for found in _file_names(each)]
+
+
+def _recorded(image: str) -> t.List[str]:
+    """Overlays in other directories, by the record of the image (C(_tools/records.py))."""
+    beside = os.path.join(os.path.dirname(image), "." + os.path.basename(image) + ".platter.json")
+    try:
+        text = os.getxattr(image, "user.platter.qemu")
+    except OSError:
+        try:
+            with open(beside, "rb") as stream:
+                text = stream.read(_LONGEST)
+        except OSError:
+            return []
+    try:
+        found = json.loads(text.decode("utf-8", "replace"))["snapshot"]["overlays"]
+        return [each for each in found if isinstance(each, str) and os.path.isabs(each)]
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return []
+
+
+def main() -> None:
+    """Ends with 1 where the VM must not be started, and says why."""
+    vm, images = sys.argv[1], sys.argv[2:]
+    for image in images:
+        try:
+            found = overlays_of(image)
+        except OSError as exc:
+            sys.exit("VM %s is not started: %s cannot be looked at: %s" % (vm, image, exc.strerror))
+        if found:
+            fact = "VM %s is not started: %s is the backing file of %s, and what the VM writes there would damage that."
+            way_out = "Define the drive on the active overlay (platter.qemu.qemu_drive, image.path)."
+            sys.exit("%s %s" % (fact % (vm, image, ", ".join(found[:5])), way_out))
+
+
+if __name__ == "__main__":
+    main()
