@@ -74,7 +74,9 @@ options:
         description:
           - What QEMU opens - C(path) and C(format) of a file or device of the host; or C(uri), such as
             C(nbd://store1/data), and C(format); or C(blockdev), a node of QEMU with all that is below it. C(options) are
-            further options of the format's node. Paths are absolute (C(bad_path)).
+            further options of the node of C(format). Paths are absolute (C(bad_path)).
+          - C(backing) with the value V(null), in C(options) or C(blockdev), cuts the chain, as in QEMU's own words - what
+            the image is built on is not opened.
           - Without it, a CD-ROM or floppy is empty.
         type: dict
       device:
@@ -119,7 +121,7 @@ options:
       aio: {description: 'V(threads), V(native) or V(io_uring).', type: str}
       discard: {description: 'V(unmap) - what the guest discards becomes free on the host.', type: raw}
       detect_zeroes: {description: 'V(on), V(off) or V(unmap).', type: raw}
-      read_only: {description: Whether nothing is written to the image. A CD-ROM is always so., type: bool}
+      read_only: {description: 'Whether nothing is written to the image. For a CD-ROM, V(false) is refused.', type: bool}
       auto_read_only: {description: Whether it may be opened read-only where it cannot be written., type: bool}
       locking: {description: 'QEMU''s lock on the image, V(auto), V(on) or V(off).', type: raw}
       l2_cache_size: {description: 'Of qcow2, such as V(4M).', type: str}
@@ -207,7 +209,7 @@ options:
     choices: [none, syntax, open, device]
     default: device
   timeout:
-    description: Seconds that QEMU has for each of these.
+    description: Seconds that QEMU has for each of these, 1 or more.
     type: int
     default: 30
   qmp_socket:
@@ -225,7 +227,7 @@ options:
       - O(state=absent) leaves the running VM alone.
     type: path
   unplug_timeout:
-    description: Seconds that the guest has to give up drives, all of them together.
+    description: Seconds that the guest has to give up drives, all of them together. With V(0) it is asked and not waited for.
     type: int
     default: 30
   lock_timeout:

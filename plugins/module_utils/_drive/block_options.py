@@ -15,6 +15,7 @@ import difflib
 import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import size
+from ansible_collections.platter.qemu.plugins.module_utils._drive import keyval
 from ansible_collections.platter.qemu.plugins.module_utils._drive.spec import Scalar
 
 _ADDRESS = (
@@ -148,9 +149,14 @@ def is_child(driver: str, key: str) -> bool:
     return key in _CHILDREN or (driver == "quorum" and key == "children")
 
 
+def is_backing(key: str) -> bool:
+    """Whether an option is the node that a layer is built on, by its dotted name: where it is null, the chain is cut."""
+    return key.rpartition(".")[2] == "backing"
+
+
 def kind_of(driver: str, key: str) -> str:
     """C(bool), C(int) or C(str): the type of an option by its dotted name."""
-    name = [part for part in key.split(".") if not part.isdigit()][-1]
+    name = next((part for part in reversed(key.split(".")) if not part.isdigit()), key)
     if name in _SOME_INTEGERS:
         return "int" if driver in _SOME_INTEGERS[name] else "str"
     return "bool" if name in _BOOLEANS else "int" if name in _INTEGERS else "str"
@@ -174,7 +180,7 @@ def typed(driver: str, key: str, value: t.Any) -> Scalar:
 
 def _as_text(value: t.Any) -> str:
     """YAML reads C(on) and C(off) as booleans, where QEMU has words."""
-    return ("on" if value else "off") if isinstance(value, bool) else str(value)
+    return ("on" if value else "off") if isinstance(value, bool) else keyval.plain(value)
 
 
 def boolean(key: str, value: t.Any) -> bool:

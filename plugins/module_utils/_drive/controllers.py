@@ -29,11 +29,34 @@ def completed(spec: DrivesSpec) -> DrivesSpec:
     """With a place for each IDE drive, and with a controller for those drives of each kind that have no place, where there
     is none of that kind yet.
     """
-    spec = _with_ide_places(spec)
+    spec = _with_ide_places(in_usual_words(spec))
     for kind in devices.NEEDED:
         if not any(devices.CONTROLLERS.get(each.device) == kind for each in spec.controllers):
             spec = _with_controller(spec, kind)
     return spec
+
+
+def in_usual_words(spec: DrivesSpec) -> DrivesSpec:
+    """Places on SCSI without what QEMU takes anyway: channel 0, and logical unit 0 of a target that no other drive is on.
+
+    libvirt says all parts of a place, most others the target only.
+    """
+    frontends = [each.frontend for each in spec.drives if each.frontend is not None]
+    drives = []
+    for each in spec.drives:
+        device = each.frontend
+        if device is not None and devices.kind(device.device) == "scsi":
+            alone = [_target(other) for other in frontends].count(_target(device)) == 1
+            if device.property("channel") == 0:
+                device = device.with_property("channel", None)
+            if device.property("lun") == 0 and device.property("scsi-id") is not None and alone:
+                device = device.with_property("lun", None)
+        drives.append(replace(each, frontend=device))
+    return replace(spec, drives=tuple(drives))
+
+
+def _target(device: Device) -> t.Tuple[t.Any, ...]:
+    return device.bus, device.property("channel") or 0, device.property("scsi-id")
 
 
 def _with_ide_places(spec: DrivesSpec) -> DrivesSpec:
@@ -65,7 +88,7 @@ def _with_controller(spec: DrivesSpec, kind: str) -> DrivesSpec:
     device, bus = devices.NEEDED[kind]
     count = -(-len(homeless) // _PORTS) if kind == "ide" else 1
     made = [Device(device, _free_id(spec, kind, number)) for number in range(count)]
-    drives = [_placed(each, homeless, made, bus) for each in spec.drives]
+    drives = _numbered([_placed(each, homeless, made, bus) for each in spec.drives], homeless)
     return replace(spec, drives=tuple(drives), controllers=spec.controllers + tuple(made))
 
 
@@ -76,10 +99,23 @@ def _placed(drive: Drive, homeless: t.List[str], made: t.List[Device], bus: str)
     if bus.endswith("%d"):
         place = bus % (made[number // _PORTS].id, number % _PORTS)
         return replace(drive, frontend=replace(drive.frontend, bus=place))
-    frontend = replace(drive.frontend, bus=bus % made[0].id)
-    if frontend.device.startswith("scsi") and frontend.property("scsi-id") is None and frontend.property("lun") is None:
-        frontend = frontend.with_property("scsi-id", number)
-    return replace(drive, frontend=frontend)
+    return replace(drive, frontend=replace(drive.frontend, bus=bus % made[0].id))
+
+
+def _numbered(drives: t.List[Drive], placed: t.Collection[str]) -> t.List[Drive]:
+    """With a target for each of the C(placed) drives on SCSI that says none: those that no drive beside it has, in turn."""
+    found = []
+    said = {each.frontend: each.frontend.property("scsi-id") for each in drives if each.frontend is not None}
+    for each in drives:
+        device = each.frontend
+        is_scsi = each.id in placed and device is not None and devices.kind(device.device) == "scsi"
+        if is_scsi and device is not None and device.property("scsi-id") is None and device.property("lun") is None:
+            taken = [number for other, number in said.items() if other.bus == device.bus]
+            number = next(number for number in range(len(drives)) if number not in taken)
+            device = device.with_property("scsi-id", number)
+            said[device] = number
+        found.append(replace(each, frontend=device))
+    return found
 
 
 def _free_id(spec: DrivesSpec, kind: str, number: int) -> str:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 import typing as t
 
-from ansible_collections.platter.qemu.plugins.module_utils._drive import block_options
+from ansible_collections.platter.qemu.plugins.module_utils._drive import block_options, keyval
 from ansible_collections.platter.qemu.plugins.module_utils._drive.spec import Device, Scalar, sorted_options
 
 #: short names, as C(-device help) lists them; QEMU knows the long one by both (C(qdev-monitor.c))
@@ -166,6 +166,7 @@ _BOOLEANS_TEXT = (
 )
 _INTEGERS = frozenset((_INTEGERS_TEXT + _NEW_INTEGERS_TEXT).split())
 _BOOLEANS = frozenset((_BOOLEANS_TEXT + _NEW_BOOLEANS_TEXT).split())
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.,_+-]*\Z")
 _HEXADECIMAL = frozenset(("wwn", "port_wwn", "eui64", "sas_address"))
 
 
@@ -196,7 +197,7 @@ def typed(name: str, value: t.Any) -> Scalar:
         return block_options.boolean(name, value)
     if found == "int":
         return block_options.integer(name, value)
-    return ("on" if value else "off") if isinstance(value, bool) else str(value)
+    return ("on" if value else "off") if isinstance(value, bool) else keyval.plain(value)
 
 
 def text_of(name: str, value: Scalar) -> Scalar:
@@ -209,9 +210,10 @@ def from_properties(device: str, properties: t.Mapping[str, t.Any]) -> Device:
     rest = {name: typed(name, value) for name, value in properties.items() if name not in ("id", "bus", "drive")}
     if rest.get("scsi") is False:  # as it is since QEMU 5.0, and 10.0 has no word for it
         del rest["scsi"]
-    return Device(
-        full_name(device), str(properties.get("id", "")), str(properties.get("bus", "")), sorted_options(rest)
-    )
+    if not _NAME.match(device):
+        raise ValueError("%r is no name of a device" % device)
+    own, bus = (keyval.plain(properties.get(name, "")) for name in ("id", "bus"))
+    return Device(full_name(device), own, bus, sorted_options(rest))
 
 
 def family(machine: str) -> str:

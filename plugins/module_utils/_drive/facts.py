@@ -76,7 +76,7 @@ def _throttle(drive: Drive, group: t.Optional[Object]) -> Facts:
     limits = group.properties if group is not None else ()
     facts: Facts = {} if drive.throttle == drive.id else {"group": drive.throttle}
     facts.update({key[len("limits.") :].replace("-", "_"): value for key, value in limits})
-    return facts
+    return facts or {"group": drive.throttle}
 
 
 def _frontend(device: Device, drive_id: str, facts: Facts) -> Facts:

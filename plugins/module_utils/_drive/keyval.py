@@ -72,6 +72,11 @@ def text_of(value: t.Any) -> str:
         return "on" if value else "off"
     if value is None:
         raise ValueError("null can only be written in JSON")
+    return plain(value)
+
+
+def plain(value: t.Any) -> str:
+    """A value as text. Raises ValueError (a sentence) for what no argument and no name of a file can hold."""
     text = str(value)
     if "\0" in text:
         raise ValueError("a zero byte cannot stand in an argument")

@@ -13,7 +13,9 @@ from dataclasses import dataclass, field, replace
 
 from ansible_collections.platter.qemu.plugins.module_utils._drive import (
     block_options,
+    controllers,
     devices,
+    keyval,
     places,
     stack,
     throttling,
@@ -76,7 +78,7 @@ def object_properties(told: t.Mapping[str, t.Any]) -> t.Dict[str, Scalar]:
         elif name in _INTEGERS:
             found[name] = block_options.integer(name, value)
         else:
-            found[name] = str(value)
+            found[name] = keyval.plain(value)
     return found
 
 
@@ -100,7 +102,7 @@ class _Linker:
     def spec(self) -> DrivesSpec:
         self._name_lines()
         drives: t.List[Drive] = []
-        controllers: t.List[Device] = []
+        without_drive: t.List[Device] = []
         named = {name for _device, name in self._found.uses if name}
         tops = graphs(self._found.nodes, named)
         waiting = [name for name in self._lines if name not in named]
@@ -112,11 +114,12 @@ class _Linker:
                 continue
             device, name = self._found.uses[number]
             if name is None and device.device not in devices.REMOVABLE:
-                controllers.append(device)
+                without_drive.append(device)
             else:
                 drives.append(self._from_device(device, name, tops))
         nodes_left = tuple(node for name, node in tops.items() if name not in self._used)
-        return DrivesSpec(tuple(drives), tuple(controllers), self._objects(), nodes_left, self._found.machine)
+        spec = DrivesSpec(tuple(drives), tuple(without_drive), self._objects(), nodes_left, self._found.machine)
+        return controllers.in_usual_words(spec)
 
     def _name_lines(self) -> None:
         """The place and the name of each C(-drive), as QEMU gives them in turn."""

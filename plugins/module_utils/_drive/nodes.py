@@ -42,7 +42,7 @@ def from_tree(tree: t.Mapping[str, t.Any], *, top: bool = True) -> Node:
 
     C(top): it inherits nothing, so that an option with its default says nothing and is left out.
     """
-    driver = str(tree.get("driver", ""))
+    driver = keyval.plain(tree.get("driver", ""))
     options: t.Dict[str, Scalar] = {}
     children: t.List[t.Tuple[str, t.Union[Node, str]]] = []
     for key, value in tree.items():

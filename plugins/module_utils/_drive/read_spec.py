@@ -20,7 +20,8 @@ from ansible_collections.platter.qemu.plugins.module_utils._drive import (
     keyval,
     link,
     nodes,
-    parse_drive,
+    read_cache,
+    read_objects,
     settings,
     throttling,
 )
@@ -49,7 +50,8 @@ def read(params: t.Any, machine: str = "") -> DrivesSpec:
     drives = [reader.drive() for reader in readers]
     separate = _separate_nodes(vm.get("nodes") or ())
     drives, left = _linked(drives, separate)
-    objects = _objects(vm.get("objects") or (), [each for reader in readers for each in reader.objects], drives)
+    made = [each for reader in readers for each in reader.objects]
+    objects = read_objects.read(vm.get("objects") or (), made, drives)
     family = devices.family(str(vm.get("machine") or machine or "pc"))
     spec = DrivesSpec(tuple(drives), _controllers(vm.get("controllers") or ()), objects, left, family)
     return controllers.completed(spec)
@@ -94,24 +96,6 @@ def _controllers(told: t.Sequence[Params]) -> t.Tuple[Device, ...]:
     return tuple(found)
 
 
-def _objects(told: t.Sequence[Params], made: t.List[Object], drives: t.Sequence[Drive]) -> t.Tuple[Object, ...]:
-    found = {}
-    for each in told:
-        flat = dict(keyval.flatten(each))
-        kind, name = str(flat.pop("qom-type", "")), str(flat.pop("id", ""))
-        found[name] = Object(kind, name, sorted_options(link.object_properties(flat)))
-    for new in made:
-        known = found.setdefault(new.id, new)
-        if known != new and new.properties:
-            fact = "its throttling of the group %s is not that of the others in it" % new.id
-            raise refused(new.id, fact, "Give the limits of a group once.", "duplicate_name")
-    for drive in drives:
-        thread = drive.frontend.property("iothread") if drive.frontend is not None else None
-        if thread:
-            found.setdefault(str(thread), Object("iothread", str(thread)))
-    return tuple(sorted(found.values(), key=lambda each: (each.kind == "throttle-group", each.id)))
-
-
 class _Reader:
     """Turns the options of one drive into values; every refusal names it."""
 
@@ -147,6 +131,9 @@ class _Reader:
                 close = difflib.get_close_matches(str(name), settings.ALL, 1)
                 way_out = "Did you mean %s?" % close[0] if close else "See the documentation for what a drive has."
                 raise self._refuse("%s is nothing that a drive has" % name, way_out, "unknown_option")
+        unknown = read_cache.unknown(self._params.get("cache"))
+        if unknown:
+            raise self._refuse("cache has no %s" % ", ".join(unknown), "Leave it out.", "unknown_option")
 
     def _backend(self) -> t.Optional[Node]:
         image = self._params.get("image")
@@ -156,13 +143,21 @@ class _Reader:
         given = {
             qemu: self._params[name] for name, qemu in settings.OF_NODE.items() if self._params.get(name) is not None
         }
-        given.update(self._cache())
+        given.update(read_cache.of_node(self._params.get("cache")))
         given.update(self._encryption(node.driver))
-        if self._params.get("device") in devices.CDROMS:
-            given.setdefault("read-only", True)
+        if self._is_cdrom():
+            given["read-only"] = True
         top = nodes.from_tree(dict(keyval.nest(self._merged(node.options, given, node.driver)), driver=node.driver))
         node = replace(node, options=top.options)
         return self._with_protocol(node)
+
+    def _is_cdrom(self) -> bool:
+        """Which is always read-only."""
+        found = self._device() in devices.CDROMS
+        said = self._params.get("read_only")
+        if found and said is not None and not block_options.boolean("read_only", said):
+            raise self._refuse("nothing can be written to a CD-ROM", "Leave read_only out, or choose another device.")
+        return found
 
     def _merged(self, has: Options, given: t.Mapping[str, t.Any], driver: str) -> t.List[t.Tuple[str, Scalar]]:
         options = dict(has)
@@ -185,59 +180,48 @@ class _Reader:
         if unknown:
             raise self._refuse("image has no %s" % ", ".join(sorted(unknown)), "Leave it out.", "unknown_option")
         tree = self._tree(image, ways[0])
+        options = self._options(image.get("options") or {})
         if image.get("format") or ways[0] != "blockdev":
-            options = keyval.nest(keyval.flatten(image.get("options") or {}))
-            tree = dict({"driver": image.get("format") or ""}, file=tree, **options)
+            return nodes.from_tree(dict(options, driver=image.get("format") or "", file=tree))
+        if options:
+            fact = "image.options are those of the format's node, and image.format is not given"
+            raise self._refuse(fact, "Set image.format, or write them into image.blockdev.")
         return nodes.from_tree(tree)
+
+    def _options(self, told: t.Any) -> t.Dict[str, t.Any]:
+        """Of the format's node, whose name and file are said elsewhere."""
+        options = keyval.nest(keyval.flatten(self._mapping("image.options", told)))
+        for name in ("driver", "node-name", "file"):
+            if name in options:
+                raise self._refuse("image.options has %s, which it cannot say" % name, "Write a whole image.blockdev.")
+        return options
+
+    def _mapping(self, name: str, told: t.Any) -> Params:
+        if not isinstance(told, t.Mapping):
+            raise self._refuse("%s is %r" % (name, told), "Write a dictionary.")
+        return {str(key): value for key, value in told.items()}
 
     def _tree(self, image: Params, way: str) -> t.Dict[str, t.Any]:
         if way == "blockdev":
-            return dict(image["blockdev"])
+            return dict(self._mapping("image.blockdev", image["blockdev"]))
         if way == "uri":
             return file_name.read(str(image["uri"]))
-        path = str(image["path"])
+        path = keyval.plain(image["path"])
         if file_name.read(path).get("filename") != path:
             raise self._refuse("image.path %s is no path of this host" % path, "Write it as image.uri.", "bad_path")
         return file_name.local_tree(path)
-
-    def _cache(self) -> t.Dict[str, bool]:
-        cache = self._params.get("cache") or {}
-        if not isinstance(cache, t.Mapping):
-            cache = {"mode": cache}
-        unknown = set(cache) - {"mode", "direct", "no_flush", "writeback"}
-        if unknown:
-            raise self._refuse("cache has no %s" % ", ".join(sorted(unknown)), "Leave it out.", "unknown_option")
-        found = {}
-        if cache.get("mode"):
-            found["cache.direct"], found["cache.no-flush"] = self._mode(cache["mode"])[1:]
-        for name in ("direct", "no_flush"):
-            if cache.get(name) is not None:
-                found["cache." + name.replace("_", "-")] = block_options.boolean("cache." + name, cache[name])
-        return found
-
-    def _mode(self, mode: t.Any) -> t.Tuple[bool, bool, bool]:
-        if mode not in parse_drive.CACHE_MODES:
-            raise self._refuse("cache is %r" % mode, "Write one of %s." % ", ".join(parse_drive.CACHE_MODES))
-        return parse_drive.CACHE_MODES[mode]
-
-    def _writeback(self) -> t.Optional[bool]:
-        cache = self._params.get("cache") or {}
-        if not isinstance(cache, t.Mapping):
-            cache = {"mode": cache}
-        if cache.get("writeback") is not None:
-            return block_options.boolean("cache.writeback", cache["writeback"])
-        return False if cache.get("mode") and not self._mode(cache["mode"])[0] else None
 
     def _encryption(self, driver: str) -> t.Dict[str, str]:
         told = self._params.get("encryption")
         if not told:
             return {}
+        told = self._mapping("encryption", told)
         if bool(told.get("secret")) == bool(told.get("secret_file")):
             fact = "encryption needs a file with the secret, or the id of a secret object"
             raise self._refuse(fact, "Set encryption.secret_file.", "secret_missing")
         secret = str(told.get("secret") or self._id + "-secret")
         if told.get("secret_file"):
-            self.objects.append(Object("secret", secret, (("file", str(told["secret_file"])),)))
+            self.objects.append(Object("secret", secret, (("file", keyval.plain(told["secret_file"])),)))
         if driver == "luks":
             return {"key-secret": secret}
         return {"encrypt.format": str(told.get("format") or "luks"), "encrypt.key-secret": secret}
@@ -259,26 +243,29 @@ class _Reader:
         return nodes.changed_protocol(node, options)
 
     def _frontend(self) -> t.Optional[Device]:
-        device = self._params.get("device")
+        device = self._device()
         if not device:
             return None
-        properties = dict(self._params.get("properties") or {})
+        properties = dict(self._mapping("properties", self._params.get("properties") or {}))
         for name, qemu in settings.OF_DEVICE.items():
             if self._params.get(name) is not None:
                 properties[qemu] = self._params[name]
-        writeback = self._writeback()
+        writeback = read_cache.writeback(self._params.get("cache"))
         if writeback is not None:
             properties["write-cache"] = "on" if writeback else "off"
         own = self._params.get("device_id")
         properties.update(id=self._id if own is None else own, bus=self._params.get("bus") or "")
-        return devices.from_properties(str(device), properties)
+        return devices.from_properties(device, properties)
+
+    def _device(self) -> str:
+        return devices.full_name(str(self._params.get("device") or ""))
 
     def _throttle(self) -> str:
         told = self._params.get("throttle")
         if not told:
             return ""
-        told = {"group": told} if isinstance(told, str) else dict(told)
-        group = str(told.pop("group", "") or self._id)
+        told = dict(self._mapping("throttle", {"group": told} if isinstance(told, str) else told))
+        group = keyval.plain(told.pop("group", "") or self._id)
         limits: t.Dict[str, Scalar] = {}
         for name, value in told.items():
             limit = name.replace("_", "-")

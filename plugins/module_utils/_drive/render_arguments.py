@@ -12,6 +12,7 @@ import typing as t
 from dataclasses import replace
 
 from ansible_collections.platter.qemu.plugins.module_utils._drive import (
+    block_options,
     contradictions,
     definitions,
     devices,
@@ -178,7 +179,9 @@ def _backend(drive: Drive) -> Pairs:
         return []
     node = nodes.inlined(drive.backend)
     file = node.child("file")
-    pairs = [(key, "" if value is None and key == "backing" else value) for key, value in nodes.to_pairs(node)]
+    pairs = [
+        (key, "" if value is None and block_options.is_backing(key) else value) for key, value in nodes.to_pairs(node)
+    ]
     if not isinstance(file, Node) or not _plain_name(file):
         return _with_cache(pairs)
     rest = [pair for pair in pairs if pair[0] not in ("driver", "file.driver", "file.filename")]

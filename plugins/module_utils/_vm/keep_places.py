@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.platter.qemu.plugins.module_utils._drive import devices, facts
+from ansible_collections.platter.qemu.plugins.module_utils._drive import block_options, devices, facts
 from ansible_collections.platter.qemu.plugins.module_utils._drive.spec import Device
 from ansible_collections.platter.qemu.plugins.module_utils._vm import definition
 
@@ -71,11 +71,22 @@ def _beside(told: t.Sequence[Told], drives: t.Sequence[Told], kept: t.Sequence[T
         bus = each.get("bus") or buses.get(kind) if kind in ("scsi", "usb") and not _says(said, "bus") else None
         if bus:
             number = kind == "scsi" and not any(_says(each, name) for name in _CHOSEN)
-            each = dict(each, bus=bus, **({"scsi_id": _free_id(bus, [*drives, *found])} if number else {}))
+            on_it = [other for other in (*drives, *found) if other.get("bus") in (None, "", bus)]
+            each = dict(each, bus=bus, **({"scsi_id": _free_id(on_it)} if number else {}))
         found.append(each)
     return found
 
 
-def _free_id(bus: str, drives: t.Sequence[Told]) -> int:
-    taken = {each.get("scsi_id") for each in drives if each.get("bus") == bus}
+def _free_id(drives: t.Sequence[Told]) -> int:
+    taken = {_scsi_id(each) for each in drives}
     return next(number for number in range(len(drives) + 1) if number not in taken)
+
+
+def _scsi_id(told: Told) -> t.Optional[int]:
+    """The target that a drive says, as a number; None for what is none, which is refused later."""
+    said = told.get("scsi_id")
+    said = (told.get("properties") or {}).get("scsi-id") if said is None else said
+    try:
+        return None if said is None else block_options.integer("scsi_id", said)
+    except ValueError:
+        return None

@@ -11,7 +11,11 @@ import re
 import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
-from ansible_collections.platter.qemu.plugins.module_utils._drive import contradictions, parse_arguments
+from ansible_collections.platter.qemu.plugins.module_utils._drive import (
+    block_options,
+    contradictions,
+    parse_arguments,
+)
 from ansible_collections.platter.qemu.plugins.module_utils._drive.spec import DrivesSpec
 from ansible_collections.platter.qemu.plugins.module_utils._vm.spec import VmSpec
 
@@ -46,14 +50,14 @@ def read_spec(params: Params) -> VmSpec:
         {name: tuple(map(_without_nothing, params[name])) for name in _LISTS if params.get(name) is not None},
         params.get("style"),
         params.get("lossy"),
-        params.get("qemu"),
-        params.get("machine"),
+        _named(vm, params, "qemu"),
+        _named(vm, params, "machine"),
         None if arguments is None else _arguments(vm, arguments),
         bool(params.get("purge")),
         params.get("validate") or "device",
-        float(params.get("timeout") or 30.0),
-        params.get("qmp_socket"),
-        float(params.get("unplug_timeout") or 30.0),
+        _seconds(vm, params, "timeout", 1),
+        _named(vm, params, "qmp_socket"),
+        _seconds(vm, params, "unplug_timeout", 0),
         bool(params.get("config")),
     )
 
@@ -63,10 +67,28 @@ def _refused(vm: str, fact: str, reason: str, way_out: str) -> errors.SpecError:
 
 
 def _without_nothing(told: t.Any) -> t.Any:
-    """As Ansible has options that are not set among the others."""
+    """As Ansible has options that are not set among the others. But C(backing: null) is a chain that is cut, in QEMU's words."""
+    if isinstance(told, (list, tuple)):
+        return [_without_nothing(each) for each in told]
     if not isinstance(told, t.Mapping):
         return told
-    return {key: _without_nothing(value) for key, value in told.items() if value is not None}
+    said = {key: value for key, value in told.items() if value is not None or block_options.is_backing(str(key))}
+    return {key: _without_nothing(value) for key, value in said.items()}
+
+
+def _seconds(vm: str, params: Params, name: str, least: int) -> float:
+    seconds = 30.0 if params.get(name) is None else float(params[name])
+    if seconds < least:
+        raise _refused(vm, "%s is %g" % (name, seconds), "bad_option", "Write %d or more seconds." % least)
+    return seconds
+
+
+def _named(vm: str, params: Params, name: str) -> t.Optional[str]:
+    """A program, a machine, a socket: what is a word among QEMU's arguments, or a path."""
+    told = params.get(name)
+    if told is not None and "\0" in str(told):
+        raise _refused(vm, "%s has a zero byte" % name, "bad_option", "Leave it out.")
+    return told
 
 
 def _without(told: Params, names: t.Sequence[str]) -> t.Dict[str, t.Any]:
