@@ -121,8 +121,8 @@ options:
               - Everything that is on it, by the names that C(blkid) has for it (V(ext4), V(xfs), V(LVM2_member),
                 V(linux_raid_member), V(crypt_LUKS), V(gpt), V(dos) and so on), or of an image by its format. V(none)
                 for nothing.
-              - With V(none) and other names, for example V([none, ext4]), either nothing is on it, or all of these. So
-                one task is right the first time and later.
+              - With V(none) and other names, for example V([none, ext4]), either nothing is on it, or all of these, and
+                with O(identity.uuid) that is theirs. So one task is right the first time and later.
               - What partitions carry does not count.
             type: list
             elements: str

@@ -61,6 +61,9 @@ PURE_NAMES = (
     "proof",
     "image",
     "buses",
+    "copies",
+    "start",
+    "settings",
 )
 IMPURE = {"os", "subprocess", "socket", "shutil", "tempfile", "time", "ansible", "fcntl", "pathlib", "threading"}
 
@@ -74,6 +77,8 @@ ALLOWED = {
     "_export": {"_core", "_formats", "_tools", "_inspect", "_export"},
     "_nbd": {"_core", "_formats", "_tools", "_inspect", "_nbd"},
     "_device": {"_core", "_formats", "_tools", "_inspect", "_device"},
+    "_array": {"_core", "_formats", "_tools", "_inspect", "_array"},
+    "_keeper": {"_core", "_formats", "_tools", "_inspect", "_device", "_array", "_keeper"},
     "_keys": {"_core", "_tools", "_keys"},
     "_drive": {"_core", "_drive"},
     "_vm": {"_core", "_formats", "_tools", "_inspect", "_drive", "_live", "_vm"},
@@ -103,7 +108,7 @@ def _imports(path: Path) -> t.Set[str]:
 def _is_pure(path: Path) -> bool:
     package = path.parent.name
     return package in ("_core", "_formats", "_drive") or (
-        package in ("_image", "_snapshot", "_export", "_nbd", "_device", "_keys", "_live", "_vm")
+        package in ("_image", "_snapshot", "_export", "_nbd", "_device", "_array", "_keeper", "_keys", "_live", "_vm")
         and path.stem in PURE_NAMES
     )
 

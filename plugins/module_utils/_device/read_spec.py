@@ -107,9 +107,9 @@ class _Reader:
     def identity(self) -> Identity:
         given = self._params.get("identity") or {}
         signature = tuple(given.get("signature") or ())
-        if NOTHING in signature and given.get("uuid"):
-            fact = "identity says that there may be nothing on the disk, and the UUID of what there is"
-            raise self.refuse(fact, "Leave signature: none out, or uuid.")
+        if signature and set(signature) == {NOTHING} and given.get("uuid"):
+            fact = "identity says that there is nothing on the disk, and the UUID of what there is"
+            raise self.refuse(fact, "Leave signature: none out, or uuid; or name what may be there too.")
         return Identity(self.bytes("size", given, "identity.size"), given.get("uuid") or None, signature)
 
     def bytes(self, option: str, given: t.Optional[t.Mapping[str, t.Any]] = None, called: str = "") -> t.Optional[int]:

@@ -127,8 +127,10 @@ _OTHER_DISK = "Correct source if it is another disk, or identity if it is the ri
 def _mismatch(spec: DeviceSpec, contents: t.Sequence[Content]) -> str:
     """What identity says of the disk and is not so, as a sentence."""
     asked, types = spec.identity, {each.type for each in contents}
+    if NOTHING in asked.signature and not types:
+        return ""
     found = "; ".join(map(str, contents)) or "nothing"
-    if asked.signature and set(asked.signature) - {NOTHING} != types and not (NOTHING in asked.signature and not types):
+    if asked.signature and set(asked.signature) - {NOTHING} != types:
         return "identity.signature is %s, and on it is %s" % (", ".join(asked.signature), found)
     uuids = {each.uuid.lower() for each in contents}
     if asked.uuid is not None and asked.uuid.lower() not in uuids:

@@ -18,7 +18,7 @@ import time
 import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
-from ansible_collections.platter.qemu.plugins.module_utils._tools import block_device, process
+from ansible_collections.platter.qemu.plugins.module_utils._tools import block_device, connection, process
 
 _NETLINK_GENERIC, _GENL_ID_CTRL, _CTRL_GETFAMILY, _CTRL_FAMILY_ID, _CTRL_FAMILY_NAME = 16, 0x10, 3, 1, 2
 _REQUEST, _ACK, _NLMSG_ERROR = 1, 4, 2
@@ -60,8 +60,15 @@ def marks() -> t.Dict[str, str]:
     return {path: mark for path, mark in found.items() if mark}
 
 
+def is_lost(name: str) -> bool:
+    """Whether the connection of a device that we have connected has ended. C(name): the kernel's."""
+    told = block_device.text(name, "backend").split(" ")
+    number = told[1].partition(":")[0] if len(told) > 1 else ""
+    return number.isdigit() and not connection.is_open(int(number))
+
+
 def connect(
-    connection: int, *, size: int, block: int, flags: int, timeout: int, device: str, mark: str, deadline: float
+    sock: int, *, size: int, block: int, flags: int, timeout: int, device: str, mark: str, deadline: float
 ) -> str:
     """The path of the device that the connected socket has become. C(size) in bytes; C(block): bytes of its sectors;
     C(flags): of the transmission; C(timeout): seconds after which a request fails, and all that follow; 0: never.
@@ -69,7 +76,7 @@ def connect(
     C(device): the one to use, or empty for any that is free. Raises OSError: C(EBUSY) when that device has something to
     do, or by the C(deadline) of C(time.monotonic()) none was free.
     """
-    sockets = _nested(_SOCKETS, _nested(1, _attribute(1, struct.pack("=I", connection))))
+    sockets = _nested(_SOCKETS, _nested(1, _attribute(1, struct.pack("=I", sock))))
     asked = _attribute(_SIZE, struct.pack("=Q", size)) + _attribute(_BLOCK_SIZE, struct.pack("=Q", block))
     asked += _attribute(_SERVER_FLAGS, struct.pack("=Q", flags)) + sockets
     asked += _attribute(_BACKEND, os.fsencode(mark) + b"\0")

@@ -1,0 +1,74 @@
+"""Arrays over NBD in a guest whose kernel has md: servers die and come back, legs are exchanged, and no byte is lost."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Iterator
+
+import pytest
+
+from ansible_collections.platter.qemu.tests.lab.array_guest import ArrayGuest, running_arrays
+from ansible_collections.platter.qemu.tests.lab.arrays import Array
+from ansible_collections.platter.qemu.tests.lab.stores import stores
+
+pytestmark = pytest.mark.xdist_group("array guest")
+UUID, OTHER = "6f9b0c1e-6f0c-4c43-9a5e-0f4b3a0d7c11", "00000000-1111-2222-3333-444444444444"
+
+
+@pytest.fixture(scope="module")
+def guest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ArrayGuest]:
+    with running_arrays(tmp_path_factory.mktemp("guest")) as made:
+        yield made
+
+
+def test_an_array_outlives_a_server_and_its_legs_become_equal_again(guest: ArrayGuest, tmp_path: Path) -> None:
+    with stores(tmp_path, 2) as servers:
+        array = Array(guest, "data", UUID, servers)
+        array.refused("legs_missing")
+        assert not array.attach().get("failed")
+        made = array.converge()
+        assert made["actions"] == ["Make array data (raid1, bitmap) of data-0 and data-1."]
+        assert guest.run(f"mdadm --detail {array.link} | grep -c 'Intent Bitmap : Internal'").strip() == "1"
+        array.wait("clean")
+
+        array.begin_writing()
+        servers[1].kill()
+        array.written_past(array.written() + 20)
+        away = array.call()
+        assert re.match("Take nbd[01], which failed, out of array data", away["actions"][0]), away
+        assert away["array"]["condition"] == "degraded"
+        assert not array.call()["changed"]
+        assert array.attach(1)["reason"] == "place_unreachable"
+
+        servers[1].start()
+        assert not array.attach(1).get("failed")
+        assert array.converge()["actions"] == ["Add leg data-1 to array data again."]
+        array.wait("clean")
+        array.written_past(array.written() + 20)
+        last = array.end_writing()
+        array.stop()
+        assert array.equal_legs() >= last
+
+
+def test_legs_of_another_array_are_refused_and_stay_as_they_are(guest: ArrayGuest, tmp_path: Path) -> None:
+    with stores(tmp_path, 4) as servers:
+        one, other = Array(guest, "one", UUID, servers[:2]), Array(guest, "other", OTHER, servers[2:])
+        for array in (one, other):
+            assert not array.attach().get("failed")
+            assert array.call()["changed"]
+            array.wait("clean")
+            array.stop()
+        before = [store.image.read_bytes() for store in servers]
+        # somebody has mistaken a port
+        one.servers, other.servers = [servers[0], servers[3]], [servers[2], servers[1]]
+        for array in (one, other):
+            told = array.attach()
+            assert (told["reason"], told["changed"]) == ("identity_mismatch", False), told
+            # and has had them attached all the same
+            assert not array.attach(identity={"signature": ["linux_raid_member"]}).get("failed")
+            assert array.uuid not in array.refused("leg_foreign")
+        assert "md" not in guest.run("ls /dev/md 2>/dev/null; cat /proc/mdstat | grep ^md || true")
+        one.detach()
+        other.detach()
+        assert [store.image.read_bytes() for store in servers] == before

@@ -1,0 +1,54 @@
+"""A guest whose kernel has NBD and md, and that reaches NBD servers on this machine's loopback."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from pathlib import Path
+from typing import Any, Iterator
+
+from ansible_collections.platter.qemu.tests.lab.guest_modules import PROGRAM, add_modules, ask
+from ansible_collections.platter.qemu.tests.lab.initramfs import add_program, basis
+from ansible_collections.platter.qemu.tests.lab.vm import CLOCK, Guest
+
+#: this machine's loopback, as the guest sees it
+HOST = "10.0.2.2"
+KERNEL = ("nbd", "raid1", "raid10", "raid456", "unix_diag", "virtio_net", "af_packet")
+PROGRAMS = ("mdadm", "prlimit", "setpriv", "blkid")
+NETWORK = "ip link set lo up; ip link set eth0 up; ip addr add 10.0.2.15/24 dev eth0"
+SERVER = f"(PATH=/usr/bin:/usr/sbin:/bin:/sbin python3 -I -S {PROGRAM} >/run/modules.log 2>&1 &)"
+
+
+@functools.lru_cache(maxsize=None)
+def root() -> bytes:
+    """The first and only root file system."""
+    archive = basis(KERNEL)
+    for name in PROGRAMS:
+        add_program(archive, name, f"/usr/sbin/{name}")
+    add_modules(archive, "host_device", "md_array", packages="_[!elnsv]*")
+    archive.file("/etc/passwd", b"root:x:0:0::/:/bin/sh\n", 0o644)
+    archive.file("/etc/group", b"root:x:0:\n", 0o644)
+    for name in ("/var/lib", "/etc/platter.qemu"):
+        archive.directory(name)
+    return archive.content()
+
+
+class ArrayGuest(Guest):
+    """Runs modules as a play would."""
+
+    def call(self, module: str, **options: Any) -> dict[str, Any]:
+        """The result of a module in the guest, a failed one too."""
+        return ask(self, module, **options)
+
+
+@contextlib.contextmanager
+def running_arrays(directory: Path) -> Iterator[ArrayGuest]:
+    """A guest that has come up, with a network of its own host only."""
+    nic = ("-nic", "user,model=virtio-net-pci,restrict=off")
+    guest = ArrayGuest(directory, (), False, ("-m", "512", *nic), root(), CLOCK)
+    try:
+        guest.boot()
+        guest.run(f"{NETWORK}; {SERVER}")
+        yield guest
+    finally:
+        guest.end()

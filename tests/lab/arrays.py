@@ -1,0 +1,121 @@
+"""Arrays of a guest over servers of this machine: attached, looked at and compared as tests need it."""
+
+from __future__ import annotations
+
+from typing import Any, Sequence
+
+from ansible_collections.platter.qemu.tests.lab.array_guest import ArrayGuest
+from ansible_collections.platter.qemu.tests.lab.sequence import Layout, in_raw
+from ansible_collections.platter.qemu.tests.lab.stores import Store
+
+#: fits in what is left of a leg of 16 MiB
+LAYOUT = Layout(slots=96)
+#: where mdadm has the data of small disks begin
+DATA = 1 << 20
+WRITER = f"python3 -I -S /writer.py {LAYOUT.slots} {LAYOUT.spacing}"
+
+
+class Array:
+    """One array of a guest. C(servers): those of its legs, in their order."""
+
+    def __init__(self, guest: ArrayGuest, name: str, uuid: str, servers: Sequence[Store], **more: Any) -> None:
+        self.guest, self.name, self.uuid, self.servers = guest, name, uuid, list(servers)
+        self.more = more
+
+    @property
+    def link(self) -> str:
+        """Where it is found in the guest."""
+        return f"/dev/md/{self.name}"
+
+    def device(self, number: int) -> str:
+        """What the leg of that number is called as a device of the guest."""
+        return f"{self.name}-{number}"
+
+    def attach(self, *numbers: int, **options: Any) -> dict[str, Any]:
+        """The result of C(host_device) for legs, of all without numbers."""
+        identity = {"signature": ["none", "linux_raid_member"], "uuid": self.uuid, "size": "16M"}
+        chosen = numbers or range(len(self.servers))
+        devices = [{"name": self.device(each), "source": self.servers[each].uri} for each in chosen]
+        task = {"devices": devices, "read_only": False, "io_timeout": 5, "identity": identity, "timeout": 20}
+        return self.guest.call("host_device", **{**task, **options})
+
+    def detach(self) -> None:
+        """None of the legs is a device any more."""
+        devices = [{"name": self.device(each)} for each in range(len(self.servers))]
+        told = self.guest.call("host_device", devices=devices, state="absent")
+        assert not told.get("failed"), told["msg"]
+
+    def options(self) -> dict[str, Any]:
+        """Of C(md_array)."""
+        legs = [
+            {"device": f"/dev/platter/{self.device(each)}", "server": store.name}
+            for each, store in enumerate(self.servers)
+        ]
+        return {"name": self.name, "uuid": self.uuid, "legs": legs, **self.more}
+
+    def call(self, **options: Any) -> dict[str, Any]:
+        """The result of C(md_array), a failed one too."""
+        return self.guest.call("md_array", **{**self.options(), **options})
+
+    def converge(self, **options: Any) -> dict[str, Any]:
+        """Four beats, with a change."""
+        checked = self.call(check=True, **options)
+        real = self.call(**options)
+        for result in (checked, real):
+            assert not result.get("failed") and result["changed"], result.get("msg", result)
+        assert checked["actions"] == real["actions"]
+        assert checked["diff"] == real["diff"]
+        for check in (False, True):
+            again = self.call(check=check, **options)
+            assert not again.get("failed") and not again["changed"], again
+        return real
+
+    def refused(self, reason: str, **options: Any) -> str:
+        """The message, the same with and without check mode."""
+        told = [self.call(check=check, **options) for check in (True, False)]
+        for each in told:
+            assert (each.get("reason"), each["changed"]) == (reason, False), each.get("msg", each)
+        assert told[0]["msg"] == told[1]["msg"]
+        return str(told[1]["msg"])
+
+    def wait(self, *conditions: str) -> None:
+        """Until md says that it is so, by its own file."""
+        self.guest.wait(lambda: self.condition() in conditions, f"the array is {conditions}")
+
+    def condition(self) -> str:
+        """As the module tells it."""
+        return str(self.call(check=True)["array"]["condition"])
+
+    def begin_writing(self) -> None:
+        """The sequence, until it is ended; what goes wrong is in a log."""
+        self.guest.run(f"rm -f /run/written; {WRITER} {self.link} >/run/writer.log 2>&1 & echo $! >/run/writer.pid")
+        self.written_past(0)
+
+    def written_past(self, number: int) -> int:
+        """Wait for the writer to be there; how far it is."""
+        self.guest.wait(lambda: self.written() > number, "the writer goes on")
+        return self.written()
+
+    def written(self) -> int:
+        """The last number that is on the array."""
+        return int(self.guest.run("cat /run/written 2>/dev/null || echo 0").strip() or 0)
+
+    def end_writing(self) -> int:
+        """How far it came; it must not have seen an error."""
+        said = self.guest.run("kill $(cat /run/writer.pid); cat /run/writer.log")
+        assert not said.strip(), said
+        return self.written()
+
+    def stop(self) -> None:
+        """The array, and its devices."""
+        told = self.call(state="absent")
+        assert not told.get("failed"), told["msg"]
+        self.detach()
+
+    def equal_legs(self) -> int:
+        """Fails unless all legs hold the same, and a beginning of the sequence; how far that goes."""
+        held = [store.image.read_bytes()[DATA:] for store in self.servers]
+        assert all(each == held[0] for each in held), "the legs differ"
+        image = self.servers[0].image.with_suffix(".data")
+        image.write_bytes(held[0])
+        return in_raw(image, LAYOUT)

@@ -1,0 +1,75 @@
+"""NBD servers on this machine's loopback that each have one leg of an array, and that are made to fail."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import socket
+import subprocess
+from pathlib import Path
+from typing import Iterator
+
+from ansible_collections.platter.qemu.tests.lab.programs import DEADLINE, answers_nbd, wait_until
+
+#: this machine's loopback, as a guest with QEMU's own network sees it
+HOST = "10.0.2.2"
+
+
+class Store:
+    """A server of one export, which is called as its file."""
+
+    def __init__(self, image: Path) -> None:
+        self.image, self.name = image, image.stem
+        self.port = _free_port()
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def uri(self) -> str:
+        """As the guest reaches it."""
+        return f"nbd://{HOST}:{self.port}/{self.name}"
+
+    def start(self) -> None:
+        """Returns when it answers."""
+        command = ("qemu-nbd", "-t", "-e", "8", "-b", "127.0.0.1", "-p", str(self.port), "-f", "raw", "-x", self.name)
+        self.process = process = subprocess.Popen([*command, str(self.image)], stdin=subprocess.DEVNULL)
+        wait_until(lambda: answers_nbd(("127.0.0.1", self.port)) or process.poll() is not None, "it serves")
+        assert process.poll() is None, "the server has ended"
+
+    def kill(self) -> None:
+        """As a loss of power would."""
+        if self.process:
+            self.process.kill()
+            self.process.wait(DEADLINE)
+            self.process = None
+
+    def freeze(self) -> None:
+        """It answers nothing any more."""
+        assert self.process
+        self.process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """It goes on."""
+        assert self.process
+        self.process.send_signal(signal.SIGCONT)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextlib.contextmanager
+def stores(directory: Path, number: int, size: str = "16M") -> Iterator[list[Store]]:
+    """So many servers, which go with the block; their legs are blank."""
+    made = []
+    try:
+        for each in range(number):
+            image = directory / f"leg{each}.raw"
+            subprocess.run(["truncate", "-s", size, image], check=True)
+            made.append(Store(image))
+            made[-1].start()
+        yield made
+    finally:
+        for store in made:
+            store.kill()
