@@ -512,14 +512,15 @@ evidence:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.platter.qemu.plugins.module_utils._export import engine, places, servers
+from ansible_collections.platter.qemu.plugins.module_utils._export import engine, servers
 from ansible_collections.platter.qemu.plugins.module_utils._export.read_spec import read_spec
 from ansible_collections.platter.qemu.plugins.module_utils._module import export_options, run
+from ansible_collections.platter.qemu.plugins.module_utils._tools import own_places
 
 
 def make_engine(module: AnsibleModule) -> run.Engine:
     """The parts put together."""
-    directory = places.socket_directory()
+    directory = own_places.socket_directory()
     return engine.ExportEngine(
         [read_spec(params, directory) for params in export_options.items(module.params)],
         {name: module.get_bin_path(program) for name, program in servers.PROGRAMS.items()},

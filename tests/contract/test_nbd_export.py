@@ -18,6 +18,7 @@ import pytest
 
 from ansible_collections.platter.qemu.plugins.module_utils._export import by_process, places
 from ansible_collections.platter.qemu.plugins.module_utils._export.spec import ExportSpec
+from ansible_collections.platter.qemu.plugins.module_utils._tools import own_places
 from ansible_collections.platter.qemu.plugins.module_utils._tools.process import Runner
 from ansible_collections.platter.qemu.tests.lab import exports
 from ansible_collections.platter.qemu.tests.lab.beats import four_beats, refused, settled
@@ -45,7 +46,7 @@ def image(tmp_path: Path) -> Path:
 
 
 def socket_of(name: str) -> str:
-    return f"{places.socket_directory()}/{name}.sock"
+    return f"{own_places.socket_directory()}/{name}.sock"
 
 
 # --- what clients see
@@ -443,7 +444,7 @@ def test_what_others_have_declared_is_not_believed(
     (tmp_path / "platter").symlink_to(tmp_path / "mine")
     os.chown(tmp_path / "platter", 1234, -1, follow_symlinks=False)
     with monkeypatch.context() as elsewhere:
-        elsewhere.setattr(places, "socket_directory", lambda: str(tmp_path / "platter"))
+        elsewhere.setattr(own_places, "socket_directory", lambda: str(tmp_path / "platter"))
         for options in ({"image": str(image), "format": "qcow2"}, {"state": "absent"}):
             result = call("nbd_export", name=name, **options)
             assert (result["reason"], result["changed"]) == ("unsafe_directory", False), result

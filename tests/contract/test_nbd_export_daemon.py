@@ -16,6 +16,7 @@ import pytest
 
 from ansible_collections.platter.qemu.plugins.module_utils._export import daemons, declared, places
 from ansible_collections.platter.qemu.plugins.module_utils._export import server_storage_daemon as pure
+from ansible_collections.platter.qemu.plugins.module_utils._tools import own_places
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qmp import Qmp
 from ansible_collections.platter.qemu.tests.lab import exports
 from ansible_collections.platter.qemu.tests.lab.beats import four_beats, refused, settled
@@ -48,7 +49,7 @@ class Lot:
         return {"name": self.names[number], "image": image, "format": "qcow2", "daemon": self.daemon, **more}
 
     def uri(self, number: int) -> str:
-        return f"nbd+unix:///{self.names[number]}?socket={places.socket_directory()}/{self.daemon}.sock"
+        return f"nbd+unix:///{self.names[number]}?socket={own_places.socket_directory()}/{self.daemon}.sock"
 
     def serves(self) -> list[bool]:
         return [exports.gets_in(self.uri(number)) for number in range(3)]
@@ -197,7 +198,7 @@ def test_the_place_is_that_of_all(lot: Lot, tmp_path: Path) -> None:
     twice["exports"][1]["socket"] = other
     refused("daemon_differs", **twice)
     four_beats(**lot.task(socket=other), unpredictable=["virtual_size"])
-    assert not exports.connects(f"{places.socket_directory()}/{lot.daemon}.sock") and exports.connects(other)
+    assert not exports.connects(f"{own_places.socket_directory()}/{lot.daemon}.sock") and exports.connects(other)
 
 
 def test_from_a_server_of_its_own_into_a_daemon_and_back(lot: Lot) -> None:

@@ -12,7 +12,8 @@ from typing import Any, Iterator
 
 import pytest
 
-from ansible_collections.platter.qemu.plugins.module_utils._export import places, servers
+from ansible_collections.platter.qemu.plugins.module_utils._export import servers
+from ansible_collections.platter.qemu.plugins.module_utils._tools import own_places
 from ansible_collections.platter.qemu.tests.lab import exports
 from ansible_collections.platter.qemu.tests.lab.beats import refused, settled
 from ansible_collections.platter.qemu.tests.lab.guest import MIB
@@ -197,7 +198,7 @@ def _connection(name: str, options: dict[str, Any]) -> socket.socket:
     if "port" in options:
         return socket.create_connection((options["bind"], options["port"]), timeout=30)
     made = socket.socket(socket.AF_UNIX)
-    made.connect(f"{places.socket_directory()}/{name}.sock")
+    made.connect(f"{own_places.socket_directory()}/{name}.sock")
     return made
 
 

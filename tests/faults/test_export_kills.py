@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.platter.qemu.plugins.module_utils._export import places
+from ansible_collections.platter.qemu.plugins.module_utils._tools import own_places
 from ansible_collections.platter.qemu.tests.lab import exports
 from ansible_collections.platter.qemu.tests.lab.beats import settled
 from ansible_collections.platter.qemu.tests.lab.modules import call
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.soak
 
 def serves(daemon: str) -> set[str]:
     """The names that the daemon lists."""
-    uri = f"nbd+unix:///?socket={places.socket_directory()}/{daemon}.sock"
+    uri = f"nbd+unix:///?socket={own_places.socket_directory()}/{daemon}.sock"
     told = subprocess.run(["nbdinfo", "--list", "--json", uri], capture_output=True, text=True, check=False)
     return {each["export-name"] for each in json.loads(told.stdout)["exports"]} if told.returncode == 0 else set()
 

@@ -12,7 +12,7 @@ import uuid
 from pathlib import Path
 from typing import Any, Iterator
 
-from ansible_collections.platter.qemu.plugins.module_utils._export import places
+from ansible_collections.platter.qemu.plugins.module_utils._tools import own_places
 from ansible_collections.platter.qemu.tests.lab.modules import call, process
 from ansible_collections.platter.qemu.tests.lab.programs import wait_until
 
@@ -67,7 +67,7 @@ def supervisor_of(name: str) -> int:
 
 def leftovers(name: str) -> list[str]:
     """What is there of an export: processes, and files in the directories of the module."""
-    top = Path(places.socket_directory())
+    top = Path(own_places.socket_directory())
     files = [path for directory in (top, top / "nbd") if directory.is_dir() for path in directory.iterdir()]
     named = [str(path) for path in files if path.name.startswith((name, ":" + name))]
     return [f"process {pid}" for pid in processes_of(name)] + named
@@ -75,7 +75,7 @@ def leftovers(name: str) -> list[str]:
 
 def uri(name: str) -> str:
     """How a client names the export on this host."""
-    return f"nbd+unix:///{name}?socket={places.socket_directory()}/{name}.sock"
+    return f"nbd+unix:///{name}?socket={own_places.socket_directory()}/{name}.sock"
 
 
 def nbdinfo(name: str) -> dict[str, Any]:
@@ -158,7 +158,7 @@ def kill_server(name: str) -> int:
 
     def another() -> bool:
         servers = [p for p in processes_of(name) if p not in (before, supervisor_of(name))]
-        return bool(servers) and connects(f"{places.socket_directory()}/{name}.sock") and gets_in(uri(name))
+        return bool(servers) and connects(f"{own_places.socket_directory()}/{name}.sock") and gets_in(uri(name))
 
     wait_until(another, "the supervisor starts it again")
     return server_of(name)

@@ -12,11 +12,11 @@ import stat
 import typing as t
 from dataclasses import replace
 
-from ansible_collections.platter.qemu.plugins.module_utils._export import places, state
+from ansible_collections.platter.qemu.plugins.module_utils._export import state
 from ansible_collections.platter.qemu.plugins.module_utils._export.spec import ExportSpec, TlsSpec
 from ansible_collections.platter.qemu.plugins.module_utils._inspect import chain, image
 from ansible_collections.platter.qemu.plugins.module_utils._inspect.target import resolve_target
-from ansible_collections.platter.qemu.plugins.module_utils._tools import tcp_sockets, unix_sockets
+from ansible_collections.platter.qemu.plugins.module_utils._tools import own_places, tcp_sockets, unix_sockets
 
 
 def about_place(
@@ -43,10 +43,10 @@ def _about_address(spec: ExportSpec, address: str) -> t.Optional[t.Tuple[str, st
 def _about_socket(
     path: str, reading: state.ExportReading, own: t.FrozenSet[int], sockets: unix_sockets.Table
 ) -> state.ExportReading:
-    directory, default = os.path.dirname(path), places.socket_directory()
+    directory, default = os.path.dirname(path), own_places.socket_directory()
     problem = None
     if directory != default or os.path.lexists(default):
-        problem = places.shared_problem(directory)
+        problem = own_places.shared_problem(directory)
     if os.path.lexists(path) and not stat.S_ISSOCK(os.lstat(path).st_mode):
         problem = "socket_in_use", "there is something else than a socket at %s" % path, "Set socket otherwise."
     listener = unix_sockets.listener_at(path, sockets)
@@ -65,7 +65,7 @@ def key_problem(tls: TlsSpec) -> t.Optional[t.Tuple[str, str, str]]:
     # servers may read keys of TLS as members of a group
     found = (file_problem(path, 0o022 if path.endswith("-cert.pem") else 0o037) for path in files)
     problem = next(filter(None, found), None)
-    return problem or places.shared_problem(tls.x509_dir or os.path.dirname(str(tls.psk_file)))
+    return problem or own_places.shared_problem(tls.x509_dir or os.path.dirname(str(tls.psk_file)))
 
 
 def file_problem(path: str, closed: int) -> t.Optional[t.Tuple[str, str, str]]:

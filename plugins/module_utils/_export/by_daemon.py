@@ -33,7 +33,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._export import (
 )
 from ansible_collections.platter.qemu.plugins.module_utils._export.spec import ExportSpec
 from ansible_collections.platter.qemu.plugins.module_utils._export.state import Definition
-from ansible_collections.platter.qemu.plugins.module_utils._tools import processes, qmp, unix_sockets
+from ansible_collections.platter.qemu.plugins.module_utils._tools import own_places, processes, qmp, unix_sockets
 
 #: seconds until a daemon that was started takes commands
 START_SECONDS = 30.0
@@ -64,7 +64,7 @@ class ByDaemon:
             places.make_directories(places.host_name(wanted.daemon), kind)
             os.mkdir(places.declarations(wanted.daemon, kind), 0o700)
         place = declared.Place(wanted.daemon, kind, bool(found and here and found.enabled))
-        places.write(place.path(spec.name), wanted.text, 0o600)
+        own_places.write(place.path(spec.name), wanted.text, 0o600)
 
     def start(self, spec: ExportSpec, made: Definition) -> None:
         """Have it served, and by the daemon's next starts too."""

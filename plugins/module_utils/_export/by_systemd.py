@@ -16,7 +16,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._export import declared, places, unit, watched
 from ansible_collections.platter.qemu.plugins.module_utils._export.spec import ExportSpec
 from ansible_collections.platter.qemu.plugins.module_utils._export.state import Definition
-from ansible_collections.platter.qemu.plugins.module_utils._tools import files, process, systemd
+from ansible_collections.platter.qemu.plugins.module_utils._tools import own_places, process, systemd
 
 
 class BySystemd:
@@ -33,32 +33,21 @@ class BySystemd:
             places.link_keys(keys, spec.tls.psk_file)
         elif os.path.isdir(keys):
             places.link_keys(keys, None)
-        places.write(unit.unit_file(spec.name), wanted.text, 0o644)
+        own_places.write(unit.unit_file(spec.name), wanted.text, 0o644)
 
     @staticmethod
     def enable(name: str) -> None:
-        """Have it started at boot, as C(systemctl enable) does; that would have systemd read all its units each time."""
-        path, link = unit.unit_file(name), unit.wants_link(name)
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(os.path.dirname(link), 0o755)
-        if not os.path.lexists(link):
-            os.symlink(path, link)
-            files.fsync_path(os.path.dirname(link))
+        """Have it started at boot, as C(systemctl enable) does."""
+        systemd.enable(unit.unit_name(name))
 
     @staticmethod
     def disable(name: str) -> None:
         """As C(systemctl disable) does."""
-        link = unit.wants_link(name)
-        if os.path.lexists(link):
-            os.unlink(link)
-            files.fsync_path(os.path.dirname(link))
+        systemd.disable(unit.unit_name(name))
 
     def reload(self, failed: t.Sequence[str]) -> None:
         """Have systemd read its units again, and forget that those of the exports C(failed) have failed."""
-        systemd.tell(self._run, "daemon-reload")
-        if failed:
-            with contextlib.suppress(errors.ToolError):  # it has forgotten some already
-                systemd.tell(self._run, "reset-failed", "--", *map(unit.unit_name, failed))
+        systemd.reload(self._run, [unit.unit_name(name) for name in failed])
 
     def start(self, spec: ExportSpec) -> None:
         """Returns when the server has been started, or cannot be."""
@@ -101,7 +90,5 @@ class BySystemd:
     def remove(self, name: str) -> None:
         """What the administrator has added (drop-ins) stays."""
         if declared.in_unit(name):
-            self.disable(name)
-            os.unlink(unit.unit_file(name))
-            files.fsync_path(unit.DIRECTORY)
+            systemd.remove(unit.unit_name(name))
         shutil.rmtree(places.export_directory(name, "systemd"), ignore_errors=True)

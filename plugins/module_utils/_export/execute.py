@@ -30,7 +30,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._export import (
 )
 from ansible_collections.platter.qemu.plugins.module_utils._export.spec import ExportSpec
 from ansible_collections.platter.qemu.plugins.module_utils._export.state import Definition
-from ansible_collections.platter.qemu.plugins.module_utils._tools import process, processes, unix_sockets
+from ansible_collections.platter.qemu.plugins.module_utils._tools import own_places, process, processes, unix_sockets
 from ansible_collections.platter.qemu.plugins.module_utils._tools.side_by_side import side_by_side
 
 _MOST_WORKERS = 8
@@ -224,7 +224,7 @@ def _find_room(plan: t.Sequence[t.Any]) -> None:
         path = places.declarations(made.daemon, made.options["supervisor"]) + "/" + action.name
     elif made.options["supervisor"] == "process":
         path = places.definition_file(action.name)
-    places.find_room(path, made.text)
+    own_places.find_room(path, made.text)
 
 
 def _daemons_of(item: Item) -> t.Set[str]:

@@ -7,23 +7,17 @@
 
 from __future__ import annotations
 
-import os
-import sys
 import typing as t
 from types import ModuleType
 
 from ansible_collections.platter.qemu.plugins.module_utils._export import places
 from ansible_collections.platter.qemu.plugins.module_utils._export.state import ExportState
-from ansible_collections.platter.qemu.plugins.module_utils._tools import own_text
-
-#: this one is there again after the host's Python was updated
-_PYTHON = "/usr/bin/python3"
+from ansible_collections.platter.qemu.plugins.module_utils._tools import own_programs
 
 
 def words(name: str, supervisor: str) -> t.Tuple[str, ...]:
     """What runs the program of that name, without the modules of whoever runs it."""
-    python = _PYTHON if os.access(_PYTHON, os.X_OK) else sys.executable
-    return (python, "-I", "-S", places.program_file(name, supervisor))
+    return own_programs.words(places.program_file(name, supervisor))
 
 
 def write(supervisor: str, states: t.Sequence[ExportState]) -> None:
@@ -43,14 +37,5 @@ def write(supervisor: str, states: t.Sequence[ExportState]) -> None:
 
 
 def _write(module: ModuleType, supervisor: str) -> None:
-    """The text of a module as a file of its own."""
-    source = own_text.of(module)
-    path = places.program_file(module.__name__.rpartition(".")[2] + ".py", supervisor)
     places.make_top(supervisor)
-    try:
-        with open(path, encoding="utf-8") as stream:
-            if stream.read() == source:
-                return
-    except FileNotFoundError:
-        pass
-    places.write(path, source, 0o600)
+    own_programs.write(module, places.program_file(own_programs.file_name(module), supervisor))

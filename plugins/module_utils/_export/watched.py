@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import typing as t
 
+from ansible_collections.platter.qemu.plugins.module_utils._core import unit_text
 from ansible_collections.platter.qemu.plugins.module_utils._export import declared, places, state, unit
 from ansible_collections.platter.qemu.plugins.module_utils._tools import processes, systemd
 
@@ -43,7 +44,7 @@ def find(name: str, made: t.Optional[state.Definition], table: Table, service_of
     servers = {pid for pid, words in table.items() if pid not in supervisors and words == argv}
     # the shells of a unit, which get its server ready, are children of systemd as well
     in_unit = [pid for pid, service in service_of.items() if service == own and processes.parent_of(pid) == 1]
-    servers.update(pid for pid in in_unit if table[pid][0] != unit.SHELL and _LOADER not in table[pid])
+    servers.update(pid for pid in in_unit if table[pid][0] != unit_text.SHELL and _LOADER not in table[pid])
     if supervisors and not servers:
         servers = {pid for pid in table if pid not in supervisors and processes.parent_of(pid) in supervisors}
     return Watch(tuple(sorted(servers)), supervisors)

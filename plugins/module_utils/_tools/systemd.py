@@ -7,11 +7,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import typing as t
 
-from ansible_collections.platter.qemu.plugins.module_utils._core import errors
-from ansible_collections.platter.qemu.plugins.module_utils._tools import process
+from ansible_collections.platter.qemu.plugins.module_utils._core import errors, unit_text
+from ansible_collections.platter.qemu.plugins.module_utils._tools import files, process
 
 #: sd_booted(3)
 _RUNS = "/run/systemd/system"
@@ -62,3 +63,36 @@ def unit_of(pid: int) -> str:
     except OSError:
         return ""
     return next((name for name in names if name.endswith(".service")), "")
+
+
+def enable(unit: str) -> None:
+    """Have it started at boot, as C(systemctl enable) does; that would have systemd read all its units each time."""
+    link = unit_text.wants_link(unit)
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(os.path.dirname(link), 0o755)
+    if not os.path.lexists(link):
+        os.symlink(unit_text.unit_file(unit), link)
+        files.fsync_path(os.path.dirname(link))
+
+
+def disable(unit: str) -> None:
+    """As C(systemctl disable) does."""
+    link = unit_text.wants_link(unit)
+    if os.path.lexists(link):
+        os.unlink(link)
+        files.fsync_path(os.path.dirname(link))
+
+
+def reload(run: process.RunCommand, failed: t.Sequence[str]) -> None:
+    """Have it read its units again, and forget that those called C(failed) have failed."""
+    tell(run, "daemon-reload")
+    if failed:
+        with contextlib.suppress(errors.ToolError):  # it has forgotten some already
+            tell(run, "reset-failed", "--", *failed)
+
+
+def remove(unit: str) -> None:
+    """What the administrator has added (drop-ins) stays."""
+    disable(unit)
+    os.unlink(unit_text.unit_file(unit))
+    files.fsync_path(unit_text.DIRECTORY)

@@ -60,9 +60,9 @@ def _texts(made: definition.VmDefinition) -> t.Dict[str, str]:
 
 def _program() -> str:
     """The text of our own file, wherever the play has put it."""
-    from ansible_collections.platter.qemu.plugins.module_utils._tools import own_text, start_check
+    from ansible_collections.platter.qemu.plugins.module_utils._tools import own_programs, start_check
 
-    return own_text.of(start_check)
+    return own_programs.text_of(start_check)
 
 
 def _is_file(path: str, name: str, text: str) -> bool:
