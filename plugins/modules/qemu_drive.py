@@ -397,7 +397,8 @@ live:
     needs_restart:
       description: >-
         What stays as it is until the VM is started again, or what the next start would damage, as C(drive), C(what) and
-        C(why).
+        C(why). C(drive) can also be the name of a controller, an object or a shared node; it is V(null) for what is the whole
+        VM's - the machine, the program, the arguments and the style that it was started with.
       returned: when it runs
       type: list
       elements: dict

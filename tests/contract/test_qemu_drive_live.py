@@ -99,6 +99,13 @@ def test_what_needs_a_new_start_is_named_each_time(tmp_path: Path, vm: dict[str,
         }
         again = call("qemu_drive", drives=change, **vm)
         assert again["live"]["needs_restart"] == real["live"]["needs_restart"] and not again["changed"]
+        other = dict(vm, arguments=["-m", "65"], style="drive_device")
+        told = call("qemu_drive", drives=change, **other)["live"]["needs_restart"]
+        assert [each["what"] for each in told if each["drive"] is None] == ["arguments", "style"]
+        assert call("qemu_drive", **dict(other, arguments=[]))["live"]["needs_restart"] == told
+        assert (
+            call("qemu_drive", **dict(vm, style="blockdev"))["live"]["needs_restart"] == real["live"]["needs_restart"]
+        )
     with started(tmp_path / "qmp", vm["config"] + "/start"):
         assert call("qemu_drive", **vm)["live"]["needs_restart"] == []
 

@@ -125,7 +125,7 @@ class _Reader:
             self._short(name, value)
         elif name in ("blockdev", "device", "object"):
             first = {"blockdev": "driver", "device": "driver", "object": "qom-type"}[name]
-            if not self.take(name, _mapping(value, first)):
+            if not self.take(name, mapping(value, first)):
                 self.rest += [word, value]
         elif name in ("machine", "M"):
             self._machine(word, value)
@@ -184,8 +184,8 @@ class _Reader:
         return True
 
 
-def _mapping(text: str, first: str) -> t.Dict[str, t.Any]:
-    """What an argument says, in JSON or as C(key=value)."""
+def mapping(text: str, first: str) -> t.Dict[str, t.Any]:
+    """What an argument says, in JSON or as C(key=value). Raises ValueError (a sentence)."""
     if not text.startswith("{"):
         return dict(keyval.split(text, first))
     try:

@@ -91,7 +91,7 @@ class PlugController(LiveAction):
     device: Device
 
     def apply(self, state: LiveState) -> LiveState:
-        known = sorted([*state.controllers, Device(self.device.device, self.device.id)], key=lambda each: each.id)
+        known = sorted([*state.controllers, foretell.controller(self.device)], key=lambda each: each.id)
         ports = tuple(each for each in state.ports if each != self.device.bus)
         return replace(state, controllers=tuple(known), ports=ports)
 

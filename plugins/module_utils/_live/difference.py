@@ -9,15 +9,23 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.platter.qemu.plugins.module_utils._drive import nodes
-from ansible_collections.platter.qemu.plugins.module_utils._drive.spec import Device, Drive, DrivesSpec
+from ansible_collections.platter.qemu.plugins.module_utils._drive import devices, nodes
+from ansible_collections.platter.qemu.plugins.module_utils._drive.spec import Device, Drive, DrivesSpec, Object
 from ansible_collections.platter.qemu.plugins.module_utils._live import foretell, image
-from ansible_collections.platter.qemu.plugins.module_utils._live.state import LiveDrive, LiveState, Medium
+from ansible_collections.platter.qemu.plugins.module_utils._live.state import (
+    LiveController,
+    LiveDrive,
+    LiveState,
+    Medium,
+)
 
 #: what can be done: C(medium) (change it), C(options) (open the image again), C(throttle), C(group), C(bootindex); or nothing
 RESTART = "restart"
 #: a difference that is no fault: a snapshot has put a layer on the image
 LAYER = "layer"
+_AS_MADE = "QEMU sets it when the device is made"
+#: where nothing is said of them, they can be as they were: QEMU or a machine chooses
+_PLACES = ("addr", "unit", "index", "scsi-id", "lun", "channel", "port", "drive-type", "attached")
 _LAYERED = (
     "the VM writes to %s, an overlay of the declared image, and would damage that by writing to the image: set image.path to"
     " the active overlay before the next start"
@@ -41,6 +49,8 @@ def found(wanted: Drive, live: LiveDrive, spec: DrivesSpec, state: LiveState) ->
     if declared != live.device:
         return [_restart("device", live.device, declared, "a running guest keeps its device")]
     differences = list(_of_device(device, live)) if device is not None else []
+    if device is not None and live.device_id and live.device_id != foretell.device_id(wanted):
+        differences.append(_restart("device_id", live.device_id, foretell.device_id(wanted), _AS_MADE))
     differences += _of_medium(wanted, live)
     if wanted.backend is not None and live.medium is not None:
         differences += _of_throttle(wanted, live, spec, state)
@@ -51,18 +61,46 @@ def _restart(what: str, live: t.Any, declared: t.Any, why: str) -> Difference:
     return Difference(what, live, declared, RESTART, why)
 
 
-def _of_device(device: Device, live: LiveDrive) -> t.Iterator[Difference]:
+def of_controller(device: Device, live: LiveController) -> t.List[Difference]:
+    """Of a controller and the one of its id that is there."""
+    if device.device != live.device:
+        return [_restart("controller", live.device, device.device, "a running guest keeps its controllers")]
+    return list(_of_device(device, live))
+
+
+def of_object(wanted: Object, live: Object) -> t.List[Difference]:
+    """Of an object and the one of its id that is there; limits of a throttle group are compared elsewhere."""
+    if wanted.kind != live.kind:
+        return [_restart("object", live.kind, wanted.kind, "what uses it keeps it")]
+    if wanted.kind == "throttle-group":
+        return []
+    has, declared = dict(live.properties), dict(foretell.live_object(wanted).properties)
+    why = "QEMU reads it when the object is made"
+    return [_restart(name, has[name], value, why) for name, value in declared.items() if has.get(name, value) != value]
+
+
+def of_node(wanted: Drive, live: LiveDrive) -> t.List[Difference]:
+    """Of a node that drives share, as C(LiveState.shared) has it: nothing of it is changed while they use it."""
+    why = "drives are on it"
+    return [each._replace(way=RESTART, why=each.why or why) for each in _of_medium(wanted, live)]
+
+
+def _of_device(device: Device, live: t.Union[LiveDrive, LiveController]) -> t.Iterator[Difference]:
     if device.bus and live.bus and device.bus != live.bus:
         yield _restart("bus", live.bus, device.bus, "a device stays where it was plugged in")
     has = dict(live.properties)
-    for name in foretell.asked(device):
-        declared = foretell.normal(name, device.property(name))
+    for name, declared in foretell.properties_of(device):
         if name not in has or has[name] == declared:
             continue
         if name == "bootindex":
             yield Difference(name, has[name], declared, "bootindex")
         else:
-            yield _restart(name, has[name], declared, "QEMU sets it when the device is made")
+            yield _restart(name, has[name], declared, _AS_MADE)
+    first = live.first if isinstance(live, LiveDrive) else None
+    asked = {*foretell.asked(device), *_PLACES}
+    for name, value in first.properties if first is not None and first.device == device.device else ():
+        if name not in asked and devices.base_name(name) == name:
+            yield _restart(name, foretell.normal(name, value), None, _AS_MADE)
 
 
 def _of_medium(wanted: Drive, live: LiveDrive) -> t.Iterator[Difference]:
@@ -70,6 +108,9 @@ def _of_medium(wanted: Drive, live: LiveDrive) -> t.Iterator[Difference]:
     if want is None or have is None:
         if want is not have:
             yield _other_image(wanted, live, want.file if want else None, have.file if have else None)
+        return
+    if wanted.snapshot != live.snapshot:
+        yield _restart("snapshot", live.snapshot, wanted.snapshot, "snapshot is an option of -drive only")
         return
     same = _same_place(want.file, have.file)
     if not same and any(_same_place(want.file, each) for each in have.below):
@@ -98,22 +139,25 @@ def _other_image(wanted: Drive, live: LiveDrive, declared: t.Any, has: t.Any) ->
 
 def _of_options(wanted: Drive, want: Medium, have: Medium) -> t.Iterator[Difference]:
     declared, has = dict(want.options), dict(have.options)
+    others = have.mark and image.mark(wanted) != have.mark
     for name, default in image.SHOWN.items():
         pair = has.get(name, default), declared.get(name, default)
-        if pair[0] == pair[1] or (name == "read-only" and _read_only_by_itself(wanted)):
+        if pair[0] == pair[1] or (name == "read-only" and read_only_by_itself(wanted)):
             continue
-        if name in image.REOPENED and have.format_node:
+        if name in image.REOPENED and others:
+            yield _restart(name, *pair, why="to open the image again would change other options with it")
+        elif name in image.REOPENED and have.format_node:
             yield Difference(name, *pair, way="options")
         else:
             yield _restart(name, *pair, why="the device has taken it over when it was made")
     if want.copy_on_read != have.copy_on_read:
         yield _restart("copy_on_read", have.copy_on_read, want.copy_on_read, "QEMU puts filters under no device in use")
-    if have.mark and image.mark(wanted) != have.mark:
+    if others:
         why = "QEMU reads such options of nodes when it opens them, and shows none of them"
         yield _restart("options", "others", "those of its nodes", why)
 
 
-def _read_only_by_itself(wanted: Drive) -> bool:
+def read_only_by_itself(wanted: Drive) -> bool:
     """C(auto-read-only) lets QEMU decide."""
     return wanted.backend is not None and any(node.option("auto-read-only") for node in wanted.backend.walk())
 

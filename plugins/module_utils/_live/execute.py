@@ -131,9 +131,20 @@ class _Executor:
         self._qmp.execute("blockdev-remove-medium", {"id": step.live.qdev})
         self._delete_nodes(step.live.medium.names if step.live.medium is not None else ())
         if told:
-            self._add(told, "opening the medium of %s" % step.live.id)
+            self._add_medium(told, step.live)
             self._qmp.execute("blockdev-insert-medium", {"id": step.live.qdev, "node-name": told[-1].told["node-name"]})
         self.close_tray(step)
+
+    def _add_medium(self, told: t.Sequence[definitions.Definition], live: LiveDrive) -> None:
+        try:
+            self._add(told, "opening the medium of %s" % live.id)
+        except errors.FailedError as exc:
+            if live.medium is not None:
+                exc.message += (
+                    " It could be opened a moment before, and the old medium (%s) is out already: %s is empty now."
+                    % ((live.medium.file, live.id))
+                )
+            raise
 
     def close_tray(self, step: t.Union[actions.ChangeMedium, actions.CloseTray]) -> None:
         self._qmp.execute("blockdev-close-tray", {"id": step.live.qdev})

@@ -21,11 +21,13 @@ from ansible_collections.platter.qemu.plugins.module_utils._drive.spec import (
     sorted_options,
 )
 from ansible_collections.platter.qemu.plugins.module_utils._live import image
-from ansible_collections.platter.qemu.plugins.module_utils._live.state import LiveDrive, Medium
+from ansible_collections.platter.qemu.plugins.module_utils._live.state import LiveController, LiveDrive, Medium
 
 #: what a device does where nobody says it
 _POLICIES = {"werror": "enospc", "rerror": "report"}
 #: whose places QEMU counts, so that one is free as long as there is one at all
+#: what a device has where nobody says it
+UNSAID: t.Dict[str, Scalar] = {"serial": "", "wwn": 0, "bootindex": -1}
 _NO_PROPERTIES = frozenset(("pflash", "mtd", "sd-card"))
 
 
@@ -34,13 +36,13 @@ def drive(wanted: Drive, bus: str = "") -> LiveDrive:
     device = wanted.frontend
     if device is None:
         return LiveDrive(wanted.id, medium=medium(wanted))
-    properties = {name: normal(name, device.property(name)) for name in asked(device)}
+    properties = properties_of(device)
     return LiveDrive(
         wanted.id,
         device.device,
         device_id(wanted),
         medium(wanted),
-        sorted_options(properties),
+        properties,
         removable=device.device in devices.REMOVABLE,
         bus=bus or device.bus,
         path="/machine/peripheral/" + device_id(wanted),
@@ -82,10 +84,26 @@ def medium(wanted: Drive, legacy: bool = False) -> t.Optional[Medium]:
 
 
 def asked(device: Device) -> t.List[str]:
-    """The properties of a device that QEMU is asked for."""
+    """The properties of a device that QEMU is asked for: those that are said, and some that guests know disks by."""
     if device.device in _NO_PROPERTIES:
         return []
-    return [name for name, _value in device.properties if devices.base_name(name) == name]
+    known = devices.DRIVES.get(device.device, frozenset())
+    said = [name for name, _value in device.properties if devices.base_name(name) == name]
+    makes_one_up = {"serial"} if devices.kind(device.device) == "ide" else set()
+    return [*said, *(name for name in UNSAID if name in known - makes_one_up and name not in said)]
+
+
+def properties_of(device: Device) -> Options:
+    """What they will be."""
+    said = {name: device.property(name) for name in asked(device)}
+    return sorted_options(
+        {name: UNSAID[name] if value is None else normal(name, value) for name, value in said.items()}
+    )
+
+
+def controller(device: Device) -> LiveController:
+    """A controller once it is plugged in."""
+    return LiveController(device.device, device.id, properties_of(device), device.bus)
 
 
 def normal(name: str, value: t.Any) -> Scalar:
@@ -120,5 +138,17 @@ def limits(properties: t.Iterable[t.Tuple[str, Scalar]]) -> Options:
 
 
 def live_object(each: Object) -> Object:
-    """What is asked of an object: the limits of a throttle group."""
-    return replace(each, properties=limits(each.properties))
+    """What is asked of an object: of a throttle group its limits, else what is said of it."""
+    if each.kind == "throttle-group":
+        return replace(each, properties=limits(each.properties))
+    return replace(each, properties=sorted_options({name: text_of(each.property(name)) for name in asked_of(each)}))
+
+
+def asked_of(each: Object) -> t.List[str]:
+    """The properties of an object that QEMU is asked for: not what is a secret itself."""
+    return [name for name, _value in each.properties if name not in ("data", "loaded")]
+
+
+def text_of(value: t.Any) -> str:
+    """A property of an object, as both sides write it."""
+    return ("on" if value else "off") if isinstance(value, bool) else str(value)

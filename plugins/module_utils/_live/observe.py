@@ -13,7 +13,6 @@ from dataclasses import replace
 
 from ansible_collections.platter.qemu.plugins.module_utils._drive import devices
 from ansible_collections.platter.qemu.plugins.module_utils._drive.spec import (
-    Device,
     Drive,
     DrivesSpec,
     Object,
@@ -22,7 +21,13 @@ from ansible_collections.platter.qemu.plugins.module_utils._drive.spec import (
     sorted_options,
 )
 from ansible_collections.platter.qemu.plugins.module_utils._live import foretell, image, media, started
-from ansible_collections.platter.qemu.plugins.module_utils._live.state import LiveDrive, LiveState, Medium, by_id
+from ansible_collections.platter.qemu.plugins.module_utils._live.state import (
+    LiveController,
+    LiveDrive,
+    LiveState,
+    Medium,
+    by_id,
+)
 from ansible_collections.platter.qemu.plugins.module_utils._tools import qmp_graph
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qmp import Qmp
 
@@ -81,12 +86,36 @@ class _Observer:
         return LiveState(
             machine,
             drives,
-            tuple(Device(kind, name) for name, kind in sorted(self._named.items()) if kind in devices.CONTROLLERS),
+            tuple(self._controllers()),
             tuple(sorted(self._objects(), key=lambda each: each.id)),
             self._media.idle(),
             self._media.names,
             *self._ports(machine),
+            tuple(self._shared()),
+            self._start.words,
+            self._start.general,
         )
+
+    def _controllers(self) -> t.Iterator[LiveController]:
+        wanted = {each.id: each for each in self._spec.controllers}
+        for name, kind in sorted(self._named.items()):
+            if kind not in devices.CONTROLLERS:
+                continue
+            path, device = "%s/%s" % (_PERIPHERAL, name), wanted.get(name)
+            if device is None or device.device != kind:
+                yield LiveController(kind, name)
+                continue
+            asked = foretell.asked(device)
+            self._ask([(path, each) for each in [*asked, *(["parent_bus"] if device.bus else [])]])
+            told = {each: self._get(path, each) for each in asked}
+            has = {each: foretell.normal(each, value) for each, value in told.items() if value is not None}
+            bus = self._bus_path(path).rpartition("/")[2] if device.bus else ""
+            yield LiveController(kind, name, sorted_options(has), bus)
+
+    def _shared(self) -> t.Iterator[LiveDrive]:
+        for node in self._spec.nodes:
+            if node.name in self._media.names:
+                yield LiveDrive(node.name, medium=self._medium(node.name, self._start.drive(node.name)))
 
     def _children(self, path: str) -> t.Dict[str, str]:
         """The objects below one of QEMU's, and their kinds."""
@@ -118,9 +147,13 @@ class _Observer:
             yield path, "parent_bus"
         if wanted is None:
             yield path, "hotpluggable"
-        node = str((told.get("inserted") or {}).get("node-name") or "")
-        if node and not self._media.of(node).mark:
+        if self._first(told) is not None:
             yield path, "hotplugged"
+
+    def _first(self, told: t.Mapping[str, t.Any]) -> t.Optional[Drive]:
+        """The drive of that name that QEMU was started with."""
+        node = str((told.get("inserted") or {}).get("node-name") or "")
+        return self._start.drive(_device_of(str(told.get("qdev") or ""))[1], str(told.get("device") or ""), node)
 
     def _place_of(self, told: t.Mapping[str, t.Any]) -> t.Tuple[str, t.Optional[Drive]]:
         """(path of the device, the drive that is wanted there)."""
@@ -142,13 +175,15 @@ class _Observer:
         path, wanted = self._place_of(told)
         name = _device_of(qdev)[1]
         device = self._kind(path)
-        first = self._start.drive(name, legacy, node)
+        first = self._first(told)
+        if first is not None and path and self._get(path, "hotplugged") is not False:
+            first = None
         drive_id = legacy or name or (node if not node.startswith("#") else "") or qdev
         return LiveDrive(
             drive_id,
             device,
             name,
-            self._medium(node, path, first) if node else None,
+            self._medium(node, first) if node else None,
             self._properties(path, wanted, inserted),
             _backend_limits(inserted or {}),
             str((inserted or {}).get("group") or ""),
@@ -159,6 +194,8 @@ class _Observer:
             qdev=qdev,
             fixed=self._fixed(path, legacy, wanted),
             legacy=bool(legacy),
+            first=first.frontend if first is not None else None,
+            snapshot=first is not None and first.snapshot,
         )
 
     def _kind(self, path: str) -> str:
@@ -199,14 +236,13 @@ class _Observer:
         """Whether devices come and go there while QEMU runs."""
         return bool(bus and self._get(bus, "hotplug-handler"))
 
-    def _medium(self, node: str, path: str, first: t.Optional[Drive]) -> Medium:
+    def _medium(self, node: str, first: t.Optional[Drive]) -> Medium:
         """With the mark of what QEMU was started with, where that is what it still has."""
         found = self._media.of(node)
         if found.mark or first is None or found.file != self._start.place(first):
             return found
-        hotplugged = bool(path) and self._get(path, "hotplugged") is not False
         copying = found.copy_on_read or first.copy_on_read  # of -drive it is no node
-        return found if hotplugged else replace(found, mark=image.mark(first), copy_on_read=copying)
+        return replace(found, mark=image.mark(first), copy_on_read=copying)
 
     def _objects(self) -> t.Iterator[Object]:
         for name, kind in self._children("/objects").items():
@@ -214,7 +250,12 @@ class _Observer:
                 limits = self._get("/objects/" + name, "limits") or {}
                 yield Object(kind, name, foretell.limits(("limits." + key, value) for key, value in limits.items()))
             elif kind in _OBJECTS:
-                yield Object(kind, name)
+                wanted = self._spec.object(name)
+                asked = foretell.asked_of(wanted) if wanted is not None and wanted.kind == kind else []
+                self._ask([("/objects/" + name, each) for each in asked])
+                told = {each: self._get("/objects/" + name, each) for each in asked}
+                has = {each: foretell.text_of(value) for each, value in told.items() if value is not None}
+                yield Object(kind, name, sorted_options(has))
 
     def _ports(self, machine: str) -> t.Tuple[t.Tuple[str, ...], t.FrozenSet[str]]:
         """(free ones, all), where something has to be plugged in: the bus of a port has its name."""

@@ -57,6 +57,7 @@ def plan(wanted: DrivesSpec, state: LiveState, purge: bool = False, absent: t.Co
     planner.clear()
     planner.unplug()
     planner.groups()
+    planner.objects()
     planner.needed()
     planner.drives()
     return LivePlan(tuple(planner.steps), tuple(planner.needs_restart), tuple(planner.drift))
@@ -142,11 +143,33 @@ class _Planner:
     def needed(self) -> None:
         """Objects that are no drive's own, controllers, and nodes of their own."""
         for device in self._wanted.controllers:
-            if not any(each.id == device.id for each in self._state.controllers):
+            known = next((each for each in self._state.controllers if each.id == device.id), None)
+            if known is None:
                 self._controller(device)
+            else:
+                self._told(device.id, difference.of_controller(device, known))
+        shared = {each.id: each for each in self._state.shared}
         for node in self._wanted.nodes:
+            if node.name in shared:
+                self._told(node.name, difference.of_node(Drive(node.name, node), shared[node.name]))
             if node.name not in self._state.nodes:
                 self._do(*map(actions.AddObject, self._missing(_values_of_node(node))), actions.AddNode(node))
+
+    def objects(self) -> None:
+        """Those that are there, and are not as they are wanted: they stay so."""
+        owners = {each.id + "-secret": each.id for each in self._wanted.drives}
+        for each in self._wanted.objects:
+            known = self._state.object(each.id)
+            for found in difference.of_object(each, known) if known is not None else ():
+                own = (each.kind, found.what) == ("secret", "file") and each.id in owners
+                what = "secret_file" if own else found.what
+                self._told(owners[each.id] if own else each.id, [found._replace(what=what)])
+
+    def _told(self, name: str, found: t.Iterable[difference.Difference]) -> None:
+        """What is not as it is declared, and needs a new start."""
+        for each in found:
+            self.drift.append(Drift(name, each.what, each.live, each.declared))
+            self._restart(name, each.what, each.why)
 
     def _controller(self, device: Device) -> None:
         self.drift.append(Drift(device.id, "controller", None, device.device))
@@ -226,8 +249,10 @@ class _Planner:
         kept = {key: value for key, value in medium.options if key not in image.REOPENED}
         shown = dict(kept, **{key: value for key, value in image.shown(top) if key in image.REOPENED})
         said = {key: image.SHOWN[key] for key in image.REOPENED}  # else what is below keeps what it has inherited
-        options = sorted_options({**said, **dict(top.options)})
-        node = replace(top, name=medium.format_node, driver=medium.driver, options=options)
+        options = {**said, **dict(top.options)}
+        if not difference.read_only_by_itself(wanted):  # a changed one waits for the next start
+            options["read-only"] = dict(medium.options).get("read-only", False)
+        node = replace(top, name=medium.format_node, driver=medium.driver, options=sorted_options(options))
         self._do(actions.ReopenImage(live, node, tuple(sorted(shown.items()))))
 
 

@@ -14,14 +14,19 @@ from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._drive import parse_arguments
 from ansible_collections.platter.qemu.plugins.module_utils._drive.spec import Drive
 from ansible_collections.platter.qemu.plugins.module_utils._live import image
+from ansible_collections.platter.qemu.plugins.module_utils._live.state import GENERAL_ARGUMENTS
 from ansible_collections.platter.qemu.plugins.module_utils._tools import qemu_process
 
 
 class Started(t.NamedTuple):
-    """C(drives): by their ids. C(directory): as in C(qemu_process)."""
+    """C(drives): by their ids, and nodes of their own as drives without a device, by their names. C(directory): as in
+    C(qemu_process). C(words), C(general): as in C(LiveState).
+    """
 
     drives: t.Dict[str, Drive]
     directory: str
+    words: t.Tuple[str, ...] = ()
+    general: int = -1
 
     def drive(self, *names: str) -> t.Optional[Drive]:
         """The drive of that C(-drive), node or (where it is empty) device; the first that is known."""
@@ -44,7 +49,9 @@ def of(pids: t.Iterable[int], path: str) -> Started:
             raise _libvirts(path, pid)
         found = _drives(words)
         if found is not None:
-            return Started(found, qemu_process.directory(pid))
+            count = qemu_process.environment(pid).get(GENERAL_ARGUMENTS, "")
+            general = int(count) if count.isdigit() else -1
+            return Started(found, qemu_process.directory(pid), tuple(words), general)
     return Started({}, "")
 
 
@@ -55,7 +62,7 @@ def _drives(words: t.Sequence[str]) -> t.Optional[t.Dict[str, Drive]]:
         spec = parse_arguments.parse(words).spec
     except (ValueError, errors.EngineError):
         return {}
-    return {each.id: each for each in spec.drives}
+    return {**{node.name: Drive(node.name, node) for node in spec.nodes}, **{each.id: each for each in spec.drives}}
 
 
 def _libvirts(path: str, pid: int) -> errors.RefusedError:

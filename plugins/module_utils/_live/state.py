@@ -12,6 +12,10 @@ from dataclasses import dataclass, field, replace
 
 from ansible_collections.platter.qemu.plugins.module_utils._drive.spec import Device, Object, Options
 
+#: in the environment of a QEMU that a definition's program has started: how many of its words, from the first option on, are
+#: of that definition and not about drives. What the caller of the program has added comes behind them.
+GENERAL_ARGUMENTS = "PLATTER_GENERAL_ARGUMENTS"
+
 
 @dataclass(frozen=True)
 class Medium:
@@ -41,6 +45,16 @@ class Medium:
 
 
 @dataclass(frozen=True)
+class LiveController:
+    """C(properties): those that were asked for. C(bus): empty where it was not asked for."""
+
+    device: str
+    id: str
+    properties: Options = ()
+    bus: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True)
 class LiveDrive:
     """C(id): of its C(-drive), else of its device, else of its uppermost node. C(device): QEMU's name of its kind, empty where
     no device uses it. C(properties): those of the device that were asked for. C(limits), C(group): of the device itself,
@@ -49,7 +63,8 @@ class LiveDrive:
     C(tray_open): of a CD drive, with its medium still in; the guest sees none then.
     C(path): of the device among QEMU's objects. C(qdev): by which commands about its medium know it. C(fixed): why it cannot
     be unplugged; empty where it can. C(bus): empty where it was not asked for. C(legacy): C(-drive) has made it, and no node
-    can have its name.
+    can have its name. C(first): the device as QEMU was started with it, of a drive that was there then; C(snapshot): what the
+    guest writes is thrown away.
     """
 
     id: str
@@ -66,6 +81,8 @@ class LiveDrive:
     qdev: str = field(default="", compare=False)
     fixed: str = field(default="", compare=False)
     legacy: bool = field(default=False, compare=False)
+    first: t.Optional[Device] = field(default=None, compare=False)
+    snapshot: bool = field(default=False, compare=False)
 
 
 class Idle(t.NamedTuple):
@@ -77,21 +94,26 @@ class Idle(t.NamedTuple):
 
 @dataclass(frozen=True)
 class LiveState:
-    """C(controllers): devices with ids that drives can be plugged into. C(objects): of limits only those that are set; what
-    else an object has is not asked for. C(nodes): the names that nodes were given. C(machine): as in C(DrivesSpec).
+    """C(controllers): devices with ids that drives can be plugged into. C(objects): of limits only those that are set, of
+    others the properties that were asked for. C(nodes): the names that nodes were given. C(machine): as in C(DrivesSpec).
 
     C(ports): the buses of PCI Express ports that nothing is plugged into, asked for where something has to be;
-    C(all_ports): of all. These are no part of the state.
+    C(all_ports): of all. C(shared): the nodes of their own that are wanted, each as a drive of its name without a device.
+    C(words): what QEMU was started with, its program first; C(general): how many words behind that were a definition's, about
+    other things than drives (-1: unknown). These are no part of the state.
     """
 
     machine: str
     drives: t.Tuple[LiveDrive, ...] = ()
-    controllers: t.Tuple[Device, ...] = ()
+    controllers: t.Tuple[LiveController, ...] = ()
     objects: t.Tuple[Object, ...] = ()
     idle: t.Tuple[Idle, ...] = ()
     nodes: t.FrozenSet[str] = frozenset()
     ports: t.Tuple[str, ...] = field(default=(), compare=False)
     all_ports: t.FrozenSet[str] = field(default=frozenset(), compare=False)
+    shared: t.Tuple[LiveDrive, ...] = field(default=(), compare=False)
+    words: t.Tuple[str, ...] = field(default=(), compare=False)
+    general: int = field(default=-1, compare=False)
 
     def object(self, name: str) -> t.Optional[Object]:
         """The object of that id."""

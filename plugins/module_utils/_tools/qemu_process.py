@@ -21,6 +21,16 @@ def arguments(pid: int) -> t.List[str]:
         return []
 
 
+def environment(pid: int) -> t.Dict[str, str]:
+    """The variables that the process was started with; empty where they cannot be read."""
+    try:
+        with open("/proc/%d/environ" % pid, "rb") as stream:
+            words = [os.fsdecode(word) for word in stream.read(_LONGEST).split(b"\0")]
+    except OSError:
+        return {}
+    return {name: value for name, _equals, value in (word.partition("=") for word in words)}
+
+
 def directory(pid: int) -> str:
     """What relative names are relative to; empty where that cannot be read."""
     try:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._drive import facts, read_spec, styles
 from ansible_collections.platter.qemu.plugins.module_utils._drive.spec import DrivesSpec
+from ansible_collections.platter.qemu.plugins.module_utils._live.state import GENERAL_ARGUMENTS
 
 #: the files of a definition: what it says, and what is made of that
 DEFINITION, ARGS, START = "definition.json", "args", "start"
@@ -23,6 +24,7 @@ _START = """\
 #!/bin/sh
 # Made by platter.qemu.qemu_drive, which writes it anew when the drives of VM %s change.
 # Starts the VM with them. Arguments of QEMU about other things can follow: start -m 2G -daemonize
+export %s
 exec %s \\
 %s  "$@"%s
 """
@@ -128,7 +130,8 @@ def _start(made: VmDefinition) -> str:
     """A line for each option of the drives; quoted words can have lines of their own in them."""
     general = "".join("  %s \\\n" % line for line in _lines(made.general()))
     drives = "".join(" \\\n  " + line for line in _lines(made.drive_words()))
-    return _START % (made.vm, shlex.quote(made.qemu), general, drives)
+    count = "%s=%d" % (GENERAL_ARGUMENTS, len(made.general()))
+    return _START % (made.vm, count, shlex.quote(made.qemu), general, drives)
 
 
 def _lines(words: t.Sequence[str]) -> t.List[str]:

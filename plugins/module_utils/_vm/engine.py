@@ -104,7 +104,7 @@ class VmEngine:
         path, drives = t.cast(str, spec.qmp_socket), defined.spec
         names = _names(item.before.defined, defined)
         looked = live.look(path, drives, spec.purge, spec.absent, names=names, pids=bool(item.plan))
-        item.notes["live"] = live.to_facts(path, looked, drives)
+        item.notes["live"] = live.to_facts(path, looked, defined)
         if looked is None:
             pids = running.started(names, lambda: _files(defined))
             if pids:

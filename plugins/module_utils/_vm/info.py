@@ -101,6 +101,6 @@ def _live(path: str, defined: t.Optional[VmDefinition]) -> Facts:
         return {"qmp_socket": path, "running": False}
     found = dict(info_facts.live(looked.state), qmp_socket=path, running=True)
     if defined is not None:
-        compared = live.to_facts(path, looked, wanted)
+        compared = live.to_facts(path, looked, defined)
         found.update((key, compared[key]) for key in ("drift", "needs_restart", "undeclared"))
     return found

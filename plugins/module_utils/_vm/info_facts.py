@@ -13,7 +13,7 @@ import typing as t
 from ansible_collections.platter.qemu.plugins.module_utils._drive import facts, parse_arguments
 from ansible_collections.platter.qemu.plugins.module_utils._live.state import LiveDrive, LiveState
 
-_SECRETS = frozenset(("data", "password", "secret"))
+_SECRETS = frozenset(("data", "password"))
 _IN_URL = re.compile(r"(://[^/@:\s]*:)[^/@\s]*@")
 
 

@@ -14,6 +14,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._drive.spec import Dr
 from ansible_collections.platter.qemu.plugins.module_utils._live import buses, execute, observe, plan
 from ansible_collections.platter.qemu.plugins.module_utils._live.state import LiveState
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qmp import Qmp
+from ansible_collections.platter.qemu.plugins.module_utils._vm import definition, restart
 
 #: seconds in which a monitor has to greet
 _GREETING_SECONDS = 10.0
@@ -85,20 +86,18 @@ def silent(path: str, vm: str, pids: t.Iterable[int]) -> errors.RefusedError:
     )
 
 
-def to_facts(path: str, looked: t.Optional[Looked], wanted: DrivesSpec) -> t.Dict[str, t.Any]:
+def to_facts(path: str, looked: t.Optional[Looked], defined: definition.VmDefinition) -> t.Dict[str, t.Any]:
     """As results show it: what was not as it is defined, when it was looked at."""
     if looked is None:
         return {"qmp_socket": path, "running": False}
-    restart = [each._asdict() for each in looked.plan.needs_restart]
-    if looked.state.machine != wanted.machine:
-        why = "it runs as %s, and is defined as %s" % (looked.state.machine, wanted.machine)
-        restart.insert(0, {"drive": None, "what": "machine", "why": why})
+    waiting = [{"drive": None, "what": what, "why": why} for what, why in restart.needed(looked.state, defined)]
+    waiting += [each._asdict() for each in looked.plan.needs_restart]
     return {
         "qmp_socket": path,
         "running": True,
         "drift": [each._asdict() for each in looked.plan.drift],
-        "needs_restart": restart,
-        "undeclared": _undeclared(looked, wanted),
+        "needs_restart": waiting,
+        "undeclared": _undeclared(looked, defined.spec),
     }
 
 

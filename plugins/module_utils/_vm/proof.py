@@ -17,6 +17,7 @@ from dataclasses import replace
 from ansible_collections.platter.qemu.plugins.module_utils._drive import (
     definitions,
     nodes,
+    parse_arguments,
     render_arguments,
     stack,
 )
@@ -169,9 +170,9 @@ def bridges(arguments: t.Sequence[str], spec: DrivesSpec) -> t.List[str]:
     """Those of a VM's other arguments that make buses which its drives and controllers are on."""
     offered = {}
     for word, value in zip(arguments, arguments[1:]):
-        options = dict(part.partition("=")[::2] for part in value.split(","))
-        if word.lstrip("-") == "device" and options.get("id"):
-            offered[options["id"]] = (value, options.get("bus", ""))
+        options = parse_arguments.mapping(value, "driver") if word in ("-device", "--device") else {}
+        if options.get("id"):
+            offered[str(options["id"])] = (value, str(options.get("bus", "")))
     frontends = [each.frontend for each in spec.drives if each.frontend is not None]
     wanted = [each.bus for each in (*frontends, *spec.controllers)]
     found: t.List[str] = []

@@ -46,6 +46,29 @@ def test_a_medium_that_cannot_be_opened_leaves_the_old_one_in(tmp_path: Path) ->
         assert qemu.qmp.execute("query-block")[0]["inserted"]["file"] == good["path"]
 
 
+def test_a_medium_that_vanishes_at_the_last_moment_leaves_an_empty_drive_which_is_told(tmp_path: Path) -> None:
+    drive: Task = {"id": "cd", "device": "scsi-cd"}
+    old, new = image(tmp_path / "old.iso"), image(tmp_path / "new.iso")
+    with live_qemu(tmp_path, *SCSI, "-device", "scsi-cd,id=cd") as qemu:
+        qemu.converge(qemu.spec(dict(drive, image=old)))
+        steps = qemu.plan(qemu.spec(dict(drive, image=new))).steps
+        with VanishingMedium.connect(str(qemu.socket)) as qmp, pytest.raises(errors.FailedError) as failed:
+            execute.execute(qmp, steps)
+        assert failed.value.message.endswith("the old medium (%s) is out already: cd is empty now." % old["path"])
+        assert not qemu.nodes() and "inserted" not in qemu.qmp.execute("query-block")[0]
+        image(tmp_path / "new.iso")
+        assert len(qemu.converge(qemu.spec(dict(drive, image=new))).steps) == 1
+
+
+class VanishingMedium(Qmp):
+    """The new medium is there for the try only."""
+
+    def execute(self, command: str, arguments: object = None, **how: object) -> object:  # type: ignore[override]
+        if command == "blockdev-open-tray":
+            os.unlink(os.path.join(os.path.dirname(self.path), "new.iso"))
+        return super().execute(command, arguments, **how)  # type: ignore[arg-type]
+
+
 def test_limits_change_come_and_go(tmp_path: Path) -> None:
     disk = {"id": "d", "device": "virtio-blk-pci", "image": image(tmp_path / "d")}
     with live_qemu(tmp_path, *PORTS) as qemu:

@@ -11,15 +11,21 @@ from hypothesis import strategies as st
 
 from ansible_collections.platter.qemu.plugins.module_utils._core.plan import predict
 from ansible_collections.platter.qemu.plugins.module_utils._drive import read_spec
-from ansible_collections.platter.qemu.plugins.module_utils._drive.spec import Device, DrivesSpec
-from ansible_collections.platter.qemu.plugins.module_utils._live import actions, buses, image, plan, unplug
-from ansible_collections.platter.qemu.plugins.module_utils._live.state import Idle, LiveDrive, LiveState, Medium
+from ansible_collections.platter.qemu.plugins.module_utils._drive.spec import Drive, DrivesSpec
+from ansible_collections.platter.qemu.plugins.module_utils._live import actions, buses, foretell, image, plan, unplug
+from ansible_collections.platter.qemu.plugins.module_utils._live.state import (
+    Idle,
+    LiveController,
+    LiveDrive,
+    LiveState,
+    Medium,
+)
 from ansible_collections.platter.qemu.tests.lab.drives import SOME, Task, vms
 
 Words = t.List[str]
 FILE = {"path": "/i/a", "format": "raw"}
 DISK: Task = {"id": "d", "device": "virtio-blk-pci", "image": FILE}
-SCSI = Device("virtio-scsi-pci", "scsi0")
+SCSI = LiveController("virtio-scsi-pci", "scsi0")
 
 
 def _spec(*drives: Task, machine: str = "pc", **more: t.Any) -> DrivesSpec:
@@ -81,7 +87,10 @@ def _told(found: plan.LivePlan) -> t.Iterator[t.Any]:
         ({"device": "nvme", "serial": "x"}, "device"),
         ({"image": {"path": "/i/b", "format": "raw"}}, "image"),
         ({"image": {"path": "/i/a", "format": "qcow2"}}, "image"),
-        ({"serial": "new"}, ""),  # it is not known that it had none
+        ({"serial": "new"}, "serial"),
+        ({"rerror": "stop"}, ""),  # it is not known that it had none
+        ({"device_id": "other"}, "device_id"),
+        ({"snapshot": True}, "snapshot"),
         ({"aio": "io_uring"}, "options"),
         ({"discard": "unmap"}, "options"),
         ({"read_only": True}, "read-only"),
@@ -92,6 +101,81 @@ def test_what_needs_a_restart(change: Task, what: str) -> None:
     found = plan.plan(_spec(dict(DISK, **change)), _with(DISK))
     assert not found.steps and [each.what for each in found.needs_restart] == [what] * bool(what)
     assert [each.what for each in found.drift] == [what] * bool(what)
+
+
+def _waiting(wanted: DrivesSpec, state: LiveState) -> t.List[t.Tuple[str, str]]:
+    """What needs a restart; nothing is done, and all of it is drift too."""
+    found = plan.plan(wanted, state)
+    assert not found.steps, found.steps
+    assert [each[:2] for each in found.drift] == [each[:2] for each in found.needs_restart]
+    return [(each.drive, each.what) for each in found.needs_restart]
+
+
+def test_what_a_drive_does_not_say_any_more_needs_a_restart_too() -> None:
+    said = dict(DISK, serial="S", wwn=None, rerror="stop", queues=2)
+    state = _with(dict(said, bootindex=1))
+    assert [str(each) for each in plan.plan(_spec(said), state).steps] == [
+        "Set the boot order, for the next start of the guest: d -1."
+    ]
+    assert _waiting(_spec(DISK), _with(said)) == [("d", "serial")]
+    (live,) = _with(said).drives
+    first = replace(live, first=_spec(said).drives[0].frontend)
+    assert _waiting(_spec(DISK), _with(said).with_drive(first)) == [
+        ("d", "serial"),
+        ("d", "num-queues"),
+        ("d", "rerror"),
+    ]
+
+
+def test_a_changed_cache_takes_nothing_else_along() -> None:
+    (step,) = plan.plan(_spec(dict(DISK, cache="none", read_only=True)), _with(DISK)).steps
+    assert isinstance(step, actions.ReopenImage) and step.tree()["read-only"] is False
+    (step,) = plan.plan(_spec(dict(DISK, cache="none")), _with(dict(DISK, read_only=True))).steps
+    assert isinstance(step, actions.ReopenImage) and step.tree()["read-only"] is True
+    other = _spec(dict(DISK, cache="none", discard="unmap"))
+    assert _waiting(other, _with(DISK)) == [("d", "cache.direct"), ("d", "options")]
+
+
+def test_what_is_not_as_it_is_declared_of_controllers_objects_and_shared_nodes() -> None:
+    controller = {"device": "virtio-scsi-pci", "id": "c", "bus": "pci.0", "properties": {"num_queues": 2}}
+    key = {"qom-type": "secret", "id": "k", "file": "/k"}
+    thread = {"qom-type": "iothread", "id": "t", "poll-max-ns": 5}
+    lists: Task = {"controllers": [controller], "objects": [key, thread]}
+    encrypted = dict(DISK, image={"path": "/i/a", "format": "qcow2"}, encryption={"secret_file": "/s"})
+    wanted = _spec(encrypted, **lists)
+    state = LiveState("pc", objects=tuple(map(foretell.live_object, wanted.objects)))
+    state = predict(state, plan.plan(wanted, state).steps)
+    assert not _waiting(wanted, state)
+    for name, change, what in (
+        ("controllers", dict(controller, device="lsi53c895a", properties={}), ("c", "controller")),
+        ("controllers", dict(controller, properties={"num_queues": 3}), ("c", "num_queues")),
+        ("controllers", dict(controller, bus="pci.1"), ("c", "bus")),
+        ("objects", dict(key, file="/other"), ("k", "file")),
+        ("objects", dict(thread, **{"poll-max-ns": 6}), ("t", "poll-max-ns")),
+        ("objects", {"qom-type": "iothread", "id": "k"}, ("k", "object")),
+    ):
+        changed = [change if each["id"] == change["id"] else each for each in lists[name]]
+        assert _waiting(_spec(encrypted, **dict(lists, **{name: changed})), state) == [what]
+    other = dict(encrypted, encryption={"secret_file": "/other"})
+    assert _waiting(_spec(other, **lists), state) == [("d", "secret_file")]
+
+
+def test_a_shared_node_that_is_another_one_is_told() -> None:
+    node = {"driver": "raw", "node-name": "base", "file": {"driver": "file", "filename": "/i/base"}, "read-only": True}
+    files = [{"driver": "file", "filename": "/i/" + name} for name in "ab"]
+    images = [{"blockdev": {"driver": "qcow2", "file": each, "backing": "base"}} for each in files]
+    drives = [dict(DISK, id=f"d{number}", image=each) for number, each in enumerate(images)]
+    wanted = _spec(*drives, nodes=[node])
+    (shared,) = wanted.nodes
+    has = LiveDrive("base", medium=foretell.medium(Drive("base", shared)))
+    state = replace(predict(LiveState("pc"), plan.plan(wanted, LiveState("pc")).steps), shared=(has,))
+    assert not _waiting(wanted, state)
+    for change, what in (
+        ({"file": {"driver": "file", "filename": "/i/other"}}, "image"),
+        ({"driver": "qcow2"}, "image"),
+        ({"cache": {"direct": True}}, "cache.direct"),
+    ):
+        assert _waiting(_spec(*drives, nodes=[dict(node, **change)]), state) == [("base", what)]
 
 
 def test_a_layer_that_a_snapshot_has_put_on_an_image_is_told_until_the_definition_names_it() -> None:

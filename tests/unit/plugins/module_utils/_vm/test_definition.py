@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
-from ansible_collections.platter.qemu.plugins.module_utils._drive import contradictions, read_spec
-from ansible_collections.platter.qemu.plugins.module_utils._vm import claims, definition, proof, schema
+from ansible_collections.platter.qemu.plugins.module_utils._drive import contradictions, parse_arguments, read_spec
+from ansible_collections.platter.qemu.plugins.module_utils._vm import claims, definition, info_facts, proof, schema
 from ansible_collections.platter.qemu.tests.lab.drives import ODD, vms
 
 Task = t.Dict[str, t.Any]
@@ -151,6 +151,28 @@ def test_stand_ins_open_nothing(drives: t.List[Task]) -> None:
     assert skipped == []
     assert {node.driver for node in spec.all_nodes()} <= {"null-co"}
     assert len(spec.drives) == len(drives)
+
+
+def test_the_id_of_a_secret_is_none_and_is_given_back() -> None:
+    node = '{"driver":"luks","node-name":"d","key-secret":"k","file":{"driver":"file","filename":"/i/d"}}'
+    words = ["-object", "secret,id=k,file=/k", "-blockdev", node, "-device", "virtio-blk-pci,id=d,drive=d"]
+    told = info_facts.started(words)
+    assert told["drives"][0]["encryption"] == {"secret": "k"}
+    assert read_spec.read({name: told[name] for name in ("drives", "objects")}) == parse_arguments.parse(words).spec
+    assert info_facts.started(["-object", "secret,id=k,data=x"])["objects"][0]["data"] == "***"
+
+
+def test_bridges_in_json_are_seen() -> None:
+    spec = read_spec.read([{"id": "d", "image": {"path": "/i/d", "format": "raw"}, "device": "nvme", "bus": "p1"}])
+    words = [
+        "-device",
+        '{"driver":"pcie-root-port","id":"p1"}',
+        "-device",
+        '{"driver":"x","id":"p2"}',
+        "-name",
+        "device",
+    ]
+    assert proof.bridges(words, spec) == words[:2]
 
 
 def test_bridges_that_drives_are_on_are_part_of_the_proof() -> None:
