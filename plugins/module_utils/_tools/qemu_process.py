@@ -12,6 +12,9 @@ import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._tools import processes
 
+#: bytes of an environment that are read
+_LONGEST = 1 << 20
+
 
 def arguments(pid: int) -> t.List[str]:
     """What the process was started with; empty where that cannot be read."""
