@@ -41,8 +41,9 @@ options:
     description:
       - The directory of the definition, an absolute path; without it C(/etc/platter/vm/) and the name of the VM. It is made
         where it is missing.
-      - What is started from there must be ours - a directory in which others can put something is refused
-        (C(unsafe_directory)).
+      - What is started from there must be ours - a directory in which others can put something, or to which another user's link
+        leads, is refused in every run (C(unsafe_directory)). Files of the definition that belong to another user are written
+        anew.
     type: path
   state:
     description:
@@ -248,8 +249,7 @@ seealso:
   - ref: ansible_collections.platter.qemu.docsite.from_hda_to_blockdev
     description: One disk, every spelling.
 notes:
-  - This module is new. C(docs/open_faults.md) of the collection lists what is known to be wrong with it; until that is mended,
-    keep it from VMs that matter, and from images and directories of other users.
+  - This module is new. C(docs/open_faults.md) of the collection lists what is known to be wrong with it.
   - Images are not made by this module; P(platter.qemu.disk_image#module) makes them.
   - Definitions of other VMs are looked for beside O(config), and by the links in C(/var/lib/platter/vm) (of an ordinary user, in
     C(~/.local/state/platter/vm)), where each VM has one. Other hosts are not asked.
@@ -257,6 +257,11 @@ notes:
     of its disk, and a loop device of its file. What a drive newly writes to must not be the backing file of other images in its
     directory (C(has_overlays)). What it wrote to already, and has become one since, as by a snapshot, gives a warning each time.
   - A QEMU of this user or root's that has C(-name) with the name of the VM is the VM itself, and may have its images open.
+  - Who can write to an image, or move it, chooses what QEMU opens, which root mostly starts. So images and secrets in directories
+    of other users are refused (C(unsafe_directory)), images that name what those who can write to them could not open
+    (C(image_references_file)), chains that lead to another host (C(backing_protocol_refused)), and secrets that others can read
+    (C(key_permissions)). What is meant so can be described in C(image.blockdev), with C(backing). It is looked at when something
+    changes.
   - C(start) asks the Python of the host, each time, whether an image that the VM writes to has become the backing file of another
     one since, and does not start QEMU then. C(args) with C(xargs) does not ask.
   - With V(open) and V(device) QEMU connects to the servers of the drives. A C(qemu-nbd) without C(--persistent) ends after

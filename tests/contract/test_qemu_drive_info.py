@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.platter.qemu.plugins.module_utils._vm import places, read_spec
+from ansible_collections.platter.qemu.plugins.module_utils._vm import info_facts, places, read_spec
 from ansible_collections.platter.qemu.tests.lab.drive_qemu import QEMU, started
 from ansible_collections.platter.qemu.tests.lab.modules import call
 from ansible_collections.platter.qemu.tests.lab.oracle import create
@@ -80,6 +80,10 @@ def test_what_somebody_has_started_becomes_a_definition_without_its_secrets(plac
     with started(place / "qmp", QEMU, *words) as process:
         told = call("qemu_drive_info", pid=process.pid)["started"]
         assert "hidden" not in str(told) and told["objects"][0]["data"] == "***"
+        assert info_facts.hidden('json:{"file.cookie": "a=\\"b", "cookie":"c"}') == (
+            'json:{"file.cookie": "***", "cookie":"***"}'
+        )
+        assert info_facts.hidden({"cookie": "a", "cookie-secret": "s"}) == {"cookie": "***", "cookie-secret": "s"}
         live = call("qemu_drive_info", qmp_socket=str(place / "qmp"))["live"]
         assert [each["image"] for each in live["drives"]] == [str(place / "a")]
         assert "drift" not in live

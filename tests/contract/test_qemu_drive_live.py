@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -10,7 +11,9 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.platter.qemu.plugins.module_utils._vm import places
+from ansible_collections.platter.qemu.plugins.module_utils._core import errors
+from ansible_collections.platter.qemu.plugins.module_utils._tools import locks
+from ansible_collections.platter.qemu.plugins.module_utils._vm import live, places
 from ansible_collections.platter.qemu.tests.lab.beats import four_beats, refused, settled
 from ansible_collections.platter.qemu.tests.lab.drive_qemu import started
 from ansible_collections.platter.qemu.tests.lab.modules import call
@@ -162,3 +165,23 @@ def test_a_socket_of_others_is_refused(tmp_path: Path, vm: dict[str, Any]) -> No
         os.chown(vm["qmp_socket"], 65533, -1)
         result = call("qemu_drive", drives=[disk(tmp_path, "b")], **vm)
         assert (result["reason"], result["changed"]) == ("unsafe_qmp_socket", False), result
+
+
+def test_tasks_of_other_vms_do_not_wait_for_a_guest(
+    tmp_path: Path, vm: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free: list[str] = []
+    change = live.change
+
+    def look_at_locks(*told: Any) -> Any:
+        for path in (places.registry(), places.record("web1"), vm["config"]):
+            with contextlib.suppress(errors.RefusedError), locks.ImageLocks([path], timeout=0):
+                free.append(path)
+        return change(*told)
+
+    monkeypatch.setattr(live, "change", look_at_locks)
+    four_beats(drives=[disk(tmp_path, "a")], **vm)
+    with started(tmp_path / "qmp", vm["config"] + "/start"):
+        four_beats(drives=[disk(tmp_path, "b")], **vm)
+        assert open_files(vm["qmp_socket"]) == {"a", "b"}
+    assert free == [places.registry()]

@@ -63,6 +63,9 @@ def found(spec: DrivesSpec) -> t.Iterator[Finding]:
         if drive.frontend is not None:
             yield from _of_device(drive, drive.frontend)
             yield from _of_both(drive, drive.frontend)
+    for top in spec.nodes:
+        for node in top.walk():
+            yield from _secrets_of_node(top.name, node)
     yield from _together(spec)
     yield from _of_objects(spec)
 
@@ -109,13 +112,23 @@ def _of_backend(drive: Drive, node: Node) -> t.Iterator[Finding]:
             unknown = block_options.unknown(each.driver, key)
             if unknown:
                 yield _refused(drive.id, "unknown_option", unknown, "Correct it.")
-        if "://" in str(each.option("url") or "") and "@" in str(each.option("url")).split("://", 1)[1].split("/")[0]:
-            fact = "the URL carries a user or a password, which everybody on the host can read in the arguments"
-            yield _refused(drive.id, "secret_in_arguments", fact, "Write username and password-secret.")
+        yield from _secrets_of_node(drive.id, each)
     top = nodes.format_node(node)
     if top.option("detect-zeroes") == "unmap" and top.option("discard") != "unmap":
         fact = "detect_zeroes=unmap frees what the guest zeroes, and discard does not allow it"
         yield _refused(drive.id, "bad_option", fact, "Set discard: unmap, or detect_zeroes: on.")
+
+
+def _secrets_of_node(name: str, node: Node) -> t.Iterator[Finding]:
+    """What everybody on the host can read in the arguments."""
+    url = str(node.option("url") or "")
+    if "://" in url and "@" in url.split("://", 1)[1].split("/")[0]:
+        fact = "the URL carries a user or a password, which everybody on the host can read in the arguments"
+        yield _refused(name, "secret_in_arguments", fact, "Write username and password-secret.")
+    if node.option("cookie"):
+        fact = "a cookie lets in whoever has it, and everybody on the host can read it in the arguments"
+        way_out = "Put it into a file, as a secret (objects), and name that in cookie-secret."
+        yield _refused(name, "secret_in_arguments", fact, way_out)
 
 
 def _with_direct(node: Node, direct: bool) -> t.Iterator[t.Tuple[Node, bool]]:

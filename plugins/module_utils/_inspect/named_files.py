@@ -17,9 +17,6 @@ from ansible_collections.platter.qemu.plugins.module_utils._formats import regis
 from ansible_collections.platter.qemu.plugins.module_utils._inspect import chain, image, members
 from ansible_collections.platter.qemu.plugins.module_utils._tools import files
 
-#: images of a chain; QEMU has no limit of its own
-_MOST = 200
-
 
 def recorded_base(path: str) -> t.List[str]:
     """Every file that the image at C(path) is built on: its backing file, its data file, its extents.
@@ -88,8 +85,8 @@ def opened_with(path: str, format_name: t.Optional[str], *, below: bool = True) 
     """The files that QEMU opens with the image at C(path), of C(format_name) (None: it guesses), beside that one; with
     C(below) its chain too, as far as that can be followed.
     """
-    links = chain.walk_chain(path, format_name, image.chain_header, limit=_MOST if below else 1).links
-    for number, link in enumerate(links):
+    links = chain.walk_chain(path, format_name, image.chain_header).links
+    for number, link in enumerate(links if below else links[:1]):
         if link.header is None:
             continue
         if number:

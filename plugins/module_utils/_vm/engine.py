@@ -37,6 +37,7 @@ class VmEngine:
         self._lock_timeout = lock_timeout
         self._runner = process.Runner()
         self._told: t.List[t.List[str]] = []
+        self._on_all = contextlib.ExitStack()
 
     @property
     def commands(self) -> t.List[t.List[str]]:
@@ -59,8 +60,12 @@ class VmEngine:
 
     @contextlib.contextmanager
     def hold(self) -> t.Iterator[None]:
-        """Our lock on all definitions: who claims an image must know of all others that do."""
-        with locks.ImageLocks([places.registry()], timeout=self._lock_timeout):
+        """Our locks on this VM; and, until what it claims is written down, on all definitions: who claims an image must know
+        of all others that do.
+        """
+        own = [places.record(self._spec.vm), os.path.realpath(self._spec.config)]
+        with locks.ImageLocks(own, timeout=self._lock_timeout), self._on_all as on_all:
+            on_all.enter_context(locks.ImageLocks([places.registry()], timeout=self._lock_timeout))
             yield
 
     def prepare(self, patient: bool) -> t.List[Item]:
@@ -70,6 +75,8 @@ class VmEngine:
         item = Item(spec.vm, spec, before=nothing, after=nothing)
         try:
             item.before = item.after = self._observe()
+            if item.before.left or spec.state == "present":
+                store.refuse_unsafe(spec.config)
             if spec.state == "absent" and not spec.config_given:
                 self._refuse_elsewhere()
             item.plan = list(plan_vm(spec, item.before, self._qemu))
@@ -117,8 +124,7 @@ class VmEngine:
 
     def _guard(self, item: Item, opened: t.Sequence[held.Held], pids: t.AbstractSet[int]) -> None:
         """What a run with nothing to do does not need."""
-        store.refuse_unsafe(self._spec.config)
-        from ansible_collections.platter.qemu.plugins.module_utils._vm import exclusive, validate
+        from ansible_collections.platter.qemu.plugins.module_utils._vm import exclusive, led, validate
 
         wanted, defined = item.after.defined, item.before.defined
         if defined is not None and defined.vm != self._spec.vm:
@@ -126,6 +132,7 @@ class VmEngine:
         if wanted is None:
             return
         exclusive.refuse(wanted, opened, defined, self._spec.config, pids)
+        led.refuse(wanted, opened)
         proof = validate.Proof(self._runner, wanted, self._spec.timeout)
         proof.refuse(self._spec.validate)
         item.notes["validation"] = proof.notes
@@ -147,6 +154,7 @@ class VmEngine:
             if self._observe() != wanted:
                 raise errors.FailedError("the definition is not what was planned", reason="not_as_planned")
         if live_steps:
+            self._on_all.close()  # a guest may think about it for as long as it is given
             self._change_running(item, [each.step for each in live_steps])
 
     def _change_running(self, item: Item, steps: t.Sequence[t.Any]) -> None:

@@ -15,6 +15,8 @@ from ansible_collections.platter.qemu.plugins.module_utils._live.state import Li
 
 _SECRETS = frozenset(("data", "password"))
 _IN_URL = re.compile(r"(://[^/@:\s]*:)[^/@\s]*@")
+#: as QEMU calls the file of a node
+_IN_JSON = re.compile(r'("(?:[a-z.]*\.)?cookie": *")(?:\\.|[^"\\])*(")')
 
 
 def started(words: t.Sequence[str]) -> t.Dict[str, t.Any]:
@@ -27,11 +29,12 @@ def hidden(value: t.Any) -> t.Any:
     """The same with C(***) for secrets."""
     if isinstance(value, t.Mapping):
         return {
-            key: "***" if key in _SECRETS and isinstance(each, str) else hidden(each) for key, each in value.items()
+            key: "***" if key in (*_SECRETS, "cookie") and isinstance(each, str) else hidden(each)
+            for key, each in value.items()
         }
     if isinstance(value, (list, tuple)):
         return [hidden(each) for each in value]
-    return _IN_URL.sub(r"\1***@", value) if isinstance(value, str) else value
+    return _IN_JSON.sub(r"\1***\2", _IN_URL.sub(r"\1***@", value)) if isinstance(value, str) else value
 
 
 def live(state: LiveState) -> t.Dict[str, t.Any]:

@@ -49,6 +49,8 @@ def is_whole(config: str, made: definition.VmDefinition) -> bool:
         return False
     if any(_link(path) != target for path, target in places.links(config).items()):
         return False
+    if not _is_ours(os.path.join(config, places.CURRENT), 0o700):
+        return False
     return all(_is_file(places.current_file(config, name), name, text) for name, text in texts.items())
 
 
@@ -66,11 +68,16 @@ def _program() -> str:
 
 
 def _is_file(path: str, name: str, text: str) -> bool:
+    return _is_ours(path, _MODES.get(name, 0o600)) and _text(path) == text
+
+
+def _is_ours(path: str, mode: int) -> bool:
+    """Another owner could write to it."""
     try:
-        mode = stat.S_IMODE(os.stat(path).st_mode)
+        seen = os.stat(path)
     except OSError:
         return False
-    return mode == _MODES.get(name, 0o600) and _text(path) == text
+    return stat.S_IMODE(seen.st_mode) == mode and seen.st_uid == os.geteuid()
 
 
 def _link(path: str) -> str:
@@ -81,13 +88,17 @@ def _link(path: str) -> str:
 
 
 def _text(path: str) -> t.Optional[str]:
+    """None where nothing is; what is no file has no text, and is never waited for."""
     try:
-        with open(path, encoding="utf-8", errors="surrogateescape", newline="") as stream:
-            return stream.read()
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as exc:
         raise errors.EngineError("%s cannot be read: %s" % (path, exc.strerror), path=path) from exc
+    with os.fdopen(descriptor, encoding="utf-8", errors="surrogateescape", newline="") as stream:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return ""
+        return stream.read()
 
 
 def has_any(vm: str, config: str) -> bool:
@@ -121,11 +132,17 @@ def refuse_unsafe(config: str) -> None:
     """What is started from there must be ours: RefusedError where others can put something in its place."""
     if os.path.lexists(config) and not os.path.isdir(config):
         raise _refused(config, "directory_missing", "it is no directory", "Correct config.", {})
-    mover = walk.unsafe_mover(_existing(config))
-    if mover is not None:
-        fact = "others can put something into %s (owner %d, mode %04o)" % (mover.directory, mover.owner, mover.mode)
-        way_out = "Use a directory that only its owner can write to."
-        raise _refused(config, "unsafe_directory", fact, way_out, mover._asdict())
+    way_out = "Use a directory that only its owner can write to, and no link of another user's."
+    for link in walk.links(config):
+        if link.owner not in (0, os.geteuid()):
+            fact = "a symbolic link of user %d in %s leads there" % (link.owner, link.directory)
+            evidence = {"directory": link.directory, "owner": link.owner}
+            raise _refused(config, "unsafe_directory", fact, way_out, evidence)
+    for directory in (_existing(config), *(link.directory for link in walk.links(config))):
+        mover = next((each for each in walk.movers(directory) if each.owned or each.mode & 0o002), None)
+        if mover is not None:
+            fact = "others can put something into %s (owner %d, mode %04o)" % (mover.directory, mover.owner, mover.mode)
+            raise _refused(config, "unsafe_directory", fact, way_out, mover._asdict())
     for path, target in places.links(config).items():
         if os.path.lexists(path) and _link(path) != target:
             fact = "%s is there, and was not made by this collection" % path
@@ -141,10 +158,12 @@ def _existing(config: str) -> str:
 
 
 def write(config: str, made: definition.VmDefinition) -> None:
-    """All files of a definition, on stable storage; then one link is changed. Raises OSError."""
+    """All files of a definition, on stable storage; then one link is changed. Raises OSError, RefusedError."""
     os.makedirs(os.path.dirname(config), mode=0o755, exist_ok=True)
     with contextlib.suppress(FileExistsError):
         os.mkdir(config, 0o700)
+    refuse_unsafe(config)  # once more: others may have been first, where all may make directories
+    files.fsync_path(os.path.dirname(config))
     _record(made.vm, config)
     generation = places.GENERATION + secrets.token_hex(4)
     built = os.path.join(config, generation)
@@ -181,6 +200,7 @@ def _record(vm: str, config: str) -> None:
     os.makedirs(places.registry(), mode=0o755, exist_ok=True)
     if _link(places.record(vm)) != config:
         _put_link(places.record(vm), config)
+        files.fsync_path(places.registry())
 
 
 def _remove_leftovers(vm: str, config: str) -> None:
@@ -205,3 +225,4 @@ def remove(vm: str, config: str) -> None:
         os.rmdir(config)
     if _link(places.record(vm)) == config:
         os.unlink(places.record(vm))
+        files.fsync_path(places.registry())

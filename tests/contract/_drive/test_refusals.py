@@ -79,6 +79,11 @@ CASES: t.List[t.Tuple[str, t.List[Task], str]] = [
         "No secret",
     ),
     ("secret_in_arguments", [drive(image={"blockdev": {"driver": "https", "url": "https://u:p@127.0.0.1:1/d"}})], ""),
+    (
+        "secret_in_arguments",
+        [drive(image={"blockdev": {"driver": "https", "url": "https://h/d", "cookie": "a=b"}})],
+        "",
+    ),
     ("format_missing", [drive(image={"path": "I"})], ""),
 ]
 
