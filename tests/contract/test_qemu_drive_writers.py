@@ -270,3 +270,43 @@ def test_what_has_become_a_backing_file_since_is_not_started_with(tmp_path: Path
             create(tops[2], "qcow2", "", "", "-b", "json:" + json.dumps(node), "-F", "raw")
             disks[2] = disks[1]
     assert subprocess.run(start, check=True, capture_output=True, text=True).stdout.startswith("QEMU")
+
+
+def test_what_has_become_a_backing_file_since_is_not_plugged_in(tmp_path: Path) -> None:
+    base = image(tmp_path, "base")
+    options = asked(tmp_path, "one", arguments=["-m", "64"])
+    four_beats(**options)
+    with started(tmp_path / "monitor", tmp_path / "vms" / "one" / "start"):
+        more = asked(tmp_path, "one", disk("d", base))
+        four_beats(**more)
+        top = overlay(tmp_path, "top", base)
+        running: Options = {"qmp_socket": str(tmp_path / "monitor")}
+        refusal = refused("has_overlays", **more, **running)
+        assert refusal["evidence"] == {"overlays": [str(top)]}
+        top.unlink()
+        with exported(base, "raw", tmp_path / "socket", "--read-only"):
+            refused("image_in_use", **more, **running)
+        four_beats(**more, **running)
+
+
+def test_a_definition_that_somebody_has_changed_is_no_word_for_what_the_vm_had(tmp_path: Path) -> None:
+    base, other = image(tmp_path, "base"), image(tmp_path, "othr")
+    four_beats(**asked(tmp_path, "one", disk("d", other)))
+    overlay(tmp_path, "top", base)
+    written = tmp_path / "vms" / "one" / "current" / "definition.json"
+    written.write_text(written.read_text().replace(str(other), str(base)))
+    refused("has_overlays", vm="one", config=str(tmp_path / "vms" / "one"), validate="none")
+
+
+def test_a_data_file_is_no_disk_once_its_image_has_gone(tmp_path: Path) -> None:
+    data = tmp_path / "i" / "data"
+    top = image(tmp_path, "top", "qcow2", f"data_file={data},data_file_raw=on")
+    four_beats(**asked(tmp_path, "one", disk("d", top, "qcow2")))
+    assert refused("has_overlays", **asked(tmp_path, "one", disk("d", data)))["evidence"] == {"overlays": [str(top)]}
+
+
+def test_a_driver_that_nobody_knows_here_claims_what_it_says(tmp_path: Path) -> None:
+    tree = {"driver": "some-store", "volume": "a"}
+    four_beats(**asked(tmp_path, "one", disk("d", tree)))
+    refused("image_claimed", **asked(tmp_path, "two", disk("d", dict(tree, **{"read-only": True}))))
+    four_beats(**asked(tmp_path, "two", disk("d", dict(tree, volume="b"))))

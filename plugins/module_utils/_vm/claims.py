@@ -95,7 +95,7 @@ def _of_node(drive: str, node: Node, writes: bool, nodes: t.Mapping[str, Node], 
         writes = writes and (node.driver != "vvfat" or node.option("rw") is True)
         name = str(node.option(LOCAL[node.driver]) or "")
         yield Claim(drive, True, name, writes, above.format, above.chain, above.sharable)
-    elif node.driver in block_options.PROTOCOLS and node.driver not in _NOTHING:
+    elif not node.children and node.driver not in _NOTHING:  # on a server, also by a driver that is not known here
         writes = writes and node.driver not in _READ_ONLY
         yield Claim(drive, False, _place(node), writes, above.format, above.chain, above.sharable)
     for role, child in node.children:

@@ -85,6 +85,7 @@ class VmEngine:
             opened = _opened(item.after.defined)
             if any(not isinstance(each, actions.ChangeRunning) for each in item.plan):
                 self._guard(item, opened, pids)
+            self._guard_opening(item, opened, pids)
             item.warnings += _warnings(item.after, opened)
         except errors.EngineError as exc:
             item.plan, item.after, item.refusal = [], item.before, not_begun(exc)
@@ -131,11 +132,24 @@ class VmEngine:
             raise exclusive.other_vm(self._spec.vm, defined.vm, self._spec.config)
         if wanted is None:
             return
-        exclusive.refuse(wanted, opened, defined, self._spec.config, pids)
+        known = defined if item.before.whole else None  # else somebody has written there
+        exclusive.refuse(wanted, opened, known, self._spec.config, pids)
         led.refuse(wanted, opened)
         proof = validate.Proof(self._runner, wanted, self._spec.timeout)
         proof.refuse(self._spec.validate)
         item.notes["validation"] = proof.notes
+
+    def _guard_opening(self, item: Item, opened: t.Sequence[held.Held], pids: t.AbstractSet[int]) -> None:
+        """What the running VM is to open now may be somebody else's since it was defined."""
+        steps = [each.step for each in item.plan if isinstance(each, actions.ChangeRunning)]
+        named = {part.id for part in (getattr(step, "drive", None) for step in steps) if part is not None}
+        named |= {part.name for part in (getattr(step, "node", None) for step in steps) if part is not None}
+        new = [each for each in opened if each.claim.drive in named]
+        if new:
+            from ansible_collections.platter.qemu.plugins.module_utils._vm import exclusive
+
+            names = _names(item.before.defined, item.after.defined)
+            exclusive.refuse_opening(self._spec.vm, opened, new, names, pids)
 
     def execute(self, items: t.List[Item]) -> None:
         """Carry out the plan."""

@@ -37,16 +37,26 @@ def refuse(
     for other, where in _definitions(config):
         _refuse_claimed(made, opened, other, where)
     before = held.of_definition(old) if old is not None else []
-    new = [each for each in opened if each.claim.local and not _was_so(each, before)]
     names = running.names_of(made) | (running.names_of(old) if old is not None else frozenset())
-    _refuse_open(made.vm, new, lambda: running.processes_of(names) | pids)
-    _refuse_bases(made.vm, [each.claim for each in new if each.claim.writes], opened)
+    refuse_opening(made.vm, opened, [each for each in opened if not _was_so(each, before)], names, pids)
+
+
+def refuse_opening(
+    vm: str, opened: Opened, new: Opened, names: t.Collection[str], pids: t.AbstractSet[int] = frozenset()
+) -> None:
+    """Raises RefusedError where somebody has open, or is built on, what is newly opened (C(new)). C(names): of the VM."""
+    new = [each for each in new if each.claim.local]
+    _refuse_open(vm, new, lambda: running.processes_of(names) | pids)
+    _refuse_bases(vm, [each.claim for each in new if each.claim.writes], opened)
 
 
 def _was_so(now: held.Held, before: Opened) -> bool:
-    """Whether the VM had it already, wrote to it if it does now, and was as much alone with it."""
+    """Whether the VM had it already, wrote to it if it does now, was as much alone with it, and not by another image."""
     return any(
-        each.which == now.which and each.claim.writes >= now.claim.writes and each.shared <= now.shared
+        each.which == now.which
+        and each.claim.writes >= now.claim.writes
+        and each.shared <= now.shared
+        and each.named <= now.named
         for each in before
     )
 

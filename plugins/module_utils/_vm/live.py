@@ -21,7 +21,9 @@ _GREETING_SECONDS = 10.0
 
 
 class Looked(t.NamedTuple):
-    """C(pids): of the QEMU, and of who else holds its monitor, where they were asked for. C(commands): what it was asked."""
+    """C(pids): of the QEMU, and of who else holds its monitor, where they were asked for or there is something to do.
+    C(commands): what it was asked.
+    """
 
     state: LiveState
     plan: plan.LivePlan
@@ -51,8 +53,9 @@ def look(
     with session as qmp:
         _refuse_other(qmp, names)
         state = observe.observe(qmp, wanted)
-        known = qmp.peer_pids() if pids else frozenset()
-        return Looked(state, plan.plan(wanted, state, purge, absent), known, qmp.commands)
+        planned = plan.plan(wanted, state, purge, absent)
+        known = qmp.peer_pids() if pids or planned.steps else frozenset()
+        return Looked(state, planned, known, qmp.commands)
 
 
 def _refuse_other(qmp: Qmp, names: t.Collection[str]) -> None:
