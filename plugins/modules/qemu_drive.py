@@ -163,8 +163,79 @@ options:
       earlier list.
     type: list
     elements: dict
+  shares:
+    description:
+      - Directories of the host that the guest mounts, as with C(mount -t 9p -o trans=virtio TAG) or C(mount -t virtiofs TAG).
+        What the task does not list stays as it is, unless O(purge) is set; a share that is listed is as described here.
+      - A VM that runs keeps those that it was started with; RV(live.needs_restart) names the others.
+    type: list
+    elements: dict
+    suboptions:
+      tag:
+        description: What the guest knows it by; at most 31 bytes, with virtiofs 36.
+        type: str
+        required: true
+      state:
+        description: V(absent) - there is no share with this tag.
+        type: str
+        choices: [present, absent]
+        default: present
+      driver:
+        description:
+          - V(9p) - QEMU itself reads and writes the directory.
+          - V(virtiofs) - a server of its own does so (C(virtiofsd)), which has to run before the VM starts, and takes one VM. It
+            needs the memory of the VM (O(shared_memory)).
+        type: str
+        choices: [9p, virtiofs]
+      path: {description: 'Of V(9p), the directory, an absolute path.', type: path}
+      socket: {description: 'Of V(virtiofs), the Unix socket of its server, an absolute path.', type: path}
+      security_model:
+        description:
+          - Of V(9p), where it is required. How owners and modes that the guest sets are kept.
+          - V(mapped-xattr) - in attributes of the files, which belong to the user of QEMU; V(mapped-file) - in files beside them.
+          - V(passthrough) - as they are, for which QEMU has to be root.
+          - V(none) - as they are, and what QEMU may not do is left out without a word.
+        type: str
+        choices: [mapped-xattr, mapped-file, passthrough, none]
+      read_only:
+        description: Of V(9p), whether the guest can only read. Of V(virtiofs) its server decides that (C(--readonly)).
+        type: bool
+      multidevs:
+        description:
+          - Of V(9p), what becomes of files of other file systems that are mounted below O(shares[].path). Two can have the
+            same number, and the guest takes them for one file.
+          - V(remap), the default here, gives them others; V(forbid) refuses them; V(warn), that of QEMU, only warns.
+        type: str
+        choices: [remap, forbid, warn]
+      fmode: {description: 'The mode of new files on the host, such as V(0640); of V(9p) with a mapped model.', type: str}
+      dmode: {description: The same of directories., type: str}
+      id: {description: 'What its device is called in QEMU; needed where the tag is no name for QEMU.', type: str}
+      device: {description: 'Of machines without PCI another than V(virtio-9p-pci) and V(vhost-user-fs-pci).', type: str}
+      bus: {description: The bus it is on., type: str}
+      addr: {description: The address on a PCI bus., type: str}
+      properties: {description: 'Further properties of the device, by QEMU''s names, such as C(queue-size).', type: dict}
+  boot:
+    description:
+      - Files of the host that the guest is started with, instead of what its disks begin with. They are only read, and not
+        claimed - many VMs can have the same.
+      - What is given replaces the earlier; V({}) removes it; without it, it stays, with O(purge) too.
+    type: dict
+    suboptions:
+      kernel: {description: The kernel (C(-kernel))., type: path}
+      initrd: {description: Its first file system in memory (C(-initrd))., type: path}
+      append:
+        description: What the kernel is told (C(-append)). All users of the host can read it, and so can the guest.
+        type: str
+  shared_memory:
+    description:
+      - The length of the VM's memory, such as V(2G), which is then memory that other processes can have too, as servers of
+        virtiofs and vhost-user need. It says what C(-m) would say in O(arguments).
+      - V(0) is memory of the usual kind. Without it, it stays as it is, with O(purge) too.
+      - Where there is more to say of it (huge pages, NUMA), describe C(memory-backend-file) or C(memory-backend-memfd) with
+        C(share=on) in O(arguments) instead.
+    type: str
   purge:
-    description: Whether drives, controllers, objects and nodes that the task does not list are removed.
+    description: Whether drives, shares, controllers, objects and nodes that the task does not list are removed.
     type: bool
     default: false
   style:
@@ -189,7 +260,8 @@ options:
     description:
       - What the VM is started with besides, such as V(-m) and V(2G), as a list of words. They come before what the caller of
         C(start) adds.
-      - Drives among them are refused, and so is what can hide or change one (C(-readconfig), C(-set)).
+      - Drives among them are refused, so is what can hide or change one (C(-readconfig), C(-set)), and what O(shares) and O(boot)
+        have words for.
     type: list
     elements: str
   qemu:
@@ -203,8 +275,9 @@ options:
       - V(none) - nothing. Contradictions that are known here are refused all the same.
       - V(syntax) - it knows all drivers, options, devices and properties. Nothing is opened.
       - V(open) - it opens all images, with their backing files, keys and servers, read-only and without a lock, so that a VM
-        that runs does not matter, and nothing is written.
-      - V(device) - it has the machine, with all controllers and devices, in their places, on stand-ins as long as the images.
+        that runs does not matter, and nothing is written. Files of O(boot) and directories of O(shares) are there.
+      - V(device) - it has the machine, with all controllers and devices, in their places, on stand-ins as long as the images;
+        with the shares of V(9p), and the kernel. A server of V(virtiofs) is not connected to.
       - What cannot be tried so is named in RV(validation).
     type: str
     choices: [none, syntax, open, device]
@@ -312,10 +385,12 @@ EXAMPLES = r"""
     msg: "{{ web1.live.needs_restart }}"
   when: web1.live.running
 
-- name: A VM without disks, by a kernel of its own
+- name: A VM without disks, by a kernel of the host, with a directory of the host
   platter.qemu.qemu_drive:
     vm: small
-    arguments: [-kernel, /boot/vmlinuz, -initrd, /boot/initrd.img, -append, 'console=ttyS0 quiet']
+    boot: {kernel: /boot/vmlinuz, initrd: /boot/initrd.img, append: console=ttyS0 quiet}
+    shares:
+      - {tag: home, driver: 9p, path: /srv/home, security_model: mapped-xattr, read_only: true}
 
 - name: Exactly these, with the arguments that an old QEMU knows
   platter.qemu.qemu_drive:
@@ -362,6 +437,9 @@ definition:
       elements: dict
     objects: {description: Objects., type: list, elements: dict, returned: when there are any}
     nodes: {description: Shared nodes., type: list, elements: dict, returned: when there are any}
+    shares: {description: Shares., type: list, elements: dict, returned: when there are any}
+    boot: {description: What the guest is started with., type: dict, returned: when there is any}
+    shared_memory: {description: Bytes of memory that others can have., type: int, returned: when it is set}
     args: {description: All arguments of QEMU., type: list, elements: str, returned: when it is present}
     lossy: {description: The style may leave something out., type: bool, returned: when it is so}
     lost:
@@ -403,7 +481,7 @@ live:
       description: >-
         What stays as it is until the VM is started again, or what the next start would damage, as C(drive), C(what) and
         C(why). C(drive) can also be the name of a controller, an object or a shared node; it is V(null) for what is the whole
-        VM's - the machine, the program, the arguments and the style that it was started with.
+        VM's - the machine, the program, the arguments, the shares, the kernel, and the style that it was started with.
       returned: when it runs
       type: list
       elements: dict
@@ -424,7 +502,9 @@ validation:
       elements: str
       returned: when there are any
     no_stand_in:
-      description: Drives whose device was not tried, as it passes commands on to a real one.
+      description: >-
+        Drives whose device was not tried, as it passes commands on to a real one; and shares whose server would have been
+        connected to.
       type: list
       elements: str
       returned: when there are any

@@ -110,6 +110,9 @@ started:
     controllers: {description: Controllers of drives., type: list, elements: dict, returned: when there are any}
     objects: {description: Objects that drives need., type: list, elements: dict, returned: when there are any}
     nodes: {description: Nodes of several drives., type: list, elements: dict, returned: when there are any}
+    shares: {description: Directories of the host that it shares., type: list, elements: dict, returned: when there are any}
+    boot: {description: 'Its kernel, as a file of the host.', type: dict, returned: when there is any}
+    shared_memory: {description: Bytes of its memory that others can have., type: int, returned: when it is so}
     notes:
       description: What is worth knowing, such as a format that is not given.
       returned: always

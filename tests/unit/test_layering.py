@@ -64,6 +64,8 @@ PURE_NAMES = (
     "copies",
     "start",
     "settings",
+    "memory",
+    "fixed",
 )
 IMPURE = {"os", "subprocess", "socket", "shutil", "tempfile", "time", "ansible", "fcntl", "pathlib", "threading"}
 

@@ -15,8 +15,15 @@ import re
 import typing as t
 from collections import Counter
 
-from ansible_collections.platter.qemu.plugins.module_utils._core import errors
-from ansible_collections.platter.qemu.plugins.module_utils._drive import block_options, devices, nodes, stack
+from ansible_collections.platter.qemu.plugins.module_utils._drive import (
+    block_options,
+    boot,
+    devices,
+    finding,
+    nodes,
+    shares,
+    stack,
+)
 from ansible_collections.platter.qemu.plugins.module_utils._drive.spec import Device, Drive, DrivesSpec, Node
 
 #: C(id_wellformed) of QEMU
@@ -31,26 +38,14 @@ _ERROR_POLICIES: t.Dict[str, t.Tuple[str, ...]] = {
 }
 
 
-class Finding(t.NamedTuple):
-    """C(drive): what it is about, by its id. C(reason) is a code of docs/reasons.md."""
-
-    drive: str
-    reason: str
-    fact: str
-    way_out: str
-
-    def error(self) -> errors.SpecError:
-        """As what stops a task."""
-        return errors.SpecError("drive", self.drive, self.fact, reason=self.reason, way_out=self.way_out, joined="")
-
-
+Finding = finding.Finding
 _refused = Finding
 
 
 def check(spec: DrivesSpec) -> None:
     """Raises SpecError with the first contradiction."""
-    for finding in found(spec):
-        raise finding.error()
+    for each in found(spec):
+        raise each.error()
 
 
 def found(spec: DrivesSpec) -> t.Iterator[Finding]:
@@ -68,6 +63,8 @@ def found(spec: DrivesSpec) -> t.Iterator[Finding]:
             yield from _secrets_of_node(top.name, node)
     yield from _together(spec)
     yield from _of_objects(spec)
+    yield from shares.found(spec.shares)
+    yield from boot.found(spec)
 
 
 def _twice(values: t.Iterable[t.Any]) -> t.List[t.Any]:
@@ -78,6 +75,7 @@ def _names(spec: DrivesSpec) -> t.Iterator[Finding]:
     graphs = [node for each in spec.drives for node in [stack.graph(each)] if node is not None]
     node_names = [node.name for graph in [*graphs, *spec.nodes] for node in graph.walk() if node.name]
     frontends = [each.frontend for each in spec.drives if each.frontend is not None]
+    frontends += [each.frontend for each in spec.shares]
     device_ids = [each.id for each in [*frontends, *spec.controllers] if each.id]
     objects = [each.id for each in spec.objects]
     drive_ids = [each.id for each in spec.drives if each.backend is None]

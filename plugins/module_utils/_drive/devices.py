@@ -21,6 +21,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._drive.spec import De
 _ALIASES = {
     "virtio-blk": "virtio-blk-pci",
     "virtio-scsi": "virtio-scsi-pci",
+    "virtio-9p": "virtio-9p-pci",
     "ahci": "ich9-ahci",
     "lsi": "lsi53c895a",
     "floppy-disk": "floppy",

@@ -11,11 +11,13 @@ import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._drive import (
     block_options,
+    boot,
     definitions,
     devices,
     file_name,
     nodes,
     settings,
+    shares,
 )
 from ansible_collections.platter.qemu.plugins.module_utils._drive.spec import (
     Device,
@@ -46,6 +48,9 @@ def of_spec(spec: DrivesSpec) -> Facts:
         "controllers": [_controller(each) for each in spec.controllers],
         "objects": objects,
         "nodes": [nodes.to_tree(each) for each in own + shared],
+        "shares": [shares.to_facts(each) for each in spec.shares],
+        "boot": boot.to_facts(spec.boot) if spec.boot is not None else {},
+        "shared_memory": spec.shared_memory,
     }
     facts.update({name: value for name, value in lists.items() if value})
     return facts

@@ -11,6 +11,7 @@ members of a list a number.
 
 from __future__ import annotations
 
+import json
 import typing as t
 
 Tree = t.Dict[str, t.Any]
@@ -36,6 +37,17 @@ def split(text: str, first: str = "") -> t.List[t.Tuple[str, str]]:
         if not found[-1][0]:
             raise ValueError("an option without a name in %r" % text)
     return found
+
+
+def mapping(text: str, first: str) -> Tree:
+    """What an argument says, in JSON or as C(split) has it. Raises ValueError (a sentence)."""
+    if not text.startswith("{"):
+        return dict(split(text, first))
+    try:
+        value = json.loads(text)
+    except ValueError as exc:
+        raise ValueError("%r is no JSON (%s)" % (text, exc)) from exc
+    return t.cast(Tree, value)
 
 
 def _parts(text: str) -> t.Iterator[str]:

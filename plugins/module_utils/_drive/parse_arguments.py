@@ -7,11 +7,10 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 import typing as t
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ansible_collections.platter.qemu.plugins.module_utils._drive import (
     devices,
@@ -20,6 +19,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._drive import (
     nodes,
     parse_drive,
     places,
+    start_arguments,
 )
 from ansible_collections.platter.qemu.plugins.module_utils._drive.spec import DrivesSpec, Object, sorted_options
 
@@ -69,13 +69,17 @@ def parse(arguments: t.Sequence[t.Any], machine: str = "") -> Parsed:
         reader.commands(arguments)
     else:
         reader.arguments([str(each) for each in arguments])
-    return Parsed(link.linked(reader.found), reader.rest, reader.found.notes)
+    besides = start_arguments.taken(reader.rest)
+    spec = replace(
+        link.linked(reader.found), shares=besides.shares, boot=besides.boot, shared_memory=besides.shared_memory
+    )
+    return Parsed(spec, [word for entry in besides.rest for word in entry], reader.found.notes)
 
 
 class _Reader:
     def __init__(self, machine: str) -> None:
         self.found = link.Found(machine=devices.family(machine) if machine else "")
-        self.rest: t.List[str] = []
+        self.rest: t.List[start_arguments.Entry] = []
         self._told = bool(machine)
 
     def arguments(self, arguments: t.Sequence[str]) -> None:
@@ -87,7 +91,7 @@ class _Reader:
         )
         program = next(named, 0 if todo and _FIRST_WORD.match(todo[0]) and todo[0][:1] != "-" else -1)
         if program >= 0:
-            self.rest += todo[:program]
+            self.rest += [(word,) for word in todo[:program]]
             self._program(todo[program])
             todo = todo[program + 1 :]
         self._find_machine(todo)
@@ -99,13 +103,13 @@ class _Reader:
             elif name == "snapshot":
                 self.found.snapshot = True
             elif name in _FLAGS or not todo:
-                self.rest.append(word)
+                self.rest.append((word,))
             else:
                 self._option(word, name, todo.pop(0))
 
     def _program(self, word: str) -> None:
         """C(qemu-system-aarch64) has no machine of its own; what comes before is the shell's."""
-        self.rest.append(word)
+        self.rest.append((word,))
         if "qemu-system-" in word and not word.endswith(("x86_64", "i386")) and not self.found.machine:
             self.found.machine = word.rsplit("qemu-system-", 1)[-1]
 
@@ -125,12 +129,12 @@ class _Reader:
             self._short(name, value)
         elif name in ("blockdev", "device", "object"):
             first = {"blockdev": "driver", "device": "driver", "object": "qom-type"}[name]
-            if not self.take(name, mapping(value, first)):
-                self.rest += [word, value]
+            if not self.take(name, keyval.mapping(value, first)):
+                self.rest.append((word, value))
         elif name in ("machine", "M"):
             self._machine(word, value)
         else:
-            self.rest += [word, value]
+            self.rest.append((word, value))
 
     def _short(self, name: str, value: str) -> None:
         interface, index = places.SHORT[name]
@@ -153,7 +157,7 @@ class _Reader:
             else:
                 rest.append((key, each))
         if rest:
-            self.rest += [word, keyval.join(rest) if len(rest) < len(keyval.split(value, "type")) else value]
+            self.rest.append((word, keyval.join(rest) if len(rest) < len(keyval.split(value, "type")) else value))
 
     def commands(self, commands: t.Sequence[t.Any]) -> None:
         """QMP commands; others than those that add something are passed over."""
@@ -182,17 +186,6 @@ class _Reader:
             return False
         self.found.objects.append(_object(flat))
         return True
-
-
-def mapping(text: str, first: str) -> t.Dict[str, t.Any]:
-    """What an argument says, in JSON or as C(key=value). Raises ValueError (a sentence)."""
-    if not text.startswith("{"):
-        return dict(keyval.split(text, first))
-    try:
-        value = json.loads(text)
-    except ValueError as exc:
-        raise ValueError("%r is no JSON (%s)" % (text, exc)) from exc
-    return t.cast(t.Dict[str, t.Any], value)
 
 
 def _object(told: t.Mapping[str, t.Any]) -> Object:

@@ -14,6 +14,7 @@ from dataclasses import replace
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._drive import (
     block_options,
+    boot,
     controllers,
     devices,
     file_name,
@@ -53,7 +54,8 @@ def read(params: t.Any, machine: str = "") -> DrivesSpec:
     made = [each for reader in readers for each in reader.objects]
     objects = read_objects.read(vm.get("objects") or (), made, drives)
     family = devices.family(str(vm.get("machine") or machine or "pc"))
-    spec = DrivesSpec(tuple(drives), _controllers(vm.get("controllers") or ()), objects, left, family)
+    kept = _controllers(vm.get("controllers") or ())
+    spec = DrivesSpec(tuple(drives), kept, objects, left, family, **boot.of_vm(vm))
     return controllers.completed(spec)
 
 

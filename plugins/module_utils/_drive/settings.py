@@ -62,4 +62,4 @@ OTHERS = (
 )
 ALL: t.Tuple[str, ...] = (*OTHERS, *OF_DEVICE, *OF_NODE, *OF_PROTOCOL)
 #: what a VM's drives are besides: see C(DrivesSpec)
-OF_VM = ("drives", "controllers", "objects", "nodes", "machine")
+OF_VM = ("drives", "controllers", "objects", "nodes", "machine", "shares", "boot", "shared_memory")

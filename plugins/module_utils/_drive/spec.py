@@ -136,9 +136,38 @@ class Drive:
 
 
 @dataclass(frozen=True)
+class Share:
+    """A directory of the host that the guest mounts by its C(tag). C(driver): as the guest calls its file system, C(9p) or
+    C(virtiofs). C(source): the directory; of C(virtiofs) the socket of its server. C(options): of C(-fsdev local).
+
+    C(frontend): the device, without what names the others; its id is also that of what it is on.
+    """
+
+    tag: str
+    driver: str
+    source: str
+    frontend: Device
+    options: Options = ()
+
+    def option(self, name: str) -> Scalar:
+        """An option's value; None where it is not set."""
+        return dict(self.options).get(name)
+
+
+@dataclass(frozen=True)
+class Boot:
+    """Files of the host that the guest is started with, and what its kernel is told; empty for nothing."""
+
+    kernel: str = ""
+    initrd: str = ""
+    append: str = ""
+
+
+@dataclass(frozen=True)
 class DrivesSpec:
     """All drives of one VM, with what they need. C(nodes): block nodes that no drive, or more than one, has for its own.
 
+    C(shares), C(boot): what it starts with besides. C(shared_memory): bytes of memory, where other processes have it too.
     C(machine): QEMU's machine type without its version (C(pc), C(q35), C(virt), C(none)).
     """
 
@@ -147,6 +176,9 @@ class DrivesSpec:
     objects: t.Tuple[Object, ...] = ()
     nodes: t.Tuple[Node, ...] = ()
     machine: str = "pc"
+    shares: t.Tuple[Share, ...] = ()
+    boot: t.Optional[Boot] = None
+    shared_memory: int = 0
 
     def all_nodes(self) -> t.Iterator[Node]:
         """Every node that is described, from the top of each graph down."""

@@ -21,6 +21,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._drive import (
     nodes,
     parse_arguments,
     render_arguments,
+    start_arguments,
 )
 from ansible_collections.platter.qemu.plugins.module_utils._drive.spec import Drive, DrivesSpec, Node, sorted_options
 
@@ -102,6 +103,13 @@ def read_libvirt(text: str, machine: str = "") -> t.Tuple[DrivesSpec, t.List[str
 
 
 def _words(spec: DrivesSpec, style: str, form: str) -> t.List[t.Any]:
+    besides = start_arguments.words(spec)
+    if style == "qmp" and besides:
+        raise render_arguments.CannotSayError("shares, kernels and shared memory: a running QEMU takes none")
+    return _drive_words(spec, style, form) + besides
+
+
+def _drive_words(spec: DrivesSpec, style: str, form: str) -> t.List[t.Any]:
     if style == "hda":
         return render_arguments.hda(spec)
     if style == "drive":
@@ -149,7 +157,9 @@ def lost_in(asked: DrivesSpec, read: DrivesSpec) -> t.List[str]:
     lost = [sentence for before, after in zip(old, new) for sentence in _differing(before, asked, after, read)]
     lost += ["the drive %s" % each.id for each in old[len(new) :]]
     named = {node.name for node in read.all_nodes()} | {each.id for each in read.drives}
-    return lost + ["the drive %s" % each.id for each in asked.drives if each.frontend is None and each.id not in named]
+    lost += ["the drive %s" % each.id for each in asked.drives if each.frontend is None and each.id not in named]
+    lost += ["the share %s" % each.tag for each in asked.shares if each not in read.shares]
+    return lost + [name for name in ("boot", "shared_memory") if getattr(asked, name) != getattr(read, name)]
 
 
 _NOTHING = object()

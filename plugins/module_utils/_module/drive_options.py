@@ -38,15 +38,34 @@ def drive_options() -> ArgumentSpec:
     return found
 
 
+def share_options() -> ArgumentSpec:
+    """The options of one share."""
+    names = "tag id driver path socket security_model multidevs fmode dmode device bus addr"
+    found: ArgumentSpec = {name: {"type": "str"} for name in names.split()}
+    found["tag"]["required"] = True
+    for name, choices in (("driver", "9p virtiofs"), ("multidevs", "remap forbid warn")):
+        found[name]["choices"] = choices.split()
+    found["security_model"]["choices"] = ["mapped-xattr", "mapped-file", "passthrough", "none"]
+    found.update(
+        read_only={"type": "bool"}, properties={"type": "dict"}, path={"type": "path"}, socket={"type": "path"}
+    )
+    found["state"] = {"type": "str", "choices": ["present", "absent"], "default": "present"}
+    return found
+
+
 def argument_spec() -> ArgumentSpec:
     """The argument spec of C(qemu_drive)."""
     lists: ArgumentSpec = {name: {"type": "list", "elements": "dict"} for name in ("controllers", "objects", "nodes")}
+    boot: ArgumentSpec = {"kernel": {"type": "path"}, "initrd": {"type": "path"}, "append": {"type": "str"}}
     return {
         "vm": {"type": "str", "required": True},
         "config": {"type": "path"},
         "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
         "drives": {"type": "list", "elements": "dict", "options": drive_options()},
         **lists,
+        "shares": {"type": "list", "elements": "dict", "options": share_options()},
+        "boot": {"type": "dict", "options": boot},
+        "shared_memory": {"type": "str"},
         "purge": {"type": "bool", "default": False},
         "style": {"type": "str", "choices": ["blockdev", "drive_device", "drive", "hda"]},
         "lossy": {"type": "bool"},

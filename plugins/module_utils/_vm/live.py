@@ -14,7 +14,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._drive.spec import Dr
 from ansible_collections.platter.qemu.plugins.module_utils._live import buses, execute, observe, plan
 from ansible_collections.platter.qemu.plugins.module_utils._live.state import LiveState
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qmp import Qmp
-from ansible_collections.platter.qemu.plugins.module_utils._vm import definition, restart
+from ansible_collections.platter.qemu.plugins.module_utils._vm import definition, fixed, restart
 
 #: seconds in which a monitor has to greet
 _GREETING_SECONDS = 10.0
@@ -95,6 +95,7 @@ def to_facts(path: str, looked: t.Optional[Looked], defined: definition.VmDefini
         return {"qmp_socket": path, "running": False}
     waiting = [{"drive": None, "what": what, "why": why} for what, why in restart.needed(looked.state, defined)]
     waiting += [each._asdict() for each in looked.plan.needs_restart]
+    waiting += fixed.needs_restart(defined.spec, looked.state.started)
     return {
         "qmp_socket": path,
         "running": True,

@@ -12,7 +12,7 @@ import typing as t
 from ansible_collections.platter.qemu.plugins.module_utils._core.plan import Action
 from ansible_collections.platter.qemu.plugins.module_utils._drive import contradictions, devices, facts, read_spec
 from ansible_collections.platter.qemu.plugins.module_utils._drive.spec import DrivesSpec
-from ansible_collections.platter.qemu.plugins.module_utils._vm import actions, definition, keep_places, refuse
+from ansible_collections.platter.qemu.plugins.module_utils._vm import actions, definition, keep_places, memory, refuse
 from ansible_collections.platter.qemu.plugins.module_utils._vm.spec import VmSpec
 from ansible_collections.platter.qemu.plugins.module_utils._vm.state import VmState
 
@@ -57,6 +57,7 @@ def define(spec: VmSpec, old: t.Optional[definition.VmDefinition], qemu: str) ->
     if made.style != "hda":
         contradictions.check(drives)
     refuse.check(made)
+    memory.check(made)
     made.drive_words()
     return made
 
@@ -87,6 +88,13 @@ def _told(spec: VmSpec, before: definition.VmDefinition) -> t.Dict[str, t.Any]:
     for name in _LISTS:
         stays = () if spec.purge else before.told.get(name, ())
         told[name] = list(spec.lists.get(name, stays))
+    shares = {str(each["tag"]): each for each in spec.shares}
+    kept = (
+        [] if spec.purge else [each for each in before.told.get("shares", ()) if each["tag"] not in spec.absent_shares]
+    )
+    told["shares"] = [shares.pop(str(each["tag"]), each) for each in kept] + list(shares.values())
+    told["boot"] = _given(spec.boot, before.told.get("boot"))
+    told["shared_memory"] = _given(spec.shared_memory, before.told.get("shared_memory"))
     return {name: value for name, value in told.items() if value or name == "drives"}
 
 
@@ -96,11 +104,26 @@ def differences(old: t.Optional[definition.VmDefinition], new: definition.VmDefi
     after = {each["id"]: each for each in _drives(new)}
     found = ["add " + _listed_names(after, before), "remove " + _listed_names(before, after)]
     found += [_changed(name, before[name], each) for name, each in after.items() if before.get(name, each) != each]
+    found += _besides(old, new)
     if old is not None:
         found += _of_vm(old, new)
         if list(before) != list(after) and set(before) == set(after):
             found.append("order of the drives")
     return tuple(each for each in found if not each.endswith(" ")) or (() if old is not None else ("no drives",))
+
+
+def _besides(old: t.Optional[definition.VmDefinition], new: definition.VmDefinition) -> t.Iterator[str]:
+    """What the VM starts with besides drives."""
+    before, after = (facts.of_spec(each.spec) if each is not None else {} for each in (old, new))
+    shares = [{each["tag"]: each for each in shown.get("shares", ())} for shown in (before, after)]
+    for tag in {**shares[0], **shares[1]}:
+        was, now = (each.get(tag) for each in shares)
+        if was != now:
+            yield "%s share %s" % ("add" if was is None else "remove" if now is None else "change", tag)
+    for name in ("boot", "shared_memory"):
+        was, now = before.get(name), after.get(name)
+        if was != now:
+            yield "%s %s" % ("add" if was is None else "remove" if now is None else "change", name)
 
 
 def _drives(each: definition.VmDefinition) -> t.Iterator[t.Dict[str, t.Any]]:

@@ -15,11 +15,14 @@ import typing as t
 from dataclasses import replace
 
 from ansible_collections.platter.qemu.plugins.module_utils._drive import (
+    boot,
     definitions,
+    keyval,
     nodes,
-    parse_arguments,
     render_arguments,
+    shares,
     stack,
+    start_arguments,
 )
 from ansible_collections.platter.qemu.plugins.module_utils._drive.spec import (
     Drive,
@@ -72,7 +75,27 @@ def known_to_qemu(spec: DrivesSpec) -> t.List[Question]:
         command = {"object": "object-add", "blockdev": "blockdev-add", "device": "device_add"}.get(each.kind)
         if command:
             found.append(Question(_drive_of(spec, each.told), command, each.told))
-    return found
+    return found + [Question(each.tag, "device_add", start_arguments.device_told(each)) for each in spec.shares]
+
+
+def served(spec: DrivesSpec) -> t.List[str]:
+    """The shares that no proof connects to: their servers take one VM each, and end with it."""
+    return [each.tag for each in spec.shares if each.driver == shares.VIRTIOFS]
+
+
+def besides(spec: DrivesSpec, memory: int) -> t.List[str]:
+    """The arguments for what the VM starts with besides drives, of which all is only read. C(memory): bytes of it."""
+    tried = tuple(each for each in spec.shares if each.driver == shares.NINE_P)
+    shared = memory if spec.shared_memory else 0
+    plain = [] if shared else ["-m", "%dk" % (memory >> 10)]
+    return plain + start_arguments.words(replace(spec, shares=tried, shared_memory=shared))
+
+
+def paths(spec: DrivesSpec) -> t.List[t.Tuple[str, str, bool]]:
+    """Files and directories of the host that the VM starts with: (what it is for, the path, whether it is a directory)."""
+    found = [(each.tag, each.source, True) for each in spec.shares if each.driver == shares.NINE_P]
+    files = {} if spec.boot is None else boot.to_facts(spec.boot)
+    return found + [("", files[name], False) for name in ("kernel", "initrd") if name in files]
 
 
 def opening(spec: DrivesSpec) -> t.List[Question]:
@@ -170,10 +193,11 @@ def bridges(arguments: t.Sequence[str], spec: DrivesSpec) -> t.List[str]:
     """Those of a VM's other arguments that make buses which its drives and controllers are on."""
     offered = {}
     for word, value in zip(arguments, arguments[1:]):
-        options = parse_arguments.mapping(value, "driver") if word in ("-device", "--device") else {}
+        options = keyval.mapping(value, "driver") if word in ("-device", "--device") else {}
         if options.get("id"):
             offered[str(options["id"])] = (value, str(options.get("bus", "")))
     frontends = [each.frontend for each in spec.drives if each.frontend is not None]
+    frontends += [each.frontend for each in spec.shares]
     wanted = [each.bus for each in (*frontends, *spec.controllers)]
     found: t.List[str] = []
     while wanted:

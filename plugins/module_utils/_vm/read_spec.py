@@ -37,8 +37,11 @@ def read_spec(params: Params) -> VmSpec:
     if not config.startswith("/") or "\0" in config or "/../" in config + "/":
         raise _refused(vm, "config %s is not an absolute path" % config, "bad_path", "Write one from / on.")
     drives = [_without_nothing(each) for each in params.get("drives") or ()]
-    _refuse_twice(vm, drives)
-    present = [each for each in drives if _state(vm, each) == "present"]
+    _refuse_twice(vm, drives, "id")
+    present = [each for each in drives if _state(vm, each, "id") == "present"]
+    shares = [_without_nothing(each) for each in params.get("shares") or ()]
+    _refuse_twice(vm, shares, "tag")
+    shared = [each for each in shares if _state(vm, each, "tag") == "present"]
     arguments = params.get("arguments")
     return VmSpec(
         vm,
@@ -59,6 +62,10 @@ def read_spec(params: Params) -> VmSpec:
         _named(vm, params, "qmp_socket"),
         _seconds(vm, params, "unplug_timeout", 0),
         bool(params.get("config")),
+        tuple(_without(each, ("state",)) for each in shared),
+        tuple(str(each["tag"]) for each in shares if each not in shared),
+        _without_nothing(params.get("boot")),
+        params.get("shared_memory"),
     )
 
 
@@ -95,27 +102,31 @@ def _without(told: Params, names: t.Sequence[str]) -> t.Dict[str, t.Any]:
     return {key: value for key, value in told.items() if key not in names}
 
 
-def _refuse_twice(vm: str, drives: t.Sequence[Params]) -> None:
+def _refuse_twice(vm: str, told: t.Sequence[Params], key: str) -> None:
+    """C(key): what tells them apart, C(id) of drives, C(tag) of shares."""
+    what = "drive" if key == "id" else "share"
     seen: t.Set[str] = set()
-    for each in drives:
-        name = str(each.get("id") or "")
+    for each in told:
+        name = str(each.get(key) or "")
         if not name:
-            raise _refused(vm, "a drive has no id", "bad_option", "Give every drive an id.")
+            raise _refused(vm, "a %s has no %s" % (what, key), "bad_option", "Give every %s one." % what)
         if name in seen:
-            raise _refused(vm, "%s is listed twice" % name, "duplicate_name", "Give each drive an id of its own.")
+            raise _refused(vm, "%s is listed twice" % name, "duplicate_name", "Give each %s its own %s." % (what, key))
         seen.add(name)
 
 
-def _state(vm: str, told: Params) -> str:
+def _state(vm: str, told: Params, key: str) -> str:
     state = told.get("state", "present")
     if state not in ("present", "absent"):
-        fact = "the state of %s is %r" % (told["id"], state)
+        fact = "the state of %s is %r" % (told[key], state)
         raise _refused(vm, fact, "bad_option", "Write present or absent.")
     return str(state)
 
 
 def _arguments(vm: str, told: t.Sequence[t.Any]) -> t.Tuple[str, ...]:
-    """What has to do with drives belongs into C(drives), where it is looked at."""
+    """What has to do with drives belongs into C(drives), where it is looked at; so with shares and kernels. Memory of one's
+    own may be here, as there is more to say of it.
+    """
     words = tuple(map(str, told))
     try:
         found = parse_arguments.parse(words).spec
@@ -125,6 +136,10 @@ def _arguments(vm: str, told: t.Sequence[t.Any]) -> t.Tuple[str, ...]:
     if named:
         fact = "arguments have a drive (%s)" % ", ".join(named)
         raise _refused(vm, fact, "bad_option", "Describe it in drives; platter.qemu.drive_parse shows how.")
+    named = [each.tag for each in found.shares] + (["boot"] if found.boot is not None else [])
+    if named:
+        fact = "arguments have what belongs into shares and boot (%s)" % ", ".join(named)
+        raise _refused(vm, fact, "bad_option", "Describe it there; platter.qemu.drive_parse shows how.")
     for finding in contradictions.found(DrivesSpec(objects=found.objects)):
         raise finding.error()
     if any("\0" in word for word in words):

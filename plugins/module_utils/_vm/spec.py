@@ -18,7 +18,8 @@ class VmSpec:
     """The drives of a VM. C(config): the directory of its definition, absolute.
 
     C(drives): those that are to be there, as the task describes them; C(absent): ids of those that are not; C(shared):
-    ids of those that other VMs may have too. C(lists): C(controllers), C(objects), C(nodes), as far as they are given.
+    ids of those that other VMs may have too. C(shares), C(absent_shares): the same of shares, by their tags. C(lists):
+    C(controllers), C(objects), C(nodes), as far as they are given.
     What is None stays as it is. C(timeout): seconds that QEMU has for its proof. C(qmp_socket): of the VM, if it runs;
     C(unplug_timeout): seconds that its guest has to give up drives. C(config_given): the task says where the definition is.
     """
@@ -41,3 +42,7 @@ class VmSpec:
     qmp_socket: t.Optional[str] = None
     unplug_timeout: float = 30.0
     config_given: bool = True
+    shares: t.Tuple[Told, ...] = ()
+    absent_shares: t.Tuple[str, ...] = ()
+    boot: t.Optional[Told] = None
+    shared_memory: t.Optional[str] = None

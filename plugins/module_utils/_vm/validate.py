@@ -7,17 +7,19 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import stat
 import typing as t
 
-from ansible_collections.platter.qemu.plugins.module_utils._core import errors
+from ansible_collections.platter.qemu.plugins.module_utils._core import errors, size
 from ansible_collections.platter.qemu.plugins.module_utils._tools import process
 from ansible_collections.platter.qemu.plugins.module_utils._vm import definition, proof, schema
 
 LEVELS = ("none", "syntax", "open", "device")
-#: little memory, as no guest uses it
-_MEMORY = ("-m", "64")
+#: little memory, as no guest uses it; but what a kernel is started with has to have room in it
+_MEMORY = 64 << 20
 
 
 class Proof:
@@ -39,11 +41,13 @@ class Proof:
             way_out = "Install it, say where it is (qemu), or set validate: none."
             raise self._refused("", level, fact, "tool_missing", way_out)
         lengths = self._refuse_nodes(level)
+        room = self._refuse_paths(level) if level != "syntax" else 0
         if level == "device":
-            self._refuse_devices(lengths)
+            self._refuse_devices(lengths, _MEMORY + room)
 
     def _refused(self, drive: str, level: str, fact: str, reason: str, way_out: str) -> errors.RefusedError:
-        subject = "drive %s" % drive if drive else "the drives"
+        is_share = drive and drive in {each.tag for each in self._made.spec.shares}
+        subject = "%s %s" % ("share" if is_share else "drive", drive) if drive else "the drives"
         evidence = {"qemu": self._made.qemu, "level": level, "drive": drive, "said": fact}
         return errors.RefusedError(
             subject, "VM " + self._made.vm, fact, reason=reason, way_out=way_out, evidence=evidence, joined="of"
@@ -91,6 +95,16 @@ class Proof:
             self.notes.update({"not_opened": not_opened} if not_opened else {})
         return {each["node-name"]: int(each["image"]["virtual-size"]) for each in answers[-1]["return"]}
 
+    def _refuse_paths(self, level: str) -> int:
+        """What the VM starts with besides drives. Returns the memory that it takes, in bytes."""
+        room = 0
+        for tag, path, is_directory in proof.paths(self._made.spec):
+            try:
+                room += 2 * _length(path, is_directory)
+            except OSError as exc:
+                raise self._failed(tag, level, "%s: %s" % (path, exc.strerror)) from exc
+        return size.round_up(room, 1 << 20)
+
     def _refuse_unknown(
         self, level: str, asked: t.Sequence[proof.Question], known: schema.Schema, properties: t.Mapping[str, t.Any]
     ) -> None:
@@ -102,14 +116,27 @@ class Proof:
             if problem:
                 raise self._failed(each.drive, level, problem)
 
-    def _refuse_devices(self, lengths: t.Mapping[str, int]) -> None:
+    def _refuse_devices(self, lengths: t.Mapping[str, int], memory: int) -> None:
         made = self._made
         stand_ins, skipped = proof.stand_ins(made.spec, lengths)
+        skipped = skipped + proof.served(made.spec)
         if skipped:
             self.notes["no_stand_in"] = skipped
         machine = ["-machine", made.machine] if made.machine else []
-        words = [*machine, *_MEMORY, *proof.bridges(made.arguments, made.spec), *proof.words(stand_ins, made.style)]
-        self._ask("device", words, [])
+        words = [*machine, *proof.bridges(made.arguments, made.spec), *proof.words(stand_ins, made.style)]
+        self._ask("device", words + proof.besides(made.spec, memory), [])
+
+
+def _length(path: str, is_directory: bool) -> int:
+    """Of a file or directory that we can open, in bytes. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (os.O_DIRECTORY if is_directory else 0))
+    try:
+        found = os.fstat(descriptor)
+    finally:
+        os.close(descriptor)
+    if not is_directory and not stat.S_ISREG(found.st_mode):
+        raise OSError(errno.EINVAL, "it is no file")
+    return 0 if is_directory else found.st_size
 
 
 def _last_line(text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import typing as t
+from dataclasses import replace
 
 import pytest
 from hypothesis import assume, given, settings
@@ -11,8 +12,9 @@ from hypothesis import strategies as st
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._core.plan import predict
 from ansible_collections.platter.qemu.plugins.module_utils._drive import settings as settings_of_drives
+from ansible_collections.platter.qemu.plugins.module_utils._drive import shares
 from ansible_collections.platter.qemu.plugins.module_utils._module import drive_options
-from ansible_collections.platter.qemu.plugins.module_utils._vm import definition, warn
+from ansible_collections.platter.qemu.plugins.module_utils._vm import definition, fixed, warn
 from ansible_collections.platter.qemu.plugins.module_utils._vm.plan import plan_vm
 from ansible_collections.platter.qemu.plugins.module_utils._vm.read_spec import read_spec
 from ansible_collections.platter.qemu.plugins.module_utils._vm.state import VmState
@@ -152,8 +154,61 @@ def test_absent_is_absent() -> None:
 
 
 def test_a_vm_can_have_no_drives() -> None:
-    state = after(NOTHING, arguments=["-kernel", "/boot/vmlinuz"])
-    assert state.defined and state.defined.general() == ["-name", "web1", "-kernel", "/boot/vmlinuz"]
+    state = after(NOTHING, boot={"kernel": "/boot/vmlinuz", "append": "quiet"}, arguments=["-m", "1G"])
+    assert state.defined and state.defined.general() == ["-name", "web1", "-m", "1G"]
+    assert state.defined.drive_words() == ["-kernel", "/boot/vmlinuz", "-append", "quiet"]
+
+
+# --- what it starts with besides drives
+
+
+NINE_P: Task = {"tag": "home", "driver": "9p", "path": "/home", "security_model": "mapped-xattr"}
+SERVED: Task = {"tag": "data", "driver": "virtiofs", "socket": "/run/data.sock"}
+
+
+def besides(state: VmState) -> t.List[t.Any]:
+    assert state.defined
+    shown = state.defined.to_facts()
+    return [[each["tag"] for each in shown.get("shares", ())], shown.get("boot"), shown.get("shared_memory")]
+
+
+def test_shares_come_and_go_by_their_tags_and_the_rest_stays() -> None:
+    boot = {"kernel": "/boot/vmlinuz"}
+    first = {"shares": [NINE_P], "boot": boot}
+    assert actions(NOTHING, **first) == ["add share home; add boot."]
+    one = after(NOTHING, **first)
+    two = after(one, shares=[SERVED], shared_memory="1G")
+    assert besides(two) == [["home", "data"], boot, 1 << 30]
+    change = {"shares": [dict(NINE_P, read_only=True), {"tag": "data", "state": "absent"}], "boot": {}}
+    assert actions(two, **change) == ["change share home; remove share data; remove boot."]
+    assert besides(after(two, **change)) == [["home"], None, 1 << 30]
+    assert besides(after(two, disk("a"), purge=True)) == [[], boot, 1 << 30]
+    assert besides(after(two, shared_memory="0", purge=True)) == [[], boot, None]
+
+
+OWN = ["-object", "memory-backend-file,id=m,size=1G,mem-path=/huge,share=on", "-numa", "node,memdev=m", "-m", "1G"]
+
+
+def test_memory_that_is_shared_may_be_ones_own() -> None:
+    assert besides(after(NOTHING, shares=[SERVED], arguments=OWN)) == [["data"], None, None]
+    after(NOTHING, shares=[SERVED], shared_memory="1G", arguments=["-m", "1024"])
+    after(NOTHING, shares=[SERVED], shared_memory="1G", arguments=["-m", "size=1G,slots=2,maxmem=2G"])
+
+
+def test_what_a_vm_was_started_with_stays_until_it_is_started_again() -> None:
+    old = after(NOTHING, shares=[NINE_P, SERVED], shared_memory="1G", boot={"kernel": "/k"}).defined
+    new = after(NOTHING, shares=[dict(NINE_P, read_only=True)], boot={"kernel": "/k", "append": "quiet"}).defined
+    assert old and new
+    assert fixed.needs_restart(old.spec, old.spec) == fixed.needs_restart(old.spec, None) == []
+    told = {each["what"]: each["why"] for each in fixed.needs_restart(new.spec, old.spec)}
+    assert told == {
+        "share home": "it is shared otherwise than it is defined",
+        "share data": "the VM was started with it, and it is not defined",
+        "boot": "it was started with kernel=/k, and is defined with kernel=/k append=quiet",
+        "shared_memory": "it was started with 1073741824, and is defined without",
+    }
+    (added,) = fixed.needs_restart(new.spec, replace(new.spec, shares=()))
+    assert added["why"] == "the VM was started without it"
 
 
 # --- what is refused
@@ -197,6 +252,14 @@ SOCKET = {"driver": "nbd", "server": {"type": "unix", "path": "s"}}
         ("unknown_option", {"drives": [disk("a", colour="red")]}),
         ("aio_needs_direct", {"drives": [disk("a", aio="native")]}),
         ("style_cannot", {"drives": [disk("a")], "style": "drive"}),
+        ("bad_option", {"arguments": ["-kernel", "/k"]}),
+        ("bad_option", {"arguments": ["-virtfs", "local,path=/a,mount_tag=t,security_model=none"]}),
+        ("bad_option", {"shares": [{"driver": "9p"}]}),
+        ("duplicate_name", {"shares": [NINE_P, NINE_P]}),
+        ("kernel_missing", {"boot": {"initrd": "/i"}}),
+        ("memory_not_shared", {"shares": [SERVED], "arguments": ["-m", "1G"]}),
+        ("memory_not_shared", {"shares": [SERVED], "arguments": [word.replace("on", "off") for word in OWN]}),
+        ("bad_option", {"shared_memory": "1G", "arguments": ["-m", "1G", "-m", "2G"]}),
         ("image_missing", {"drives": [{"id": "a", "cache": "writeback"}]}),
         ("image_missing", {"drives": [{"id": "a", "cache": "writeback"}], "lossy": True}),
     ],
@@ -241,3 +304,5 @@ def test_a_drive_that_no_guest_sees_is_told_unless_another_one_names_it() -> Non
 
 def test_the_module_has_all_that_a_drive_has() -> None:
     assert set(drive_options.drive_options()) == {*settings_of_drives.ALL, "state", "share"}
+    assert set(drive_options.share_options()) == {*shares.ALL, "state"}
+    assert set(drive_options.argument_spec()) >= {*settings_of_drives.OF_VM}
