@@ -56,6 +56,13 @@ def modules(names: Iterable[str]) -> dict[str, bytes]:
     return found
 
 
+def has_module(name: str) -> bool:
+    """Whether it can be loaded, or is built in."""
+    _image, directory = kernel()
+    built_in = (_name(line) for line in (directory / "modules.builtin").read_text().split())
+    return name in dict(_needs(directory)) or name in built_in
+
+
 def _needs(directory: Path) -> Iterator[tuple[str, list[str]]]:
     for line in (directory / "modules.dep").read_text().splitlines():
         path, _colon, needed = line.partition(":")

@@ -61,7 +61,10 @@ class Disk:
 
 
 class Guest:
-    """A guest that has booted. C(qmp), C(agent): the sockets for the module; C(monitor): the test's own QMP session."""
+    """A guest that has booted. C(qmp), C(agent): the sockets for the module; C(monitor): the test's own QMP session.
+
+    C(begin): how its command begins, with machine, memory and kernel; by default with those of our own.
+    """
 
     def __init__(
         self,
@@ -71,6 +74,7 @@ class Guest:
         options: tuple[str, ...] = (),
         root: bytes | None = None,
         line: str = "",
+        begin: tuple[object, ...] = (),
     ) -> None:
         self.qmp, self.agent, self._watch = (directory / name for name in ("qmp", "agent", "watch"))
         self.disks = disks
@@ -78,18 +82,7 @@ class Guest:
         self._number = 0
         self._open = contextlib.ExitStack()
         self._serial = self._open.enter_context(socket.socket(socket.AF_UNIX))
-        (directory / "initramfs").write_bytes(root or initramfs())
-        command = [
-            *MACHINE,
-            *QUIET,
-            *SCSI,
-            "-kernel",
-            kernel()[0],
-            "-initrd",
-            directory / "initramfs",
-            "-append",
-            f"{KERNEL_LINE} {line}",
-        ]
+        command = [*(begin or own_kernel(directory, root or initramfs(), line)), *QUIET, *SCSI]
         command += ["-serial", f"file:{self._console}", "-serial", f"unix:{self._shell},server=on,wait=off"]
         command += [*_monitor(self.qmp), *_monitor(self._watch), *(_agent(self.agent) if agent else ()), *options]
         command += [option for disk in disks for option in disk.options()]
@@ -163,6 +156,13 @@ class Guest:
             self.process.kill()
         self.process.wait(COMMAND_SECONDS)
         self._open.close()
+
+
+def own_kernel(directory: Path, root: bytes, line: str = "") -> tuple[object, ...]:
+    """The machine, and the kernel with C(root) as its first file system, which is written into the directory."""
+    (directory / "initramfs").write_bytes(root)
+    boot = ("-kernel", kernel()[0], "-initrd", directory / "initramfs", "-append", f"{KERNEL_LINE} {line}")
+    return (*MACHINE, *boot)
 
 
 def _monitor(path: Path) -> tuple[str, ...]:
