@@ -81,7 +81,7 @@ def refused(reason: str, *, watch: Iterable[object] = (), **options: Any) -> dic
 def known(result: dict[str, Any], unpredictable: Iterable[str]) -> Any:
     """The facts and the diff, without what cannot be predicted."""
     nouns = ("diff", "image", "images", "snapshot", "snapshots", "export", "exports", "device", "devices")
-    nouns += ("definition", "live")
+    nouns += ("definition", "live", "vm", "vms")
     shown = {key: result[key] for key in nouns if key in result}
     facts = _without(shown, set(unpredictable) | _NOT_FACTS)
     return dict(facts, diff=_without(result.get("diff"), set(unpredictable)))
@@ -89,6 +89,8 @@ def known(result: dict[str, Any], unpredictable: Iterable[str]) -> Any:
 
 #: keys of facts that tell how and when the work was done, not what came of it
 _NOT_FACTS = {"method", "backup_file", "removed_leftovers", "date", "date_sec", "vm_state_size", "pid", "clients"}
+#: and of a VM
+_NOT_FACTS |= {"needs_restart"}
 #: and of a device: which one the kernel has chosen
 _NOT_FACTS |= {"path", "partitions"}
 
@@ -111,6 +113,8 @@ def only_reads(result: dict[str, Any]) -> None:
 
 def _module(options: dict[str, Any]) -> str:
     """The module that these are the options of."""
+    if "start_timeout" in options:
+        return "qemu_vm"
     if "vm" in options:
         return "qemu_drive"
     if "devices" in options or isinstance(options.get("source"), str):
@@ -125,6 +129,8 @@ def _module(options: dict[str, Any]) -> str:
 
 
 def _places(options: dict[str, Any]) -> list[str]:
+    if "vms" in options:
+        return [entry["config"] for entry in options["vms"] if "config" in entry]
     if "vm" in options:
         return [options["config"], options["config"] + "/current", os.path.dirname(options["config"])]
     lists = (options.get(name) for name in ("images", "snapshots", "exports", "devices"))

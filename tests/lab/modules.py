@@ -15,7 +15,7 @@ from ansible.module_utils.testing import patch_module_args
 
 MODULES = "ansible_collections.platter.qemu.plugins.modules."
 #: the systemd of the machine that tests run on is left alone
-UNLESS_TOLD = {"nbd_export": {"supervisor": "process"}}
+UNLESS_TOLD = {"nbd_export": {"supervisor": "process"}, "qemu_vm": {"supervisor": "process"}}
 
 
 def call(which: str, /, *, check: bool = False, **options: t.Any) -> dict[str, t.Any]:

@@ -66,6 +66,7 @@ PURE_NAMES = (
     "settings",
     "memory",
     "fixed",
+    "monitor",
 )
 IMPURE = {"os", "subprocess", "socket", "shutil", "tempfile", "time", "ansible", "fcntl", "pathlib", "threading"}
 
@@ -85,6 +86,7 @@ ALLOWED = {
     "_drive": {"_core", "_drive"},
     "_vm": {"_core", "_formats", "_tools", "_inspect", "_drive", "_live", "_vm"},
     "_live": {"_core", "_drive", "_tools", "_live"},
+    "_power": {"_core", "_formats", "_tools", "_inspect", "_drive", "_live", "_vm", "_power"},
     "_module": {"_core", "_formats", "_module"},
 }
 
@@ -110,7 +112,8 @@ def _imports(path: Path) -> t.Set[str]:
 def _is_pure(path: Path) -> bool:
     package = path.parent.name
     return package in ("_core", "_formats", "_drive") or (
-        package in ("_image", "_snapshot", "_export", "_nbd", "_device", "_array", "_keeper", "_keys", "_live", "_vm")
+        package
+        in ("_image", "_snapshot", "_export", "_nbd", "_device", "_array", "_keeper", "_keys", "_live", "_vm", "_power")
         and path.stem in PURE_NAMES
     )
 

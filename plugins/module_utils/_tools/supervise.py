@@ -6,9 +6,10 @@
 """Keeps one server running where there is no systemd. A program of its own: C(python3 supervise.py DIRECTORY [PID]).
 
 It needs nothing but this file and Python's standard library, as it outlives the play and the files that the play was
-made of. C(DIRECTORY/export.json) says what is run (C(argv); C(launcher) stands before that, and becomes it; C(loader) is run
-after each start), and at which socket it listens (C(options.socket)).
-With PID it takes over a server that has lost its supervisor.
+made of. C(DIRECTORY/export.json) or C(DIRECTORY/vm.json) says what is run (C(argv); C(launcher) stands before that, and becomes
+it; C(loader) is run after each start), and at which socket it listens (C(options.socket)).
+With PID it takes over a server that has lost its supervisor. How that ends it does not see: C(unseen_end) is the status that
+stands for it, by default a failure.
 
 SIGTERM ends the server (which then writes out what it holds) and the supervisor. A server that fails is started again;
 one that ends by itself, with exit status 0, is not.
@@ -23,6 +24,7 @@ import signal
 import socket
 import sys
 import time
+import typing as t
 
 ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
 #: seconds; a server that fails sooner after its very first start than this has never worked
@@ -38,6 +40,8 @@ TAKEN = 5.0
 LARGEST_LOG = 1 << 20
 #: the kernel ends others first when memory is short: a killed server loses what it has not written out
 OOM_SCORE = "-900"
+#: what a definition is called
+FILES = ("export.json", "vm.json")
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, signal.SIGHUP)
 
 
@@ -55,9 +59,20 @@ def detach(directory: str) -> None:
     for source, target in ((nothing, 0), (log, 1), (log, 2)):
         os.dup2(source, target)
     os.closerange(3, os.sysconf("SC_OPEN_MAX"))
-    # without being root it is not allowed
+    spare(OOM_SCORE)
+
+
+def spare(score: str) -> None:
+    """Whom the kernel ends when memory is short: to say that one is not the first is root's."""
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as stream:
-        stream.write(OOM_SCORE)
+        stream.write(score)
+
+
+def read(directory: str) -> dict[str, t.Any]:
+    """What is run."""
+    path = next(path for path in (os.path.join(directory, name) for name in FILES) if os.path.exists(path))
+    with open(path, encoding="utf-8") as stream:
+        return dict(json.load(stream))
 
 
 def say(text: str) -> None:
@@ -68,10 +83,12 @@ def say(text: str) -> None:
 class Supervisor:
     """One server and what becomes of it."""
 
-    def __init__(self, argv: list[str], path: str, adopted: int, loader: list[str]) -> None:
-        self.argv = argv
-        self.loader = loader
-        self.path = path
+    def __init__(self, definition: dict[str, t.Any], adopted: int) -> None:
+        self.argv = definition.get("launcher", []) + definition["argv"]
+        self.loader = definition.get("loader", [])
+        self.path = definition["options"].get("socket", "")
+        self.unseen_end = int(definition.get("unseen_end", 1))
+        self.oom_score = str(definition.get("oom_score_adj", OOM_SCORE))
         self.pid = adopted
         self.adopted = bool(adopted)
         self.born = birth(adopted) if adopted else ""
@@ -106,6 +123,7 @@ class Supervisor:
         self.started, self.adopted = time.monotonic(), False
         self.pid = os.fork()
         if self.pid == 0:
+            spare(self.oom_score)
             become(self.argv)
         if self.loader:
             self.load()
@@ -120,9 +138,9 @@ class Supervisor:
         os.waitpid(between, 0)
 
     def ended(self) -> int | None:
-        """How the server ended, as a shell tells it; None while it runs. Of one that is not our child: 1."""
+        """How the server ended, as a shell tells it; None while it runs."""
         if self.adopted:
-            return None if birth(self.pid) == self.born else 1
+            return None if birth(self.pid) == self.born else self.unseen_end
         pid, status = os.waitpid(self.pid, os.WNOHANG)
         if not pid:
             return None
@@ -218,12 +236,8 @@ def main() -> None:
     directory = sys.argv[1]
     detach(directory)
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-    with open(os.path.join(directory, "export.json"), encoding="utf-8") as stream:
-        definition = json.load(stream)
     adopted = int(sys.argv[2]) if len(sys.argv) > 2 else 0
-    argv = definition.get("launcher", []) + definition["argv"]
-    path, loader = definition["options"].get("socket", ""), definition.get("loader", [])
-    raise SystemExit(Supervisor(argv, path, adopted, loader).run())
+    raise SystemExit(Supervisor(read(directory), adopted).run())
 
 
 if __name__ == "__main__":

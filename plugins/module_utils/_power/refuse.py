@@ -1,0 +1,95 @@
+# Copyright: the platter.qemu authors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# PRIVATE to the collection: it can change at any time without notice.
+"""The refusals that a plan for the process of a VM can come to, each with its evidence and one way out. Pure."""
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible_collections.platter.qemu.plugins.module_utils._core import errors, unit_text
+from ansible_collections.platter.qemu.plugins.module_utils._power import unit
+from ansible_collections.platter.qemu.plugins.module_utils._power.definition import Declared
+from ansible_collections.platter.qemu.plugins.module_utils._power.spec import PowerSpec
+from ansible_collections.platter.qemu.plugins.module_utils._power.state import PowerReading, PowerState
+
+Evidence = t.Optional[t.Mapping[str, t.Any]]
+
+
+def refused(spec: PowerSpec, reason: str, fact: str, way_out: str, evidence: Evidence = None) -> errors.RefusedError:
+    """A refusal of what C(spec) asks."""
+    asked = "state=%s of VM" % spec.state
+    return errors.RefusedError(asked, spec.vm, fact, reason=reason, way_out=way_out, evidence=evidence, joined="")
+
+
+def refuse_foreign(spec: PowerSpec, reading: PowerReading) -> None:
+    """A VM of that name that somebody else has started."""
+    if reading.foreign:
+        named = ", ".join(map(str, reading.foreign[:5]))
+        fact = "a VM of this name runs (process %s) that this module has not started" % named
+        way_out = "Stop it where it was started; then run the task again."
+        raise refused(spec, "already_running", fact, way_out, {"pids": list(reading.foreign)})
+
+
+def refuse_foreign_unit(spec: PowerSpec, state: PowerState) -> None:
+    """A unit of that name that somebody else has written."""
+    path = unit_text.unit_file(unit.unit_name(spec.vm))
+    if state.declared is not None and state.declared.options.get("unreadable") == path:
+        fact = "%s is a unit that this module has not written" % path
+        raise refused(spec, "unit_foreign", fact, "Name the VM otherwise, or move that unit away.", {"unit": path})
+
+
+def refuse_undefined(spec: PowerSpec, reading: PowerReading) -> None:
+    """What is started is what C(qemu_drive) has defined."""
+    if reading.defined_as not in ("", spec.vm):
+        fact = "%s has the definition of VM %s" % (spec.config, reading.defined_as)
+        raise refused(spec, "name_taken", fact, "Correct vm or config.", {"config": spec.config})
+    if reading.defined:
+        return
+    fact, way_out = "%s has no definition of it" % spec.config, "Define it first (qemu_drive)."
+    evidence = {"config": spec.config}
+    if reading.elsewhere:
+        fact, way_out = "%s; that is in %s" % (fact, reading.elsewhere), "Set config to that directory."
+        evidence["elsewhere"] = reading.elsewhere
+    raise refused(spec, "definition_missing", fact, way_out, evidence)
+
+
+def refuse_altered(spec: PowerSpec, reading: PowerReading) -> None:
+    """What would be started must be what is defined, and stay with what watches over it."""
+    if reading.altered:
+        fact = "the program in %s that starts it is not as it was made of its definition" % spec.config
+        raise refused(spec, "definition_altered", fact, "Run qemu_drive for it, which writes it anew.")
+    if reading.unfit:
+        raise refused(spec, "definition_unfit", reading.unfit, "Take that out of arguments (qemu_drive).")
+
+
+def refuse_bad_place(spec: PowerSpec, reading: PowerReading) -> None:
+    """The socket must be ours to make."""
+    evidence = {"socket": spec.qmp_socket}
+    if reading.socket_problem:
+        reason, fact, way_out = reading.socket_problem
+        raise refused(spec, reason, fact, way_out, evidence)
+    if reading.socket_taken:
+        fact = "another program listens on %s" % spec.qmp_socket
+        raise refused(spec, "socket_in_use", fact, "Stop it, or set qmp_socket to another path.", evidence)
+
+
+def refuse_masked(spec: PowerSpec, reading: PowerReading, wanted: Declared) -> None:
+    """systemd must be willing to run it."""
+    if wanted.supervisor == "systemd" and reading.load == "masked":
+        name = unit.unit_name(spec.vm)
+        fact = "its unit %s is masked: somebody does not want it to run" % name
+        raise refused(spec, "unit_masked", fact, "Unmask it (systemctl unmask %s)." % name, {"unit": name})
+
+
+def no_systemd(spec: PowerSpec, root: bool) -> errors.RefusedError:
+    """Asked for, and not there, or not ours to use."""
+    fact = "systemd does not run on this host" if root else "units of systemd are root's to write"
+    return refused(spec, "supervisor_missing", fact, "Leave supervisor out, or set supervisor: process.")
+
+
+def twice(spec: PowerSpec, fact: str) -> errors.RefusedError:
+    """Two entries that are the same."""
+    return refused(spec, "duplicate_item", fact, "List each VM once, each with a socket of its own.")

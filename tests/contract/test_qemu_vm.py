@@ -1,0 +1,281 @@
+"""The process of a VM as state, with a real QEMU whose guest is one sector: started, asked to power down, and what is between."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+from typing import Any, Iterator
+
+import pytest
+
+from ansible_collections.platter.qemu.plugins.module_utils._power import places, watched
+from ansible_collections.platter.qemu.plugins.module_utils._tools.qmp import Qmp
+from ansible_collections.platter.qemu.plugins.module_utils._vm import places as vm_places
+from ansible_collections.platter.qemu.tests.lab import power
+from ansible_collections.platter.qemu.tests.lab.beats import four_beats, refused
+from ansible_collections.platter.qemu.tests.lab.modules import call, process
+from ansible_collections.platter.qemu.tests.lab.programs import listens, running, wait_until
+
+
+@pytest.fixture(autouse=True)
+def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The links to all VMs, of this test only."""
+    (tmp_path / "vms").mkdir()
+    monkeypatch.setattr(vm_places, "registry", lambda: str(tmp_path / "registry"))
+
+
+@pytest.fixture
+def vm(tmp_path: Path) -> Iterator[power.Vm]:
+    """Whose guest hears the power button."""
+    with power.defined(tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+def deaf(tmp_path: Path) -> Iterator[power.Vm]:
+    """Whose guest, SeaBIOS with nothing to boot, does not."""
+    with power.defined(tmp_path, None) as made:
+        yield made
+
+
+def beats(vm: power.Vm, state: str, **more: Any) -> dict[str, Any]:
+    return four_beats(**{**vm.told, "state": state, **more})
+
+
+def status(vm: power.Vm) -> str:
+    """Of the guest, as QEMU has it."""
+    with Qmp.connect(vm.socket) as qmp:
+        return str(qmp.execute("query-status")["status"])
+
+
+def hears(vm: power.Vm) -> None:
+    """Wait until the guest has switched its power button on (port 0x602), which takes a moment after the start of QEMU."""
+    with Qmp.connect(vm.socket) as qmp:
+        said = lambda: qmp.execute("human-monitor-command", {"command-line": "i /h 0x602"})  # noqa: E731
+        wait_until(lambda: "0x0100" in said(), "the guest has booted")
+
+
+def test_it_runs_or_it_does_not(vm: power.Vm) -> None:
+    result = beats(vm, "started")
+    assert result["actions"][1:] == [f"Start VM {vm.name}, supervised by process."]
+    facts = result["vm"]
+    assert (facts["state"], facts["supervisor"], facts["pid"]) == ("started", "process", vm.qemu())
+    assert facts["needs_restart"] is False and facts["qmp_socket"] == vm.socket
+    assert os.stat(vm.socket).st_mode & 0o077 == 0 and status(vm) == "running"
+    assert Path(f"/proc/{vm.qemu()}/oom_score_adj").read_text() == "0\n"
+    stopped = beats(vm, "stopped")
+    assert stopped["vm"]["state"] == "stopped" and not vm.processes() and not os.path.lexists(vm.socket)
+    beats(vm, "started")
+    beats(vm, "absent")
+    assert not vm.leftovers() and os.path.exists(vm.config + "/start")
+
+
+def test_nothing_listens_that_nobody_asked_for(vm: power.Vm) -> None:
+    vm.call("started")
+    told = subprocess.run(["ss", "-Hlnxtup"], capture_output=True, text=True, check=True, timeout=60).stdout
+    assert [line.split()[4] for line in told.splitlines() if f"pid={vm.qemu()}," in line] == [vm.socket]
+
+
+def test_one_that_crashes_is_started_again_and_one_that_ends_is_not(vm: power.Vm) -> None:
+    vm.call("started")
+    before = vm.qemu()
+    os.kill(before, signal.SIGKILL)
+    wait_until(lambda: before not in vm.processes() and len(vm.processes()) == 2 and listens(vm.socket), "it is back")
+    again = vm.call("started")
+    assert (again["changed"], again["vm"]["pid"] != before) == (False, True)
+    with Qmp.connect(vm.socket) as qmp:
+        qmp.execute("quit")
+    wait_until(lambda: not vm.processes(), "the supervisor has ended with it")
+    assert beats(vm, "started")["actions"] == [f"Start VM {vm.name}, supervised by process."]
+
+
+def test_a_guest_that_ends_by_itself_stays_off(tmp_path: Path) -> None:
+    with power.defined(tmp_path, power.ENDS) as vm:
+        vm.call("started")
+        wait_until(lambda: not vm.processes(), "the guest has powered itself off")
+        assert vm.call("stopped")["changed"] is False
+
+
+def test_a_guest_that_hears_nothing_goes_on_until_qemu_may_be_told(deaf: power.Vm) -> None:
+    deaf.call("started")
+    pid = deaf.qemu()
+    result = deaf.call("stopped", stop_timeout=1)
+    assert (result["reason"], result["changed"]) == ("stop_timeout", False)
+    assert result["evidence"] == {"pids": [pid], "run_state": "running"}
+    assert "allow_power_off" in result["msg"] and result["msg"].endswith("State now: the VM runs.")
+    assert result["vm"]["state"] == "started" and deaf.qemu() == pid and deaf.supervisor()
+    assert not beats(deaf, "stopped", stop_timeout=1, allow_power_off=True)["vm"].get("pid")
+    assert not deaf.processes()
+
+
+def test_a_paused_guest_is_told_of(vm: power.Vm) -> None:
+    vm.define("-S")
+    vm.call("started")
+    result = vm.call("stopped", stop_timeout=1)
+    assert result["reason"] == "stop_timeout" and "it is prelaunch, and so it hears nothing" in result["msg"]
+
+
+def test_one_that_has_powered_down_and_waits_is_ended(vm: power.Vm) -> None:
+    vm.define("-no-shutdown")
+    vm.call("started")
+    hears(vm)
+    with Qmp.connect(vm.socket) as qmp:
+        qmp.execute("system_powerdown")
+    wait_until(lambda: status(vm) == "shutdown", "the guest has powered down")
+    assert not vm.call("stopped", stop_timeout=60).get("failed") and not vm.processes()
+
+
+def test_one_that_speaks_with_another_is_told_all_the_same(vm: power.Vm) -> None:
+    """A monitor has one client at a time."""
+    vm.call("started")
+    with Qmp.connect(vm.socket):
+        assert vm.call("stopped", stop_timeout=1, allow_power_off=True)["changed"]
+    assert not vm.processes()
+
+
+@pytest.mark.parametrize("wrong", [["-cpu", "moon"], ["-nosuch"]])
+def test_what_does_not_start_leaves_nothing_running(vm: power.Vm, wrong: list[str]) -> None:
+    vm.define(*wrong)
+    result = vm.call("started")
+    assert (result["reason"], result["vm"]["state"]) == ("start_failed", "stopped"), result
+    assert wrong[-1].strip("-") in result["msg"] and result["msg"].startswith("failed at: Start VM")
+    assert not vm.processes()
+
+
+def test_what_does_not_answer_is_ended(vm: power.Vm, tmp_path: Path) -> None:
+    program = tmp_path / "qemu-system-still"
+    program.write_text("#!/bin/sh\necho the moon is wrong >&2\nexec sleep 1000\n")
+    program.chmod(0o755)
+    call("qemu_drive", vm=vm.name, config=vm.config, qemu=str(program), validate="none")
+    result = vm.call("started", start_timeout=2)
+    assert result["reason"] == "start_failed" and "did not answer within 2 s: the moon is wrong" in result["msg"]
+    assert not watched.now(vm.name, vm.name).servers and not vm.processes()
+
+
+def test_what_changes_meanwhile_counts_from_the_next_start(vm: power.Vm) -> None:
+    vm.call("started")
+    pid = vm.qemu()
+    vm.define("-boot", "strict=on")
+    again = vm.call("started")
+    assert (again["changed"], again["vm"]["needs_restart"], vm.qemu()) == (False, True, pid)
+    vm.call("stopped")
+    assert vm.call("started")["vm"]["needs_restart"] is False
+    assert b"strict=on" in Path(f"/proc/{vm.qemu()}/cmdline").read_bytes()
+
+
+def test_a_monitor_of_its_own_is_enough(vm: power.Vm) -> None:
+    vm.define("-chardev", f"socket,id=m,path={vm.socket},server=on,wait=off", "-mon", "chardev=m,mode=control")
+    assert beats(vm, "started")["vm"]["needs_restart"] is False
+    assert b"-qmp" not in Path(f"/proc/{vm.qemu()}/cmdline").read_bytes().split(b"\0")
+    beats(vm, "stopped")
+
+
+def test_one_that_somebody_else_has_started_is_left_alone(vm: power.Vm) -> None:
+    with running(vm.config + "/start", "-S", "-display", "none") as other:
+        wait_until(lambda: b"-name" in Path(f"/proc/{other.pid}/cmdline").read_bytes(), "the shell has become QEMU")
+        for state in ("started", "stopped", "absent"):
+            result = refused("already_running", **vm.told, state=state)
+            assert result["evidence"] == {"pids": [other.pid]}
+        assert other.poll() is None
+
+
+def test_one_that_has_lost_its_supervisor_gets_another(vm: power.Vm) -> None:
+    vm.call("started")
+    pid, first = vm.qemu(), vm.supervisor()
+    os.kill(first, signal.SIGKILL)
+    wait_until(lambda: first not in vm.processes(), "it has ended")
+    result = beats(vm, "started")
+    assert result["actions"] == [f"Supervise the running VM {vm.name} again."]
+    assert (vm.qemu(), vm.supervisor() != first) == (pid, True)
+    beats(vm, "stopped")
+    assert not vm.processes()
+
+
+def test_one_without_supervisor_is_stopped_like_any_other(vm: power.Vm) -> None:
+    vm.call("started")
+    os.kill(vm.supervisor(), signal.SIGKILL)
+    beats(vm, "absent")
+    assert not vm.leftovers()
+
+
+def test_what_is_not_defined_is_not_started(vm: power.Vm, tmp_path: Path) -> None:
+    other = str(tmp_path / "vms" / "none")
+    result = refused("definition_missing", **dict(vm.told, config=other))
+    assert result["evidence"] == {"config": other, "elsewhere": vm.config}
+    refused("name_taken", **dict(vm.told, vm="db1"))
+    vm.define("-daemonize")
+    refused("definition_unfit", **vm.told)
+    vm.define()
+    Path(vm.config, "start").write_text("#!/bin/sh\nexec true\n")
+    refused("definition_altered", **vm.told)
+
+
+def test_a_place_where_others_can_meddle_is_none(vm: power.Vm, tmp_path: Path) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o777)
+    refused("unsafe_directory", **vm.told, qmp_socket=str(shared / "x"))
+    refused("directory_missing", **vm.told, qmp_socket=str(tmp_path / "none" / "x"))
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(str(tmp_path / "taken"))
+        other.listen()
+        refused("socket_in_use", **vm.told, qmp_socket=str(tmp_path / "taken"))
+    vm.call("started")
+    os.chmod(vm.socket, 0o666)
+    refused("unsafe_qmp_socket", **vm.told, state="stopped")
+
+
+def test_many_are_started_and_stopped_side_by_side(tmp_path: Path) -> None:
+    with power.defined(tmp_path) as one, power.defined(tmp_path) as two:
+        entries = [{"vm": each.name, "config": each.config} for each in (one, two)]
+        told = {"vms": entries, "start_timeout": 120}
+        assert [each["vm"]["state"] for each in four_beats(**told, state="started")["vms"]] == ["started", "started"]
+        two.define("-nosuch")
+        two.call("stopped")
+        result = call("qemu_vm", **told, state="started")
+        assert (result["reason"], result["vms"][0]["changed"]) == ("start_failed", False) and one.qemu()
+        refused("duplicate_item", **dict(told, vms=entries[:1] * 2))
+        four_beats(**told, state="absent")
+        assert not one.leftovers() + two.leftovers()
+
+
+@pytest.mark.parametrize("state", ["started", "stopped", "absent"])
+def test_a_run_that_is_killed_is_finished_by_the_next(vm: power.Vm, state: str) -> None:
+    """At moments from the begin of its work on: how long that takes is measured first."""
+
+    def before() -> None:
+        told = vm.call("absent" if state == "started" else "started")
+        assert not told.get("failed"), told
+
+    before()
+    begin = time.monotonic()
+    vm.call(state)
+    seconds = time.monotonic() - begin
+    for part in (0.2, 0.7):
+        before()
+        module = process("qemu_vm", **{**vm.told, "state": state})
+        try:
+            module.wait(1.0 + part * seconds)  # a second for Python
+        except subprocess.TimeoutExpired:
+            module.kill()
+        module.communicate()
+        result = vm.call(state)
+        assert not result.get("failed"), (part, result)
+        assert result["vm"]["state"] == state
+        expected = 2 if state == "started" else 0
+        assert len(vm.processes()) == expected, part
+    assert json.dumps(vm.call(state)["actions"]) == "[]"
+
+
+def test_what_was_left_half_declared_goes(vm: power.Vm) -> None:
+    places.make_directory(vm.name)
+    beats(vm, "started")
+    beats(vm, "stopped")
+    os.unlink(places.definition_file(vm.name))
+    beats(vm, "absent")
+    assert not vm.leftovers()

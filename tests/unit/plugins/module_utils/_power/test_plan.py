@@ -1,0 +1,106 @@
+"""From asked and so to steps: a plan leaves nothing to do, and what somebody else has started is left alone."""
+
+from __future__ import annotations
+
+import typing as t
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ansible_collections.platter.qemu.plugins.module_utils._core import errors
+from ansible_collections.platter.qemu.plugins.module_utils._core.plan import predict
+from ansible_collections.platter.qemu.plugins.module_utils._power import actions, definition, refuse, unit
+from ansible_collections.platter.qemu.plugins.module_utils._power.plan import plan_power
+from ansible_collections.platter.qemu.plugins.module_utils._power.spec import PowerSpec
+from ansible_collections.platter.qemu.plugins.module_utils._power.state import PowerReading, PowerState
+
+SPEC = PowerSpec("web1", "/etc/platter/vm/web1", "/run/platter/web1.qmp")
+KINDS = ("process", "systemd")
+
+
+def declared(kind: str, spec: PowerSpec = SPEC) -> definition.Declared:
+    made = definition.define(spec, kind, spec.config + "/start", ("-display", "none"))
+    return unit.as_unit(made, ("/usr/bin/python3", "power_down.py"), spec.stop_timeout) if kind == "systemd" else made
+
+
+@st.composite
+def states(draw: st.DrawFn) -> PowerState:
+    """What can be found: declared for another socket, running with nothing that watches over it, at boot and not."""
+    found = draw(
+        st.none() | st.sampled_from([declared(k, replace(SPEC, qmp_socket=p)) for k in KINDS for p in ("/a", "/b")])
+    )
+    running = draw(st.booleans())
+    supervisor = draw(st.sampled_from(["", *KINDS])) if running else ""
+    return PowerState("web1", found, running, supervisor, draw(st.booleans()))
+
+
+@given(st.sampled_from(["started", "stopped", "absent"]), states(), st.booleans(), st.sampled_from(KINDS))
+def test_a_plan_leaves_nothing_to_do(asked: str, state: PowerState, watched: bool, kind: str) -> None:
+    spec = replace(SPEC, state=asked)
+    wanted = declared((state.supervisor or "process") if state.running else kind) if asked == "started" else None
+    plan = plan_power(spec, state, PowerReading(watched=watched), wanted)
+    after = predict(state, plan)
+    assert plan_power(spec, after, PowerReading(watched=after.running), wanted) == []
+    assert after.running == (asked == "started") and (after.declared is None if asked == "absent" else True)
+
+
+@given(states(), st.sampled_from(KINDS))
+def test_what_runs_goes_on(state: PowerState, kind: str) -> None:
+    running = replace(state, running=True, supervisor=state.supervisor or kind)
+    plan = plan_power(SPEC, running, PowerReading(), declared(running.supervisor))
+    assert not any(isinstance(action, (actions.StopVm, actions.StartVm)) for action in plan)
+
+
+@pytest.mark.parametrize("asked", ["started", "stopped", "absent"])
+def test_what_others_have_started_is_left_alone(asked: str) -> None:
+    spec = replace(SPEC, state=asked)
+    with pytest.raises(errors.RefusedError) as caught:
+        plan_power(spec, PowerState("web1"), PowerReading(foreign=(4711,)), None)
+    assert (caught.value.reason, caught.value.facts["evidence"]) == ("already_running", {"pids": [4711]})
+
+
+@pytest.mark.parametrize(
+    "reading, reason",
+    [
+        (PowerReading(altered=True), "definition_altered"),
+        (PowerReading(unfit="-daemonize"), "definition_unfit"),
+        (PowerReading(socket_taken=True), "socket_in_use"),
+        (PowerReading(socket_problem=("unsafe_directory", "others", "Do not.")), "unsafe_directory"),
+        (PowerReading(load="masked"), "unit_masked"),
+    ],
+)
+def test_what_would_not_start_well_is_not_started(reading: PowerReading, reason: str) -> None:
+    with pytest.raises(errors.RefusedError) as caught:
+        plan_power(SPEC, PowerState("web1"), reading, declared("systemd"))
+    assert caught.value.reason == reason
+
+
+@pytest.mark.parametrize("asked", ["started", "stopped", "absent"])
+def test_a_unit_of_others_stays(asked: str) -> None:
+    path = "/etc/systemd/system/platter-vm-web1.service"
+    found = PowerState("web1", definition.Declared((), {"unreadable": path}, "[Service]"))
+    with pytest.raises(errors.RefusedError) as caught:
+        plan_power(replace(SPEC, state=asked), found, PowerReading(), declared("systemd"))
+    assert caught.value.reason == "unit_foreign"
+
+
+@pytest.mark.parametrize(
+    "reading, reason, told",
+    [
+        (PowerReading(defined=False), "definition_missing", "Define it first"),
+        (PowerReading(defined=False, elsewhere="/srv/web1"), "definition_missing", "that is in /srv/web1"),
+        (PowerReading(defined_as="db1"), "name_taken", "the definition of VM db1"),
+    ],
+)
+def test_what_is_not_defined_is_not_started(reading: PowerReading, reason: str, told: str) -> None:
+    with pytest.raises(errors.RefusedError) as caught:
+        refuse.refuse_undefined(SPEC, reading)
+    assert caught.value.reason == reason and told in caught.value.message
+
+
+def test_what_is_written_down_is_read_back() -> None:
+    for kind, parse in (("process", definition.parse), ("systemd", unit.parse)):
+        made: t.Optional[definition.Declared] = declared(kind)
+        assert made is not None and parse(made.text) == made
