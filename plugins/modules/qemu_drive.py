@@ -288,8 +288,8 @@ options:
     default: 30
   qmp_socket:
     description:
-      - The QMP socket of the VM, if it runs. Nobody there means that it does not run, which is no fault; where it runs all the
-        same, the task is refused (C(qmp_unreachable)).
+      - The QMP socket of the VM, if it runs. Nobody there means that it does not run, which is no fault; where a QEMU of that
+        name has an image of it open all the same, the task is refused (C(qmp_unreachable)).
       - The running VM is made as its whole definition says, not only as O(drives) does. What it has besides stays, unless
         O(purge) is set or a drive is listed with O(drives[].state=absent).
       - A guest that does not give up a drive in O(unplug_timeout) fails the task (C(unplug_pending)); the next run finishes it.

@@ -114,7 +114,7 @@ class VmEngine:
         looked = live.look(path, drives, spec.purge, spec.absent, names=names, pids=bool(item.plan))
         item.notes["live"] = live.to_facts(path, looked, defined)
         if looked is None:
-            pids = running.started(names, lambda: _files(defined))
+            pids = running.started(names, lambda: _files(item.before.defined, defined))
             if pids:
                 raise live.silent(path, spec.vm, pids)
             return frozenset()
@@ -204,8 +204,8 @@ def _opened(defined: t.Optional[definition.VmDefinition]) -> t.List[held.Held]:
     return held.of_definition(defined)
 
 
-def _files(defined: definition.VmDefinition) -> t.Iterator[str]:
-    return (each.claim.name for each in _opened(defined) if each.claim.local)
+def _files(*definitions: t.Optional[definition.VmDefinition]) -> t.List[str]:
+    return [held.claim.name for each in definitions for held in _opened(each) if held.claim.local]
 
 
 def _warnings(state: VmState, opened: t.Sequence[held.Held]) -> t.List[str]:

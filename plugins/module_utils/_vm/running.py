@@ -35,14 +35,14 @@ def processes_of(names: t.Collection[str]) -> t.Set[int]:
 
 
 def started(names: t.Collection[str], files: t.Callable[[], t.Iterable[str]]) -> t.Set[int]:
-    """The same, and those of others that have one of C(files()) open."""
-    found, own = _called(names), processes_of(names)
-    if found <= own:
-        return own
+    """The QEMUs of that name, of anybody, that have one of C(files()) open: others can be called so too."""
+    found = _called(names)
+    if not found:
+        return found
     from ansible_collections.platter.qemu.plugins.module_utils._inspect import holders
 
     using = {each.pid for held in holders.find_holders(list(files())).values() for each in held}
-    return own | {pid for pid in found if pid in using}
+    return {pid for pid in found if pid in using}
 
 
 def _called(names: t.Collection[str]) -> t.Set[int]:

@@ -29,7 +29,10 @@ def built_on(vm: str, claim: claims.Claim, overlays: t.Sequence[str]) -> str:
     fact = "drive %s of VM %s is defined on %s, which is the backing file of %s" % (
         (claim.drive, vm, claim.name, ", ".join(overlays[:5]))
     )
-    return fact + ": what the VM writes there damages them, so that start ends. Set image.path to the active overlay."
+    return (
+        fact
+        + ": what the VM writes there damages them, so start ends. Set image.path to the active overlay before the next start."
+    )
 
 
 def _is_unseen(drive: Drive, spec: DrivesSpec) -> bool:
