@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.platter.qemu.plugins.module_utils._drive import devices, nodes
+from ansible_collections.platter.qemu.plugins.module_utils._drive import nodes
 from ansible_collections.platter.qemu.plugins.module_utils._drive.spec import Device, Drive, DrivesSpec, Object
 from ansible_collections.platter.qemu.plugins.module_utils._live import foretell, image
 from ansible_collections.platter.qemu.plugins.module_utils._live.state import (
@@ -79,6 +79,11 @@ def of_object(wanted: Object, live: Object) -> t.List[Difference]:
     return [_restart(name, has[name], value, why) for name, value in declared.items() if has.get(name, value) != value]
 
 
+def unused(wanted: Object) -> Difference:
+    """Of an object that is not there."""
+    return _restart("object", None, wanted.kind, "no drive needs it, and a running QEMU is given only what one needs")
+
+
 def of_node(wanted: Drive, live: LiveDrive) -> t.List[Difference]:
     """Of a node that drives share, as C(LiveState.shared) has it: nothing of it is changed while they use it."""
     why = "drives are on it"
@@ -96,11 +101,20 @@ def _of_device(device: Device, live: t.Union[LiveDrive, LiveController]) -> t.It
             yield Difference(name, has[name], declared, "bootindex")
         else:
             yield _restart(name, has[name], declared, _AS_MADE)
-    first = live.first if isinstance(live, LiveDrive) else None
-    asked = {*foretell.asked(device), *_PLACES}
-    for name, value in first.properties if first is not None and first.device == device.device else ():
-        if name not in asked and devices.base_name(name) == name:
-            yield _restart(name, foretell.normal(name, value), None, _AS_MADE)
+    if isinstance(live, LiveDrive) and live.first is not None and live.first.device == device.device:
+        compared = {name for name in foretell.asked(device) if name in has}
+        yield from _since_the_start(device, live.first, compared)
+
+
+def _since_the_start(device: Device, first: Device, compared: t.Container[str]) -> t.Iterator[Difference]:
+    """Of what QEMU does not tell, or was not asked. C(first): the device as it was started with it."""
+    before, after = dict(first.properties), dict(device.properties)
+    for name in sorted({*before, *after}):
+        if name in compared or (name not in after and name in _PLACES):
+            continue
+        has, declared = (None if name not in each else foretell.normal(name, each[name]) for each in (before, after))
+        if has != declared:
+            yield _restart(name, has, declared, _AS_MADE)
 
 
 def _of_medium(wanted: Drive, live: LiveDrive) -> t.Iterator[Difference]:

@@ -10,10 +10,11 @@ from __future__ import annotations
 import typing as t
 from dataclasses import replace
 
-from ansible_collections.platter.qemu.plugins.module_utils._drive import devices, nodes, stack, throttling
+from ansible_collections.platter.qemu.plugins.module_utils._drive import definitions, devices, nodes, stack, throttling
 from ansible_collections.platter.qemu.plugins.module_utils._drive.spec import (
     Device,
     Drive,
+    DrivesSpec,
     Node,
     Object,
     Options,
@@ -76,11 +77,25 @@ def medium(wanted: Drive, legacy: bool = False) -> t.Optional[Medium]:
         top.driver,
         image.place(wanted.backend),
         image.shown(top),
-        image.mark_in(names),
+        image.mark_in(names, whole.name),
         wanted.throttle,
         wanted.copy_on_read,
         format_node=nodes.format_node(whole).name,
     )
+
+
+def apart(spec: DrivesSpec) -> t.Iterator[Drive]:
+    """The nodes that are described apart, each as a drive of its name without a device."""
+    graphs = [each.backend for each in spec.drives if each.backend is not None]
+    for node in (*graphs, *spec.nodes):
+        yield from (as_drive(each) for each in definitions.separate(node))
+    yield from map(as_drive, spec.nodes)
+    yield from (each for each in spec.drives if each.frontend is None and each.backend is not None)
+
+
+def as_drive(node: Node) -> Drive:
+    """A node by its name."""
+    return Drive(node.name, replace(node, separate=False))
 
 
 def asked(device: Device) -> t.List[str]:

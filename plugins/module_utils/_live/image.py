@@ -53,7 +53,7 @@ _PLACES = {
 }
 _DEFAULTS: t.Dict[str, Scalar] = {"server.port": "10809", "export": "", "lun": 0}
 #: names of nodes that only this collection gives: the mark, four digits for the drive's id, and a number
-_MARKED = re.compile(r"platter\.([0-9a-f]{10})\.[0-9a-f]{4}\.[0-9]+\Z")
+_MARKED = re.compile(r"platter\.([0-9a-f]{10})\.([0-9a-f]{4})\.[0-9]+\Z")
 #: a medium that is opened for a try
 TRIED = "platter.tried"
 
@@ -91,7 +91,10 @@ def place_told(text: str, driver: str) -> str:
 
 
 def mark(drive: Drive) -> str:
-    """Ten digits for all that a drive's nodes have, and QEMU does not tell, and for what they are on."""
+    """Ten digits for all that a drive's nodes have, and QEMU does not tell, and for what they are on.
+
+    Of nodes that are described apart only their names count, wherever they are described: they have marks of their own.
+    """
     if drive.backend is None:
         return ""
     top = nodes.format_node(drive.backend)
@@ -115,36 +118,42 @@ def _bare(node: Node, above: t.Mapping[str, Scalar], top: t.Optional[Node]) -> N
     )
     kept = sorted_options({key: value for key, value in options.items() if key not in dropped})
     children = tuple(
-        (role, child if isinstance(child, str) else _bare(_attached(child), effective, top))
+        (role, child if isinstance(child, str) else child.name if child.separate else _bare(child, effective, top))
         for role, child in node.children
     )
     return replace(node, name="", options=kept, children=children, separate=False)
 
 
-def _attached(child: Node) -> Node:
-    """A separate node inherits nothing: it says so, as one that is described in another would have to."""
-    return (
-        replace(child, options=sorted_options({**nodes.INHERITED, **dict(child.options)})) if child.separate else child
-    )
-
-
 def marked(graph: Node, drive: Drive) -> Node:
-    """The graph with names for all nodes that have none, which carry the drive's mark."""
-    return _named(graph, "%s.%s" % (mark(drive), _digits(drive.id, 4)), iter(range(1, 1000)))
+    """The graph with names for all nodes that have none, which carry the drive's mark, or that of a node described apart."""
+    return _named(graph, _stands_for(drive), iter(range(1, 1000)))
+
+
+def _stands_for(drive: Drive) -> str:
+    return "%s.%s" % (mark(drive), _digits(drive.id, 4))
 
 
 def _named(node: Node, stands_for: str, numbers: t.Iterator[int]) -> Node:
     name = node.name or "platter.%s.%d" % (stands_for, next(numbers))
     children = tuple(
-        (role, child if isinstance(child, str) else _named(child, stands_for, numbers)) for role, child in node.children
+        (role, child if isinstance(child, str) else _apart(child) or _named(child, stands_for, numbers))
+        for role, child in node.children
     )
     return replace(node, name=name, children=children)
 
 
-def mark_in(names: t.Iterable[str]) -> str:
-    """The mark that names of nodes carry; empty where none does."""
+def _apart(node: Node) -> t.Optional[Node]:
+    drive = Drive(node.name, replace(node, separate=False))
+    return replace(marked(node, drive), separate=True) if node.separate else None
+
+
+def mark_in(names: t.Iterable[str], top: str) -> str:
+    """The mark that names of nodes carry of the drive whose uppermost node is C(top); empty where none does."""
+    own = _MARKED.match(top)
+    if own is not None:  # of a drive that cannot have its node called by its own name
+        return own.group(1)
     found = (_MARKED.match(name) for name in names)
-    return next((each.group(1) for each in found if each is not None), "")
+    return next((each.group(1) for each in found if each is not None and each.group(2) == _digits(top, 4)), "")
 
 
 def is_ours(name: str) -> bool:

@@ -74,7 +74,7 @@ class Media:
         reached = [top]
         for name in reached:
             reached += [child for role, child in self._graph.below.get(name, ()) if role != "backing"]
-        return image.mark_in(reached)
+        return image.mark_in(reached, top)
 
     def place(self, node: str) -> str:
         """Where a node's own data is: as C(image.place)."""

@@ -114,9 +114,9 @@ class _Observer:
             yield LiveController(kind, name, sorted_options(has), bus)
 
     def _shared(self) -> t.Iterator[LiveDrive]:
-        for node in self._spec.nodes:
-            if node.name in self._media.names:
-                yield LiveDrive(node.name, medium=self._medium(node.name, self._start.drive(node.name)))
+        for each in foretell.apart(self._spec):
+            if each.id in self._media.names:
+                yield LiveDrive(each.id, medium=self._medium(each.id, self._start.drive(each.id)))
 
     def _children(self, path: str) -> t.Dict[str, str]:
         """The objects below one of QEMU's, and their kinds."""

@@ -11,7 +11,7 @@ import typing as t
 from dataclasses import replace
 
 from ansible_collections.platter.qemu.plugins.module_utils._core.plan import predict
-from ansible_collections.platter.qemu.plugins.module_utils._drive import nodes
+from ansible_collections.platter.qemu.plugins.module_utils._drive import definitions, nodes
 from ansible_collections.platter.qemu.plugins.module_utils._drive.spec import (
     Device,
     Drive,
@@ -60,6 +60,7 @@ def plan(wanted: DrivesSpec, state: LiveState, purge: bool = False, absent: t.Co
     planner.objects()
     planner.needed()
     planner.drives()
+    planner.unused()
     return LivePlan(tuple(planner.steps), tuple(planner.needs_restart), tuple(planner.drift))
 
 
@@ -93,7 +94,7 @@ class _Planner:
     def _why_cleared(self, idle: Idle) -> str:
         kept = next((each for each in self._wanted.drives if each.id == idle.root and each.frontend is None), None)
         if kept is not None:
-            have = image.mark_in(idle.names)
+            have = image.mark_in(idle.names, idle.root)
             return "which are not as they are declared" if have not in ("", image.mark(kept)) else ""
         if any(node.name == idle.root for node in self._wanted.nodes):
             return ""
@@ -148,12 +149,18 @@ class _Planner:
                 self._controller(device)
             else:
                 self._told(device.id, difference.of_controller(device, known))
-        shared = {each.id: each for each in self._state.shared}
         for node in self._wanted.nodes:
-            if node.name in shared:
-                self._told(node.name, difference.of_node(Drive(node.name, node), shared[node.name]))
+            for each in (*definitions.separate(node), node):
+                self._compare(foretell.as_drive(each))
             if node.name not in self._state.nodes:
-                self._do(*map(actions.AddObject, self._missing(_values_of_node(node))), actions.AddNode(node))
+                whole = image.marked(node, foretell.as_drive(node))
+                self._do(*map(actions.AddObject, self._missing(_values_of_node(node))), actions.AddNode(whole))
+
+    def _compare(self, wanted: Drive) -> None:
+        """A node that is described apart with the one of its name that is there."""
+        live = next((each for each in self._state.shared if each.id == wanted.id), None)
+        if live is not None:
+            self._told(wanted.id, difference.of_node(wanted, live))
 
     def objects(self) -> None:
         """Those that are there, and are not as they are wanted: they stay so."""
@@ -202,6 +209,15 @@ class _Planner:
         if order:
             self._boot_order(order)
 
+    def unused(self) -> None:
+        """Objects that are declared, and that nothing needs: they are added with what needs them."""
+        named = {value for each in self._wanted.drives for value in _values_of_drive(each)}
+        named |= {value for each in self._wanted.nodes for value in _values_of_node(each)}
+        named |= {value for each in self._wanted.controllers for _name, value in each.properties}
+        for each in self._missing([each.id for each in self._wanted.objects]):
+            if each.id not in named:
+                self._told(each.id, [difference.unused(each)])
+
     def _boot_order(self, order: t.List[t.Tuple[LiveDrive, int]]) -> None:
         """Before drives are plugged in, which may take the place of another."""
         step = actions.SetBootOrder(tuple(order))
@@ -210,7 +226,8 @@ class _Planner:
         self._state = step.apply(self._state)
 
     def _plug(self, wanted: Drive) -> None:
-        if wanted.frontend is None and any(idle.root == wanted.id for idle in self._state.idle):
+        if wanted.frontend is None and wanted.id in self._state.nodes:
+            self._compare(wanted)
             return
         self.drift.append(Drift(wanted.id, "drive", None, wanted.frontend.device if wanted.frontend else "no device"))
         bus, why = buses.why_not_plugged(wanted, self._state)
@@ -221,9 +238,7 @@ class _Planner:
 
     def _change(self, wanted: Drive, live: LiveDrive, found: t.Sequence[difference.Difference]) -> None:
         ways = {each.way for each in found}
-        for each in found:
-            if each.way in (difference.RESTART, difference.LAYER):
-                self._restart(wanted.id, each.what, each.why)
+        self._wait(wanted, found)
         if "medium" in ways:
             self._do(actions.ChangeMedium(live, wanted, tuple(self._missing(_values_of_drive(wanted)))))
         elif live.tray_open and wanted.backend is not None:
@@ -241,6 +256,15 @@ class _Planner:
         if size:
             self.drift.append(Drift(wanted.id, "size", live.medium.size if live.medium else None, size))
             self._do(actions.GrowDrive(live, size))
+
+    def _wait(self, wanted: Drive, found: t.Sequence[difference.Difference]) -> None:
+        """For the next start."""
+        for each in found:
+            if each.way in (difference.RESTART, difference.LAYER):
+                self._restart(wanted.id, each.what, each.why)
+        if wanted.backend is not None and not any(each.way == "medium" for each in found):
+            for node in definitions.separate(wanted.backend):
+                self._compare(foretell.as_drive(node))
 
     def _reopen(self, wanted: Drive, live: LiveDrive) -> None:
         medium, top = live.medium, nodes.format_node(t.cast(Node, wanted.backend))

@@ -13,14 +13,14 @@ import typing as t
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._drive import parse_arguments
 from ansible_collections.platter.qemu.plugins.module_utils._drive.spec import Drive, DrivesSpec
-from ansible_collections.platter.qemu.plugins.module_utils._live import image
+from ansible_collections.platter.qemu.plugins.module_utils._live import foretell, image
 from ansible_collections.platter.qemu.plugins.module_utils._live.state import GENERAL_ARGUMENTS
 from ansible_collections.platter.qemu.plugins.module_utils._tools import qemu_process
 
 
 class Started(t.NamedTuple):
-    """C(drives): by their ids, and nodes of their own as drives without a device, by their names. C(directory): as in
-    C(qemu_process). C(words), C(general): as in C(LiveState). C(spec): all of it; None where it is not known.
+    """C(drives): by their ids, and nodes that were described apart as drives without a device, by their names. C(directory):
+    as in C(qemu_process). C(words), C(general): as in C(LiveState). C(spec): all of it; None where it is not known.
     """
 
     drives: t.Dict[str, Drive]
@@ -65,7 +65,7 @@ def _spec(words: t.Sequence[str]) -> t.Optional[DrivesSpec]:
 def _drives(spec: t.Optional[DrivesSpec]) -> t.Dict[str, Drive]:
     if spec is None:
         return {}
-    return {**{node.name: Drive(node.name, node) for node in spec.nodes}, **{each.id: each for each in spec.drives}}
+    return {each.id: each for each in (*foretell.apart(spec), *spec.drives)}
 
 
 def _libvirts(path: str, pid: int) -> errors.RefusedError:

@@ -127,6 +127,20 @@ def test_what_a_drive_does_not_say_any_more_needs_a_restart_too() -> None:
     ]
 
 
+def test_what_only_the_command_line_tells_is_compared_with_it() -> None:
+    flash = {"id": "f", "device": "pflash", "image": FILE}
+    state = _with(DISK)
+    medium = foretell.medium(_spec(flash).drives[0])
+    live = LiveDrive("f", "pflash", "", medium, first=_spec(dict(flash, index=0)).drives[0].frontend)
+    assert _waiting(_spec(DISK, dict(flash, index=1)), state.with_drive(live)) == [("f", "index")]
+    lists = [{"iothread-vq-mapping.0.iothread": name} for name in ("t1", "t2")]
+    first, second = (_spec(dict(DISK, properties=each)).drives[0].frontend for each in lists)
+    (disk,) = state.drives
+    assert second and _waiting(
+        _spec(dict(DISK, properties=lists[1])), state.with_drive(replace(disk, first=first))
+    ) == [("d", "iothread-vq-mapping.0.iothread")]
+
+
 def test_a_changed_cache_takes_nothing_else_along() -> None:
     (step,) = plan.plan(_spec(dict(DISK, cache="none", read_only=True)), _with(DISK)).steps
     assert isinstance(step, actions.ReopenImage) and step.tree()["read-only"] is False
@@ -146,6 +160,8 @@ def test_what_is_not_as_it_is_declared_of_controllers_objects_and_shared_nodes()
     state = LiveState("pc", objects=tuple(map(foretell.live_object, wanted.objects)))
     state = predict(state, plan.plan(wanted, state).steps)
     assert not _waiting(wanted, state)
+    more = dict(lists, objects=[*lists["objects"], {"qom-type": "iothread", "id": "idle"}])
+    assert _waiting(_spec(encrypted, **more), state) == [("idle", "object")]
     for name, change, what in (
         ("controllers", dict(controller, device="lsi53c895a", properties={}), ("c", "controller")),
         ("controllers", dict(controller, properties={"num_queues": 3}), ("c", "num_queues")),
