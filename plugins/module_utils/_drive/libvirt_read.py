@@ -37,7 +37,19 @@ def parse(text: str, machine: str = "") -> t.Tuple[t.List[Task], str, t.List[str
     kind = root.find(".//os/type")
     machine = devices.family((kind.get("machine") if kind is not None else "") or machine or "pc")
     notes: t.List[str] = []
-    return [_read(each, machine, notes) for each in root.iter("disk")], machine, notes
+    tasks = [_read(each, machine, notes) for each in root.iter("disk")]
+    return tasks, machine, notes + list(_left_out(root))
+
+
+def _left_out(root: ET.Element) -> t.Iterator[str]:
+    """What is described beside drives, and is not read from XML."""
+    for name in ("kernel", "initrd", "cmdline"):
+        if root.find(".//os/" + name) is not None:
+            yield "the %s of <os> is not read; describe it in boot" % name
+    for each in root.iter("filesystem"):
+        target = each.find("target")
+        tag = target.get("dir", "") if target is not None else ""
+        yield "the <filesystem> %s is not read; describe it in shares" % tag
 
 
 def _read(element: ET.Element, machine: str, notes: t.List[str]) -> Task:

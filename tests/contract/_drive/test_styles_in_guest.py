@@ -9,9 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.platter.qemu.plugins.filter.drive_args import drive_args
-from ansible_collections.platter.qemu.plugins.filter.drive_parse import drive_parse
-from ansible_collections.platter.qemu.plugins.filter.libvirt_disk import libvirt_disk
+from ansible_collections.platter.qemu.plugins.module_utils._drive import read_spec, styles
 from ansible_collections.platter.qemu.tests.lab.guest import guest_bytes, scribble
 from ansible_collections.platter.qemu.tests.lab.initramfs import basis
 from ansible_collections.platter.qemu.tests.lab.oracle import create
@@ -49,9 +47,10 @@ def told(way: str, image: Path) -> Task:
 
 def words(way: str, image: Path) -> t.List[t.Any]:
     """As the collection writes it: arguments, or QMP commands."""
+    spec = read_spec.read([told(way, image)])
     if way == "libvirt":
-        return list(drive_args(drive_parse(libvirt_disk([told(way, image)]))))
-    return list(drive_args([told(way, image)], way, lossy=way == "hda"))
+        spec, way = styles.read_libvirt("".join(styles.libvirt_disks(spec)))[0], "blockdev"
+    return styles.render(spec, way, lossy=way == "hda").words
 
 
 @pytest.fixture(scope="module")
@@ -95,5 +94,5 @@ def test_a_guest_sees_the_same_disk_whatever_the_style(images: t.Dict[str, Path]
 @pytest.mark.parametrize("way", WITHOUT_SERIAL)
 def test_what_the_guest_would_not_see_is_named(way: str) -> None:
     task = dict(told(way, Path("/i/a")), serial=SERIAL)
-    lost = drive_args([task], way, lossy=True, output="report")["lost"]
+    lost = styles.render(read_spec.read([task]), way, lossy=True).lost
     assert "serial=%s of %s" % (SERIAL, way) in lost

@@ -176,3 +176,12 @@ def test_controllers_come_first_where_they_are_asked_for() -> None:
     controller, disk = styles.libvirt_disks(spec, controllers=True)
     assert controller == '<controller type="scsi" index="0" model="virtio-scsi" />\n'
     assert read(controller + disk, "q35")["bus"] == "scsi0.0"
+
+
+def test_what_is_beside_disks_is_named_where_it_is_not_read() -> None:
+    share = "<filesystem type='mount'><source dir='/srv'/><target dir='home'/></filesystem>"
+    text = "<domain><os><type>hvm</type><kernel>/k</kernel></os><devices>%s</devices></domain>" % share
+    assert styles.read_libvirt(text)[1] == [
+        "the kernel of <os> is not read; describe it in boot",
+        "the <filesystem> home is not read; describe it in shares",
+    ]
