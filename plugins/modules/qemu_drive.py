@@ -363,7 +363,7 @@ EXAMPLES = r"""
 
 - name: Start it
   ansible.builtin.command:
-    argv: [/etc/platter/vm/web1/start, -daemonize, -display, none]
+    argv: [/etc/platter/vm/web1/start, -daemonize, -display, none, -qmp, 'unix:/run/platter/web1.qmp,server=on,wait=off']
 
 - name: One more disk, and one less
   platter.qemu.qemu_drive:

@@ -62,6 +62,16 @@ def test_a_reader_that_becomes_a_writer_of_a_base_is_refused(tmp_path: Path) -> 
     assert refusal["evidence"] == {"overlays": [str(top)]}
 
 
+def test_an_overlay_beside_a_link_to_its_base_is_found(tmp_path: Path) -> None:
+    base, link = image(tmp_path, "base"), tmp_path / "link"
+    os.symlink(base, link)
+    four_beats(**asked(tmp_path, "one", disk("d", link), arguments=["-m", "64"]))
+    top = create(tmp_path / "top", "qcow2", "", "", "-b", link, "-F", "raw")
+    assert f"is the backing file of {top}" in str(call("qemu_drive", **asked(tmp_path, "one"))["warnings"])
+    ended = subprocess.run([tmp_path / "vms" / "one" / "start"], check=False, capture_output=True, text=True)
+    assert (ended.returncode, str(top) in ended.stderr) == (1, True), ended
+
+
 def test_the_base_of_its_own_overlay_is_refused(tmp_path: Path) -> None:
     base = image(tmp_path, "base")
     top = overlay(tmp_path, "top", base)
@@ -271,6 +281,18 @@ def test_what_has_become_a_backing_file_since_is_not_started_with(tmp_path: Path
             create(tops[2], "qcow2", "", "", "-b", "json:" + json.dumps(node), "-F", "raw")
             disks[2] = disks[1]
     assert subprocess.run(start, check=True, capture_output=True, text=True).stdout.startswith("QEMU")
+
+
+def test_a_vm_without_a_name_is_taken_for_this_one_where_it_has_its_images(tmp_path: Path) -> None:
+    one, other = image(tmp_path, "one"), image(tmp_path, "other")
+    options = asked(tmp_path, "one", disk("d", one), qmp_socket=str(tmp_path / "monitor"))
+    four_beats(**options)
+    words = ("-M", "pc", "-m", "64", "-device", "virtio-scsi-pci,id=s", "-drive")
+    with started(tmp_path / "monitor", QEMU, *words, f"if=none,id=x,format=raw,file={other}"):
+        assert refused("other_vm", **options, purge=True)["evidence"] == {"socket": options["qmp_socket"], "vm": ""}
+    with started(tmp_path / "monitor", QEMU, *words, f"if=none,id=x,format=raw,file={one}"):
+        told = call("qemu_drive", check=True, **options)
+        assert told.get("reason") is None and told["live"]["running"], told
 
 
 def test_what_has_become_a_backing_file_since_is_not_plugged_in(tmp_path: Path) -> None:

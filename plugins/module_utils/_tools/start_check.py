@@ -11,8 +11,10 @@ but this text and the standard library of Python 3.6 or later, as it stands in a
 
 from __future__ import annotations
 
+import functools
 import json
 import os
+import stat
 import struct
 import sys
 import typing as t
@@ -24,22 +26,34 @@ _TEMP_PREFIX = ".platter-tmp."
 
 
 def overlays_of(image: str) -> t.List[str]:
-    """The images that name C(image) as their backing file: in its directory, and where its own record says."""
+    """The images that name C(image) as their backing file: in its directory, in that of a link to it, and where its own
+    record says.
+    """
     which = _identity(image)
-    directory = os.path.dirname(os.path.realpath(image))
-    names = [os.path.join(directory, name) for name in sorted(os.listdir(directory)) if name[:13] != _TEMP_PREFIX]
-    others = (path for path in dict.fromkeys(names + _recorded(image)) if _identity(path) != which)
-    return [path for path in others if which and any(_identity(each) == which for each in _named(path))]
+    if which is None:
+        return []
+    directories = dict.fromkeys((os.path.dirname(os.path.realpath(image)), os.path.dirname(image)))
+    paths = [path for directory in directories for path in _files_in(directory)] + _recorded(image)
+    others = (path for path in dict.fromkeys(paths) if _identity(path) != which)
+    return [path for path in others if any(_identity(each) == which for each in _named(path))]
 
 
 def _identity(path: str) -> t.Optional[t.Tuple[int, int]]:
+    """None of what is neither a file nor a block device: it is no backing file."""
     try:
         seen = os.stat(path)
     except (OSError, ValueError):
         return None
-    return seen.st_dev, seen.st_ino
+    if stat.S_ISBLK(seen.st_mode):
+        return -1, seen.st_rdev
+    return (seen.st_dev, seen.st_ino) if stat.S_ISREG(seen.st_mode) else None
 
 
+def _files_in(directory: str) -> t.List[str]:
+    return [os.path.join(directory, name) for name in sorted(os.listdir(directory)) if name[:13] != _TEMP_PREFIX]
+
+
+@functools.lru_cache(maxsize=None)
 def _named(path: str) -> t.List[str]:
     """What the header of the image at C(path) can mean by its backing file."""
     if not os.path.isfile(path):

@@ -118,6 +118,9 @@ class VmEngine:
             if pids:
                 raise live.silent(path, spec.vm, pids)
             return frozenset()
+        nameless = looked.plan.steps and not looked.name
+        if nameless and not running.using(looked.pids, _files(item.before.defined, defined)):
+            raise live.other_vm(path, "")
         self._told += looked.commands
         item.before = item.after = replace(item.before, live=looked.state)
         item.plan += map(actions.ChangeRunning, looked.plan.steps)

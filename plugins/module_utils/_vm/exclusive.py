@@ -178,12 +178,17 @@ def _overlays(wanted: t.Sequence[claims.Claim], opened: Opened) -> t.Iterator[t.
         is_own = block_use.identity_of(path) in own
         return named_files.recorded_backing(path) if is_own else named_files.recorded_base(path)
 
-    names = {claim.name: claim for claim in wanted}
-    directories = sorted({os.path.dirname(os.path.realpath(name)) for name in names})
+    names = {claim.name: claim for claim in wanted if _can_be_base(claim.name)}
+    directories = sorted({os.path.dirname(each) for name in names for each in (name, os.path.realpath(name))})
     told = [path for name in names for path in named_files.told_by(records.read_record(name))]
     for name, overlays in dependents.find_dependents(list(names), directories, read, also=told).items():
         if overlays:
             yield names[name], overlays
+
+
+def _can_be_base(path: str) -> bool:
+    """What is there and no file or block device, as a directory in C(/sys), has neighbours that are not to be read."""
+    return block_use.identity_of(path) is not None or not os.path.exists(path)
 
 
 def built_on(opened: Opened) -> t.List[t.Tuple[claims.Claim, t.List[str]]]:

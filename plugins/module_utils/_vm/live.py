@@ -22,13 +22,14 @@ _GREETING_SECONDS = 10.0
 
 class Looked(t.NamedTuple):
     """C(pids): of the QEMU, and of who else holds its monitor, where they were asked for or there is something to do.
-    C(commands): what it was asked.
+    C(commands): what it was asked. C(name): its own.
     """
 
     state: LiveState
     plan: plan.LivePlan
     pids: t.FrozenSet[int]
     commands: t.List[t.List[str]]
+    name: str = ""
 
 
 def look(
@@ -51,25 +52,31 @@ def look(
             return None
         raise
     with session as qmp:
-        _refuse_other(qmp, names)
+        called = _refuse_other(qmp, names)
         state = observe.observe(qmp, wanted)
         planned = plan.plan(wanted, state, purge, absent)
         known = qmp.peer_pids() if pids or planned.steps else frozenset()
-        return Looked(state, planned, known, qmp.commands)
+        return Looked(state, planned, known, qmp.commands, called)
 
 
-def _refuse_other(qmp: Qmp, names: t.Collection[str]) -> None:
-    """Another VM's monitor: its disks would be changed for those of this one."""
+def _refuse_other(qmp: Qmp, names: t.Collection[str]) -> str:
+    """Another VM's monitor: its disks would be changed for those of this one. Returns what it is called."""
     called = str(qmp.execute("query-name").get("name", ""))
-    if not called or not names or called in names:
-        return
-    raise errors.RefusedError(
+    if called and names and called not in names:
+        raise other_vm(qmp.path, called)
+    return called
+
+
+def other_vm(path: str, called: str) -> errors.RefusedError:
+    """The refusal of another VM, C(called) so, or nothing."""
+    fact = "is VM %s" % called if called else "has no name, and no image of this VM open"
+    return errors.RefusedError(
         "changing",
         "the running VM",
-        "the QEMU at %s is VM %s" % (qmp.path, called),
+        "the QEMU at %s %s" % (path, fact),
         reason="other_vm",
         way_out="Correct qmp_socket or vm.",
-        evidence={"socket": qmp.path, "vm": called},
+        evidence={"socket": path, "vm": called},
         joined=" ",
     )
 

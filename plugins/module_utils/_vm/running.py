@@ -37,12 +37,15 @@ def processes_of(names: t.Collection[str]) -> t.Set[int]:
 def started(names: t.Collection[str], files: t.Callable[[], t.Iterable[str]]) -> t.Set[int]:
     """The QEMUs of that name, of anybody, that have one of C(files()) open: others can be called so too."""
     found = _called(names)
-    if not found:
-        return found
+    return using(found, files()) if found else found
+
+
+def using(pids: t.Collection[int], files: t.Iterable[str]) -> t.Set[int]:
+    """Those of C(pids) that have one of C(files) open."""
     from ansible_collections.platter.qemu.plugins.module_utils._inspect import holders
 
-    using = {each.pid for held in holders.find_holders(list(files())).values() for each in held}
-    return {pid for pid in found if pid in using}
+    users = {each.pid for found in holders.find_holders(list(files)).values() for each in found}
+    return {pid for pid in pids if pid in users}
 
 
 def _called(names: t.Collection[str]) -> t.Set[int]:
