@@ -94,7 +94,6 @@ class _Observer:
             tuple(self._shared()),
             self._start.words,
             self._start.general,
-            started=self._start.spec,
         )
 
     def _controllers(self) -> t.Iterator[LiveController]:

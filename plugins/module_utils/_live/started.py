@@ -12,7 +12,7 @@ import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._drive import parse_arguments
-from ansible_collections.platter.qemu.plugins.module_utils._drive.spec import Drive, DrivesSpec
+from ansible_collections.platter.qemu.plugins.module_utils._drive.spec import Drive
 from ansible_collections.platter.qemu.plugins.module_utils._live import foretell, image
 from ansible_collections.platter.qemu.plugins.module_utils._live.state import GENERAL_ARGUMENTS
 from ansible_collections.platter.qemu.plugins.module_utils._tools import qemu_process
@@ -20,14 +20,13 @@ from ansible_collections.platter.qemu.plugins.module_utils._tools import qemu_pr
 
 class Started(t.NamedTuple):
     """C(drives): by their ids, and nodes that were described apart as drives without a device, by their names. C(directory):
-    as in C(qemu_process). C(words), C(general): as in C(LiveState). C(spec): all of it; None where it is not known.
+    as in C(qemu_process). C(words), C(general): as in C(LiveState).
     """
 
     drives: t.Dict[str, Drive]
     directory: str
     words: t.Tuple[str, ...] = ()
     general: int = -1
-    spec: t.Optional[DrivesSpec] = None
 
     def drive(self, *names: str) -> t.Optional[Drive]:
         """The drive of that C(-drive), node or (where it is empty) device; the first that is known."""
@@ -48,22 +47,20 @@ def of(pids: t.Iterable[int], path: str) -> Started:
         words = qemu_process.arguments(pid)
         if qemu_process.is_libvirts(words):
             raise _libvirts(path, pid)
-        if any(word in ("-qmp", "-mon", "-chardev", "-qmp-pretty") for word in words):
-            found, count = _spec(words), qemu_process.environment(pid).get(GENERAL_ARGUMENTS, "")
+        found = _drives(words)
+        if found is not None:
+            count = qemu_process.environment(pid).get(GENERAL_ARGUMENTS, "")
             general = int(count) if count.isdigit() else -1
-            return Started(_drives(found), qemu_process.directory(pid), tuple(words), general, found)
+            return Started(found, qemu_process.directory(pid), tuple(words), general)
     return Started({}, "")
 
 
-def _spec(words: t.Sequence[str]) -> t.Optional[DrivesSpec]:
-    try:
-        return parse_arguments.parse(words).spec
-    except (ValueError, errors.EngineError):
+def _drives(words: t.Sequence[str]) -> t.Optional[t.Dict[str, Drive]]:
+    if not words or not any(word in ("-qmp", "-mon", "-chardev", "-qmp-pretty") for word in words):
         return None
-
-
-def _drives(spec: t.Optional[DrivesSpec]) -> t.Dict[str, Drive]:
-    if spec is None:
+    try:
+        spec = parse_arguments.parse(words).spec
+    except (ValueError, errors.EngineError):
         return {}
     return {each.id: each for each in (*foretell.apart(spec), *spec.drives)}
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import typing as t
 from dataclasses import dataclass, field, replace
 
-from ansible_collections.platter.qemu.plugins.module_utils._drive.spec import Device, DrivesSpec, Object, Options
+from ansible_collections.platter.qemu.plugins.module_utils._drive.spec import Device, Object, Options
 
 #: in the environment of a QEMU that a definition's program has started: how many of its words, from the first option on, are
 #: of that definition and not about drives. What the caller of the program has added comes behind them.
@@ -100,7 +100,7 @@ class LiveState:
     C(ports): the buses of PCI Express ports that nothing is plugged into, asked for where something has to be;
     C(all_ports): of all. C(shared): the nodes of their own that are wanted, each as a drive of its name without a device.
     C(words): what QEMU was started with, its program first; C(general): how many words behind that were a definition's, about
-    other things than drives (-1: unknown). C(started): what they say, where that is known. These are no part of the state.
+    other things than drives (-1: unknown). These are no part of the state.
     """
 
     machine: str
@@ -114,7 +114,6 @@ class LiveState:
     shared: t.Tuple[LiveDrive, ...] = field(default=(), compare=False)
     words: t.Tuple[str, ...] = field(default=(), compare=False)
     general: int = field(default=-1, compare=False)
-    started: t.Optional[DrivesSpec] = field(default=None, compare=False)
 
     def object(self, name: str) -> t.Optional[Object]:
         """The object of that id."""

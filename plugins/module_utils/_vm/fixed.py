@@ -9,16 +9,23 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.platter.qemu.plugins.module_utils._drive import boot
+from ansible_collections.platter.qemu.plugins.module_utils._core import errors
+from ansible_collections.platter.qemu.plugins.module_utils._drive import boot, parse_arguments
 from ansible_collections.platter.qemu.plugins.module_utils._drive.spec import DrivesSpec, Share
 
 Needed = t.Dict[str, t.Any]
 
 
-def needs_restart(wanted: DrivesSpec, started: t.Optional[DrivesSpec]) -> t.List[Needed]:
-    """What differs from the command line that it was started with, None where that is not known."""
-    if started is None:
+def needs_restart(wanted: DrivesSpec, words: t.Sequence[str]) -> t.List[Needed]:
+    """What differs from the command line that it was started with; nothing where that is not known."""
+    try:
+        started = parse_arguments.parse(words).spec
+    except (ValueError, errors.EngineError):
         return []
+    return _differences(wanted, started) if words else []
+
+
+def _differences(wanted: DrivesSpec, started: DrivesSpec) -> t.List[Needed]:
     before, after = ({each.tag: each for each in spec.shares} for spec in (started, wanted))
     found = [_share(tag, before.get(tag), after.get(tag)) for tag in {**before, **after}]
     shown = [(_boot(spec), spec.shared_memory or None) for spec in (started, wanted)]

@@ -102,7 +102,7 @@ def to_facts(path: str, looked: t.Optional[Looked], defined: definition.VmDefini
         return {"qmp_socket": path, "running": False}
     waiting = [{"drive": None, "what": what, "why": why} for what, why in restart.needed(looked.state, defined)]
     waiting += [each._asdict() for each in looked.plan.needs_restart]
-    waiting += fixed.needs_restart(defined.spec, looked.state.started)
+    waiting += fixed.needs_restart(defined.spec, looked.state.words)
     return {
         "qmp_socket": path,
         "running": True,

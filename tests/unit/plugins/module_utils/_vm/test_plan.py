@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import typing as t
-from dataclasses import replace
 
 import pytest
 from hypothesis import assume, given, settings
@@ -199,15 +198,16 @@ def test_what_a_vm_was_started_with_stays_until_it_is_started_again() -> None:
     old = after(NOTHING, shares=[NINE_P, SERVED], shared_memory="1G", boot={"kernel": "/k"}).defined
     new = after(NOTHING, shares=[dict(NINE_P, read_only=True)], boot={"kernel": "/k", "append": "quiet"}).defined
     assert old and new
-    assert fixed.needs_restart(old.spec, old.spec) == fixed.needs_restart(old.spec, None) == []
-    told = {each["what"]: each["why"] for each in fixed.needs_restart(new.spec, old.spec)}
+    words = ["qemu-system-x86_64", *old.general(), *old.drive_words()]
+    assert fixed.needs_restart(old.spec, words) == fixed.needs_restart(old.spec, []) == []
+    told = {each["what"]: each["why"] for each in fixed.needs_restart(new.spec, words)}
     assert told == {
         "share home": "it is shared otherwise than it is defined",
         "share data": "the VM was started with it, and it is not defined",
         "boot": "it was started with kernel=/k, and is defined with kernel=/k append=quiet",
         "shared_memory": "it was started with 1073741824, and is defined without",
     }
-    (added,) = fixed.needs_restart(new.spec, replace(new.spec, shares=()))
+    (added,) = fixed.needs_restart(new.spec, ["qemu-system-x86_64", "-kernel", "/k", "-append", "quiet"])
     assert added["why"] == "the VM was started without it"
 
 
