@@ -11,7 +11,7 @@ import typing as t
 from ansible.errors import AnsibleFilterError
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors, plain
-from ansible_collections.platter.qemu.plugins.module_utils._drive import facts, parse_arguments, styles
+from ansible_collections.platter.qemu.plugins.module_utils._drive import facts, libvirt_style, parse_arguments
 
 
 def drive_parse(line: t.Any, machine: str = "") -> t.Dict[str, t.Any]:
@@ -20,7 +20,7 @@ def drive_parse(line: t.Any, machine: str = "") -> t.Dict[str, t.Any]:
     try:
         xml = _xml(given)
         if xml:
-            spec, notes = styles.read_libvirt(xml, plain.value(machine))
+            spec, notes = libvirt_style.read(xml, plain.value(machine))
             return dict(facts.of_spec(spec), rest=[], notes=notes)
         words = parse_arguments.words(given) if isinstance(given, str) else given
         if not isinstance(words, list):

@@ -11,14 +11,14 @@ import typing as t
 from ansible.errors import AnsibleFilterError
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors, plain
-from ansible_collections.platter.qemu.plugins.module_utils._drive import read_spec, styles
+from ansible_collections.platter.qemu.plugins.module_utils._drive import libvirt_style, read_spec
 
 
 def libvirt_disk(drives: t.Any, machine: str = "", lossy: bool = False, controllers: bool = False) -> t.List[str]:
     """A C(<disk>) for each drive."""
     try:
         spec = read_spec.read(plain.value(drives), plain.value(machine))
-        return styles.libvirt_disks(spec, lossy=bool(lossy), controllers=bool(controllers))
+        return libvirt_style.disks(spec, lossy=bool(lossy), controllers=bool(controllers))
     except errors.EngineError as exc:
         raise AnsibleFilterError(f"platter.qemu.libvirt_disk: {exc}") from None
 

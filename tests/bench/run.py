@@ -17,6 +17,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from cases import CASES, COLLECTIONS, Case
+from drive_cases import DRIVE_CASES
 from nbd_cases import NBD_CASES
 
 ROUNDS = int(os.environ.get("ROUNDS", "7"))
@@ -65,7 +66,9 @@ def main() -> int:
     results = []
     print("%-58s %9s  %-9s n=%d, medians of paired ratios" % ("case", "ratio", "goal", ROUNDS), flush=True)
     for case in (
-        case for case in (*CASES, *NBD_CASES) if not sys.argv[1:] or any(word in case.name for word in sys.argv[1:])
+        case
+        for case in (*CASES, *NBD_CASES, *DRIVE_CASES)
+        if not sys.argv[1:] or any(word in case.name for word in sys.argv[1:])
     ):
         with tempfile.TemporaryDirectory(prefix="bench-") as directory:
             result = measure(case, Path(directory))

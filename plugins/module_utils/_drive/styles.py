@@ -13,7 +13,6 @@ from dataclasses import replace
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._drive import (
-    block_options,
     contradictions,
     definitions,
     facts,
@@ -23,7 +22,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._drive import (
     render_arguments,
     start_arguments,
 )
-from ansible_collections.platter.qemu.plugins.module_utils._drive.spec import Drive, DrivesSpec, Node, sorted_options
+from ansible_collections.platter.qemu.plugins.module_utils._drive.spec import Drive, DrivesSpec
 
 STYLES = ("hda", "drive", "drive_device", "blockdev", "qmp")
 _WAY_OUT = {
@@ -59,47 +58,9 @@ def render(spec: DrivesSpec, style: str, *, form: str = "json", lossy: bool = Fa
         words = _words(spec, style, form)
         lost = lost_in(spec, parse_arguments.parse(words, spec.machine).spec)
     except render_arguments.CannotSayError as exc:
-        raise _cannot(style, [str(exc)], ".") from exc
-    _refuse_loss(style, lost, lossy)
+        raise cannot(style, [str(exc)], ".") from exc
+    refuse_loss(style, lost, lossy)
     return Rendered(words, lost)
-
-
-def libvirt_disks(spec: DrivesSpec, *, lossy: bool = False, controllers: bool = False) -> t.List[str]:
-    """A C(<disk>) for each drive, behind a C(<controller>) for each of theirs. Raises SpecError as C(render) does."""
-    from ansible_collections.platter.qemu.plugins.module_utils._drive import libvirt
-
-    contradictions.check(spec)
-    spec = replace(spec, drives=tuple(_with_format(each) for each in spec.drives))
-    taken: t.Set[str] = set()
-    try:
-        disks = [libvirt.text_of(libvirt.disk(each, spec, taken)) for each in spec.drives]
-    except libvirt.NoWordsError as exc:
-        raise _cannot("libvirt", [str(exc)], ".") from exc
-    lost = lost_in(spec, read_libvirt("".join(disks), spec.machine)[0])
-    _refuse_loss("libvirt", lost, lossy)
-    found = [libvirt.controller(each) for each in spec.controllers if controllers]
-    return [libvirt.text_of(each) for each in found if each is not None] + disks
-
-
-def _with_format(drive: Drive) -> Drive:
-    """libvirt has always a format: a protocol node alone is C(raw) to it, which is the same disk."""
-    node = drive.backend
-    if node is None or node.driver not in block_options.PROTOCOLS:
-        return drive
-    common = {key: value for key, value in node.options if key in block_options.COMMON}
-    below = Node(node.driver, tuple(pair for pair in node.options if pair[0] not in common))
-    return replace(drive, backend=Node("raw", sorted_options(common), (("file", below),), node.name))
-
-
-def read_libvirt(text: str, machine: str = "") -> t.Tuple[DrivesSpec, t.List[str]]:
-    """The drives of libvirt's XML, and notes. Raises ValueError (a sentence), SpecError.
-
-    C(machine): its type, where the XML does not say it, as a C(<disk>) alone does not.
-    """
-    from ansible_collections.platter.qemu.plugins.module_utils._drive import libvirt_read, read_spec
-
-    tasks, family, notes = libvirt_read.parse(text, machine)
-    return read_spec.read(tasks, family), notes
 
 
 def _words(spec: DrivesSpec, style: str, form: str) -> t.List[t.Any]:
@@ -129,14 +90,16 @@ def _drive_words(spec: DrivesSpec, style: str, form: str) -> t.List[t.Any]:
 _NEVER_LOST = ("read_only=", "snapshot=")
 
 
-def _refuse_loss(style: str, lost: t.List[str], lossy: bool) -> None:
+def refuse_loss(style: str, lost: t.List[str], lossy: bool) -> None:
+    """Raises SpecError unless it is agreed to, and can be."""
     if any(each.startswith(_NEVER_LOST) for each in lost):
-        raise _cannot(style, lost, ".")
+        raise cannot(style, lost, ".")
     if lost and not lossy:
-        raise _cannot(style, lost, ", or set lossy to have it without.")
+        raise cannot(style, lost, ", or set lossy to have it without.")
 
 
-def _cannot(style: str, lost: t.List[str], end: str) -> errors.SpecError:
+def cannot(style: str, lost: t.List[str], end: str) -> errors.SpecError:
+    """A refusal of what a style has no words for."""
     return errors.SpecError(
         "style",
         style,

@@ -11,7 +11,7 @@ import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._drive.spec import DrivesSpec
-from ansible_collections.platter.qemu.plugins.module_utils._live import buses, execute, observe, plan
+from ansible_collections.platter.qemu.plugins.module_utils._live import buses, observe, plan
 from ansible_collections.platter.qemu.plugins.module_utils._live.state import LiveState
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qmp import Qmp
 from ansible_collections.platter.qemu.plugins.module_utils._vm import definition, fixed, restart
@@ -136,6 +136,8 @@ def change(
     names: t.Collection[str],
 ) -> t.List[t.List[str]]:
     """Carry out steps of a plan. C(done) is told of each. Returns what QEMU was told. C(names): as for C(look)."""
+    from ansible_collections.platter.qemu.plugins.module_utils._live import execute
+
     with Qmp.connect(path, _GREETING_SECONDS) as qmp:
         _refuse_other(qmp, names)
         execute.execute(qmp, steps, seconds, done)

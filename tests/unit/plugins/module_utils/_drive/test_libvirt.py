@@ -10,7 +10,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
-from ansible_collections.platter.qemu.plugins.module_utils._drive import contradictions, facts, read_spec, styles
+from ansible_collections.platter.qemu.plugins.module_utils._drive import contradictions, facts, libvirt_style, read_spec
 from ansible_collections.platter.qemu.tests.lab.drives import SOME, vms
 
 Task = t.Dict[str, t.Any]
@@ -19,7 +19,7 @@ DISK: Task = {"id": "d", "image": {"path": "/i/d", "format": "qcow2"}, "device":
 
 def read(text: str, machine: str = "") -> Task:
     """The only drive in it."""
-    spec, _notes = styles.read_libvirt(text, machine)
+    spec, _notes = libvirt_style.read(text, machine)
     (drive,) = facts.of_spec(spec)["drives"]
     return t.cast(Task, drive)
 
@@ -33,13 +33,13 @@ def test_what_is_written_is_read_back_or_named(tasks: t.List[Task], machine: str
     spec = read_spec.read(tasks, machine)
     assume(not list(contradictions.found(spec)))
     try:
-        text = "".join(styles.libvirt_disks(spec, lossy=True))
+        text = "".join(libvirt_style.disks(spec, lossy=True))
     except errors.SpecError as exc:
         assert exc.reason == "style_cannot"
         return
-    again, _notes = styles.read_libvirt(text, machine)
+    again, _notes = libvirt_style.read(text, machine)
     again = replace(again, objects=spec.objects)  # libvirt keeps secrets itself
-    assert "".join(styles.libvirt_disks(again)) == text
+    assert "".join(libvirt_style.disks(again)) == text
     assert [each.id for each in again.drives] == [each.id for each in spec.drives]
 
 
@@ -92,8 +92,8 @@ def test_all_that_libvirt_has_words_for_is_kept(more: Task) -> None:
     drives = [{**DISK, **more}]
     objects = [{"qom-type": "secret", "id": "d-key", "file": "/k"}]
     spec = read_spec.read({"drives": drives, "objects": objects})
-    (text,) = styles.libvirt_disks(spec)
-    again, _notes = styles.read_libvirt(text)
+    (text,) = libvirt_style.disks(spec)
+    again, _notes = libvirt_style.read(text)
     assert again.drives == spec.drives
 
 
@@ -114,12 +114,12 @@ def test_all_that_libvirt_has_words_for_is_kept(more: Task) -> None:
 )
 def test_what_libvirt_has_no_words_for_is_refused(more: Task, named: str) -> None:
     with pytest.raises(errors.SpecError, match=named) as caught:
-        styles.libvirt_disks(read_spec.read([{**DISK, **more}]))
+        libvirt_style.disks(read_spec.read([{**DISK, **more}]))
     assert caught.value.reason == "style_cannot"
 
 
 def test_words_that_are_other_ones_in_libvirt() -> None:
-    (text,) = styles.libvirt_disks(read_spec.read([{**DISK, "werror": "enospc", "wwn": 1, "device": "scsi-hd"}]))
+    (text,) = libvirt_style.disks(read_spec.read([{**DISK, "werror": "enospc", "wwn": 1, "device": "scsi-hd"}]))
     assert 'error_policy="enospace"' in text
     assert "<wwn>0000000000000001</wwn>" in text
 
@@ -128,7 +128,7 @@ def test_a_protocol_alone_is_raw_to_libvirt() -> None:
     nbd = {"driver": "nbd", "server": {"type": "inet", "host": "h", "port": "10809"}, "export": "e"}
     alone = {**DISK, "image": {"blockdev": nbd}, "cache": "none", "reconnect_delay": 30}
     with_format = {**alone, "image": {"blockdev": nbd, "format": "raw"}}
-    texts = [styles.libvirt_disks(read_spec.read([each])) for each in (alone, with_format)]
+    texts = [libvirt_style.disks(read_spec.read([each])) for each in (alone, with_format)]
     assert texts[0] == texts[1]
 
 
@@ -140,7 +140,7 @@ def test_a_domain_is_read_as_libvirt_means_it() -> None:
         <target dev='sda' bus='sata'/><address type='drive' controller='0' bus='0' target='0' unit='2'/></disk>
       <disk type='block' device='cdrom'><target dev='sdb'/><readonly/></disk>
     </devices></domain>"""
-    spec, notes = styles.read_libvirt(text)
+    spec, notes = libvirt_style.read(text)
     assert facts.of_spec(spec)["drives"] == [
         {
             "id": "sda",
@@ -168,12 +168,12 @@ def test_a_domain_is_read_as_libvirt_means_it() -> None:
 )
 def test_what_cannot_be_read_is_said(text: str, said: str) -> None:
     with pytest.raises(ValueError, match=said):
-        styles.read_libvirt(text)
+        libvirt_style.read(text)
 
 
 def test_controllers_come_first_where_they_are_asked_for() -> None:
     spec = read_spec.read([{**DISK, "device": "scsi-hd"}], "q35")
-    controller, disk = styles.libvirt_disks(spec, controllers=True)
+    controller, disk = libvirt_style.disks(spec, controllers=True)
     assert controller == '<controller type="scsi" index="0" model="virtio-scsi" />\n'
     assert read(controller + disk, "q35")["bus"] == "scsi0.0"
 

@@ -1,0 +1,144 @@
+"""What the drives of a running VM cost: many in one task, and runs with nothing to do. The guest never begins (-S), under TCG."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import time
+import typing as t
+from pathlib import Path
+
+from cases import Case, fresh, play, run
+
+COUNT = 20
+DEVICE = "scsi-hd"
+
+
+def drives(directory: Path, **more: t.Any) -> t.List[t.Dict[str, t.Any]]:
+    """As a task describes them."""
+    paths = {"d%02d" % number: "%s/images/%02d.qcow2" % (directory, number) for number in range(COUNT)}
+    images = {name: {"path": path, "format": "qcow2"} for name, path in paths.items()}
+    return [dict({"id": name, "device": DEVICE, "image": image}, **more) for name, image in images.items()]
+
+
+class _Drives(Case):
+    """A VM that runs, with one controller, and its definition."""
+
+    goal = 1.5
+    speedup = False
+    qemu: t.Optional[subprocess.Popen[bytes]] = None
+
+    def task(self, directory: Path, listed: t.Any, **more: t.Any) -> t.Dict[str, t.Any]:
+        """About its drives."""
+        controller = {"device": "virtio-scsi-pci", "id": "scsi0"}
+        about = {"vm": "bench-%s" % directory.name, "config": str(directory / "vm"), "controllers": [controller]}
+        about.update(qmp_socket=str(directory / "qmp"), arguments=["-m", "64"])
+        return {"platter.qemu.qemu_drive": dict(about, drives=listed, **more)}
+
+    def prepare(self, directory: Path) -> None:
+        fresh(directory)
+        for each in drives(directory):
+            run("qemu-img", "create", "-q", "-f", "qcow2", each["image"]["path"], "1G")
+        play(directory, "defined", self.task(directory, []))
+        self.start(directory)
+
+    def start(self, directory: Path) -> None:
+        """By its definition, with what is defined."""
+        self.end()
+        monitor = directory / "qmp"
+        monitor.unlink(missing_ok=True)
+        words = [
+            "-S",
+            "-nodefaults",
+            "-display",
+            "none",
+            "-accel",
+            "tcg",
+            "-qmp",
+            "unix:%s,server=on,wait=off" % monitor,
+        ]
+        self.qemu = subprocess.Popen([str(directory / "vm" / "start"), *words], stdin=subprocess.DEVNULL)
+        deadline = time.monotonic() + 60
+        while not monitor.exists() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        monitor.chmod(0o600)
+
+    def end(self) -> None:
+        """Of the VM."""
+        if self.qemu is not None:
+            self.qemu.kill()
+            self.qemu.wait()
+            self.qemu = None
+
+    def emptied(self, directory: Path) -> None:
+        """No drives, neither defined nor there."""
+        play(directory, "emptied", self.task(directory, [], purge=True))
+        assert not plugged(directory)
+
+    def clean(self, directory: Path) -> None:
+        self.end()
+        play(directory, "gone", {"platter.qemu.qemu_drive": {**_about(self.task(directory, [])), "state": "absent"}})
+
+
+def _about(task: t.Mapping[str, t.Any]) -> t.Dict[str, t.Any]:
+    return {name: task["platter.qemu.qemu_drive"][name] for name in ("vm", "config")}
+
+
+def plugged(directory: Path) -> t.List[str]:
+    """The disks that QEMU has, by its own answer."""
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(directory / "qmp"))
+        lines = client.makefile("rw", encoding="utf-8")
+        lines.readline()
+        told: t.Dict[str, t.Any] = {}
+        for command in ("qmp_capabilities", "query-block"):
+            lines.write(json.dumps({"execute": command}) + "\n")
+            lines.flush()
+            told = json.loads(lines.readline())
+    return [each["qdev"] for each in told["return"] if each.get("inserted")]
+
+
+class DrivesAgain(_Drives):
+    """The nightly run that changes nothing, over the cheapest task there is."""
+
+    name = "20 drives of a running VM, nothing to do / ansible.builtin.ping"
+
+    def prepare(self, directory: Path) -> None:
+        super().prepare(directory)
+        play(directory, "drives", self.task(directory, drives(directory)))
+
+    def ours(self, directory: Path) -> None:
+        play(directory, "drives", self.task(directory, drives(directory)))
+
+    def theirs(self, directory: Path) -> None:
+        play(directory, "ping", {"ansible.builtin.ping": {}})
+
+    def compare(self, directory: Path) -> None:
+        assert len(plugged(directory)) == COUNT
+
+
+class DrivesAgainstLoop(_Drives):
+    """All disks of a VM."""
+
+    name = "20 drives plugged in by one task / a loop of tasks"
+    goal = 0.15
+
+    def before_ours(self, directory: Path) -> None:
+        self.emptied(directory)
+
+    def ours(self, directory: Path) -> None:
+        play(directory, "drives", self.task(directory, drives(directory)))
+        self.made = len(plugged(directory))
+
+    def before_theirs(self, directory: Path) -> None:
+        self.emptied(directory)
+
+    def theirs(self, directory: Path) -> None:
+        play(directory, "loop", dict(self.task(directory, ["{{ item }}"]), loop=drives(directory)))
+
+    def compare(self, directory: Path) -> None:
+        assert self.made == len(plugged(directory)) == COUNT
+
+
+DRIVE_CASES: t.Sequence[Case] = (DrivesAgain(), DrivesAgainstLoop())
