@@ -86,6 +86,7 @@ options:
             description:
               - The directory of C(ca-cert.pem), C(server-cert.pem) and C(server-key.pem).
               - With C(dh-params.pem) there too the server starts at once instead of after some seconds.
+              - A server that was started with other certificates than lie there now is started anew, but for V(nbdkit).
             type: path
           authorized:
             description:

@@ -64,7 +64,7 @@ options:
       - Make new certificates for those that end within 30 days or have ended, and for a server that has other names now. The
         keys stay.
       - With the certificate of the CA, all of O(server) and O(clients) are made anew too. Copy them to the clients, and
-        start the server anew.
+        run the tasks of the exports again.
       - Without it the task warns of those that end within 30 days, and is refused (C(keys_ended), C(keys_differ)) in the other
         cases.
     type: bool

@@ -157,6 +157,22 @@ def test_certificates_that_no_server_would_start_with_end_no_server(
     for kind in {"ended": ("key", "cert"), "other key": ("key",)}.get(wrong, ()):
         shutil.copy(made.ended / f"server-{kind}.pem", keys)
     (keys / "server-key.pem").chmod(0o600)
-    settled(**options)
+    if wrong == "other key":  # the server has the certificates that are there
+        settled(**options)
     refused("tls_files", **options, shared=3)
     assert gets_in(f"{uri}?tls-certificates={made.client}")
+
+
+@pytest.mark.parametrize("kind", ["qemu_nbd", "storage_daemon"])
+def test_the_next_run_has_a_server_take_new_certificates(served: dict[str, Any], tmp_path: Path, kind: str) -> None:
+    keys = {"directory": str(tmp_path / "keys"), "server": ["127.0.0.1"], "clients": ["client"]}
+    served["tls"] = {"x509_dir": str(tmp_path / "keys/server"), "authorized": ["CN=client"]}
+    served["daemon"] = served["name"] if kind == "storage_daemon" else None
+    call("nbd_keys", **keys)
+    uri = call("nbd_export", **served)["export"]["uri"]
+    shutil.rmtree(tmp_path / "keys")
+    call("nbd_keys", **keys)
+    client = f"{uri}?tls-certificates={tmp_path}/keys/clients/client"
+    assert not gets_in(client)
+    four_beats(**served)
+    assert gets_in(client)

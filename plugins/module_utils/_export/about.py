@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 import typing as t
@@ -29,6 +30,7 @@ def about_place(
     """Whether the place is free, or the export's: C(own) are the sockets of its server."""
     if spec.bind is not None:
         foreign = bool(tcp_sockets.listeners_at(spec.bind, spec.port, tcp) - own)
+        reading = replace(reading, certificates=certificates(spec.tls))
         return replace(reading, socket_problem=_about_address(spec, spec.bind), foreign_listener=foreign)
     return _about_socket(str(spec.socket), reading, own, sockets)
 
@@ -54,6 +56,7 @@ def _about_socket(
     return replace(reading, socket_problem=problem, foreign_listener=foreign)
 
 
+_LONGEST = 1 << 20
 _X509_FILES = ("ca-cert.pem", "server-cert.pem", "server-key.pem")
 
 
@@ -66,6 +69,20 @@ def key_problem(tls: TlsSpec) -> t.Optional[t.Tuple[str, str, str]]:
     found = (file_problem(path, 0o022 if path.endswith("-cert.pem") else 0o037) for path in files)
     problem = next(filter(None, found), None)
     return problem or own_places.shared_problem(tls.x509_dir or os.path.dirname(str(tls.psk_file)))
+
+
+def certificates(tls: t.Optional[TlsSpec]) -> str:
+    """A digest of those that a server reads when it starts; empty where there are none. Shared keys it reads for each client."""
+    if tls is None or not tls.x509_dir:
+        return ""
+    digest = hashlib.sha256()
+    for name in _X509_FILES[:2]:
+        try:
+            with open(os.path.join(tls.x509_dir, name), "rb") as stream:
+                digest.update(stream.read(_LONGEST))
+        except OSError:  # key_problem tells of it
+            return ""
+    return digest.hexdigest()[:16]
 
 
 def file_problem(path: str, closed: int) -> t.Optional[t.Tuple[str, str, str]]:

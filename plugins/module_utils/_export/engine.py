@@ -147,6 +147,7 @@ class ExportEngine:
 
     def _ground(self, spec: ExportSpec, reading: ExportReading, server: str, supervisor: str) -> Ground:
         ground = Ground(reading.target, reading.kind == "block", self._programs[server], "", supervisor, server)
+        ground = ground._replace(certificates=reading.certificates)
         if spec.daemon is None:
             holder = programs.words("hold_image.py", supervisor)
             return ground._replace(directory=places.export_directory(spec.name, supervisor), holder=holder)

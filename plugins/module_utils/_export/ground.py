@@ -16,7 +16,8 @@ class Ground(t.NamedTuple):
     """C(target): the file behind the image's name; C(device): it is a block device; C(program): the server's absolute
     path; C(directory): that of the export, for the keys of clients; C(supervisor): what starts the server again,
     C(process) or C(systemd); C(server): its name, as the option has it. C(holder): the words that
-    have a program started with the lock of an image (C(_tools/hold_image.py)). C(monitor): the QMP socket of the storage
+    have a program started with the lock of an image (C(_tools/hold_image.py)). C(certificates): a digest of those that the
+    server has from its start on. C(monitor): the QMP socket of the storage
     daemon; C(loader): what gives it its exports after a start (C(_tools/load_exports.py)).
     """
 
@@ -27,6 +28,7 @@ class Ground(t.NamedTuple):
     supervisor: str = "process"
     server: str = "qemu_nbd"
     holder: t.Tuple[str, ...] = ()
+    certificates: str = ""
     monitor: str = ""
     loader: t.Tuple[str, ...] = ()
 

@@ -18,9 +18,12 @@ Node = t.Dict[str, t.Any]
 PSK_NAME = "keys.psk"
 
 
-def tls_objects(tls: TlsSpec, directory: str) -> t.List[Node]:
-    """C(tls0), by which clients have to prove who they are, and with certificates C(authz0), who of them may come in."""
-    made: Node = {"qom-type": "tls-creds-psk", "id": "tls0", "endpoint": "server", "dir": directory}
+def tls_objects(tls: TlsSpec, ground: Ground) -> t.List[Node]:
+    """First that by which clients have to prove who they are, and with certificates C(authz0), who of them may come in. The
+    name of the first tells the certificates: a server with others is another one.
+    """
+    name = "tls-" + ground.certificates if ground.certificates else "tls0"
+    made: Node = {"qom-type": "tls-creds-psk", "id": name, "endpoint": "server", "dir": ground.directory}
     if tls.psk_file:
         return [made]
     made.update({"qom-type": "tls-creds-x509", "dir": tls.x509_dir, "verify-peer": True})

@@ -46,7 +46,7 @@ def command(spec: ExportSpec, ground: Ground) -> t.List[str]:
         "--cache=" + spec.cache,
     ]
     words += ["--socket=%s" % spec.socket] if spec.bind is None else ["--bind=" + spec.bind, "--port=%d" % spec.port]
-    words += _tls_words(spec.tls, ground.directory) if spec.tls else []
+    words += _tls_words(spec.tls, ground) if spec.tls else []
     words += _object_words(qemu_nodes.objects(spec))
     if spec.read_only:
         words.append("--read-only")
@@ -62,10 +62,10 @@ def command(spec: ExportSpec, ground: Ground) -> t.List[str]:
     return [*words, "json:" + json.dumps(qemu_nodes.image_node(spec, ground), sort_keys=True)]
 
 
-def _tls_words(tls: TlsSpec, directory: str) -> t.List[str]:
+def _tls_words(tls: TlsSpec, ground: Ground) -> t.List[str]:
     """As JSON (QEMU 6.0), commas in names are no separators."""
-    made = qemu_nodes.tls_objects(tls, directory)
-    return [*_object_words(made), "--tls-creds=tls0", *(["--tls-authz=authz0"] if len(made) > 1 else [])]
+    made = qemu_nodes.tls_objects(tls, ground)
+    return [*_object_words(made), "--tls-creds=" + made[0]["id"], *(["--tls-authz=authz0"] if len(made) > 1 else [])]
 
 
 def _object_words(objects: t.Sequence[qemu_nodes.Node]) -> t.List[str]:

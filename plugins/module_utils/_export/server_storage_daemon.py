@@ -42,13 +42,13 @@ def launcher(_spec: ExportSpec, _ground: Ground) -> t.List[str]:
 
 def command(spec: ExportSpec, ground: Ground) -> t.List[str]:
     """That of the daemon, which says nothing of its exports but where all of them are, and for whom."""
-    objects = qemu_nodes.tls_objects(spec.tls, ground.directory) if spec.tls else []
+    objects = qemu_nodes.tls_objects(spec.tls, ground) if spec.tls else []
     unix = {"type": "unix", "path": spec.socket}
     server: t.Dict[str, t.Any] = {
         "addr": unix if spec.bind is None else {"type": "inet", "host": spec.bind, "port": str(spec.port)},
         "max-connections": spec.shared,
     }
-    server.update({{"tls0": "tls-creds", "authz0": "tls-authz"}[each["id"]]: each["id"] for each in objects})
+    server.update({"tls-authz" if each["id"] == "authz0" else "tls-creds": each["id"] for each in objects})
     return [
         ground.program,
         "--chardev=socket,id=qmp,server=on,wait=off,path=" + ground.monitor.replace(",", ",,"),

@@ -145,7 +145,9 @@ class ExportReading:
     foreign_listener: bool = False
     #: (reason, fact, way out)
     socket_problem: t.Optional[t.Tuple[str, str, str]] = None
-    #: the same of the secret of the image
+    #: a digest of the certificates that a server would have now
+    certificates: str = ""
+    #: what is wrong with the secret of the image
     secret_problem: t.Optional[t.Tuple[str, str, str]] = None
     target: str = ""
     kind: str = "absent"
