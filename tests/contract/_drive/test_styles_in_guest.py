@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.platter.qemu.plugins.module_utils._drive import read_spec, styles
+from ansible_collections.platter.qemu.plugins.module_utils._drive import libvirt_style, read_spec, styles
 from ansible_collections.platter.qemu.tests.lab.guest import guest_bytes, scribble
 from ansible_collections.platter.qemu.tests.lab.initramfs import basis
 from ansible_collections.platter.qemu.tests.lab.oracle import create
@@ -49,7 +49,7 @@ def words(way: str, image: Path) -> t.List[t.Any]:
     """As the collection writes it: arguments, or QMP commands."""
     spec = read_spec.read([told(way, image)])
     if way == "libvirt":
-        spec, way = styles.read_libvirt("".join(styles.libvirt_disks(spec)))[0], "blockdev"
+        spec, way = libvirt_style.read("".join(libvirt_style.disks(spec)))[0], "blockdev"
     return styles.render(spec, way, lossy=way == "hda").words
 
 

@@ -181,7 +181,7 @@ def test_controllers_come_first_where_they_are_asked_for() -> None:
 def test_what_is_beside_disks_is_named_where_it_is_not_read() -> None:
     share = "<filesystem type='mount'><source dir='/srv'/><target dir='home'/></filesystem>"
     text = "<domain><os><type>hvm</type><kernel>/k</kernel></os><devices>%s</devices></domain>" % share
-    assert styles.read_libvirt(text)[1] == [
+    assert libvirt_style.read(text)[1] == [
         "the kernel of <os> is not read; describe it in boot",
         "the <filesystem> home is not read; describe it in shares",
     ]
