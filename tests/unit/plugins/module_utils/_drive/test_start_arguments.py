@@ -11,7 +11,13 @@ from hypothesis import strategies as st
 from ansible_collections.platter.qemu.plugins.filter.drive_args import drive_args
 from ansible_collections.platter.qemu.plugins.filter.drive_parse import drive_parse
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
-from ansible_collections.platter.qemu.plugins.module_utils._drive import facts, parse_arguments, read_spec, styles
+from ansible_collections.platter.qemu.plugins.module_utils._drive import (
+    facts,
+    libvirt_style,
+    parse_arguments,
+    read_spec,
+    styles,
+)
 from ansible_collections.platter.qemu.tests.lab.drives import ODD, PATHS, SOME, drives, maybe
 
 Task = t.Dict[str, t.Any]
@@ -154,5 +160,5 @@ def test_neither_a_running_vm_nor_a_disk_of_libvirt_has_words_for_it(vm: Task) -
     with pytest.raises(errors.SpecError, match="style qmp: it cannot say shares"):
         styles.render(spec, "qmp")
     with pytest.raises(errors.SpecError, match=r"style libvirt: it cannot say (the share t|boot|shared_memory)"):
-        styles.libvirt_disks(spec)
+        libvirt_style.disks(spec)
     assert styles.render(spec, "drive").words == styles.render(spec, "blockdev").words != []
