@@ -34,7 +34,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._tools import (
 )
 from ansible_collections.platter.qemu.plugins.module_utils._vm import places as vm_places
 from ansible_collections.platter.qemu.plugins.module_utils._vm import running
-from ansible_collections.platter.qemu.plugins.module_utils._vm.definition import DEFINITION, START, VmDefinition, texts
+from ansible_collections.platter.qemu.plugins.module_utils._vm.definition import DEFINITION, START, VmDefinition
 
 #: states of a unit in which nothing is to come of it
 _OVER = ("inactive", "failed")
@@ -160,10 +160,12 @@ def _runs_with(words: t.Sequence[str], arguments: t.Sequence[str]) -> bool:
 
 
 def _is_altered(spec: PowerSpec, made: VmDefinition) -> bool:
+    from ansible_collections.platter.qemu.plugins.module_utils._vm import store
+
     try:
         path = os.path.join(spec.config, START)
         with open(path, encoding="utf-8", errors="surrogateescape", newline="") as stream:
-            return stream.read() != texts(made)[START]
+            return stream.read() != store.texts(made)[START]
     except FileNotFoundError:
         return True
 

@@ -40,7 +40,7 @@ def find(vm: str, called: str, table: Table, service_of: t.Mapping[int, str]) ->
     own = {pid for pid in table if processes.parent_of(pid) in supervisors} | _taken_over(supervisors, table, mark[1])
     own -= set(supervisors)
     in_unit = {pid for pid, service in service_of.items() if service == unit.unit_name(vm) and _is_main(pid, table)}
-    named = running.processes_of(called)
+    named = running.processes_of((called,))
     # QEMU itself, just before it becomes another program
     others = {pid for pid in named - own - in_unit if processes.parent_of(pid) not in named}
     left = {pid for pid in others if _was_ours(vm, table.get(pid, ()))}

@@ -44,20 +44,21 @@ def _refused(config: str, reason: str, fact: str, way_out: str, evidence: t.Mapp
 
 def is_whole(config: str, made: definition.VmDefinition) -> bool:
     """Whether all files are as they are made of the definition, and it is known to tasks of other VMs."""
-    texts = _texts(made)
+    wanted = texts(made)
     if os.path.realpath(places.record(made.vm)) != os.path.realpath(config) or _leftovers(made.vm, config):
         return False
     if any(_link(path) != target for path, target in places.links(config).items()):
         return False
     if not _is_ours(os.path.join(config, places.CURRENT), 0o700):
         return False
-    return all(_is_file(places.current_file(config, name), name, text) for name, text in texts.items())
+    return all(_is_file(places.current_file(config, name), name, text) for name, text in wanted.items())
 
 
-def _texts(made: definition.VmDefinition) -> t.Dict[str, str]:
+def texts(made: definition.VmDefinition) -> t.Dict[str, str]:
     """The content of each file, with what its program asks before it starts QEMU."""
-    texts = definition.texts(made)
-    return dict(texts, **{definition.START: start_guard.guarded(texts[definition.START], made, _program())})
+    made_of_it = definition.texts(made)
+    start = start_guard.guarded(made_of_it[definition.START], made, _program())
+    return dict(made_of_it, **{definition.START: start})
 
 
 def _program() -> str:
@@ -168,7 +169,7 @@ def write(config: str, made: definition.VmDefinition) -> None:
     generation = places.GENERATION + secrets.token_hex(4)
     built = os.path.join(config, generation)
     os.mkdir(built, 0o700)
-    for name, text in _texts(made).items():
+    for name, text in texts(made).items():
         _write(os.path.join(built, name), text, _MODES.get(name, 0o600))
     files.fsync_path(built)
     for path, target in places.links(config).items():
