@@ -147,6 +147,15 @@ def test_the_same_export_is_refused(tmp_path: Path) -> None:
     four_beats(**asked(tmp_path, "three", dict(node, export="b")))
 
 
+def test_the_same_socket_by_a_link_is_refused(tmp_path: Path) -> None:
+    os.symlink(tmp_path / "run", tmp_path / "var-run")
+    nodes = [
+        {"driver": "nbd", "server": {"type": "unix", "path": str(tmp_path / name / "s")}} for name in ("run", "var-run")
+    ]
+    four_beats(**asked(tmp_path, "two", nodes[0]))
+    refused("image_claimed", **asked(tmp_path, "three", nodes[1]))
+
+
 def test_what_a_process_has_open_is_refused(tmp_path: Path) -> None:
     other = create(tmp_path / "other", "raw", "1M")
     with exported(other, "raw", tmp_path / "socket") as server:

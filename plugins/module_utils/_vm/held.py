@@ -7,6 +7,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
@@ -59,7 +61,13 @@ def of_definition(made: definition.VmDefinition) -> t.List[Held]:
 
 
 def _on_server(claim: claims.Claim) -> t.Tuple[occupied.Extent, ...]:
-    return (occupied.Extent(("place", claim.name)),)
+    """By what its driver is told; the socket of a server on this host whatever links lead there."""
+    driver, _space, told = claim.name.partition(" ")
+    options = json.loads(told)
+    for name in options:
+        if name.startswith("server.") and name.endswith(".path"):
+            options[name] = os.path.realpath(str(options[name]))
+    return (occupied.Extent(("place", driver, json.dumps(options, sort_keys=True))),)
 
 
 def _below(claim: claims.Claim) -> t.Iterator[Held]:
