@@ -27,6 +27,7 @@ STORAGE = {
     "nbdkit": ("nbdkit", "nbdkit"),
     "nbdinfo": ("libnbd-bin", "libnbd"),
     "ss": ("iproute2", "iproute"),
+    "ps": ("procps", "procps-ng"),
     "systemd-analyze": ("systemd", "systemd"),
     "strace": ("strace", "strace"),
     "setfattr": ("attr", "attr"),
