@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Iterator
@@ -72,3 +73,43 @@ def test_legs_of_another_array_are_refused_and_stay_as_they_are(guest: ArrayGues
         one.detach()
         other.detach()
         assert [store.image.read_bytes() for store in servers] == before
+
+
+def test_a_keeper_brings_legs_back_without_a_person_also_when_all_were_lost(guest: ArrayGuest, tmp_path: Path) -> None:
+    with stores(tmp_path, 2) as servers:
+        array = Array(guest, "kept", UUID, servers)
+        assert not array.attach().get("failed")
+        assert array.call()["changed"]
+        checked, real = array.keep(check=True), array.keep()
+        assert checked["actions"] == real["actions"] and len(real["actions"]) == 2, (checked, real)
+        for check in (True, False):
+            assert not array.keep(check=check)["changed"]
+        array.kept("clean")
+
+        array.begin_writing()
+        servers[1].kill()
+        array.kept("degraded")
+        servers[1].start()
+        array.kept("recovering", "clean")
+        array.kept("clean")
+        array.written_past(array.written() + 20)
+        assert array.end_writing()
+
+        array.begin_writing()
+        for store in servers:
+            store.kill()
+        guest.wait(lambda: "Errno 5" in guest.run("cat /run/writer.log"), "the writer is told")
+        last = array.written()
+        array.kept("absent")
+        servers[1].start()
+        servers[0].start()
+        array.kept("clean", "resyncing")
+        array.kept("clean")
+        alarms = [json.loads(line)["condition"] for line in guest.run("cat /run/alarms").splitlines()]
+        assert {"degraded", "failed", "absent", "clean"} <= {*alarms, "failed"}, alarms
+        assert array.keep(state="absent")["changed"]
+        assert not array.keep(state="absent")["changed"]
+        array.stop()
+        assert array.equal_legs() >= last
+        left = "find /var/lib/platter/arrays /run/platter.qemu/arrays -mindepth 1; ps | grep '[k]eeper.pyz' || true"
+        assert not guest.run(left).strip()

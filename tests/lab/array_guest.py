@@ -7,6 +7,7 @@ import functools
 from pathlib import Path
 from typing import Any, Iterator
 
+from ansible_collections.platter.qemu.tests.lab.cpio import Archive
 from ansible_collections.platter.qemu.tests.lab.guest_modules import PROGRAM, add_modules, ask
 from ansible_collections.platter.qemu.tests.lab.initramfs import add_program, basis
 from ansible_collections.platter.qemu.tests.lab.vm import CLOCK, Guest
@@ -22,15 +23,21 @@ SERVER = f"(PATH=/usr/bin:/usr/sbin:/bin:/sbin python3 -I -S {PROGRAM} >/run/mod
 @functools.lru_cache(maxsize=None)
 def root() -> bytes:
     """The first and only root file system."""
+    return archive_of("host_device", "md_array", "md_keeper").content()
+
+
+def archive_of(*modules: str) -> Archive:
+    """What such a guest has, and modules of these names; without any there is no user but what the caller adds."""
     archive = basis(KERNEL)
     for name in PROGRAMS:
         add_program(archive, name, f"/usr/sbin/{name}")
-    add_modules(archive, "host_device", "md_array", packages="_[!elnsv]*")
-    archive.file("/etc/passwd", b"root:x:0:0::/:/bin/sh\n", 0o644)
+    if modules:
+        add_modules(archive, *modules, packages="_[!elnsv]*")
+        archive.file("/etc/passwd", b"root:x:0:0::/:/bin/sh\n", 0o644)
     archive.file("/etc/group", b"root:x:0:\n", 0o644)
     for name in ("/var/lib", "/etc/platter.qemu"):
         archive.directory(name)
-    return archive.content()
+    return archive
 
 
 class ArrayGuest(Guest):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Sequence
+from typing import Any, Iterator, Sequence
 
 from ansible_collections.platter.qemu.tests.lab.array_guest import ArrayGuest
 from ansible_collections.platter.qemu.tests.lab.sequence import Layout, in_raw
@@ -12,6 +12,8 @@ from ansible_collections.platter.qemu.tests.lab.stores import Store
 LAYOUT = Layout(slots=96)
 #: where mdadm has the data of small disks begin
 DATA = 1 << 20
+#: tells a file of the guest
+ALARM = ["/bin/sh", "-c", "cat >>/run/alarms; echo >>/run/alarms"]
 WRITER = f"python3 -I -S /writer.py {LAYOUT.slots} {LAYOUT.spacing}"
 
 
@@ -77,6 +79,26 @@ class Array:
             assert (each.get("reason"), each["changed"]) == (reason, False), each.get("msg", each)
         assert told[0]["msg"] == told[1]["msg"]
         return str(told[1]["msg"])
+
+    def keep(self, **options: Any) -> dict[str, Any]:
+        """The result of C(md_keeper), a failed one too."""
+        legs = [{"name": self.device(each), "source": store.uri, "server": store.name} for each, store in self._legs()]
+        task = {"name": self.name, "uuid": self.uuid, "legs": legs, "size": "16M", "io_timeout": 5, "interval": 1}
+        return self.guest.call("md_keeper", **{**task, "alarm": ALARM, "timeout": 20, **self.more, **options})
+
+    def kept(self, *conditions: str) -> None:
+        """Wait until its keeper says so."""
+        file = f"/run/platter.qemu/arrays/{self.name}.json"
+        words = "|".join(conditions)
+        found = f'grep -cE \'"condition": "({words})"\' {file} 2>/dev/null || true'
+        log = f"cat /var/lib/platter/arrays/{self.name}/log {file} /proc/mdstat"
+        try:
+            self.guest.wait(lambda: self.guest.run(found).strip() == "1", f"the keeper says {words}")
+        except AssertionError as exc:
+            raise AssertionError(f"{exc}\n{self.guest.run(log)}") from exc
+
+    def _legs(self) -> Iterator[tuple[int, Store]]:
+        return iter(enumerate(self.servers))
 
     def wait(self, *conditions: str) -> None:
         """Until md says that it is so, by its own file."""

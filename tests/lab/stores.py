@@ -20,7 +20,7 @@ class Store:
 
     def __init__(self, image: Path) -> None:
         self.image, self.name = image, image.stem
-        self.port = _free_port()
+        self.port = free_port()
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -53,7 +53,8 @@ class Store:
         self.process.send_signal(signal.SIGCONT)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Of loopback, that nobody has at the moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -55,12 +55,15 @@ def observe(spec: ArraySpec, program: str) -> t.Tuple[ArrayState, ArrayReading]:
 
 
 def is_well(spec: ArraySpec) -> bool:
-    """Whether the array runs with all its legs, by what the kernel says alone: no leg is asked anything."""
+    """Whether the array runs with all its legs, and md has nothing to do with it, by what the kernel says alone: no leg is
+    asked anything.
+    """
     name = find(spec)
     members = md_kernel.members(name) if name else []
     there = [each for each in members if "in_sync" in each.states and not nbd_kernel.is_lost(each.device)]
     full = len(there) == len(members) == len(spec.legs)
-    return full and md_kernel.text(name, "array_state") not in ("broken", _PIECES)
+    idle = full and md_kernel.text(name, "sync_action") == "idle"
+    return idle and md_kernel.text(name, "array_state") not in ("broken", _PIECES)
 
 
 def _state(

@@ -66,6 +66,8 @@ def _plan_new(spec: ArraySpec, reading: ArrayReading) -> Plan:
     if absent:
         why = "and a new array is made of all its legs"
         raise refuse.missing(spec, absent, why, "Attach them first.")
+    if not spec.may_be_new:
+        raise refuse.all_blank(spec)
     wanted = Assembled(spec.level, len(spec.legs), spec.policy)
     return [actions.CreateArray(spec.name, wanted, tuple(leg.name for leg in spec.legs))]
 

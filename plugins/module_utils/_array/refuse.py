@@ -126,6 +126,13 @@ def blank(spec: ArraySpec, leg: str) -> errors.RefusedError:
     return refused(spec, "leg_blank", fact, way_out, {"leg": leg})
 
 
+def all_blank(spec: ArraySpec) -> errors.RefusedError:
+    """Not of every disk that is lost does one come back: a keeper makes no new array."""
+    fact = "all its legs are blank"
+    way_out = "If it is to be a new array, make it (md_array); else attach the right exports."
+    return refused(spec, "leg_blank", fact, way_out, {})
+
+
 def not_enough(spec: ArraySpec, fresh: t.Sequence[str], stale: t.Sequence[str]) -> errors.RefusedError:
     """What is there does not make up all the data."""
     fact = "only %s have what was written last, and that is not enough" % (" and ".join(fresh) or "no legs")

@@ -25,7 +25,7 @@ class ArraySpec:
 
     C(start_degraded): it may be started although a leg is missing that could be newer. C(fill): names of legs that may
     be blank in an array that is there: they are filled. C(left_out): legs that count as missing, whatever is there.
-    C(timeout): seconds for each step of mdadm.
+    C(may_be_new): blank legs become an array. C(timeout): seconds for each step of mdadm.
     """
 
     name: str
@@ -37,6 +37,7 @@ class ArraySpec:
     start_degraded: bool = False
     fill: t.Tuple[str, ...] = ()
     left_out: t.Tuple[str, ...] = ()
+    may_be_new: bool = True
     timeout: float = 60.0
 
     @property

@@ -85,6 +85,7 @@ def settled(spec: ArraySpec, state: ArrayState, reading: ArrayReading) -> ArrayR
 
 NOT_RUNNING: t.Sequence[t.Tuple[str, t.Sequence[LegReading], t.Mapping[str, t.Any], str]] = [
     ("blank legs become an array", [BLANK, BLANK], {}, "CreateArray a b"),
+    ("but not where nobody is asked", [BLANK, BLANK], {"may_be_new": False}, "leg_blank"),
     ("but only all of them", [BLANK, MISSING], {}, "legs_missing"),
     ("what a killed run has made is made again", [away(sb(0, 0)), BLANK], {}, "CreateArray a b"),
     ("what is there is started", [away(sb(0, 7)), away(sb(1, 7))], {}, "AssembleArray a b"),

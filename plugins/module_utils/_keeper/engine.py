@@ -1,0 +1,164 @@
+# Copyright: the platter.qemu authors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# PRIVATE to the collection: it can change at any time without notice.
+"""The keeper engine: the keeper of one array observed, planned and carried out."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+import typing as t
+
+from ansible_collections.platter.qemu.plugins.module_utils._core import errors
+from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item, attempt, failed_at
+from ansible_collections.platter.qemu.plugins.module_utils._core.plan import predict
+from ansible_collections.platter.qemu.plugins.module_utils._keeper import actions, observe, places, program, unit
+from ansible_collections.platter.qemu.plugins.module_utils._keeper.plan import plan_keeper
+from ansible_collections.platter.qemu.plugins.module_utils._keeper.spec import KeeperSpec
+from ansible_collections.platter.qemu.plugins.module_utils._keeper.state import KeeperState
+from ansible_collections.platter.qemu.plugins.module_utils._tools import files, locks, process, supervise, systemd
+
+_POLL_SECONDS = 0.05
+
+
+class KeeperEngine:
+    """What C(_module/run.py) drives."""
+
+    noun = "keeper"
+    nouns = "keepers"
+
+    def __init__(self, spec: KeeperSpec, *, lock_timeout: float = 30.0) -> None:
+        self._spec = spec
+        self._lock_timeout = lock_timeout
+        self._runner = process.Runner()
+        self._built = b""
+
+    @property
+    def commands(self) -> t.List[t.List[str]]:
+        """Every command that was run, as argument lists."""
+        return self._runner.commands
+
+    @staticmethod
+    def facts(state: KeeperState) -> t.Dict[str, t.Any]:
+        """A state as results show it."""
+        return {key: value for key, value in state.to_facts().items() if key != "settings"}
+
+    @staticmethod
+    def managed(state: KeeperState) -> t.Dict[str, t.Any]:
+        """A state as diffs show it."""
+        return state.to_facts()
+
+    def hold(self) -> t.ContextManager[t.Any]:
+        """Our lock on the keeper."""
+        return locks.ImageLocks([places.directory(self._spec.name)], [], self._lock_timeout)
+
+    def prepare(self, patient: bool) -> t.List[Item]:
+        """The keeper observed and planned."""
+        spec = self._spec
+        if os.geteuid() != 0:
+            way_out = "Run the task as root (become: true)."
+            fact = "only root can have them"
+            raise errors.RefusedError("keepers of arrays", "", fact, reason="not_root", way_out=way_out, joined="")
+        if spec.state == "present" and spec.supervisor == "systemd" and not systemd.runs():
+            fact, way_out = "systemd does not run here", "Set supervisor: process."
+            raise errors.RefusedError(
+                "a keeper", spec.name, fact, reason="supervisor_missing", way_out=way_out, joined="of array"
+            )
+        before = observe.observe(spec, self._runner)
+        self._built = program.build() if spec.state == "present" else b""
+        wanted = observe.wanted(spec, self._built) if spec.state == "present" else None
+        plan = plan_keeper(spec, before, wanted)
+        item = Item(spec.name, spec, before=before, plan=list(plan), after=predict(before, plan))
+        self._tell(item)
+        return [item]
+
+    def execute(self, items: t.List[Item]) -> None:
+        """Carry out the plan."""
+        for item in items:
+            if item.plan:
+                attempt(item, lambda item=item: self._carry_out(item), _failed)  # type: ignore[misc]
+                self._tell(item)
+
+    def _tell(self, item: Item) -> None:
+        """What it says of its array."""
+        with contextlib.suppress(ValueError):
+            item.notes["readings"] = {"status": json.loads(places.read(places.status_file(item.name)) or b"null")}
+
+    def _carry_out(self, item: Item) -> None:
+        methods: t.Dict[t.Any, t.Callable[[t.Any], None]] = {
+            actions.EndKeeper: lambda _action: self._end(item.before.supervisor),
+            actions.RemoveKeeper: lambda _action: self._remove(item.before.supervisor),
+            actions.WriteKeeper: self._write,
+            actions.StartKeeper: lambda _action: self._start(),
+        }
+        while item.done < len(item.plan):
+            action = item.plan[item.done]
+            methods[type(action)](action)
+            item.done += 1
+        found = observe.observe(self._spec, self._runner)
+        if found != item.after:
+            text = "failed: the keeper of array %s is not as planned after the change: %s instead of %s."
+            raise errors.FailedError(
+                text % (item.name, self.facts(found), self.facts(item.after)), reason="not_as_planned"
+            )
+
+    def _end(self, supervisor: str) -> None:
+        name = self._spec.name
+        if supervisor == "systemd":
+            systemd.tell(self._runner, "stop", "--", unit.unit_name(name))
+            return
+        deadline = time.monotonic() + self._spec.timeout
+        while True:
+            pids = observe.supervisors(name)
+            if not pids:
+                return
+            for pid in pids:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, 15)
+            if time.monotonic() >= deadline:
+                message = "the keeper has not ended in %g s" % self._spec.timeout
+                raise errors.FailedError(message, reason="stop_timeout", evidence={"pids": pids})
+            time.sleep(_POLL_SECONDS)
+
+    def _remove(self, supervisor: str) -> None:
+        name = self._spec.name
+        if supervisor == "systemd":
+            for path in (unit.wants_link(name), unit.unit_file(name)):
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(path)
+            systemd.tell(self._runner, "daemon-reload")
+        places.remove(name)
+
+    def _write(self, action: actions.WriteKeeper) -> None:
+        name = self._spec.name
+        places.write(places.settings_file(name), action.parts.settings.encode())
+        places.write(places.program_file(name), self._built)
+        if action.supervisor != "systemd":
+            places.write(places.supervisor_file(name), observe.supervisor_source())
+            places.write(os.path.join(places.directory(name), places.DEFINITION), action.parts.definition.encode())
+            return
+        places.write(unit.unit_file(name), action.parts.definition.encode(), 0o644)
+        link = unit.wants_link(name)
+        os.makedirs(os.path.dirname(link), exist_ok=True)
+        if not os.path.lexists(link):
+            os.symlink(unit.unit_file(name), link)
+            files.fsync_path(os.path.dirname(link))
+        systemd.tell(self._runner, "daemon-reload")
+
+    def _start(self) -> None:
+        name = self._spec.name
+        if self._spec.supervisor == "systemd":
+            systemd.tell(self._runner, "start", "--", unit.unit_name(name))
+            return
+        environment = ["%s=%s" % pair for pair in supervise.ENVIRONMENT.items()]
+        argv = [observe.python(), "-I", "-S", places.supervisor_file(name), places.directory(name)]
+        process.run(self._runner, ["env", "-i", *environment, *argv], timeout=self._spec.timeout)
+
+
+def _failed(item: Item, exc: errors.EngineError) -> errors.EngineError:
+    exc.message = failed_at(item, exc.message, "see %s." % places.directory(item.name))
+    return exc

@@ -1,0 +1,103 @@
+"""From asked and so to steps: a plan leaves nothing to do, and what runs is what is written down."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+import typing as t
+import zipfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ansible_collections.platter.qemu.plugins.module_utils._core import errors
+from ansible_collections.platter.qemu.plugins.module_utils._core.plan import predict
+from ansible_collections.platter.qemu.plugins.module_utils._keeper import plan, program, settings, unit
+from ansible_collections.platter.qemu.plugins.module_utils._keeper.read_spec import read_spec
+from ansible_collections.platter.qemu.plugins.module_utils._keeper.spec import KeeperSpec, Parts
+from ansible_collections.platter.qemu.plugins.module_utils._keeper.state import KeeperState
+
+UUID = "6f9b0c1e-6f0c-4c43-9a5e-0f4b3a0d7c11"
+NEW, OLD = Parts("new", "1", "unit"), Parts("old", "1", "unit")
+STATES = st.one_of(
+    st.builds(KeeperState, st.just("data"), running=st.booleans()),
+    st.builds(
+        KeeperState,
+        st.just("data"),
+        st.sampled_from(["systemd", "process"]),
+        st.sampled_from([NEW, OLD]),
+        st.booleans(),
+        st.booleans(),
+    ),
+)
+
+
+@given(st.sampled_from(["systemd", "process"]), STATES, st.sampled_from([NEW, None]))
+def test_a_plan_leaves_nothing_to_do(supervisor: str, state: KeeperState, wanted: t.Optional[Parts]) -> None:
+    spec = KeeperSpec("data", supervisor=supervisor)
+    after = predict(state, plan.plan_keeper(spec, state, wanted))
+    assert plan.plan_keeper(spec, after, wanted) == []
+    assert (after.parts, after.running) == (wanted, wanted is not None)
+
+
+@given(st.sampled_from(["systemd", "process"]), STATES)
+def test_what_runs_is_ended_before_its_files_change(supervisor: str, state: KeeperState) -> None:
+    kinds = [type(step).__name__ for step in plan.plan_keeper(KeeperSpec("data", supervisor=supervisor), state, NEW)]
+    if "WriteKeeper" in kinds:
+        assert kinds[-2:] == ["WriteKeeper", "StartKeeper"]
+        assert (kinds[0] == "EndKeeper") == state.running
+
+
+def params(**more: t.Any) -> t.Dict[str, t.Any]:
+    legs = [{"name": name, "source": "nbd://%s.example.org/x" % name} for name in "ab"]
+    return {"name": "data", "uuid": UUID, "legs": legs, "size": "16M", "io_timeout": 7, "timeout": 30, **more}
+
+
+def test_a_leg_is_the_blank_or_own_export_of_that_size() -> None:
+    device = settings.device_of(settings.from_params(params()), "b")
+    assert (device.source, device.read_only, device.io_timeout) == ("nbd://b.example.org:10809/x", False, 7)
+    assert (device.identity.size, device.identity.uuid) == (16 << 20, UUID)
+    assert set(device.identity.signature) == {"none", "linux_raid_member"}
+    array = settings.array_of(settings.from_params(params()))
+    assert [leg.server for leg in array.legs] == ["a.example.org", "b.example.org"]
+
+
+@pytest.mark.parametrize(
+    ("more", "due"),
+    [
+        ({"name": "a/b"}, "bad_name"),
+        ({"alarm": ["mail"]}, "bad_option"),
+        ({"legs": [{"name": name, "source": "nbd://one/x"} for name in "ab"]}, "legs_share_server"),
+        ({"legs": [{"name": "a", "source": "/srv/a"}, {"name": "b", "source": "nbd://b/x"}]}, "bad_option"),
+        ({"legs": [{"name": "a", "source": "gopher://a"}, {"name": "b", "source": "nbd://b/x"}]}, "bad_path"),
+    ],
+)
+def test_contradictions(more: t.Dict[str, t.Any], due: str) -> None:
+    with pytest.raises(errors.SpecError) as refused:
+        read_spec(params(**more), systemd_runs=False)
+    assert refused.value.reason == due
+
+
+def test_the_supervisor_is_systemd_where_that_runs() -> None:
+    assert read_spec(params(), systemd_runs=True).supervisor == "systemd"
+    assert read_spec(params(supervisor="process"), systemd_runs=True).supervisor == "process"
+    assert "ExecStart=/usr/bin/python3 /x.pyz /x.json\n" in unit.render(
+        "data", ["/usr/bin/python3", "/x.pyz", "/x.json"]
+    )
+
+
+def test_the_program_is_whole_and_always_the_same(tmp_path: Path) -> None:
+    made = program.build()
+    assert made == program.build()
+    path = tmp_path / "keeper.pyz"
+    path.write_bytes(made)
+    names = zipfile.ZipFile(io.BytesIO(made)).namelist()
+    ours = [name[:-3].replace("/", ".") for name in names if name.endswith(".py") and "/__" not in name]
+    code = "import sys, importlib; sys.path.insert(0, sys.argv[1]); [importlib.import_module(n) for n in sys.argv[2:]]"
+    wanted = [name for name in ours if name != "__main__"]
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", code, path, *wanted], capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert len(wanted) > 50
