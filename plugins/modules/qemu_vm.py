@@ -134,7 +134,10 @@ seealso:
 notes:
   - To have a VM run with what is defined now, stop it, then start it (two tasks).
   - QEMU gets C(-display none) where the definition's arguments name no display; it would listen for VNC by itself.
-  - With O(supervisor=process) QEMU has the umask 0177 and an environment of its own (C(PATH), C(LC_ALL)).
+  - QEMU runs as the user of the task, with the umask 0177. Its unit closes nothing to it, as what else of the host a VM needs is
+    not known here.
+  - The unit of a VM does not name the exports of this host (M(platter.qemu.nbd_export)) that it has disks on. Say C(After=) of
+    their units in a file of your own (C(systemctl edit)), so that they go on until the guest has powered down.
 """
 
 EXAMPLES = r"""

@@ -244,7 +244,7 @@ def test_many_are_started_and_stopped_side_by_side(tmp_path: Path) -> None:
         assert not one.leftovers() + two.leftovers()
 
 
-@pytest.mark.parametrize("state", ["started", "stopped", "absent"])
+@pytest.mark.parametrize("state", ["started", "absent"])
 def test_a_run_that_is_killed_is_finished_by_the_next(vm: power.Vm, state: str) -> None:
     """At moments from the begin of its work on: how long that takes is measured first."""
 
@@ -268,7 +268,7 @@ def test_a_run_that_is_killed_is_finished_by_the_next(vm: power.Vm, state: str) 
         assert not result.get("failed"), (part, result)
         assert result["vm"]["state"] == state
         expected = 2 if state == "started" else 0
-        assert len(vm.processes()) == expected, part
+        wait_until(lambda: len(vm.processes()) == expected, f"killed at {part}, then {state}")  # noqa: B023
     assert json.dumps(vm.call(state)["actions"]) == "[]"
 
 

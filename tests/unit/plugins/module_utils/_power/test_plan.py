@@ -43,6 +43,7 @@ def test_a_plan_leaves_nothing_to_do(asked: str, state: PowerState, watched: boo
     plan = plan_power(spec, state, PowerReading(watched=watched), wanted)
     after = predict(state, plan)
     assert plan_power(spec, after, PowerReading(watched=after.running), wanted) == []
+    assert after.supervisor if asked == "started" else not after.at_boot
     assert after.running == (asked == "started") and (after.declared is None if asked == "absent" else True)
 
 
