@@ -33,7 +33,7 @@ class _Drives(Case):
         """About its drives."""
         controller = {"device": "virtio-scsi-pci", "id": "scsi0"}
         about = {"vm": "bench-%s" % directory.name, "config": str(directory / "vm"), "controllers": [controller]}
-        about.update(qmp_socket=str(directory / "qmp"), arguments=["-m", "64"])
+        about.update(qmp_socket=str(directory / "qmp"), arguments=["-m", "64"], lock_timeout=300)
         return {"platter.qemu.qemu_drive": dict(about, drives=listed, **more)}
 
     def prepare(self, directory: Path) -> None:

@@ -71,8 +71,10 @@ def main() -> int:
         if not sys.argv[1:] or any(word in case.name for word in sys.argv[1:])
     ):
         with tempfile.TemporaryDirectory(prefix="bench-") as directory:
-            result = measure(case, Path(directory))
-            case.clean(Path(directory))
+            try:
+                result = measure(case, Path(directory))
+            finally:
+                case.clean(Path(directory))
         show(case, result)
         results.append(result)
     RESULT.parent.mkdir(exist_ok=True)

@@ -111,6 +111,14 @@ def test_old_styles(images: Path, config: str, style: str, more: dict[str, Any])
     assert files_of(config, "-m", "64") == sorted([str(images / "r"), str(images / ODD)])
 
 
+def test_a_chain_that_is_cut_is_not_opened(images: Path, config: str) -> None:
+    create(images / "top", "qcow2", "", "", "-b", images / "a", "-F", "qcow2")
+    cut = drive("top", images / "top", "qcow2", "virtio-blk-pci")
+    cut["image"]["options"] = {"backing": None}
+    four_beats(vm="web1", config=config, drives=[cut], validate="open", arguments=["-m", "64"])
+    assert files_of(config) == [str(images / "top")]
+
+
 def test_one_more_one_less_and_one_changed(images: Path, config: str) -> None:
     four_beats(vm="web1", config=config, drives=many(images), arguments=["-m", "64"])
     change = [

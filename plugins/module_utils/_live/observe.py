@@ -91,9 +91,9 @@ class _Observer:
             self._media.idle(),
             self._media.names,
             *self._ports(machine),
-            tuple(self._shared()),
-            self._start.words,
-            self._start.general,
+            shared=tuple(self._shared()),
+            words=self._start.words,
+            general=self._start.general,
         )
 
     def _controllers(self) -> t.Iterator[LiveController]:
