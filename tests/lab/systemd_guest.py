@@ -51,8 +51,8 @@ Environment=PATH=/usr/bin:/usr/sbin:/bin:/sbin
 
 
 @functools.lru_cache(maxsize=None)
-def root() -> bytes:
-    """The first and only root file system."""
+def root(vms: bool = False) -> bytes:
+    """The first and only root file system. C(vms): with what starts VMs in it, instead of exports."""
     if not (SYSTEMD / "systemd").exists():
         pytest.fail("systemd is not installed")
     archive = basis(("unix_diag", "loop"))
@@ -66,7 +66,9 @@ def root() -> bytes:
         if (SYSTEMD / "system" / name).exists():
             archive.file(str(SYSTEMD / "system" / name), (SYSTEMD / "system" / name).read_bytes(), 0o644)
     archive.link(str(SYSTEMD / "system/default.target"), "multi-user.target")
-    add_modules(archive, "nbd_export")
+    add_modules(archive, *(("qemu_drive", "qemu_vm") if vms else ("nbd_export",)))
+    if vms:
+        _add_qemu(archive)
     for name, text in {"shell.service": SHELL_UNIT, "modules.service": SERVER_UNIT % interpreter()}.items():
         archive.file(str(SYSTEMD / "system" / name), text.encode(), 0o644)
         archive.link(str(SYSTEMD / "system/multi-user.target.wants" / name), f"../{name}")
@@ -78,6 +80,17 @@ def root() -> bytes:
     for name in (str(DISK), "/etc/systemd/system", "/var/log", "/var/lib", "/var/tmp"):
         archive.directory(name)
     return archive.content()
+
+
+def _add_qemu(archive: Archive) -> None:
+    """With its firmware, and the part of it that Debian has in a file of its own."""
+    add_program(archive, "qemu-system-x86_64", "/usr/bin/qemu-system-x86_64")
+    told = subprocess.run(["qemu-system-x86_64", "-L", "help"], capture_output=True, text=True, check=True).stdout
+    found = [Path(line, name) for line in told.splitlines() for name in ("bios-256k.bin", "kvmvapic.bin")]
+    for path in filter(Path.exists, found):
+        archive.file(str(path), path.read_bytes())
+    for path in Path("/usr").glob("lib*/**/qemu/accel-tcg-x86_64.so"):
+        add_executable(archive, path, str(path))
 
 
 def _add_nbdkit(archive: Archive) -> None:
@@ -122,10 +135,10 @@ def make_disk(path: Path, content: Path) -> Disk:
 
 
 @contextlib.contextmanager
-def running_systemd(directory: Path, disk: Disk) -> Iterator[SystemdGuest]:
-    """A guest that has come up; it is cut off at the end of the block."""
+def running_systemd(directory: Path, disk: Disk, vms: bool = False) -> Iterator[SystemdGuest]:
+    """A guest that has come up; it is cut off at the end of the block. C(vms): VMs can be started in it."""
     directory.mkdir()
-    guest = SystemdGuest(directory, (disk,), False, ("-m", "768"), root(), CLOCK)
+    guest = SystemdGuest(directory, (disk,), False, ("-m", "1024" if vms else "768"), root(vms), CLOCK)
     try:
         guest.boot()
         yield guest
