@@ -322,7 +322,7 @@ seealso:
   - ref: ansible_collections.platter.qemu.docsite.from_hda_to_blockdev
     description: One disk, every spelling.
 notes:
-  - This module is new. C(docs/open_faults.md) of the collection lists what is known to be wrong with it.
+  - C(docs/open_faults.md) of the collection lists what it is known not to see.
   - Images are not made by this module; P(platter.qemu.disk_image#module) makes them.
   - Definitions of other VMs are looked for beside O(config), and by the links in C(/var/lib/platter/vm) (of an ordinary user, in
     C(~/.local/state/platter/vm)), where each VM has one. Other hosts are not asked.
