@@ -108,7 +108,7 @@ class Vm:
                         os.kill(pid, signal.SIGKILL)
         wait_until(lambda: not self.processes(), "it has ended")
         told = self.call("absent")
-        assert not told.get("failed"), told["msg"]
+        assert not told.get("failed") and not self.leftovers(), (told.get("msg"), self.leftovers())
 
 
 @contextlib.contextmanager

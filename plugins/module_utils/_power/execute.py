@@ -171,8 +171,10 @@ class Executor:
         _remove_socket(socket)
 
     def _remove(self, spec: PowerSpec, action: actions.RemoveVm) -> None:
+        made = declared.read(spec.vm)
         for supervisor in self._supervisors.values():
             supervisor.remove(spec.vm)
+        _remove_socket(str(made.options.get("socket", "")) if made else "")
 
 
 def _power_down(spec: PowerSpec, button: Button) -> None:
