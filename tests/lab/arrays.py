@@ -23,6 +23,7 @@ class Array:
     def __init__(self, guest: ArrayGuest, name: str, uuid: str, servers: Sequence[Store], **more: Any) -> None:
         self.guest, self.name, self.uuid, self.servers = guest, name, uuid, list(servers)
         self.more = more
+        self._last = 0
 
     @property
     def link(self) -> str:
@@ -109,8 +110,10 @@ class Array:
         return str(self.call(check=True)["array"]["condition"])
 
     def begin_writing(self) -> None:
-        """The sequence, until it is ended; what goes wrong is in a log."""
-        self.guest.run(f"rm -f /run/written; {WRITER} {self.link} >/run/writer.log 2>&1 & echo $! >/run/writer.pid")
+        """The sequence, from where it was ended before, until it is ended; what goes wrong is in a log."""
+        self.guest.run(
+            f"rm -f /run/written; AFTER={self._last} {WRITER} {self.link} >/run/writer.log 2>&1 & echo $! >/run/writer.pid"
+        )
         self.written_past(0)
 
     def written_past(self, number: int) -> int:
@@ -126,7 +129,8 @@ class Array:
         """How far it came; it must not have seen an error."""
         said = self.guest.run("kill $(cat /run/writer.pid); cat /run/writer.log")
         assert not said.strip(), said
-        return self.written()
+        self._last = self.written()
+        return self._last
 
     def stop(self) -> None:
         """The array, and its devices."""
