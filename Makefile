@@ -10,13 +10,16 @@ ABOUT ?=
 TESTS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench docs matrix soak clean format lint unit contract faults sanity integration molecule
+.PHONY: help demo demo-raid test bench docs matrix soak clean format lint unit contract faults sanity integration molecule
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## build disk images on this machine with playbooks/quickstart.yml (IMAGE=path-or-URL to use your own)
 	@$(TOOLS)/run_demo.py
+
+demo-raid: ## a VM with a disk on two NBD servers, one of which is killed: a timeline of what happens (playbooks/raid_over_nbd.yml)
+	@$(TOOLS)/run_in_venv.py python tests/demo/raid_over_nbd.py
 
 test: ## everything needed to trust a change
 	@$(TOOLS)/run_steps.py $(STEPS)
