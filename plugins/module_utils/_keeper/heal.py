@@ -63,7 +63,8 @@ class Healer:
                 engine.execute([item])
             leg = str((item.refusal.facts.get("evidence") or {}).get("leg", "")) if item.refusal else ""
             self._note(report, leg or "array", item)
-            if not leg or leg in left_out:
+            runs = item.before.assembled is not None
+            if not leg or leg in left_out or not settings.may_go_without(report.problems[leg]["reason"], runs):
                 break
             left_out += (leg,)
         told = item.notes["readings"]

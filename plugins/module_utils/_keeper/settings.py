@@ -64,3 +64,10 @@ def device_of(settings: t.Mapping[str, t.Any], name: str) -> DeviceSpec:
     asked = {key: leg.get(key) for key in _SHARED}
     more = {"read_only": False, "identity": identity, "io_timeout": settings.get("io_timeout")}
     return device_spec.read_spec(dict(asked, name=name, timeout=settings.get("timeout"), **more))
+
+
+def may_go_without(reason: str, runs: bool) -> bool:
+    """Whether a leg that was refused is left out, and the others go on. Where the array does not run yet, and two legs have gone
+    on without each other, leaving one out would be choosing the other.
+    """
+    return runs or reason != "leg_diverged"

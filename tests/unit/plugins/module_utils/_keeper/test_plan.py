@@ -65,6 +65,12 @@ def test_a_leg_is_the_blank_or_own_export_of_that_size() -> None:
     assert [leg.server for leg in array.legs] == ["a.example.org", "b.example.org"]
 
 
+def test_of_two_legs_that_have_gone_on_alone_none_is_chosen() -> None:
+    assert not settings.may_go_without("leg_diverged", runs=False)
+    assert settings.may_go_without("leg_diverged", runs=True)
+    assert settings.may_go_without("leg_foreign", runs=False)
+
+
 @pytest.mark.parametrize(
     ("more", "due"),
     [
