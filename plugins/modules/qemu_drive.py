@@ -76,6 +76,10 @@ options:
           - What QEMU opens - C(path) and C(format) of a file or device of the host; or C(uri), such as
             C(nbd://store1/data), and C(format); or C(blockdev), a node of QEMU with all that is below it. C(options) are
             further options of the node of C(format). Paths are absolute (C(bad_path)).
+          - A file or device whose bytes are of another format is refused (C(format_mismatch)), unless it was defined so before.
+            QEMU takes anything for V(raw), and the guest would write over the header of an image. What
+            P(platter.qemu.disk_image#module) has made raw is raw, whatever its guest writes there; of another raw disk
+            C(options) with C(offset) V(0) says so.
           - C(backing) with the value V(null), in C(options) or C(blockdev), cuts the chain, as in QEMU's own words - what
             the image is built on is not opened.
           - Without it, a CD-ROM or floppy is empty.

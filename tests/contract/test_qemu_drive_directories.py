@@ -148,8 +148,9 @@ def test_an_image_does_not_lead_to_another_host(vms: Path, tmp_path: Path) -> No
 
 
 def test_a_secret_that_others_can_read_or_change_is_refused(vms: Path, tmp_path: Path) -> None:
-    image, key = create(tmp_path / "i" / "one", "raw", "1M"), tmp_path / "i" / "key"
+    image, key = tmp_path / "i" / "one", tmp_path / "i" / "key"
     key.write_bytes(b"secret")
+    create(image, "luks", "1M", "key-secret=key,iter-time=10", "--object", f"secret,id=key,file={key}")
     encrypted = task(vms / "one", disk(image, "luks", encryption={"secret_file": str(key)}))
     for mode, owner in ((0o644, 0), (0o620, 0), (0o600, NOBODY)):
         os.chmod(key, mode)

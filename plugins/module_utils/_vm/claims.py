@@ -116,8 +116,17 @@ def _seen_as(node: Node, role: str, above: _Above) -> _Above:
         window = node.option("offset") or node.option("size")
         return above._replace(format="", sharable=False) if window else above
     said = "backing" in dict(node.options) or node.child("backing") is not None
-    format = node.driver or GUESSED
+    format = "" if _is_bytes(node) else node.driver or GUESSED
     return _Above(format, not said, above.sharable and format in _PLAIN)
+
+
+def _is_bytes(node: Node) -> bool:
+    """Whether that says of the file that it is no image: raw in a window of it, also one that begins with it (C(offset: 0));
+    or the data of LUKS, whose header is elsewhere.
+    """
+    if node.driver == "raw":
+        return node.option("offset") is not None or node.option("size") is not None
+    return node.driver == "luks" and node.child("header") is not None
 
 
 def _place(node: Node) -> str:

@@ -128,7 +128,7 @@ class VmEngine:
 
     def _guard(self, item: Item, opened: t.Sequence[held.Held], pids: t.AbstractSet[int]) -> None:
         """What a run with nothing to do does not need."""
-        from ansible_collections.platter.qemu.plugins.module_utils._vm import exclusive, led, validate
+        from ansible_collections.platter.qemu.plugins.module_utils._vm import exclusive, formats, led, validate
 
         wanted, defined = item.after.defined, item.before.defined
         if defined is not None and defined.vm != self._spec.vm:
@@ -138,6 +138,7 @@ class VmEngine:
         known = defined if item.before.whole else None  # else somebody has written there
         exclusive.refuse(wanted, opened, known, self._spec.config, pids)
         led.refuse(wanted, opened)
+        formats.refuse(wanted, known)
         proof = validate.Proof(self._runner, wanted, self._spec.timeout)
         proof.refuse(self._spec.validate)
         item.notes["validation"] = proof.notes
