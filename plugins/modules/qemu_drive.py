@@ -50,6 +50,8 @@ options:
       - V(present) - the drives are defined as described.
       - V(absent) - there is no definition. Other files in O(config) stay, and so do all images. Without O(config) a VM that is
         defined in another directory is refused (C(name_taken)).
+      - A VM that runs goes on when its definition goes, with images that no definition claims any more. That gives a warning.
+      - The directories C(/etc/platter) and C(/etc/platter/vm) stay, also empty, as nobody knows who has made them.
     type: str
     choices: [present, absent]
     default: present
@@ -67,7 +69,9 @@ options:
         type: str
         required: true
       state:
-        description: V(absent) - there is no drive of this name.
+        description:
+          - V(absent) - there is no drive of this name. Where there is none already, but one of nearly the same name, that gives
+            a warning.
         type: str
         choices: [present, absent]
         default: present
@@ -302,7 +306,7 @@ options:
         RV(live.needs_restart) - set C(image.path) to it before the next start.
       - Sockets that others can write to are refused (C(unsafe_qmp_socket)), and so are VMs of libvirt
         (C(managed_by_libvirt)).
-      - O(state=absent) leaves the running VM alone.
+      - O(state=absent) leaves the running VM alone, and warns of it.
     type: path
   unplug_timeout:
     description: Seconds that the guest has to give up drives, all of them together. With V(0) it is asked and not waited for.

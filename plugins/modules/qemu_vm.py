@@ -50,7 +50,8 @@ options:
             RV(vm.needs_restart)). With systemd it is started at boot as well.
           - V(stopped) - it does not. With systemd it is not started at boot, and its unit stays.
           - V(absent) - it does not, and its unit, or what the supervisor has of it with the log, is gone. Its definition stays.
-          - A VM of that name that something else has started is refused (C(already_running)).
+          - A VM of that name that something else has started is refused (C(already_running)) and not taken over, also one that
+            was started by hand with the program C(start) of its definition. The message says how it is ended; then start it here.
         type: str
         choices: [started, stopped, absent]
       qmp_socket: &qmp_socket

@@ -85,9 +85,10 @@ def test_an_image_that_came_to_be_a_base_is_told_until_the_definition_names_the_
     for _again in range(2):
         told = call("qemu_drive", vm="one", config=first["config"])
         said = (
-            f"drive d of VM one is defined on {image}, which is the backing file of {overlay}: what the VM writes there"
+            f"drive d of VM one is defined on {image}, which is the backing file of {overlay}. What the VM writes there"
         )
         assert not told["changed"] and said in str(told["warnings"]), told
+        assert "its program start refuses to start it" in str(told["warnings"])
     assert "warnings" not in call("qemu_drive", **asked(tmp_path, "one", overlay))
 
 

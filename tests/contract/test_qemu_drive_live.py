@@ -6,6 +6,8 @@ import contextlib
 import json
 import os
 import socket
+import socketserver
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -72,8 +74,44 @@ def test_the_monitor_of_another_vm_is_refused(tmp_path: Path, vm: dict[str, Any]
     other = dict(vm, vm="web2", config=str(tmp_path / "vms" / "web2"))
     four_beats(drives=[disk(tmp_path, "a")], **other)
     with started(tmp_path / "qmp", other["config"] + "/start"):
-        refused("other_vm", drives=[disk(tmp_path, "b")], purge=True, **vm)
+        refusal = refused("other_vm", drives=[disk(tmp_path, "b")], purge=True, **vm)
+        assert refusal["msg"].startswith("refused: changing the running VM: the QEMU at ")
         assert open_files(vm["qmp_socket"]) == {"a"}
+
+
+def test_a_vm_that_loses_its_definition_while_it_runs_is_told(tmp_path: Path, vm: dict[str, Any]) -> None:
+    four_beats(drives=[disk(tmp_path, "a")], **vm)
+    gone = {"vm": vm["vm"], "config": vm["config"], "state": "absent"}
+    with started(tmp_path / "qmp", vm["config"] + "/start") as qemu:
+        for check in (True, False):
+            told = call("qemu_drive", check=check, **gone)
+            assert told["changed"] and f"VM web1 runs (process {qemu.pid}), and goes on with" in str(told["warnings"])
+        again = call("qemu_drive", **gone)
+        assert not again["changed"] and "warnings" not in again and qemu.poll() is None
+    four_beats(drives=[disk(tmp_path, "a")], **vm)
+    assert "warnings" not in call("qemu_drive", **gone)
+
+
+class HangsUp(socketserver.BaseRequestHandler):
+    """What does not speak first, and ends: an NBD server does so when it is asked in words that it does not know."""
+
+    def handle(self) -> None:
+        """Nothing is said."""
+
+
+def test_a_socket_that_is_no_monitor_is_refused_with_a_way_out(tmp_path: Path, vm: dict[str, Any]) -> None:
+    with socketserver.UnixStreamServer(vm["qmp_socket"], HangsUp) as server:
+        os.chmod(vm["qmp_socket"], 0o600)
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        try:
+            result = refused("qmp_unreachable", drives=[disk(tmp_path, "a")], **vm)
+        finally:
+            server.shutdown()
+            thread.join(30)
+    assert result["msg"].startswith("refused: looking at the running VM: QMP on ")
+    assert result["msg"].endswith("that of an NBD server or a guest agent is none.")
+    assert result["evidence"] == {"socket": vm["qmp_socket"]}
 
 
 def test_what_others_have_done_to_the_vm_is_drift(tmp_path: Path, vm: dict[str, Any]) -> None:

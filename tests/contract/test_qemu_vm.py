@@ -14,6 +14,7 @@ from typing import Any, Iterator
 import pytest
 
 from ansible_collections.platter.qemu.plugins.module_utils._power import places, watched
+from ansible_collections.platter.qemu.plugins.module_utils._tools import processes
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qmp import Qmp
 from ansible_collections.platter.qemu.plugins.module_utils._vm import places as vm_places
 from ansible_collections.platter.qemu.tests.lab import power
@@ -180,8 +181,12 @@ def test_one_that_somebody_else_has_started_is_left_alone(vm: power.Vm) -> None:
         wait_until(lambda: b"-name" in Path(f"/proc/{other.pid}/cmdline").read_bytes(), "the shell has become QEMU")
         for state in ("started", "stopped", "absent"):
             result = refused("already_running", **vm.told, state=state)
-            assert result["evidence"] == {"pids": [other.pid]}
-        assert other.poll() is None
+            assert (result["evidence"]["pids"], result["evidence"]["qmp_sockets"]) == ([other.pid], [])
+            assert result["evidence"]["command_lines"] == [list(processes.command_line(other.pid))]
+        assert other.poll() is None and f"let QEMU quit (kill {other.pid})" in result["msg"]
+        other.terminate()
+        other.wait(30)
+        assert vm.call("stopped")["changed"] is False
 
 
 def test_one_that_has_lost_its_supervisor_gets_another(vm: power.Vm) -> None:

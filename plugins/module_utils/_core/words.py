@@ -15,6 +15,12 @@ def counted(number: int, noun: str) -> str:
     return "%d %s%s" % (number, noun, "" if number == 1 else "s")
 
 
+def listed(names: t.Sequence[t.Any], most: int) -> str:
+    """C(a, b, c and 2 more): the first C(most) of them."""
+    more = " and %d more" % (len(names) - most) if len(names) > most else ""
+    return ", ".join(map(str, names[:most])) + more
+
+
 def shown(value: t.Any) -> str:
     """An option's value as QEMU writes it."""
     if isinstance(value, bool):

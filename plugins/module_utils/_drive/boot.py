@@ -42,8 +42,8 @@ def _refused(fact: str, way_out: str, reason: str = "bad_option") -> errors.Spec
     return _finding(fact, way_out, reason).error()
 
 
-def _finding(fact: str, way_out: str, reason: str = "bad_option") -> finding.Finding:
-    return finding.Finding("of the VM", reason, fact, way_out, "the start")
+def _finding(fact: str, way_out: str, reason: str = "bad_option", **more: t.Any) -> finding.Finding:
+    return finding.Finding("of the VM", reason, fact, way_out, "the start", more)
 
 
 def to_facts(boot: Boot) -> t.Dict[str, str]:
@@ -72,6 +72,8 @@ def found(spec: DrivesSpec) -> t.Iterator[finding.Finding]:
     for name in ("kernel", "initrd"):
         path = getattr(boot, name)
         if path and (not path.startswith("/") or "\0" in path):
-            yield _finding("boot.%s is %r, which is no absolute path" % (name, path), "Write one.", "bad_path")
+            yield _finding(
+                "boot.%s is %r, which is no absolute path" % (name, path), "Write one.", "bad_path", path=path
+            )
     if "\0" in boot.append:
         yield _finding("a zero byte cannot stand in an argument", "Leave it out of boot.append.")

@@ -20,6 +20,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._drive import (
     boot,
     devices,
     finding,
+    guessed,
     nodes,
     shares,
     stack,
@@ -51,6 +52,7 @@ def check(spec: DrivesSpec) -> None:
 def found(spec: DrivesSpec) -> t.Iterator[Finding]:
     """All contradictions, of names first, as the others build on them."""
     yield from _names(spec)
+    yield from guessed.found(spec)
     for drive in spec.drives:
         if drive.backend is not None:
             yield from _of_backend(drive, drive.backend)
@@ -96,9 +98,6 @@ def _names(spec: DrivesSpec) -> t.Iterator[Finding]:
 
 
 def _of_backend(drive: Drive, node: Node) -> t.Iterator[Finding]:
-    if any(not each.driver for each in node.walk()):
-        fact = "its format is not given, and a guest that writes a header into a raw disk chooses what QEMU guesses"
-        yield _refused(drive.id, "format_missing", fact, "Set image.format.")
     direct = node.option("cache.direct") is True
     for each, inherited in _with_direct(node, direct):
         if each.option("aio") == "native" and not inherited:

@@ -11,16 +11,31 @@ import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 
+#: kinds that there are many of
+_NAMED = ("drive", "share")
+
 
 class Finding(t.NamedTuple):
-    """C(drive): what it is about, by its id; C(kind) says what that is. C(reason) is a code of docs/reasons.md."""
+    """C(drive): what it is about, by its id; C(kind) says what that is. C(reason) is a code of docs/reasons.md. C(more): further
+    evidence.
+    """
 
     drive: str
     reason: str
     fact: str
     way_out: str
     kind: str = "drive"
+    more: t.Mapping[str, t.Any] = {}
 
     def error(self) -> errors.SpecError:
         """As what stops a task."""
-        return errors.SpecError(self.kind, self.drive, self.fact, reason=self.reason, way_out=self.way_out, joined="")
+        named = {self.kind: self.drive} if self.kind in _NAMED else {}
+        return errors.SpecError(
+            self.kind,
+            self.drive,
+            self.fact,
+            reason=self.reason,
+            way_out=self.way_out,
+            evidence=dict(named, **self.more),
+            joined="",
+        )

@@ -18,6 +18,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._drive import (
     controllers,
     devices,
     file_name,
+    finding,
     keyval,
     link,
     nodes,
@@ -61,7 +62,7 @@ def read(params: t.Any, machine: str = "") -> DrivesSpec:
 
 def refused(drive: str, fact: str, way_out: str, reason: str = "bad_option") -> errors.SpecError:
     """A refusal of what is asked of a drive."""
-    return errors.SpecError("drive", drive, fact, reason=reason, way_out=way_out, joined="")
+    return finding.Finding(drive, reason, fact, way_out).error()
 
 
 def _separate_nodes(trees: t.Sequence[Params]) -> t.Dict[str, Node]:

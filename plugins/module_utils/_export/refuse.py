@@ -170,10 +170,13 @@ def refuse_bad_image(spec: ExportSpec, reading: ExportReading) -> None:
             spec,
             "image_missing",
             "its image %s does not exist" % spec.image,
-            "Make it first (disk_image), or correct image.",
+            "Make it first (disk_image), or correct image. What an earlier task of a run in check mode would make is not there.",
+            {"image": spec.image},
         )
     if reading.kind not in ("file", "block"):
-        raise refused(spec, "not_a_file", "%s is a %s" % (spec.image, reading.kind), "Name an image.")
+        raise refused(
+            spec, "not_a_file", "%s is a %s" % (spec.image, reading.kind), "Name an image.", {"kind": reading.kind}
+        )
     if reading.header is None:
         looks = ", but of %s" % ", ".join(reading.detected) if reading.detected else ""
         raise refused(
@@ -196,7 +199,7 @@ def _refuse_unsound(spec: ExportSpec, reading: ExportReading) -> None:
     header = header._replace(encrypted=header.encrypted and not header.has_luks)
     trouble = soundness.trouble_of(header, kind=reading.kind, length=reading.length, called=str(spec.image))
     if trouble:
-        raise refused(spec, trouble.reason, trouble.fact, trouble.way_out)
+        raise refused(spec, trouble.reason, trouble.fact, trouble.way_out, {"image": spec.image})
     if reading.chain_problem:
         reason, sentence = reading.chain_problem
         raise refused(spec, reason, sentence, "Mend the backing chain first.", {"chain": sentence})
@@ -206,10 +209,10 @@ def _refuse_sealed(spec: ExportSpec, header: Header) -> None:
     """An image that takes a secret, and a secret that no image takes."""
     if header.has_luks and spec.encryption is None:
         fact = "its image is encrypted, and no secret is given"
-        raise refused(spec, "secret_missing", fact, "Set encryption.secret_file.")
+        raise refused(spec, "secret_missing", fact, "Set encryption.secret_file.", {"image": spec.image})
     if spec.encryption and not header.has_luks:
         fact = "a secret is given, and its image is not encrypted with LUKS"
-        raise refused(spec, "bad_option", fact, "Leave encryption out.")
+        raise refused(spec, "bad_option", fact, "Leave encryption out.", {"image": spec.image})
 
 
 def _refuse_missing_parts(spec: ExportSpec, reading: ExportReading) -> None:

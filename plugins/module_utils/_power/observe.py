@@ -28,6 +28,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._tools import (
     own_programs,
     process,
     processes,
+    qemu_process,
     systemd,
     unix_peer,
     unix_sockets,
@@ -96,7 +97,11 @@ def observe(spec: PowerSpec, now: Ground) -> Found:
         spec.vm, declared.read(spec.vm), bool(watch.servers), watch.supervisor, declared.at_boot(spec.vm)
     )
     reading = PowerReading(
-        watch.servers, watch.foreign, bool(watch.supervisors) or lively, told.get("LoadState", "not-found")
+        watch.servers,
+        watch.foreign,
+        tuple(tuple(qemu_process.arguments(pid)) for pid in watch.foreign),
+        bool(watch.supervisors) or lively,
+        told.get("LoadState", "not-found"),
     )
     if spec.state != "started":
         _refuse_unsafe_monitor(spec, state, reading)

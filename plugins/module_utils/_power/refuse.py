@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.platter.qemu.plugins.module_utils._core import errors, unit_text
-from ansible_collections.platter.qemu.plugins.module_utils._power import unit
+from ansible_collections.platter.qemu.plugins.module_utils._core import errors, unit_text, words
+from ansible_collections.platter.qemu.plugins.module_utils._power import monitor, unit
 from ansible_collections.platter.qemu.plugins.module_utils._power.definition import Declared
 from ansible_collections.platter.qemu.plugins.module_utils._power.spec import PowerSpec
 from ansible_collections.platter.qemu.plugins.module_utils._power.state import PowerReading, PowerState
@@ -26,11 +26,20 @@ def refused(spec: PowerSpec, reason: str, fact: str, way_out: str, evidence: Evi
 
 def refuse_foreign(spec: PowerSpec, reading: PowerReading) -> None:
     """A VM of that name that somebody else has started."""
-    if reading.foreign:
-        named = ", ".join(map(str, reading.foreign[:5]))
-        fact = "a VM of this name runs (process %s) that this module has not started" % named
-        way_out = "Stop it where it was started; then run the task again."
-        raise refused(spec, "already_running", fact, way_out, {"pids": list(reading.foreign)})
+    if not reading.foreign:
+        return
+    fact = "a VM of this name runs (process %s) that this module has not started" % words.listed(reading.foreign, 5)
+    sockets = sorted({path for each in reading.foreign_words for path in monitor.sockets(each)})
+    asked = " (system_powerdown at %s)" % words.printable(words.listed(sockets, 5)) if sockets else " from within"
+    pid = str(reading.foreign[0]) if len(reading.foreign) == 1 else "PID"
+    way_out = "Have its guest power down%s, or let QEMU quit (kill %s), which is a cut of power to the guest; %s" % (
+        asked,
+        pid,
+        "then run the task again." if spec.state == "started" else "then it is as asked.",
+    )
+    lines = [[words.printable(word) for word in each] for each in reading.foreign_words]
+    evidence = {"pids": list(reading.foreign), "command_lines": lines, "qmp_sockets": sockets}
+    raise refused(spec, "already_running", fact, way_out, evidence)
 
 
 def refuse_foreign_unit(spec: PowerSpec, state: PowerState) -> None:
@@ -58,11 +67,12 @@ def refuse_undefined(spec: PowerSpec, reading: PowerReading) -> None:
 
 def refuse_altered(spec: PowerSpec, reading: PowerReading) -> None:
     """What would be started must be what is defined, and stay with what watches over it."""
+    evidence = {"config": spec.config}
     if reading.altered:
         fact = "the program in %s that starts it is not as it was made of its definition" % spec.config
-        raise refused(spec, "definition_altered", fact, "Run qemu_drive for it, which writes it anew.")
+        raise refused(spec, "definition_altered", fact, "Run qemu_drive for it, which writes it anew.", evidence)
     if reading.unfit:
-        raise refused(spec, "definition_unfit", reading.unfit, "Take that out of arguments (qemu_drive).")
+        raise refused(spec, "definition_unfit", reading.unfit, "Take that out of arguments (qemu_drive).", evidence)
 
 
 def refuse_bad_place(spec: PowerSpec, reading: PowerReading) -> None:

@@ -42,15 +42,17 @@ class PowerState:
 class PowerReading:
     """Facts that decide but are not managed.
 
-    C(pids): the QEMU; C(foreign): others of that name. C(watched): something would start it again. C(load): of its unit, in
-    systemd's words. C(defined): there is a definition, for a VM of the name C(defined_as); C(elsewhere): else the directory
-    where there is one. C(altered): the program that starts it is not as the definition has it. C(unfit): why the
-    definition cannot be started so. C(outdated): what runs has other arguments than what is defined, or another
-    supervisor than what is asked; None where that was not looked at. C(socket_problem): (reason, fact, way out).
+    C(pids): the QEMU; C(foreign): others of that name, C(foreign_words) the command line of each. C(watched): something would
+    start it again. C(load): of its unit, in systemd's words. C(defined): there is a definition, for a VM of the name
+    C(defined_as); C(elsewhere): else the directory where there is one. C(altered): the program that starts it is not as the
+    definition has it. C(unfit): why the definition cannot be started so. C(outdated): what runs has other arguments than what
+    is defined, or another supervisor than what is asked; None where that was not looked at. C(socket_problem): (reason, fact,
+    way out).
     """
 
     pids: t.Tuple[int, ...] = ()
     foreign: t.Tuple[int, ...] = ()
+    foreign_words: t.Tuple[t.Tuple[str, ...], ...] = ()
     watched: bool = False
     load: str = "not-found"
     defined: bool = True

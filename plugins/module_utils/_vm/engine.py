@@ -86,7 +86,7 @@ class VmEngine:
             if any(not isinstance(each, actions.ChangeRunning) for each in item.plan):
                 self._guard(item, opened, pids)
             self._guard_opening(item, opened, pids)
-            item.warnings += _warnings(item.after, opened)
+            item.warnings += _warnings(spec, item.before, item.after, opened)
         except errors.EngineError as exc:
             item.plan, item.after, item.refusal = [], item.before, not_begun(exc)
         return [item]
@@ -212,13 +212,17 @@ def _files(*definitions: t.Optional[definition.VmDefinition]) -> t.List[str]:
     return [held.claim.name for each in definitions for held in _opened(each) if held.claim.local]
 
 
-def _warnings(state: VmState, opened: t.Sequence[held.Held]) -> t.List[str]:
-    """About what is defined, at every run."""
-    if state.defined is None:
+def _warnings(spec: VmSpec, before: VmState, after: VmState, opened: t.Sequence[held.Held]) -> t.List[str]:
+    """About what is defined, at every run; and of one that goes, whether its VM runs."""
+    if after.defined is None and before.defined is None:
         return []
     from ansible_collections.platter.qemu.plugins.module_utils._vm import exclusive, warn
 
-    made, found = state.defined, warn.warnings(state.defined)
+    made = after.defined
+    if made is None:
+        pids = running.started(_names(before.defined), lambda: _files(before.defined))
+        return [warn.left_running(spec.vm, pids)] if pids else []
+    found = warn.warnings(made) + warn.misspelt(spec, made)
     try:
         return found + [warn.built_on(made.vm, claim, overlays) for claim, overlays in exclusive.built_on(opened)]
     except errors.EngineError as exc:

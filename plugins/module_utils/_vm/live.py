@@ -43,14 +43,14 @@ def look(
 ) -> t.Optional[Looked]:
     """The VM whose monitor is at C(path), and what makes it as C(wanted); None where no VM runs. C(pids): they are wanted.
 
-    C(names): what it may be called; empty for anything. Raises RefusedError (other_vm).
+    C(names): what it may be called; empty for anything. Raises RefusedError (other_vm, qmp_unreachable, qmp_timeout).
     """
     try:
         session = Qmp.connect(path, _GREETING_SECONDS)
     except errors.QmpConnectError as exc:
         if isinstance(exc.__cause__, (FileNotFoundError, ConnectionRefusedError)):
             return None
-        raise
+        raise no_monitor(path, exc) from exc
     with session as qmp:
         called = _refuse_other(qmp, names)
         state = observe.observe(qmp, wanted)
@@ -77,7 +77,23 @@ def other_vm(path: str, called: str) -> errors.RefusedError:
         reason="other_vm",
         way_out="Correct qmp_socket or vm.",
         evidence={"socket": path, "vm": called},
-        joined=" ",
+        joined="",
+    )
+
+
+def no_monitor(path: str, exc: errors.QmpConnectError) -> errors.RefusedError:
+    """Somebody is at the socket, and does not greet as QEMU does."""
+    way_out = "Set qmp_socket to the QMP socket of the VM; that of an NBD server or a guest agent is none."
+    if exc.reason == "qmp_timeout":
+        way_out = "End its other client, or give the VM a second QMP socket. " + way_out
+    return errors.RefusedError(
+        "looking at",
+        "the running VM",
+        exc.message,
+        reason=exc.reason,
+        way_out=way_out,
+        evidence={"socket": path},
+        joined="",
     )
 
 
@@ -92,7 +108,7 @@ def silent(path: str, vm: str, pids: t.Iterable[int]) -> errors.RefusedError:
         reason="qmp_unreachable",
         way_out="Set qmp_socket to that of the VM; without it, what is defined counts from the next start on.",
         evidence={"socket": path, "pids": found},
-        joined=" ",
+        joined="",
     )
 
 

@@ -69,8 +69,10 @@ def read_spec(params: Params) -> VmSpec:
     )
 
 
-def _refused(vm: str, fact: str, reason: str, way_out: str) -> errors.SpecError:
-    return errors.SpecError("the drives", "VM " + vm, fact, reason=reason, way_out=way_out, joined="of")
+def _refused(vm: str, fact: str, reason: str, way_out: str, **evidence: t.Any) -> errors.SpecError:
+    return errors.SpecError(
+        "the drives", "VM " + vm, fact, reason=reason, way_out=way_out, evidence=evidence, joined="of"
+    )
 
 
 def _without_nothing(told: t.Any) -> t.Any:
@@ -135,7 +137,9 @@ def _arguments(vm: str, told: t.Sequence[t.Any]) -> t.Tuple[str, ...]:
     named = [each.id for each in found.drives] + [each.name for each in found.nodes]
     if named:
         fact = "arguments have a drive (%s)" % ", ".join(named)
-        raise _refused(vm, fact, "bad_option", "Describe it in drives; platter.qemu.drive_parse shows how.")
+        raise _refused(
+            vm, fact, "bad_option", "Describe it in drives; platter.qemu.drive_parse shows how.", drives=named
+        )
     named = [each.tag for each in found.shares] + (["boot"] if found.boot is not None else [])
     if named:
         fact = "arguments have what belongs into shares and boot (%s)" % ", ".join(named)

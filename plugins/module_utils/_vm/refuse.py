@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import typing as t
 
-from ansible_collections.platter.qemu.plugins.module_utils._core import errors
+from ansible_collections.platter.qemu.plugins.module_utils._core import errors, words
 from ansible_collections.platter.qemu.plugins.module_utils._drive.spec import Node
 from ansible_collections.platter.qemu.plugins.module_utils._vm import claims, definition
 
@@ -20,24 +20,35 @@ _OWN_NAMES = re.compile(r"/(dev/(fd|fdset|stdin|stdout)|proc/(self|thread-self|[
 _OBJECT_PATHS = ("file", "dir", "path")
 #: C(-set drive.ID.file=...) and the like, which change what other arguments say
 _SETS_DRIVES = re.compile(r"drive\.|[^.]*\.[^=]*\.drive=")
+_ABSOLUTE = "Write the absolute path of the file itself."
+_MOST_NAMED = 10
 
 
 def check(made: definition.VmDefinition) -> None:
     """Raises SpecError (bad_option, bad_path)."""
     _refuse_hidden(made)
+    _refuse_relative([(name, path) for name, path in _paths(made) if not path.startswith("/")])
     for drive, path in _paths(made):
-        fact = ""
-        if not path.startswith("/"):
-            fact = "%s is relative to the directory in which QEMU happens to be started" % path
-        elif _OWN_NAMES.match(path):
+        if _OWN_NAMES.match(path):
             fact = "%s is another file in each process" % path
-        if fact:
-            way_out = "Write the absolute path of the file itself."
-            raise _refused("drive", drive, fact, "bad_path", way_out)
+            raise _refused("drive", drive, fact, "bad_path", _ABSOLUTE, {"drive": drive, "paths": [path]})
 
 
-def _refused(asked: str, subject: str, fact: str, reason: str, way_out: str) -> errors.SpecError:
-    return errors.SpecError(asked, subject, fact, reason=reason, way_out=way_out, joined="")
+def _refuse_relative(found: t.Sequence[t.Tuple[str, str]]) -> None:
+    """All at once, so that one task corrects them all."""
+    if not found:
+        return
+    named = words.listed(["%s (drive %s)" % (path, drive) for drive, path in found[1:]], _MOST_NAMED)
+    fact = "%s is relative to the directory in which QEMU happens to be started" % found[0][1]
+    fact += "; so is %s" % named if named else ""
+    evidence = {"drive": found[0][0], "paths": [path for _drive, path in found]}
+    raise _refused("drive", found[0][0], fact, "bad_path", _ABSOLUTE, evidence)
+
+
+def _refused(
+    asked: str, subject: str, fact: str, reason: str, way_out: str, evidence: t.Mapping[str, t.Any]
+) -> errors.SpecError:
+    return errors.SpecError(asked, subject, fact, reason=reason, way_out=way_out, evidence=evidence, joined="")
 
 
 def _refuse_hidden(made: definition.VmDefinition) -> None:
@@ -50,7 +61,8 @@ def _refuse_hidden(made: definition.VmDefinition) -> None:
             fact = "arguments change what a drive opens (-set %s)" % value
         else:
             continue
-        raise _refused("the drives of", "VM " + made.vm, fact, "bad_option", "Write out what it says in drives.")
+        way_out, evidence = "Write out what it says in drives.", {"arguments": [word, value]}
+        raise _refused("the drives of", "VM " + made.vm, fact, "bad_option", way_out, evidence)
 
 
 def _paths(made: definition.VmDefinition) -> t.Iterator[t.Tuple[str, str]]:

@@ -131,7 +131,15 @@ def test_what_clients_may_lose_depends_on_what_was_served_until_now() -> None:
 def test_what_is_not_sound_is_not_served(more: t.Dict[str, t.Any], reason: str) -> None:
     with pytest.raises(errors.RefusedError) as caught:
         plan_export(SPEC, ExportState("web1"), replace(READING, **more), wanted(SPEC))
-    assert caught.value.reason == reason
+    assert caught.value.reason == reason and caught.value.facts["evidence"]
+
+
+def test_what_is_missing_may_be_what_an_earlier_task_would_make() -> None:
+    missing = replace(READING, kind="absent", header=None)
+    with pytest.raises(
+        errors.RefusedError, match="What an earlier task of a run in check mode would make is not there"
+    ):
+        plan_export(SPEC, ExportState("web1"), missing, wanted(SPEC))
 
 
 def test_a_silent_server_is_no_success() -> None:

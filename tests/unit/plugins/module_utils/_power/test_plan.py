@@ -54,12 +54,24 @@ def test_what_runs_goes_on(state: PowerState, kind: str) -> None:
     assert not any(isinstance(action, (actions.StopVm, actions.StartVm)) for action in plan)
 
 
-@pytest.mark.parametrize("asked", ["started", "stopped", "absent"])
-def test_what_others_have_started_is_left_alone(asked: str) -> None:
-    spec = replace(SPEC, state=asked)
+@pytest.mark.parametrize(
+    "asked, then", [("started", "run the task again"), ("stopped", "it is as asked"), ("absent", "it is as asked")]
+)
+def test_what_others_have_started_is_left_alone_and_how_it_ends_is_told(asked: str, then: str) -> None:
+    line = ("qemu-system-x86_64", "-qmp", "unix:/run/web1.qmp,server=on,wait=off")
     with pytest.raises(errors.RefusedError) as caught:
-        plan_power(spec, PowerState("web1"), PowerReading(foreign=(4711,)), None)
-    assert (caught.value.reason, caught.value.facts["evidence"]) == ("already_running", {"pids": [4711]})
+        plan_power(replace(SPEC, state=asked), PowerState("web1"), PowerReading((), (4711,), (line,)), None)
+    evidence = {"pids": [4711], "command_lines": [list(line)], "qmp_sockets": ["/run/web1.qmp"]}
+    assert (caught.value.reason, caught.value.facts["evidence"]) == ("already_running", evidence)
+    told = "Have its guest power down (system_powerdown at /run/web1.qmp), or let QEMU quit (kill 4711)"
+    assert told in caught.value.message and caught.value.message.endswith("then %s." % then)
+
+
+def test_of_many_some_are_named_and_the_others_counted() -> None:
+    with pytest.raises(errors.RefusedError) as caught:
+        plan_power(SPEC, PowerState("web1"), PowerReading((), tuple(range(11, 18)), ()), None)
+    assert "(process 11, 12, 13, 14, 15 and 2 more)" in caught.value.message
+    assert "power down from within, or let QEMU quit (kill PID)" in caught.value.message
 
 
 @pytest.mark.parametrize(
@@ -75,7 +87,7 @@ def test_what_others_have_started_is_left_alone(asked: str) -> None:
 def test_what_would_not_start_well_is_not_started(reading: PowerReading, reason: str) -> None:
     with pytest.raises(errors.RefusedError) as caught:
         plan_power(SPEC, PowerState("web1"), reading, declared("systemd"))
-    assert caught.value.reason == reason
+    assert caught.value.reason == reason and caught.value.facts["evidence"]
 
 
 @pytest.mark.parametrize("asked", ["started", "stopped", "absent"])

@@ -270,6 +270,38 @@ def test_contradictions_are_refused(reason: str, options: Task) -> None:
     assert caught.value.reason == reason
 
 
+@pytest.mark.parametrize(
+    ("options", "evidence"),
+    [
+        ({"drives": [{"id": "a", "device": "scsi-hd"}]}, {"drive": "a"}),
+        ({"drives": [disk("a", colour="red")]}, {"drive": "a"}),
+        ({"drives": [disk("a", image={"path": "/a"})]}, {"drive": "a", "images": {"a": "/a"}}),
+        ({"drives": [disk("a", image={"path": "a", "format": "raw"})]}, {"drive": "a", "paths": ["a"]}),
+        ({"shares": [dict(NINE_P, security_model=None)]}, {"share": "home"}),
+        ({"boot": {"kernel": "k"}}, {"path": "k"}),
+        ({"arguments": ["-hda", "/x.img"]}, {"drives": ["ide0-hd0"]}),
+        ({"arguments": ["-readconfig", "/x.cfg"]}, {"arguments": ["-readconfig", "/x.cfg"]}),
+    ],
+)
+def test_a_refusal_has_what_it_is_about_as_evidence(options: Task, evidence: Task) -> None:
+    with pytest.raises(errors.RefusedError) as caught:
+        plan_vm(read_spec({"vm": "web1", **options}), NOTHING, "/bin/qemu")
+    assert caught.value.facts["evidence"] == evidence
+
+
+def test_all_that_lack_a_format_and_all_relative_paths_are_named_at_once() -> None:
+    cd = {"id": "cd", "image": {"path": "c.iso"}, "device": "ide-cd", "read_only": True}
+    with pytest.raises(errors.RefusedError, match=r"Nor are those of b \(/b\), cd \(c.iso\)") as caught:
+        after(NOTHING, disk("a", image={"path": "/a"}), disk("b", image={"path": "/b"}), cd)
+    assert caught.value.facts["evidence"]["images"] == {"a": "/a", "b": "/b", "cd": "c.iso"}
+    with pytest.raises(errors.RefusedError, match=r"its format is not given, .* name other files") as caught:
+        after(NOTHING, cd)
+    assert "guest" not in caught.value.message
+    raw = [disk(name, image={"path": name, "format": "raw"}) for name in ("a", "b", "c")]
+    with pytest.raises(errors.RefusedError, match=r"; so is b \(drive b\), c \(drive c\)\."):
+        after(NOTHING, *raw)
+
+
 def test_one_thing_of_a_drive_does_not_replace_all_of_it() -> None:
     state = after(NOTHING, disk("a"), disk("b"), lossy=True)
     with pytest.raises(errors.RefusedError, match="a: it has neither image nor device, and a listed drive replaces"):
@@ -300,6 +332,32 @@ def test_a_drive_that_no_guest_sees_is_told_unless_another_one_names_it() -> Non
     tree = {"driver": "qcow2", "file": {"driver": "file", "filename": "/i/top"}, "backing": "base"}
     assert said(base, {"id": "top", "image": {"blockdev": tree}, "device": "scsi-hd"}) == []
     assert said({"id": "cd", "device": "scsi-cd"}) == []
+
+
+def test_a_definition_of_nothing_is_told() -> None:
+    assert said() == ["VM web1 is defined without any drive, share, kernel or arguments."]
+    for task in ({"arguments": ["-m", "1G"]}, {"boot": {"kernel": "/boot/vmlinuz"}}, {"shared_memory": "1G"}):
+        assert said(**task) == []
+
+
+@pytest.mark.parametrize(
+    "known, asked, told",
+    [
+        ("system", "sytsem", True),
+        ("system", "systm", True),
+        ("disk", "disk2", False),
+        ("disk12", "disk21", False),
+        ("data", "logs", False),
+        ("disk-a", "disk-b", False),
+    ],
+)
+def test_a_slip_in_the_id_of_what_is_to_go_is_told(known: str, asked: str, told: bool) -> None:
+    made = after(NOTHING, disk(known)).defined
+    assert made
+    gone: Task = {"id": asked, "state": "absent"}
+    warnings = warn.misspelt(read_spec({"vm": "web1", "drives": [gone]}), made)
+    assert bool(warnings) == told and all("no drive %s" % asked in each for each in warnings)
+    assert warn.misspelt(read_spec({"vm": "web1", "drives": [disk(known), gone]}), made) == []
 
 
 def test_the_module_has_all_that_a_drive_has() -> None:
