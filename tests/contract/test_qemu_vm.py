@@ -56,9 +56,9 @@ def status(vm: power.Vm) -> str:
 
 def hears(vm: power.Vm) -> None:
     """Wait until the guest has switched its power button on (port 0x602), which takes a moment after the start of QEMU."""
+    asked = {"command-line": "i /h 0x602"}
     with Qmp.connect(vm.socket) as qmp:
-        said = lambda: qmp.execute("human-monitor-command", {"command-line": "i /h 0x602"})  # noqa: E731
-        wait_until(lambda: "0x0100" in said(), "the guest has booted")
+        wait_until(lambda: "0x0100" in qmp.execute("human-monitor-command", asked), "the guest has booted")
 
 
 def test_it_runs_or_it_does_not(vm: power.Vm) -> None:
