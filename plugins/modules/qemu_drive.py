@@ -268,8 +268,14 @@ options:
     description:
       - What the VM is started with besides, such as V(-m) and V(2G), as a list of words. They come before what the caller of
         C(start) adds.
+      - Each option and each value is a word of its own, without a shell. An option with a blank in it (C(-m 2G) as one word),
+        and a word that is neither an option nor the value of one, such as the name of the program, are refused (C(bad_option)),
+        as QEMU would take the latter for a disk.
       - Drives among them are refused, so is what can hide or change one (C(-readconfig), C(-set)), and what O(shares) and O(boot)
         have words for.
+      - QEMU proves that it has the options, and that each has its value (O(validate)). It does not prove values - what
+        C(-smp), C(-netdev) or C(-device) say here is tried by the start only. Devices here that drives are on, such as
+        bridges, are an exception.
     type: list
     elements: str
   qemu:
@@ -281,7 +287,8 @@ options:
     description:
       - What the installed QEMU has to prove before anything is written. Each includes those before it.
       - V(none) - nothing. Contradictions that are known here are refused all the same.
-      - V(syntax) - it knows all drivers, options, devices and properties. Nothing is opened.
+      - V(syntax) - it knows all drivers, options, devices and properties of drives and shares, and the names of the options in
+        O(arguments). Nothing is opened.
       - V(open) - it opens all images, with their backing files, keys and servers, read-only and without a lock, so that a VM
         that runs does not matter, and nothing is written. Files of O(boot) and directories of O(shares) are there.
       - V(device) - it has the machine, with all controllers and devices, in their places, on stand-ins as long as the images;

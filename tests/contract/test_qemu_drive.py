@@ -213,6 +213,17 @@ def test_what_qemu_does_not_take_is_not_written(
     assert four_beats(vm="web1", config=config, drives=drives, validate=below)["validation"] == {"level": below}
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [(["-mm", "64M"], "-mm: invalid option"), (["--smpp=2"], "--smpp=2: invalid"), (["-smp"], "requires an argument")],
+)
+def test_options_that_qemu_does_not_have_are_refused(config: str, words: list[str], said: str) -> None:
+    options = {"vm": "web1", "config": config, "arguments": ["--m", "64M", "-no-reboot", *words]}
+    refusal = refused("validation_failed", validate="syntax", **options)
+    assert said in refusal["evidence"]["said"] and "the arguments of VM web1" in refusal["msg"], refusal
+    four_beats(validate="none", **options)
+
+
 def test_without_qemu(images: Path, config: str) -> None:
     options = {"vm": "web1", "config": config, "drives": [drive("a", images / "a", "qcow2", "virtio-blk-pci")]}
     refusal = refused("tool_missing", qemu="/nowhere/qemu", **options)

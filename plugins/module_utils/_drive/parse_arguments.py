@@ -27,7 +27,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._drive.spec import Dr
 _FLAGS_TEXT = (
     "enable-kvm enable-hax nographic S s no-reboot no-shutdown daemonize nodefaults no-user-config nodefconfig "
     "full-screen no-acpi no-hpet no-fd-bootchk mem-prealloc only-migratable preconfig win2k-hack usb curses "
-    "singlestep one-insn-per-tb no-quit no-frame alt-grab ctrl-grab portrait xen-attach xen-domid-restrict "
+    "singlestep one-insn-per-tb async-teardown no-quit no-frame alt-grab ctrl-grab portrait xen-attach xen-domid-restrict "
     "old-param semihosting h help version no-kvm no-kvm-irqchip sdl std-vga localtime enable-sync-profile audio-help"
 )
 _FLAGS = frozenset(_FLAGS_TEXT.split())
@@ -57,6 +57,17 @@ def words(text: str) -> t.List[str]:
         return text.rstrip("\0").split("\0")
     lines = [line for line in text.replace("\r\n", "\n").split("\n") if not line.lstrip().startswith("#")]
     return shlex.split("\n".join(lines).replace("\\\n", " "))
+
+
+def options(arguments: t.Iterable[str]) -> t.Iterator[t.Tuple[str, t.Optional[str]]]:
+    """Each option with its value, None where it has none. What QEMU takes for a disk is the value of an option without a name."""
+    todo = iter(arguments)
+    for word in todo:
+        name = word.lstrip("-") if word[:1] == "-" and len(word) > 1 else ""
+        if not name:
+            yield "", word
+        else:
+            yield word, None if name in _FLAGS or name == "snapshot" else next(todo, None)
 
 
 def parse(arguments: t.Sequence[t.Any], machine: str = "") -> Parsed:
@@ -95,17 +106,16 @@ class _Reader:
             self._program(todo[program])
             todo = todo[program + 1 :]
         self._find_machine(todo)
-        while todo:
-            word = todo.pop(0)
-            name = word.lstrip("-") if word[:1] == "-" and len(word) > 1 else ""
+        for word, value in options(todo):
+            name = word.lstrip("-")
             if not name:
-                self._short("hda", word)
+                self._short("hda", str(value))
             elif name == "snapshot":
                 self.found.snapshot = True
-            elif name in _FLAGS or not todo:
+            elif value is None:
                 self.rest.append((word,))
             else:
-                self._option(word, name, todo.pop(0))
+                self._option(word, name, value)
 
     def _program(self, word: str) -> None:
         """C(qemu-system-aarch64) has no machine of its own; what comes before is the shell's."""

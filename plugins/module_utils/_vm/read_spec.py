@@ -125,13 +125,34 @@ def _state(vm: str, told: Params, key: str) -> str:
     return str(state)
 
 
+def _refuse_run_together(vm: str, words: t.Sequence[str]) -> None:
+    """As a line of a shell is written, which nothing here takes apart; or what QEMU would take for a disk."""
+    for option, value in parse_arguments.options(words):
+        if re.search(r"\s", option):
+            fact = "%r in arguments is one word, and no option of QEMU has a blank" % option
+            way_out = "Write a list, in which each option and each value is a word of its own: [%s]."
+            raise _refused_word(vm, fact, way_out % ", ".join(option.split()), option)
+        if not option:
+            way_out = "Leave out the program, which qemu names; describe disks in drives; write values behind options."
+            fact = "%r in arguments is neither an option nor the value of one, and QEMU takes it for a disk" % value
+            raise _refused_word(vm, fact, way_out, str(value))
+
+
+def _refused_word(vm: str, fact: str, way_out: str, word: str) -> errors.SpecError:
+    evidence = {"option": "arguments", "word": word}
+    return errors.SpecError(
+        "the arguments", "VM " + vm, fact, reason="bad_option", way_out=way_out, joined="of", evidence=evidence
+    )
+
+
 def _arguments(vm: str, told: t.Sequence[t.Any]) -> t.Tuple[str, ...]:
     """What has to do with drives belongs into C(drives), where it is looked at; so with shares and kernels. Memory of one's
     own may be here, as there is more to say of it.
     """
     words = tuple(map(str, told))
+    _refuse_run_together(vm, words)
     try:
-        found = parse_arguments.parse(words).spec
+        found = parse_arguments.parse(["qemu-kvm", *words]).spec  # so that no later word is taken for the program
     except (errors.EngineError, ValueError) as exc:
         raise _refused(vm, "arguments cannot be read: %s" % exc, "bad_option", "Correct them.") from exc
     named = [each.id for each in found.drives] + [each.name for each in found.nodes]

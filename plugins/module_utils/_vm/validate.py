@@ -40,14 +40,17 @@ class Proof:
             fact = "QEMU is not there (%s)" % self._made.qemu
             way_out = "Install it, say where it is (qemu), or set validate: none."
             raise self._refused("", level, fact, "tool_missing", way_out)
+        self._refuse_arguments(level)
         lengths = self._refuse_nodes(level)
         room = self._refuse_paths(level) if level != "syntax" else 0
         if level == "device":
             self._refuse_devices(lengths, _MEMORY + room)
 
-    def _refused(self, drive: str, level: str, fact: str, reason: str, way_out: str) -> errors.RefusedError:
+    def _refused(
+        self, drive: str, level: str, fact: str, reason: str, way_out: str, asked: str = "the drives"
+    ) -> errors.RefusedError:
         is_share = drive and drive in {each.tag for each in self._made.spec.shares}
-        subject = "%s %s" % ("share" if is_share else "drive", drive) if drive else "the drives"
+        subject = "%s %s" % ("share" if is_share else "drive", drive) if drive else asked
         evidence = {"qemu": self._made.qemu, "level": level, "drive": drive, "said": fact}
         return errors.RefusedError(
             subject, "VM " + self._made.vm, fact, reason=reason, way_out=way_out, evidence=evidence, joined="of"
@@ -75,6 +78,21 @@ class Proof:
         if rc != 0 or len(found) < len(questions):
             raise self._failed("", level, _last_line(stderr) or "it ended with status %d" % rc)
         return [found[number] for number in range(len(questions))]
+
+    def _refuse_arguments(self, level: str) -> None:
+        """QEMU looks at the names of all options, and whether their values are there, before it does what the first says."""
+        words = self._made.arguments
+        if not words:
+            return
+        argv = [self._made.qemu, "-version", *words]
+        try:
+            rc, _stdout, stderr = self._run(argv, limits=process.INSPECTION, timeout=self._timeout)
+        except errors.ToolTimeoutError as exc:
+            raise self._failed("", level, "it has not answered for %g s" % self._timeout) from exc
+        if rc != 0:
+            fact = "QEMU does not take its arguments: %s" % (_last_line(stderr) or "it ended with status %d" % rc)
+            way_out = "Correct arguments; -help of that QEMU lists all options."
+            raise self._refused("", level, fact, "validation_failed", way_out, "the arguments")
 
     def _refuse_nodes(self, level: str) -> t.Dict[str, int]:
         """What QEMU knows of, and what it opens, in one go. Returns the bytes of each drive that was opened."""

@@ -229,3 +229,34 @@ def test_whatever_is_written_is_taken_or_refused(more: Task, lists: Task, style:
         made(disk(**more), style=style, lossy=True, **lists)
     except errors.EngineError as exc:
         assert exc.reason
+
+
+# --- arguments
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word", "said"),
+    [
+        (["-m 64M -smp 2"], "-m 64M -smp 2", "[-m, 64M, -smp, 2]"),
+        (["-nographic", "-m 64M"], "-m 64M", "[-m, 64M]"),
+        (["qemu-system-x86_64", "-m", "64M"], "qemu-system-x86_64", "takes it for a disk"),
+        (["-m", "64M", "/i/b"], "/i/b", "takes it for a disk"),
+        (["-enable-kvm", "2"], "2", "takes it for a disk"),
+        (["--nodefaults", "-async-teardown", "x"], "x", "takes it for a disk"),
+    ],
+)
+def test_words_that_qemu_takes_for_something_else_are_refused(arguments: t.List[str], word: str, said: str) -> None:
+    refusal = refused(arguments=arguments)
+    assert (refusal.reason, refusal.facts["evidence"]) == ("bad_option", {"option": "arguments", "word": word})
+    assert said in refusal.message
+
+
+def test_a_program_among_arguments_hides_no_drive() -> None:
+    """As the value of an option it begins no command line."""
+    hidden = ["-drive", "file=/i/b,format=raw,id=b", "-D", "/usr/bin/qemu-system-x86_64"]
+    assert "arguments have a drive (b)" in refused(arguments=hidden).message
+
+
+def test_values_are_as_they_are() -> None:
+    words = ["-name", "a b", "-fw_cfg", "-x y", "--m", "64M", "-D", "qemu-kvm"]
+    assert list(made(arguments=words).arguments) == words
