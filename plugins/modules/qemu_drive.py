@@ -293,7 +293,9 @@ options:
         that runs does not matter, and nothing is written. Files of O(boot) and directories of O(shares) are there.
       - V(device) - it has the machine, with all controllers and devices, in their places, on stand-ins as long as the images;
         with the shares of V(9p), and the kernel. A server of V(virtiofs) is not connected to.
-      - What cannot be tried so is named in RV(validation).
+      - Drives that are as they were, and that the running VM (O(qmp_socket)) has open so, are not opened again. A server that
+        has one place only (C(shared) of an NBD export) would keep the proof waiting, up to O(timeout).
+      - What is not tried so is named in RV(validation).
     type: str
     choices: [none, syntax, open, device]
     default: device
@@ -513,6 +515,11 @@ validation:
     level: {description: That of O(validate)., type: str, returned: always}
     not_opened:
       description: Drives that were not opened, as their drivers take what they open for themselves.
+      type: list
+      elements: str
+      returned: when there are any
+    open_already:
+      description: Drives that were not opened again, as the running VM has them open just so.
       type: list
       elements: str
       returned: when there are any

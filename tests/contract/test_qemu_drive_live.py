@@ -20,7 +20,7 @@ from ansible_collections.platter.qemu.tests.lab.beats import four_beats, refused
 from ansible_collections.platter.qemu.tests.lab.drive_qemu import started
 from ansible_collections.platter.qemu.tests.lab.modules import call
 from ansible_collections.platter.qemu.tests.lab.oracle import create
-from ansible_collections.platter.qemu.tests.lab.programs import listens, running, wait_until
+from ansible_collections.platter.qemu.tests.lab.programs import exported, listens, running, wait_until
 
 
 @pytest.fixture(autouse=True)
@@ -68,6 +68,21 @@ def test_drives_come_to_a_vm_that_runs_and_go(tmp_path: Path, vm: dict[str, Any]
         less = four_beats(drives=[{"id": "b", "state": "absent"}], **vm)
         assert [action.split(" ")[0] for action in less["actions"]] == ["Define", "Unplug"]
         assert open_files(vm["qmp_socket"]) == {"a", "c"}
+
+
+def test_an_export_for_one_client_is_not_asked_for_a_second_one(tmp_path: Path, vm: dict[str, Any]) -> None:
+    node = {"driver": "nbd", "server": {"type": "unix", "path": str(tmp_path / "nbd")}, "export": "data"}
+    far = {"id": "far", "image": {"blockdev": node}, "device": "virtio-blk-pci"}
+    options = dict(vm, validate="device", timeout=5)
+    with exported(tmp_path / "c", "qcow2", tmp_path / "nbd", "--shared=1", "-x", "data"):
+        four_beats(drives=[far], **options)
+        with started(tmp_path / "qmp", vm["config"] + "/start"):
+            real = four_beats(drives=[disk(tmp_path, "b")], **options)
+            assert real["validation"] == {"level": "device", "open_already": ["far"]}
+            changed = dict(far, cache="none")
+            refusal = refused("validation_failed", drives=[changed], **dict(options, timeout=1))
+    assert "drive far of VM web1" in refusal["msg"] and "raise shared of the export" in refusal["msg"], refusal
+    assert f"export 'data' of the NBD server at {tmp_path / 'nbd'}" in refusal["msg"] and refusal["evidence"]["places"]
 
 
 def test_the_monitor_of_another_vm_is_refused(tmp_path: Path, vm: dict[str, Any]) -> None:

@@ -79,10 +79,10 @@ class ImageLockedError(ToolError):
 
 
 class ToolTimeoutError(ToolError):
-    """The program was killed at its limit of time; C(why): what it had not done by then."""
+    """The program was killed at its limit of time; C(why): what it had not done by then. C(stdout): what it had printed."""
 
-    def __init__(self, cmd: t.Sequence[str], why: str) -> None:
-        super().__init__(cmd, -9, "", "", "%s was ended: %s" % (" ".join(cmd[:2]), why))
+    def __init__(self, cmd: t.Sequence[str], why: str, stdout: str = "") -> None:
+        super().__init__(cmd, -9, stdout, "", "%s was ended: %s" % (" ".join(cmd[:2]), why))
         self.facts["reason"] = "tool_timeout"
 
 

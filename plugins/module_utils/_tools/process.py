@@ -99,7 +99,7 @@ class Runner:
         except subprocess.TimeoutExpired as exc:
             _kill_group(started)
             why = "it has done nothing" if idle else "it has not come to its end"
-            raise errors.ToolTimeoutError(argv, "%s for %g s" % (why, exc.timeout)) from exc
+            raise errors.ToolTimeoutError(argv, "%s for %g s" % (why, exc.timeout), _text(exc.output or b"")) from exc
         except BaseException:
             _kill_group(started)
             raise

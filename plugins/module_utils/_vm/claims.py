@@ -129,6 +129,16 @@ def _is_bytes(node: Node) -> bool:
     return node.driver == "luks" and node.child("header") is not None
 
 
+def words_for(claim: Claim) -> str:
+    """The place as a sentence names it."""
+    driver, _space, told = claim.name.partition(" ")
+    if claim.local or driver != "nbd":
+        return claim.name
+    options = json.loads(told)
+    host = ":".join(str(options[name]) for name in ("server.host", "server.port") if name in options)
+    return "export %r of the NBD server at %s" % (options["export"], options.get("server.path") or host)
+
+
 def _place(node: Node) -> str:
     options = {key: value for key, value in node.options if key not in _HOW}
     if node.driver == "nbd":

@@ -38,6 +38,9 @@ class VmEngine:
         self._runner = process.Runner()
         self._told: t.List[t.List[str]] = []
         self._on_all = contextlib.ExitStack()
+        #: of the running VM: its processes, and bytes of the drives that it has open as they are defined
+        self._pids: t.AbstractSet[int] = frozenset()
+        self._has_open: t.Dict[str, int] = {}
 
     @property
     def commands(self) -> t.List[t.List[str]]:
@@ -80,12 +83,13 @@ class VmEngine:
             if spec.state == "absent" and not spec.config_given:
                 self._refuse_elsewhere()
             item.plan = list(plan_vm(spec, item.before, self._qemu))
-            pids = self._plan_live(item) if spec.qmp_socket and spec.state == "present" else frozenset()
+            if spec.qmp_socket and spec.state == "present":
+                self._plan_live(item)
             item.after = predict(item.before, item.plan)
             opened = _opened(item.after.defined)
             if any(not isinstance(each, actions.ChangeRunning) for each in item.plan):
-                self._guard(item, opened, pids)
-            self._guard_opening(item, opened, pids)
+                self._guard(item, opened)
+            self._guard_opening(item, opened)
             item.warnings += _warnings(spec, item.before, item.after, opened)
         except errors.EngineError as exc:
             item.plan, item.after, item.refusal = [], item.before, not_begun(exc)
@@ -103,8 +107,8 @@ class VmEngine:
 
         exclusive.refuse_second_name(self._spec.vm, self._spec.config, "Set config to that directory.")
 
-    def _plan_live(self, item: Item) -> t.AbstractSet[int]:
-        """What makes the running VM as it will be defined. Returns its processes."""
+    def _plan_live(self, item: Item) -> None:
+        """What makes the running VM as it will be defined."""
         from ansible_collections.platter.qemu.plugins.module_utils._vm import live
 
         spec, wanted = self._spec, predict(item.before, item.plan).defined
@@ -117,16 +121,17 @@ class VmEngine:
             pids = running.started(names, lambda: _files(item.before.defined, defined))
             if pids:
                 raise live.silent(path, spec.vm, pids)
-            return frozenset()
+            return
         nameless = looked.plan.steps and not looked.name
         if nameless and not running.using(looked.pids, _files(item.before.defined, defined)):
             raise live.other_vm(path, "")
         self._told += looked.commands
         item.before = item.after = replace(item.before, live=looked.state)
         item.plan += map(actions.ChangeRunning, looked.plan.steps)
-        return looked.pids
+        self._pids = looked.pids
+        self._has_open = live.open_already(looked, item.before.defined if item.before.whole else None, defined)
 
-    def _guard(self, item: Item, opened: t.Sequence[held.Held], pids: t.AbstractSet[int]) -> None:
+    def _guard(self, item: Item, opened: t.Sequence[held.Held]) -> None:
         """What a run with nothing to do does not need."""
         from ansible_collections.platter.qemu.plugins.module_utils._vm import exclusive, formats, led, validate
 
@@ -136,14 +141,14 @@ class VmEngine:
         if wanted is None:
             return
         known = defined if item.before.whole else None  # else somebody has written there
-        exclusive.refuse(wanted, opened, known, self._spec.config, pids)
+        exclusive.refuse(wanted, opened, known, self._spec.config, self._pids)
         led.refuse(wanted, opened)
         formats.refuse(wanted, known)
-        proof = validate.Proof(self._runner, wanted, self._spec.timeout)
+        proof = validate.Proof(self._runner, wanted, self._spec.timeout, self._has_open)
         proof.refuse(self._spec.validate)
         item.notes["validation"] = proof.notes
 
-    def _guard_opening(self, item: Item, opened: t.Sequence[held.Held], pids: t.AbstractSet[int]) -> None:
+    def _guard_opening(self, item: Item, opened: t.Sequence[held.Held]) -> None:
         """What the running VM is to open now may be somebody else's since it was defined."""
         steps = [each.step for each in item.plan if isinstance(each, actions.ChangeRunning)]
         named = {part.id for part in (getattr(step, "drive", None) for step in steps) if part is not None}
@@ -153,7 +158,7 @@ class VmEngine:
             from ansible_collections.platter.qemu.plugins.module_utils._vm import exclusive
 
             names = _names(item.before.defined, item.after.defined)
-            exclusive.refuse_opening(self._spec.vm, opened, new, names, pids)
+            exclusive.refuse_opening(self._spec.vm, opened, new, names, self._pids)
 
     def execute(self, items: t.List[Item]) -> None:
         """Carry out the plan."""

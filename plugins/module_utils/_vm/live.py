@@ -128,6 +128,20 @@ def to_facts(path: str, looked: t.Optional[Looked], defined: definition.VmDefini
     }
 
 
+def open_already(
+    looked: Looked, old: t.Optional[definition.VmDefinition], new: definition.VmDefinition
+) -> t.Dict[str, int]:
+    """Bytes of the drives that C(old) has as C(new) has them, and that the running VM has open just so."""
+    if old is None or any(getattr(old, name) != getattr(new, name) for name in ("qemu", "machine", "style", "lossy")):
+        return {}
+    if old.spec.nodes != new.spec.nodes or any(each not in new.spec.objects for each in old.spec.objects):
+        return {}
+    other = {each.drive for each in looked.plan.drift} | {each.drive for each in looked.plan.needs_restart}
+    media = {name: each.medium for name, each in buses.matched(new.spec, looked.state).items()}
+    same = (each.id for each in new.spec.drives if each in old.spec.drives and each.id not in other)
+    return {name: medium.size for name in same for medium in [media.get(name)] if medium is not None and medium.size}
+
+
 def _undeclared(looked: Looked, wanted: DrivesSpec) -> t.List[str]:
     """Drives that it has, that are not defined, and stay; without the empty ones that the machine has by itself."""
     known = {live.id for live in buses.matched(wanted, looked.state).values()}

@@ -60,8 +60,12 @@ def not_opened(spec: DrivesSpec) -> t.List[str]:
     return [each.id for each in spec.drives if any(node.driver in _NOT_OPENED for node in _all_nodes(each, named))]
 
 
+def _walk(drive: Drive) -> t.Iterator[Node]:
+    return drive.backend.walk() if drive.backend is not None else iter(())
+
+
 def _all_nodes(drive: Drive, named: t.Mapping[str, Node]) -> t.Iterator[Node]:
-    for node in drive.backend.walk() if drive.backend is not None else ():
+    for node in _walk(drive):
         yield node
         for _role, child in node.children:
             if isinstance(child, str) and child in named:
@@ -98,9 +102,14 @@ def paths(spec: DrivesSpec) -> t.List[t.Tuple[str, str, bool]]:
     return found + [("", files[name], False) for name in ("kernel", "initrd") if name in files]
 
 
-def opening(spec: DrivesSpec) -> t.List[Question]:
-    """The commands that open all nodes as a reader, those that need each other in order."""
-    left_out = set(not_opened(spec))
+def opening(spec: DrivesSpec, opened: t.Collection[str] = ()) -> t.List[Question]:
+    """The commands that open all nodes as a reader, those that need each other in order. C(opened): drives without which that
+    is to be, unless others name their nodes.
+    """
+    named = {child for node in spec.all_nodes() for _role, child in node.children if isinstance(child, str)}
+    free = (each for each in spec.drives if each.backend is not None and each.id in opened)
+    left_out = {each.id for each in free if not named & {each.id, *(node.name for node in _walk(each))}}
+    left_out |= set(not_opened(spec))
     drives = tuple(_as_reader(each) for each in _with_formats(spec).drives if each.id not in left_out)
     nodes = tuple(_node_as_reader(each) for each in spec.nodes if each.driver not in _NOT_OPENED)
     objects = tuple(each for each in spec.objects if each.kind != "iothread")

@@ -15,7 +15,7 @@ import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors, size
 from ansible_collections.platter.qemu.plugins.module_utils._tools import process
-from ansible_collections.platter.qemu.plugins.module_utils._vm import definition, proof, schema
+from ansible_collections.platter.qemu.plugins.module_utils._vm import claims, definition, proof, schema
 
 LEVELS = ("none", "syntax", "open", "device")
 #: little memory, as no guest uses it; but what a kernel is started with has to have room in it
@@ -23,9 +23,20 @@ _MEMORY = 64 << 20
 
 
 class Proof:
-    """One run of it. C(notes): what the proof could not look at, for the result."""
+    """One run of it. C(notes): what the proof did not look at, for the result.
 
-    def __init__(self, run: process.RunCommand, made: definition.VmDefinition, timeout: float) -> None:
+    C(has_open): bytes of the drives that the running VM has open just so, by their ids. They are not opened again: a server
+    may have no place for a second client.
+    """
+
+    def __init__(
+        self,
+        run: process.RunCommand,
+        made: definition.VmDefinition,
+        timeout: float,
+        has_open: t.Optional[t.Mapping[str, int]] = None,
+    ) -> None:
+        self._has_open = dict(has_open or {})
         self._run = run
         self._made = made
         self._timeout = timeout
@@ -72,12 +83,31 @@ class Proof:
         try:
             rc, stdout, stderr = self._run(argv, limits=process.INSPECTION, timeout=self._timeout, told=text)
         except errors.ToolTimeoutError as exc:
-            raise self._failed("", level, "it has not answered for %g s" % self._timeout) from exc
-        answers = [json.loads(line) for line in stdout.splitlines() if line.startswith("{")]
-        found = {each["id"]: each for each in answers if "id" in each}
+            found = _answers(exc.stdout.rpartition("\n")[0])
+            waiting = next((each for number, each in enumerate(questions) if number not in found), None)
+            raise self._silent(waiting, level) from exc
+        found = _answers(stdout)
         if rc != 0 or len(found) < len(questions):
             raise self._failed("", level, _last_line(stderr) or "it ended with status %d" % rc)
         return [found[number] for number in range(len(questions))]
+
+    def _silent(self, waiting: t.Optional[proof.Question], level: str) -> errors.RefusedError:
+        """C(waiting): what QEMU has not answered."""
+        drive = waiting.drive if waiting is not None and waiting.command == "blockdev-add" else ""
+        opened = [each for each in claims.of_spec(self._made.spec) if each.drive == drive]
+        if not opened:
+            return self._failed("", level, "it has not answered for %g s" % self._timeout)
+        names = " and ".join(claims.words_for(each) for each in opened)
+        fact = "QEMU has waited for %g s to open %s" % (self._timeout, names)
+        way_out = "See to it that it can be read, or raise timeout."
+        if any(each.name.startswith("nbd ") for each in opened if not each.local):
+            way_out = (
+                "Start that server, or raise timeout. If it answers, but serves one client at a time, which is the VM itself,"
+                " raise shared of the export (nbd_export): the proof is one more."
+            )
+        refusal = self._refused(drive, level, fact, "validation_failed", way_out)
+        refusal.facts["evidence"]["places"] = [each.name for each in opened]
+        return refusal
 
     def _refuse_arguments(self, level: str) -> None:
         """QEMU looks at the names of all options, and whether their values are there, before it does what the first says."""
@@ -100,7 +130,7 @@ class Proof:
         kinds = sorted({str(each.arguments["driver"]) for each in asked if each.command == "device_add"})
         questions = [proof.Question("", "query-qmp-schema", {})]
         questions += [proof.Question("", "device-list-properties", {"typename": kind}) for kind in kinds]
-        opening = proof.opening(self._made.spec) if level != "syntax" else []
+        opening = proof.opening(self._made.spec, self._has_open) if level != "syntax" else []
         last = [proof.Question("", "query-named-block-nodes", {"flat": True})]
         answers = self._ask(level, ["-M", "none"], [*questions, *opening, *last])
         properties = {kind: answer.get("return") for kind, answer in zip(kinds, answers[1:])}
@@ -111,7 +141,9 @@ class Proof:
         if level != "syntax":
             not_opened = proof.not_opened(self._made.spec)
             self.notes.update({"not_opened": not_opened} if not_opened else {})
-        return {each["node-name"]: int(each["image"]["virtual-size"]) for each in answers[-1]["return"]}
+            self.notes.update({"open_already": sorted(self._has_open)} if self._has_open else {})
+        lengths = {each["node-name"]: int(each["image"]["virtual-size"]) for each in answers[-1]["return"]}
+        return dict(self._has_open, **lengths)
 
     def _refuse_paths(self, level: str) -> int:
         """What the VM starts with besides drives. Returns the memory that it takes, in bytes."""
@@ -155,6 +187,12 @@ def _length(path: str, is_directory: bool) -> int:
     if not is_directory and not stat.S_ISREG(found.st_mode):
         raise OSError(errno.EINVAL, "it is no file")
     return 0 if is_directory else found.st_size
+
+
+def _answers(text: str) -> t.Dict[int, t.Any]:
+    """Those to questions with a number, by it."""
+    told = (json.loads(line) for line in text.splitlines() if line.startswith("{"))
+    return {each["id"]: each for each in told if "id" in each}
 
 
 def _last_line(text: str) -> str:
