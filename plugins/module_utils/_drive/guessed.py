@@ -29,7 +29,7 @@ def found(spec: DrivesSpec) -> t.Iterator[finding.Finding]:
     else:
         fact += ": a guest that writes a header into a raw disk chooses what QEMU guesses"
     named = words.listed(["%s (%s)" % each if each[1] else each[0] for each in list(images.items())[1:]], _MOST_NAMED)
-    fact += ". Nor are those of %s" % named if named else ""
+    fact += ". Nor are the formats of %s" % named if named else ""
     way_out = "Set image.format of each; of an ISO image it is raw." if named else "Set image.format."
     yield finding.Finding(drives[0][0], "format_missing", fact, way_out, more={"images": images})
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 
 from ansible_collections.platter.qemu.plugins.module_utils._drive import (
     devices,
+    formats,
     keyval,
     link,
     nodes,
@@ -44,11 +45,14 @@ _QMP = {"object-add": "object", "blockdev-add": "blockdev", "device_add": "devic
 
 @dataclass
 class Parsed:
-    """The drives, the arguments that are about something else, and what is worth knowing of the reading."""
+    """The drives, the arguments that are about something else, and what is worth knowing of the reading. C(program): the words
+    up to the name of QEMU, which are no arguments.
+    """
 
     spec: DrivesSpec
     rest: t.List[str] = field(default_factory=list)
     notes: t.List[str] = field(default_factory=list)
+    program: t.List[str] = field(default_factory=list)
 
 
 def words(text: str) -> t.List[str]:
@@ -70,27 +74,31 @@ def options(arguments: t.Iterable[str]) -> t.Iterator[t.Tuple[str, t.Optional[st
             yield word, None if name in _FLAGS or name == "snapshot" else next(todo, None)
 
 
-def parse(arguments: t.Sequence[t.Any], machine: str = "") -> Parsed:
+def parse(
+    arguments: t.Sequence[t.Any], machine: str = "", known_formats: t.Optional[t.Mapping[str, str]] = None
+) -> Parsed:
     """From a list of arguments, or of QMP commands (dicts). Raises ValueError (a sentence).
 
-    C(machine): its type, where the arguments do not say it.
+    C(machine): its type, where the arguments do not say it; C(known_formats): by the path, formats that they do not say.
     """
     reader = _Reader(machine)
     if any(isinstance(each, t.Mapping) for each in arguments):
         reader.commands(arguments)
     else:
         reader.arguments([str(each) for each in arguments])
+    formats.fill_in(reader.found, known_formats or {})
     besides = start_arguments.taken(reader.rest)
     spec = replace(
         link.linked(reader.found), shares=besides.shares, boot=besides.boot, shared_memory=besides.shared_memory
     )
-    return Parsed(spec, [word for entry in besides.rest for word in entry], reader.found.notes)
+    return Parsed(spec, [word for entry in besides.rest for word in entry], reader.found.notes, reader.program)
 
 
 class _Reader:
     def __init__(self, machine: str) -> None:
         self.found = link.Found(machine=devices.family(machine) if machine else "")
         self.rest: t.List[start_arguments.Entry] = []
+        self.program: t.List[str] = []
         self._told = bool(machine)
 
     def arguments(self, arguments: t.Sequence[str]) -> None:
@@ -102,9 +110,9 @@ class _Reader:
         )
         program = next(named, 0 if todo and _FIRST_WORD.match(todo[0]) and todo[0][:1] != "-" else -1)
         if program >= 0:
-            self.rest += [(word,) for word in todo[:program]]
-            self._program(todo[program])
-            todo = todo[program + 1 :]
+            # what comes before is the shell's
+            self.program, todo = todo[: program + 1], todo[program + 1 :]
+            self._program(self.program[-1])
         self._find_machine(todo)
         for word, value in options(todo):
             name = word.lstrip("-")
@@ -118,8 +126,7 @@ class _Reader:
                 self._option(word, name, value)
 
     def _program(self, word: str) -> None:
-        """C(qemu-system-aarch64) has no machine of its own; what comes before is the shell's."""
-        self.rest.append((word,))
+        """C(qemu-system-aarch64) has no machine of its own."""
         if "qemu-system-" in word and not word.endswith(("x86_64", "i386")) and not self.found.machine:
             self.found.machine = word.rsplit("qemu-system-", 1)[-1]
 

@@ -115,11 +115,12 @@ def main() -> None:
         try:
             found = overlays_of(image)
         except OSError as exc:
-            sys.exit("VM %s is not started: %s cannot be looked at: %s" % (vm, image, exc.strerror))
+            fact = "VM %s is not started: %s cannot be looked at: %s"
+            raise SystemExit(fact % (vm, image, exc.strerror)) from exc
         if found:
             fact = "VM %s is not started: %s is the backing file of %s, and what the VM writes there would damage that."
             way_out = "Define the drive on the active overlay (platter.qemu.qemu_drive, image.path)."
-            sys.exit("%s %s" % (fact % (vm, image, ", ".join(found[:5])), way_out))
+            raise SystemExit("%s %s" % (fact % (vm, image, ", ".join(found[:5])), way_out))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import typing as t
 from pathlib import Path
 
@@ -24,13 +25,41 @@ class TaggedText(str):
 
 def test_an_old_line_is_written_anew() -> None:
     told = drive_parse("qemu-system-x86_64 -m 1G -drive file=/i/d,format=raw,if=virtio,cache=none -nographic")
-    assert told["rest"] == ["qemu-system-x86_64", "-m", "1G", "-nographic"]
+    assert (told["program"], told["rest"]) == (["qemu-system-x86_64"], ["-m", "1G", "-nographic"])
     assert drive_args(told, "blockdev", form="keys") == [
         "-blockdev",
         "driver=raw,node-name=virtio0,cache.direct=on,file.driver=file,file.filename=/i/d",
         "-device",
         "virtio-blk-pci,drive=virtio0",
     ]
+
+
+OLD = "qemu-system-x86_64 -m 1G -hda /i/d -cdrom /i/c.iso -drive file=/i/e,format=raw,if=virtio"
+
+
+def test_a_line_without_formats_is_written_anew_with_those_that_are_told() -> None:
+    told = drive_parse(OLD, formats={"/i/d": TaggedText("qcow2"), "/i/c.iso": "raw"})
+    assert [each["image"] for each in told["drives"]] == [
+        {"path": "/i/d", "format": "qcow2"},
+        {"path": "/i/c.iso", "format": "raw"},
+        {"path": "/i/e", "format": "raw"},
+    ]
+    assert told["notes"] == []
+    assert drive_parse(" ".join(drive_args(told, "drive_device")))["drives"] == told["drives"]
+
+
+@pytest.mark.parametrize(
+    ("formats", "said"),
+    [
+        ({"/i/x": "raw"}, "formats names /i/x, which no drive has without a format"),
+        ({"/i/e": "raw"}, "formats names /i/e, which"),
+        ({"/i/d": "host_device"}, "formats has 'host_device' for /i/d, which is none of"),
+        ("qcow2", "formats is no dictionary"),
+    ],
+)
+def test_a_format_that_no_drive_waits_for_is_no_silence(formats: t.Any, said: str) -> None:
+    with pytest.raises(AnsibleFilterError, match=re.escape(said)):
+        drive_parse(OLD, formats=formats)
 
 
 def test_the_arguments_of_a_process_are_read_as_bytes_and_as_text() -> None:

@@ -228,7 +228,7 @@ def test_queues_of_several_iothreads_stay_a_list() -> None:
 def test_what_is_about_something_else_is_left_as_it_is() -> None:
     words = ["-name", "a,b", "-netdev", "user,id=n", "-device", "virtio-net-pci,netdev=n", "-S", "-global", "x.y=z"]
     read = parse_arguments.parse(["qemu-system-x86_64", *words, "-hda", "/d"])
-    assert read.rest == ["qemu-system-x86_64", *words]
+    assert (read.program, read.rest) == (["qemu-system-x86_64"], words)
 
 
 @pytest.mark.parametrize(
@@ -242,10 +242,11 @@ def test_what_is_about_something_else_is_left_as_it_is() -> None:
         "",
     ],
 )
-def test_what_stands_before_the_program_is_no_disk(before: str) -> None:
+def test_what_standsoptions_the_program_is_no_disk(before: str) -> None:
     read = parse_arguments.parse(parse_arguments.words(before + " -hda /d -S"))
     assert [each.id for each in read.spec.drives] == ["ide0-hd0"]
-    assert read.rest == [*before.split(), "-S"]
+    program, options, rest = before.partition(" -name ")
+    assert (read.program, read.rest) == (program.split(), [*(options + rest).split(), "-S"])
 
 
 def test_a_script_is_read_as_its_shell_reads_it() -> None:

@@ -107,7 +107,7 @@ REST = [
 @pytest.mark.parametrize("line", REST)
 def test_what_we_have_no_words_for_stays_in_the_rest(line: str) -> None:
     read = drive_parse(line)
-    assert (read["rest"], set(read)) == (line.split(), {"machine", "drives", "rest", "notes"})
+    assert (read["rest"], set(read)) == (line.split(), {"machine", "drives", "program", "rest", "notes"})
 
 
 def test_a_kernel_is_read_from_the_options_of_the_machine_too() -> None:

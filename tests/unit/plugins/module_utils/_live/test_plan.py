@@ -160,8 +160,8 @@ def test_what_is_not_as_it_is_declared_of_controllers_objects_and_shared_nodes()
     state = LiveState("pc", objects=tuple(map(foretell.live_object, wanted.objects)))
     state = predict(state, plan.plan(wanted, state).steps)
     assert not _waiting(wanted, state)
-    more = dict(lists, objects=[*lists["objects"], {"qom-type": "iothread", "id": "idle"}])
-    assert _waiting(_spec(encrypted, **more), state) == [("idle", "object")]
+    more = [key, thread, {"qom-type": "iothread", "id": "idle"}]
+    assert _waiting(_spec(encrypted, controllers=[controller], objects=more), state) == [("idle", "object")]
     for name, change, what in (
         ("controllers", dict(controller, device="lsi53c895a", properties={}), ("c", "controller")),
         ("controllers", dict(controller, properties={"num_queues": 3}), ("c", "num_queues")),

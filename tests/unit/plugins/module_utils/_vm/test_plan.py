@@ -291,7 +291,7 @@ def test_a_refusal_has_what_it_is_about_as_evidence(options: Task, evidence: Tas
 
 def test_all_that_lack_a_format_and_all_relative_paths_are_named_at_once() -> None:
     cd = {"id": "cd", "image": {"path": "c.iso"}, "device": "ide-cd", "read_only": True}
-    with pytest.raises(errors.RefusedError, match=r"Nor are those of b \(/b\), cd \(c.iso\)") as caught:
+    with pytest.raises(errors.RefusedError, match=r"Nor are the formats of b \(/b\), cd \(c.iso\)") as caught:
         after(NOTHING, disk("a", image={"path": "/a"}), disk("b", image={"path": "/b"}), cd)
     assert caught.value.facts["evidence"]["images"] == {"a": "/a", "b": "/b", "cd": "c.iso"}
     with pytest.raises(errors.RefusedError, match=r"its format is not given, .* name other files") as caught:
