@@ -332,6 +332,7 @@ attributes:
   diff_mode: {support: full, details: Shows the definition before and after.}
   idempotent: {support: full, details: The second run starts no program.}
 seealso:
+  - module: platter.qemu.qemu_vm
   - module: platter.qemu.qemu_drive_info
   - module: platter.qemu.disk_image
   - plugin: platter.qemu.drive_args
@@ -379,8 +380,8 @@ EXAMPLES = r"""
     arguments: [-m, 2G, -smp, '2']
 
 - name: Start it
-  ansible.builtin.command:
-    argv: [/etc/platter/vm/web1/start, -daemonize, -display, none, -qmp, 'unix:/run/platter/web1.qmp,server=on,wait=off']
+  platter.qemu.qemu_vm:
+    vm: web1
 
 - name: One more disk, and one less
   platter.qemu.qemu_drive:

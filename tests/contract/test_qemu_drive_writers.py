@@ -249,6 +249,7 @@ def test_the_vm_is_known_by_the_name_that_its_arguments_give_it(tmp_path: Path) 
     with started(tmp_path / "monitor", tmp_path / "vms" / "one" / "start", *words) as process:
         refusal = refused("qmp_unreachable", **asked(tmp_path, "one", disk("d", more), **named))
         assert refusal["evidence"] == {"socket": named["qmp_socket"], "pids": [process.pid]}
+        assert refusal["msg"].startswith("refused: changing the running VM: nobody is at ")
         four_beats(**asked(tmp_path, "another", **named))
         four_beats(**asked(tmp_path, "one", disk("d", more)))
 

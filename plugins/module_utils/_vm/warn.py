@@ -31,7 +31,7 @@ def warnings(made: definition.VmDefinition) -> t.List[str]:
 def built_on(vm: str, claim: claims.Claim, overlays: t.Sequence[str]) -> str:
     """C(overlays): the images that have the place of that claim as their backing file."""
     fact = "drive %s of VM %s is defined on %s, which is the backing file of %s" % (
-        (claim.drive, vm, claim.name, ", ".join(overlays[:5]))
+        (claim.drive, vm, claim.name, words.listed(overlays, 5))
     )
     way_out = "Set image.path to the active overlay before the next start."
     return "%s. What the VM writes there would damage them, so its program start refuses to start it. %s" % (

@@ -13,7 +13,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._core.plan import pre
 from ansible_collections.platter.qemu.plugins.module_utils._drive import settings as settings_of_drives
 from ansible_collections.platter.qemu.plugins.module_utils._drive import shares
 from ansible_collections.platter.qemu.plugins.module_utils._module import drive_options
-from ansible_collections.platter.qemu.plugins.module_utils._vm import definition, fixed, warn
+from ansible_collections.platter.qemu.plugins.module_utils._vm import claims, definition, fixed, warn
 from ansible_collections.platter.qemu.plugins.module_utils._vm.plan import plan_vm
 from ansible_collections.platter.qemu.plugins.module_utils._vm.read_spec import read_spec
 from ansible_collections.platter.qemu.plugins.module_utils._vm.state import VmState
@@ -332,6 +332,12 @@ def test_a_drive_that_no_guest_sees_is_told_unless_another_one_names_it() -> Non
     tree = {"driver": "qcow2", "file": {"driver": "file", "filename": "/i/top"}, "backing": "base"}
     assert said(base, {"id": "top", "image": {"blockdev": tree}, "device": "scsi-hd"}) == []
     assert said({"id": "cd", "device": "scsi-cd"}) == []
+
+
+def test_of_many_overlays_some_are_named_and_the_others_counted() -> None:
+    claim = claims.Claim("d", True, "/i/base", True)
+    told = warn.built_on("web1", claim, ["/i/%d" % number for number in range(7)])
+    assert "which is the backing file of /i/0, /i/1, /i/2, /i/3, /i/4 and 2 more. What" in told
 
 
 def test_a_definition_of_nothing_is_told() -> None:
