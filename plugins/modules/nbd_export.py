@@ -372,7 +372,7 @@ EXAMPLES = r"""
     image: /srv/images/db1.qcow2
     format: qcow2
     read_only: false
-    shared: 1
+    shared: 2
 
 - name: Several in one task
   platter.qemu.nbd_export:

@@ -290,7 +290,9 @@ options:
       - V(syntax) - it knows all drivers, options, devices and properties of drives and shares, and the names of the options in
         O(arguments). Nothing is opened.
       - V(open) - it opens all images, with their backing files, keys and servers, read-only and without a lock, so that a VM
-        that runs does not matter, and nothing is written. Files of O(boot) and directories of O(shares) are there.
+        that runs does not matter, and nothing is written. Files of O(boot) and directories of O(shares) are there. What is not
+        there has a reason of its own (C(image_missing), C(secret_missing), C(share_missing), C(kernel_missing)); in check mode
+        that is so, too, of what an earlier task would have made.
       - V(device) - it has the machine, with all controllers and devices, in their places, on stand-ins as long as the images;
         with the shares of V(9p), and the kernel. A server of V(virtiofs) is not connected to.
       - Drives that are as they were, and that the running VM (O(qmp_socket)) has open so, are not opened again. A server that

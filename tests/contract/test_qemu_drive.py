@@ -189,8 +189,11 @@ def test_images_are_left_as_they_are_beside_a_vm_that_runs(images: Path, config:
     ("level", "said", "wrong"),
     [
         ("syntax", "sheepdog", {"image": {"blockdev": {"driver": "sheepdog", "vdi": "a"}}, "device": "scsi-hd"}),
-        ("open", "No such file", {"image": {"path": "/nowhere/a", "format": "raw"}, "device": "scsi-hd"}),
-        ("open", "No such file", {"image": {"path": "a", "format": "qcow2"}, "encryption": {"secret_file": "/no"}}),
+        (
+            "open",
+            "actual size",
+            {"image": {"path": "r", "format": "raw", "options": {"size": 1 << 30}}, "device": "scsi-hd"},
+        ),
         ("device", "sd-bus", {"image": {"path": "r", "format": "raw"}, "device": "sd-card"}),
         ("device", "ide.9", {"image": {"path": "r", "format": "raw"}, "device": "ide-hd", "bus": "ide.9"}),
     ],
@@ -211,6 +214,24 @@ def test_what_qemu_does_not_take_is_not_written(
     assert not os.path.exists(config)
     below = levels[levels.index(level) - 1]
     assert four_beats(vm="web1", config=config, drives=drives, validate=below)["validation"] == {"level": below}
+
+
+def test_what_a_start_needs_and_is_not_there_is_named(images: Path, config: str, tmp_path: Path) -> None:
+    away, one = str(tmp_path / "away"), drive("sys", images / "a", "qcow2", "virtio-blk-pci")
+    share = {"tag": "home", "driver": "9p", "path": away, "security_model": "none"}
+    hidden = dict(one, encryption={"secret_file": away})
+    boot = {"kernel": str(images / "r"), "initrd": away}
+    told: list[tuple[str, dict[str, str], dict[str, Any]]] = [
+        ("image_missing", {"drive": "sys"}, {"drives": [drive("sys", away, "qcow2", "virtio-blk-pci")]}),
+        ("secret_missing", {"object": "sys-secret"}, {"drives": [hidden]}),
+        ("share_missing", {"share": "home"}, {"drives": [one], "shares": [share]}),
+        ("kernel_missing", {"option": "boot.initrd"}, {"drives": [one], "boot": boot}),
+    ]
+    for reason, whose, options in told:
+        refusal = refused(reason, vm="web1", config=config, validate="open", **options)
+        assert refusal["evidence"] == {"path": away, **whose} and "in check mode has not made it" in refusal["msg"]
+        assert "validate: none" not in refusal["msg"]
+        assert call("qemu_drive", check=True, vm="web1", config=config, validate="syntax", **options)["changed"]
 
 
 @pytest.mark.parametrize(

@@ -96,10 +96,12 @@ def besides(spec: DrivesSpec, memory: int) -> t.List[str]:
 
 
 def paths(spec: DrivesSpec) -> t.List[t.Tuple[str, str, bool]]:
-    """Files and directories of the host that the VM starts with: (what it is for, the path, whether it is a directory)."""
+    """Files and directories of the host that the VM starts with: (the tag of a share or the option of C(boot), the path, whether
+    it is a share).
+    """
     found = [(each.tag, each.source, True) for each in spec.shares if each.driver == shares.NINE_P]
     files = {} if spec.boot is None else boot.to_facts(spec.boot)
-    return found + [("", files[name], False) for name in ("kernel", "initrd") if name in files]
+    return found + [(name, files[name], False) for name in ("kernel", "initrd") if name in files]
 
 
 def opening(spec: DrivesSpec, opened: t.Collection[str] = ()) -> t.List[Question]:

@@ -15,7 +15,7 @@ import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors, size
 from ansible_collections.platter.qemu.plugins.module_utils._tools import process
-from ansible_collections.platter.qemu.plugins.module_utils._vm import claims, definition, proof, schema
+from ansible_collections.platter.qemu.plugins.module_utils._vm import claims, definition, missing, proof, schema
 
 LEVELS = ("none", "syntax", "open", "device")
 #: little memory, as no guest uses it; but what a kernel is started with has to have room in it
@@ -43,8 +43,10 @@ class Proof:
         self.notes: t.Dict[str, t.Any] = {}
 
     def refuse(self, level: str) -> None:
-        """Raises RefusedError (tool_missing, validation_failed) where QEMU would not take the drives."""
+        """Raises RefusedError (tool_missing, validation_failed; missing.refuse) where QEMU would not take the drives."""
         self.notes = {"level": level}
+        if level not in ("none", "syntax"):
+            missing.refuse(self._made)
         if level == "none":
             return
         if not os.access(self._made.qemu, os.X_OK):
@@ -60,17 +62,16 @@ class Proof:
     def _refused(
         self, drive: str, level: str, fact: str, reason: str, way_out: str, asked: str = "the drives"
     ) -> errors.RefusedError:
-        is_share = drive and drive in {each.tag for each in self._made.spec.shares}
-        subject = "%s %s" % ("share" if is_share else "drive", drive) if drive else asked
-        evidence = {"qemu": self._made.qemu, "level": level, "drive": drive, "said": fact}
+        kind = "share" if drive in {each.tag for each in self._made.spec.shares} else "drive"
+        subject = "%s %s" % (kind, drive) if drive else asked
+        evidence = {"qemu": self._made.qemu, "level": level, kind: drive, "said": fact}
         return errors.RefusedError(
             subject, "VM " + self._made.vm, fact, reason=reason, way_out=way_out, evidence=evidence, joined="of"
         )
 
     def _failed(self, drive: str, level: str, said: str) -> errors.RefusedError:
         fact = "QEMU does not take it: %s" % said
-        way_out = "Correct what QEMU complains of; validate: none writes the definition without asking it."
-        return self._refused(drive, level, fact, "validation_failed", way_out)
+        return self._refused(drive, level, fact, "validation_failed", "Correct what QEMU complains of.")
 
     def _ask(self, level: str, words: t.Sequence[str], questions: t.Sequence[proof.Question]) -> t.List[t.Any]:
         """The answers of a QEMU that ends after the last: what it returns, or its error, each as a dict."""
@@ -148,11 +149,11 @@ class Proof:
     def _refuse_paths(self, level: str) -> int:
         """What the VM starts with besides drives. Returns the memory that it takes, in bytes."""
         room = 0
-        for tag, path, is_directory in proof.paths(self._made.spec):
+        for name, path, is_directory in proof.paths(self._made.spec):
             try:
                 room += 2 * _length(path, is_directory)
             except OSError as exc:
-                raise self._failed(tag, level, "%s: %s" % (path, exc.strerror)) from exc
+                raise self._failed(name if is_directory else "", level, "%s: %s" % (path, exc.strerror)) from exc
         return size.round_up(room, 1 << 20)
 
     def _refuse_unknown(
