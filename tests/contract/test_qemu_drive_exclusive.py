@@ -113,13 +113,20 @@ def test_what_both_agree_to_share_is_shared(tmp_path: Path) -> None:
 
 def test_a_base_is_no_disk_of_another_vm(tmp_path: Path, image: Path) -> None:
     overlay = create(tmp_path / "over", "qcow2", "", "", "-b", image, "-F", "qcow2")
-    refused("image_claimed", **asked(tmp_path, "two", overlay))
-    base = create(tmp_path / "base", "raw", "16M")
+    told = refused("image_claimed", **asked(tmp_path, "two", overlay))["msg"]
+    assert f"{image} (below this drive) is drive d of VM one too, which writes to it" in told
+    (tmp_path / "far").mkdir()
+    base, tops = create(tmp_path / "far" / "base", "raw", "16M"), []
     for number in (1, 2):
-        top = create(tmp_path / f"top{number}", "qcow2", "", "", "-b", base, "-F", "raw")
-        four_beats(**asked(tmp_path, f"clone{number}", top))
+        tops.append(create(tmp_path / f"top{number}", "qcow2", "", "", "-b", base, "-F", "raw"))
+        four_beats(**asked(tmp_path, f"clone{number}", tops[-1]))
     refusal = refused("image_claimed", **asked(tmp_path, "two", base, "raw"))
     assert refusal["evidence"]["vm"] == "clone1"
+    assert f"{base} is below drive d of VM clone1, which reads it" in refusal["msg"], refusal
+    assert "Name an overlay on it" in refusal["msg"]
+    os.symlink(base, tmp_path / "golden")
+    refusal = refused("has_overlays", **asked(tmp_path, "two", tmp_path / "golden", "raw"))
+    assert refusal["evidence"] == {"overlays": [str(top) for top in tops]}
 
 
 def test_an_image_that_others_are_built_on_is_only_read(tmp_path: Path) -> None:

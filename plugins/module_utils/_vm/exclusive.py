@@ -117,15 +117,26 @@ def _refuse_claimed(made: definition.VmDefinition, opened: Opened, other: defini
         for rival in theirs.disturbing(each):
             if each.shared and rival.shared:
                 continue
-            does = "writes to" if rival.claim.writes else "reads"
-            fact = "%s is drive %s of VM %s too, which %s it" % (each.claim.name, rival.claim.drive, other.vm, does)
+            if rival.base and not each.named:
+                _refuse_bases(made.vm, [each.claim], opened)  # as far as the overlays are found from here
+            fact = _claimed(each, rival, other.vm)
             evidence = {"vm": other.vm, "config": where, "drive": rival.claim.drive, "place": each.claim.name}
             raise _refused(made.vm, each.claim.drive, fact, "image_claimed", _own_image(each, rival), evidence)
+
+
+def _claimed(each: held.Held, rival: held.Held, vm: str) -> str:
+    """Backing files, data files and extents are not the drive itself, but below it."""
+    theirs = "drive %s of VM %s" % (rival.claim.drive, vm)
+    theirs = "below " + theirs if rival.named else theirs + " too"
+    place = each.claim.name + (" (below this drive)" if each.named else "")
+    return "%s is %s, which %s it" % (place, theirs, "writes to" if rival.claim.writes else "reads")
 
 
 def _own_image(one: held.Held, other: held.Held) -> str:
     if one.claim.sharable and other.claim.sharable:
         return "Give each VM its own; or, for a cluster file system, set share: true at that drive in both VMs."
+    if other.base and not one.named:
+        return "Name an overlay on it that the VM is to write to, or set read_only: true."
     if one.base or other.base:
         return "Give each VM its own."
     return "Give each VM its own; two VMs can have a raw image, and no other."
