@@ -107,6 +107,12 @@ def test_a_vm_that_loses_its_definition_while_it_runs_is_told(tmp_path: Path, vm
     assert "warnings" not in call("qemu_drive", **gone)
 
 
+def test_a_slip_in_the_id_of_a_drive_that_is_to_go_is_told(tmp_path: Path, vm: dict[str, Any]) -> None:
+    call("qemu_drive", drives=[disk(tmp_path, "a")], **vm)
+    told = call("qemu_drive", drives=[{"id": "aa", "state": "absent"}], **vm)
+    assert not told["changed"] and "VM web1 has no drive aa" in str(told["warnings"])
+
+
 class HangsUp(socketserver.BaseRequestHandler):
     """What does not speak first, and ends: an NBD server does so when it is asked in words that it does not know."""
 
