@@ -110,9 +110,9 @@ class _Reader:
         )
         program = next(named, 0 if todo and _FIRST_WORD.match(todo[0]) and todo[0][:1] != "-" else -1)
         if program >= 0:
-            # what comes before is the shell's
-            self.program, todo = todo[: program + 1], todo[program + 1 :]
-            self._program(self.program[-1])
+            self.program = todo[: program + 1]
+            self._program(todo[program])
+            todo = todo[program + 1 :]
         self._find_machine(todo)
         for word, value in options(todo):
             name = word.lstrip("-")
@@ -126,7 +126,7 @@ class _Reader:
                 self._option(word, name, value)
 
     def _program(self, word: str) -> None:
-        """C(qemu-system-aarch64) has no machine of its own."""
+        """C(qemu-system-aarch64) has no machine of its own; what comes before is the shell's."""
         if "qemu-system-" in word and not word.endswith(("x86_64", "i386")) and not self.found.machine:
             self.found.machine = word.rsplit("qemu-system-", 1)[-1]
 

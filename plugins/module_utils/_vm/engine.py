@@ -78,6 +78,7 @@ class VmEngine:
         item = Item(spec.vm, spec, before=nothing, after=nothing)
         try:
             item.before = item.after = self._observe()
+            item.warnings += _warnings_of_absent(spec, item.before)
             if item.before.left or spec.state == "present":
                 store.refuse_unsafe(spec.config)
             if spec.state == "absent" and not spec.config_given:
@@ -90,7 +91,7 @@ class VmEngine:
             if any(not isinstance(each, actions.ChangeRunning) for each in item.plan):
                 self._guard(item, opened)
             self._guard_opening(item, opened)
-            item.warnings += _warnings(spec, item.before, item.after, opened)
+            item.warnings += _warnings(item.after, opened)
         except errors.EngineError as exc:
             item.plan, item.after, item.refusal = [], item.before, not_begun(exc)
         return [item]
@@ -217,17 +218,26 @@ def _files(*definitions: t.Optional[definition.VmDefinition]) -> t.List[str]:
     return [held.claim.name for each in definitions for held in _opened(each) if held.claim.local]
 
 
-def _warnings(spec: VmSpec, before: VmState, after: VmState, opened: t.Sequence[held.Held]) -> t.List[str]:
-    """About what is defined, at every run; and of one that goes, whether its VM runs."""
-    if after.defined is None and before.defined is None:
+def _warnings_of_absent(spec: VmSpec, before: VmState) -> t.List[str]:
+    """About what is to be absent: whether a VM runs without a definition then, and what may be a slip."""
+    made = before.defined
+    if made is None or (spec.state == "present" and not spec.absent):
+        return []
+    from ansible_collections.platter.qemu.plugins.module_utils._vm import warn
+
+    if spec.state == "present":
+        return warn.misspelt(spec, made)
+    pids = running.started(_names(made), lambda: _files(made))
+    return [warn.left_running(spec.vm, pids)] if pids else []
+
+
+def _warnings(state: VmState, opened: t.Sequence[held.Held]) -> t.List[str]:
+    """About what is defined, at every run."""
+    if state.defined is None:
         return []
     from ansible_collections.platter.qemu.plugins.module_utils._vm import exclusive, warn
 
-    made = after.defined
-    if made is None:
-        pids = running.started(_names(before.defined), lambda: _files(before.defined))
-        return [warn.left_running(spec.vm, pids)] if pids else []
-    found = warn.warnings(made) + warn.misspelt(spec, made)
+    made, found = state.defined, warn.warnings(state.defined)
     try:
         return found + [warn.built_on(made.vm, claim, overlays) for claim, overlays in exclusive.built_on(opened)]
     except errors.EngineError as exc:
