@@ -73,14 +73,14 @@ def test_drives_come_to_a_vm_that_runs_and_go(tmp_path: Path, vm: dict[str, Any]
 def test_an_export_for_one_client_is_not_asked_for_a_second_one(tmp_path: Path, vm: dict[str, Any]) -> None:
     node = {"driver": "nbd", "server": {"type": "unix", "path": str(tmp_path / "nbd")}, "export": "data"}
     far = {"id": "far", "image": {"blockdev": node}, "device": "virtio-blk-pci"}
-    options = dict(vm, validate="device", timeout=5)
+    options = dict(vm, validate="device")
     with exported(tmp_path / "c", "qcow2", tmp_path / "nbd", "--shared=1", "-x", "data"):
         four_beats(drives=[far], **options)
         with started(tmp_path / "qmp", vm["config"] + "/start"):
             real = four_beats(drives=[disk(tmp_path, "b")], **options)
             assert real["validation"] == {"level": "device", "open_already": ["far"]}
-            changed = dict(far, cache="none")
-            refusal = refused("validation_failed", drives=[changed], **dict(options, timeout=1))
+            refusal = call("qemu_drive", drives=[dict(far, cache="none")], timeout=3, **options)
+    assert refusal["reason"] == "validation_failed", refusal
     assert "drive far of VM web1" in refusal["msg"] and "raise shared of the export" in refusal["msg"], refusal
     assert f"export 'data' of the NBD server at {tmp_path / 'nbd'}" in refusal["msg"] and refusal["evidence"]["places"]
 
