@@ -15,7 +15,7 @@ from ansible_collections.platter.qemu.tests.lab.modules import call
 from ansible_collections.platter.qemu.tests.lab.oracle import create
 from ansible_collections.platter.qemu.tests.lab.programs import exported
 from ansible_collections.platter.qemu.tests.lab.sequence import Layout, written_up_to
-from ansible_collections.platter.qemu.tests.lab.vm import Guest
+from ansible_collections.platter.qemu.tests.lab.vm import NAME, Guest
 
 pytestmark = pytest.mark.xdist_group("guest")
 Count = t.Callable[[str, int], None]
@@ -64,12 +64,12 @@ def plugged(guest: Guest, place: Path, format: str, **settings: t.Any) -> t.Iter
     server = Server(create(place / "image", format, LAYOUT.size), format, place / "nbd")
     node = {"driver": "nbd", "server": {"type": "unix", "path": str(server.socket)}}
     drive = {"id": "far", "image": {"blockdev": node}, "device": "virtio-blk-pci", **settings}
-    vm = {"vm": "web1", "config": str(place / "vms" / "web1"), "qmp_socket": str(guest.qmp), "unplug_timeout": 120}
+    vm = {"vm": NAME, "config": str(place / "vms" / NAME), "qmp_socket": str(guest.qmp), "unplug_timeout": 120}
     with contextlib.ExitStack() as undo:
         undo.callback(server.end)
         server.start()
         plug = call("qemu_drive", **dict(vm, drives=[drive]))
-        assert plug["changed"] and plug["live"]["needs_restart"] == [], plug
+        assert plug["changed"] and {each["what"] for each in plug["live"]["needs_restart"]} == {"boot"}, plug
         undo.callback(call, "qemu_drive", **dict(vm, drives=[{"id": "far", "state": "absent"}]))
         undo.callback(server.start)
         guest.wait(lambda: "vda" in guest.run("ls /sys/block").split(), "the guest has its disk")

@@ -28,7 +28,9 @@ GARBLED = b"GARBLED\n"
 MACHINE = ("qemu-system-x86_64", "-accel", "tcg", "-machine", "pc", "-cpu", "qemu64", "-m", "192", "-smp", "1")
 #: a place for disks that are plugged in while it runs
 SCSI = ("-device", "virtio-scsi-pci,id=scsi")
-QUIET = ("-nodefaults", "-no-reboot", "-display", "none", "-vga", "none")
+#: what QEMU calls all guests of the tests
+NAME = "lab-guest"
+QUIET = ("-name", NAME, "-nodefaults", "-no-reboot", "-display", "none", "-vga", "none")
 KERNEL_LINE = "console=ttyS0 panic=-1 quiet mitigations=off random.trust_cpu=on tsc=reliable no_timer_check"
 
 
