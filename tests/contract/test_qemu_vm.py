@@ -244,7 +244,7 @@ def test_many_are_started_and_stopped_side_by_side(tmp_path: Path) -> None:
         two.call("stopped")
         result = call("qemu_vm", **told, state="started")
         assert (result["reason"], result["vms"][0]["changed"]) == ("start_failed", False) and one.qemu()
-        refused("duplicate_item", vms=entries[:1] * 2)
+        refused("duplicate_item", vms=entries[:1] * 2, start_timeout=120)
         four_beats(**told, state="absent")
         assert not one.leftovers() + two.leftovers()
 
