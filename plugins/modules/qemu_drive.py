@@ -381,9 +381,9 @@ EXAMPLES = r"""
         reconnect_delay: 30
     arguments: [-m, 2G, -smp, '2']
 
-- name: Start it
-  platter.qemu.qemu_vm:
-    vm: web1
+- name: Start it, where qemu_vm is not to
+  ansible.builtin.command:
+    argv: [/etc/platter/vm/web1/start, -daemonize, -display, none, -qmp, 'unix:/run/platter/web1.qmp,server=on,wait=off']
 
 - name: One more disk, and one less
   platter.qemu.qemu_drive:
