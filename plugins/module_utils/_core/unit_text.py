@@ -30,6 +30,11 @@ FREE_SOCKET = (
     ' if [ -S "$1" ]; then rm -f -- "$1"; fi'
 )
 
+_HEAD = """\
+# Made by platter.qemu.%s, which writes it anew when it is changed.
+# What is to be otherwise belongs in a file of your own: systemctl edit %s
+"""
+_SECTION, _KEY = "[X-Platter]", "Definition="
 _BARE = re.compile(r"[A-Za-z0-9_@+=:,./-]+\Z")
 _PLAIN_PATH = re.compile(r"/[A-Za-z0-9_@+=:,./~-]*\Z")
 
@@ -42,6 +47,23 @@ def unit_file(unit: str) -> str:
 def wants_link(unit: str) -> str:
     """The link that has it started at boot, as C(systemctl enable) makes it."""
     return posixpath.join(DIRECTORY, WANTED_BY + ".wants", unit)
+
+
+def head(module: str, unit: str) -> str:
+    """The first lines of the unit that C(module) writes."""
+    return _HEAD % (module, unit)
+
+
+def last_lines(definition: str) -> t.Tuple[str, ...]:
+    """How it is started at boot, and one line of ours, in a section that systemd ignores."""
+    return ("", "[Install]", "WantedBy=" + WANTED_BY, "", _SECTION, _KEY + definition)
+
+
+def definition_in(text: str) -> str:
+    """The line of ours in the text of a unit; empty where it was not written by us."""
+    inside = text.partition("\n%s\n" % _SECTION)[2]
+    line = next((line for line in inside.splitlines() if line.startswith(_KEY)), "")
+    return line[len(_KEY) :]
 
 
 def command(words: t.Iterable[str]) -> str:

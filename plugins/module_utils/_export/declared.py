@@ -8,15 +8,12 @@
 from __future__ import annotations
 
 import os
-import stat
 import typing as t
 from dataclasses import replace
 
-from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._export import definition, places, unit
 from ansible_collections.platter.qemu.plugins.module_utils._export.state import Definition
-
-_LARGEST = 1 << 20
+from ansible_collections.platter.qemu.plugins.module_utils._tools import own_places
 
 
 def read(name: str) -> t.Optional[Definition]:
@@ -30,7 +27,7 @@ def read(name: str) -> t.Optional[Definition]:
 def in_unit(name: str) -> t.Optional[Definition]:
     """In the unit of an export. A mask is a link, and no definition."""
     path = unit.unit_file(name)
-    text = _text(path)
+    text = own_places.read(path)
     return None if text is None else unit.parse(text) or Definition((), {"unreadable": path}, text)
 
 
@@ -41,7 +38,7 @@ def at_boot(name: str) -> bool:
 
 def in_file(name: str) -> t.Optional[Definition]:
     """In the file for a supervisor of ours."""
-    text = _text(places.definition_file(name))
+    text = own_places.read(places.definition_file(name))
     return None if text is None else definition.parse(text) or Definition((), {"unreadable": True}, text)
 
 
@@ -71,7 +68,7 @@ def place_in_daemon(name: str) -> t.Optional[Place]:
 def in_daemon(name: str) -> t.Optional[Definition]:
     """Among the exports of a storage daemon."""
     place = place_in_daemon(name)
-    text = _text(place.path(name)) if place else None
+    text = own_places.read(place.path(name)) if place else None
     if place is None or text is None:
         return None
     return definition.parse(text) or Definition((), {"unreadable": True, "daemon": place.daemon}, text)
@@ -88,15 +85,3 @@ def exports_of(daemon: str) -> t.Dict[str, bool]:
         found.update({name[:-4]: False for name in names if name.endswith(".off")})
         found.update({name[:-5]: True for name in names if name.endswith(".json")})
     return found
-
-
-def _text(path: str) -> t.Optional[str]:
-    try:
-        if not stat.S_ISREG(os.lstat(path).st_mode):
-            return None
-        with open(path, encoding="utf-8", errors="surrogateescape") as stream:
-            return stream.read(_LARGEST)
-    except FileNotFoundError:
-        return None
-    except OSError as exc:
-        raise errors.EngineError("%s cannot be read: %s" % (exc.filename, exc.strerror)) from exc

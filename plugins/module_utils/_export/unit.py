@@ -18,11 +18,6 @@ from ansible_collections.platter.qemu.plugins.module_utils._core import unit_tex
 from ansible_collections.platter.qemu.plugins.module_utils._export import definition, servers
 from ansible_collections.platter.qemu.plugins.module_utils._export.state import Definition
 
-_SECTION, _KEY = "[X-Platter]", "Definition="
-_HEAD = """\
-# Made by platter.qemu.nbd_export, which writes it anew when it is changed.
-# What is to be otherwise belongs in a file of your own: systemctl edit %s
-"""
 #: directories that ProtectSystem=full has read-only
 _SYSTEM = ("/usr/", "/boot/", "/efi/", "/etc/")
 #: again and again, as a server that is just starting can lose a SIGTERM
@@ -57,17 +52,14 @@ def render(name: str, made: Definition, target: str) -> str:
         *_unit_lines(name, made.options, target),
         *_service_lines(made),
         *_sandbox_lines(made, target),
-        *("", "[Install]", "WantedBy=" + unit_text.WANTED_BY),
-        *("", _SECTION, _KEY + definition.to_line(made)),
+        *unit_text.last_lines(definition.to_line(made)),
     ]
-    return _HEAD % unit_name(name) + "\n".join(lines) + "\n"
+    return unit_text.head("nbd_export", unit_name(name)) + "\n".join(lines) + "\n"
 
 
 def parse(text: str) -> t.Optional[Definition]:
     """What a unit says; None where it was not written by us."""
-    inside = text.partition("\n%s\n" % _SECTION)[2]
-    line = next((line for line in inside.splitlines() if line.startswith(_KEY)), "")
-    found = definition.parse(line[len(_KEY) :])
+    found = definition.parse(unit_text.definition_in(text))
     return replace(found, text=text) if found else None
 
 

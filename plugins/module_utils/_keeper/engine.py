@@ -10,19 +10,16 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import time
 import typing as t
 
-from ansible_collections.platter.qemu.plugins.module_utils._core import errors
+from ansible_collections.platter.qemu.plugins.module_utils._core import errors, unit_text
 from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item, attempt, failed_at
 from ansible_collections.platter.qemu.plugins.module_utils._core.plan import predict
 from ansible_collections.platter.qemu.plugins.module_utils._keeper import actions, observe, places, program, unit
 from ansible_collections.platter.qemu.plugins.module_utils._keeper.plan import plan_keeper
 from ansible_collections.platter.qemu.plugins.module_utils._keeper.spec import KeeperSpec
 from ansible_collections.platter.qemu.plugins.module_utils._keeper.state import KeeperState
-from ansible_collections.platter.qemu.plugins.module_utils._tools import files, locks, process, supervise, systemd
-
-_POLL_SECONDS = 0.05
+from ansible_collections.platter.qemu.plugins.module_utils._tools import locks, process, processes, supervised, systemd
 
 
 class KeeperEngine:
@@ -111,26 +108,15 @@ class KeeperEngine:
         if supervisor == "systemd":
             systemd.tell(self._runner, "stop", "--", unit.unit_name(name))
             return
-        deadline = time.monotonic() + self._spec.timeout
-        while True:
-            pids = observe.supervisors(name)
-            if not pids:
-                return
-            for pid in pids:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, 15)
-            if time.monotonic() >= deadline:
-                message = "the keeper has not ended in %g s" % self._spec.timeout
-                raise errors.FailedError(message, reason="stop_timeout", evidence={"pids": pids})
-            time.sleep(_POLL_SECONDS)
+        if not processes.end_all(lambda: observe.supervisors(name), self._spec.timeout):
+            message = "the keeper has not ended in %g s" % self._spec.timeout
+            raise errors.FailedError(message, reason="stop_timeout", evidence={"pids": observe.supervisors(name)})
 
     def _remove(self, supervisor: str) -> None:
         name = self._spec.name
         if supervisor == "systemd":
-            for path in (unit.wants_link(name), unit.unit_file(name)):
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(path)
-            systemd.tell(self._runner, "daemon-reload")
+            systemd.remove(unit.unit_name(name))
+            systemd.reload(self._runner, ())
         places.remove(name)
 
     def _write(self, action: actions.WriteKeeper) -> None:
@@ -141,22 +127,16 @@ class KeeperEngine:
             places.write(places.supervisor_file(name), observe.supervisor_source())
             places.write(os.path.join(places.directory(name), places.DEFINITION), action.parts.definition.encode())
             return
-        places.write(unit.unit_file(name), action.parts.definition.encode(), 0o644)
-        link = unit.wants_link(name)
-        os.makedirs(os.path.dirname(link), exist_ok=True)
-        if not os.path.lexists(link):
-            os.symlink(unit.unit_file(name), link)
-            files.fsync_path(os.path.dirname(link))
-        systemd.tell(self._runner, "daemon-reload")
+        places.write(unit_text.unit_file(unit.unit_name(name)), action.parts.definition.encode(), 0o644)
+        systemd.enable(unit.unit_name(name))
+        systemd.reload(self._runner, ())
 
     def _start(self) -> None:
         name = self._spec.name
         if self._spec.supervisor == "systemd":
             systemd.tell(self._runner, "start", "--", unit.unit_name(name))
             return
-        environment = ["%s=%s" % pair for pair in supervise.ENVIRONMENT.items()]
-        argv = [observe.python(), "-I", "-S", places.supervisor_file(name), places.directory(name)]
-        process.run(self._runner, ["env", "-i", *environment, *argv], timeout=self._spec.timeout)
+        supervised.start(self._runner, places.supervisor_file(name), places.directory(name))
 
 
 def _failed(item: Item, exc: errors.EngineError) -> errors.EngineError:

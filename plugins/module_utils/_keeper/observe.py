@@ -9,21 +9,19 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import typing as t
 
+from ansible_collections.platter.qemu.plugins.module_utils._core import unit_text
 from ansible_collections.platter.qemu.plugins.module_utils._keeper import places, program, unit
 from ansible_collections.platter.qemu.plugins.module_utils._keeper.spec import KeeperSpec, Parts
 from ansible_collections.platter.qemu.plugins.module_utils._keeper.state import KeeperState
-from ansible_collections.platter.qemu.plugins.module_utils._tools import process, processes, supervise, systemd
-
-#: this one is there again after the host's Python was updated
-_PYTHON = "/usr/bin/python3"
-
-
-def python() -> str:
-    """What runs it."""
-    return _PYTHON if os.access(_PYTHON, os.X_OK) else sys.executable
+from ansible_collections.platter.qemu.plugins.module_utils._tools import (
+    own_programs,
+    process,
+    processes,
+    supervise,
+    systemd,
+)
 
 
 def wanted(spec: KeeperSpec, built: bytes) -> Parts:
@@ -33,7 +31,7 @@ def wanted(spec: KeeperSpec, built: bytes) -> Parts:
 
 def definition(name: str, supervisor: str) -> str:
     """What declares it to its supervisor; and the supervisor itself, where that is ours."""
-    argv = [python(), "-I", "-S", places.program_file(name), places.settings_file(name)]
+    argv = [*own_programs.words(places.program_file(name)), places.settings_file(name)]
     if supervisor == "systemd":
         return unit.render(name, argv)
     return json.dumps({"argv": argv, "options": {}}) + "\n"
@@ -41,25 +39,24 @@ def definition(name: str, supervisor: str) -> str:
 
 def supervisor_source() -> bytes:
     """The text of our own supervisor."""
-    loader = supervise.__spec__.loader if supervise.__spec__ else None
-    return str(loader.get_source(supervise.__name__)).encode()  # type: ignore[union-attr]
+    return own_programs.text_of(supervise).encode()
 
 
 def observe(spec: KeeperSpec, run: process.RunCommand) -> KeeperState:
     """The state of one keeper."""
-    name = spec.name
-    by_unit = os.path.lexists(unit.unit_file(name))
+    name, own = spec.name, unit.unit_name(spec.name)
+    by_unit = os.path.lexists(unit_text.unit_file(own))
     if not by_unit and not os.path.isdir(places.directory(name)):
         return KeeperState(name, running=bool(supervisors(name)))
-    declared = unit.unit_file(name) if by_unit else os.path.join(places.directory(name), places.DEFINITION)
+    declared = unit_text.unit_file(own) if by_unit else os.path.join(places.directory(name), places.DEFINITION)
     parts = Parts(
         _text(places.settings_file(name)),
         program.digest_of(places.read(places.program_file(name))),
         _text(declared) if by_unit or places.read(places.supervisor_file(name)) == supervisor_source() else "",
     )
     if by_unit:
-        told = systemd.show(run, [unit.unit_name(name)])[unit.unit_name(name)] if systemd.runs() else {}
-        enabled = os.path.lexists(unit.wants_link(name))
+        told = systemd.show(run, [own])[own] if systemd.runs() else {}
+        enabled = os.path.lexists(unit_text.wants_link(own))
         return KeeperState(name, "systemd", parts, enabled, told.get("ActiveState") in ("active", "activating"))
     return KeeperState(name, "process", parts, False, bool(supervisors(name)))
 

@@ -9,12 +9,9 @@ from __future__ import annotations
 
 import typing as t
 
-DIRECTORY = "/etc/systemd/system"
-WANTED_BY = "multi-user.target"
+from ansible_collections.platter.qemu.plugins.module_utils._core import unit_text
 
 _UNIT = """\
-# Made by platter.qemu.md_keeper, which writes it anew when it is changed.
-# What is to be otherwise belongs in a file of your own: systemctl edit %(unit)s
 [Unit]
 Description=Keeper of array %(name)s (platter.qemu)
 Wants=network-online.target
@@ -41,16 +38,7 @@ def unit_name(name: str) -> str:
     return "platter-array-%s.service" % name
 
 
-def unit_file(name: str) -> str:
-    """Where the unit lies."""
-    return "%s/%s" % (DIRECTORY, unit_name(name))
-
-
-def wants_link(name: str) -> str:
-    """What has it started at boot."""
-    return "%s/%s.wants/%s" % (DIRECTORY, WANTED_BY, unit_name(name))
-
-
 def render(name: str, argv: t.Sequence[str]) -> str:
-    """The text of the unit. C(argv) has no letters that systemd would read as more."""
-    return _UNIT % {"unit": unit_name(name), "name": name, "command": " ".join(argv), "wanted": WANTED_BY}
+    """The text of the unit."""
+    told = {"name": name, "command": unit_text.command(argv), "wanted": unit_text.WANTED_BY}
+    return unit_text.head("md_keeper", unit_name(name)) + _UNIT % told

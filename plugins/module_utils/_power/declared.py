@@ -8,15 +8,13 @@
 from __future__ import annotations
 
 import os
-import stat
 import typing as t
 from dataclasses import replace
 
-from ansible_collections.platter.qemu.plugins.module_utils._core import errors, unit_text
+from ansible_collections.platter.qemu.plugins.module_utils._core import unit_text
 from ansible_collections.platter.qemu.plugins.module_utils._power import definition, places, unit
 from ansible_collections.platter.qemu.plugins.module_utils._power.definition import Declared
-
-_LARGEST = 1 << 20
+from ansible_collections.platter.qemu.plugins.module_utils._tools import own_places
 
 
 def read(vm: str) -> t.Optional[Declared]:
@@ -30,14 +28,14 @@ def read(vm: str) -> t.Optional[Declared]:
 def in_unit(vm: str) -> t.Optional[Declared]:
     """In its unit. A mask is a link, and no definition."""
     path = unit_text.unit_file(unit.unit_name(vm))
-    text = _text(path)
+    text = own_places.read(path)
     return None if text is None else unit.parse(text) or Declared((), {"unreadable": path}, text)
 
 
 def in_file(vm: str) -> t.Optional[Declared]:
     """In the file for a supervisor of ours. A directory without it is what a killed run has left."""
     path = places.definition_file(vm)
-    text = _text(path)
+    text = own_places.read(path)
     if text is None:
         return Declared((), {"unreadable": path}) if os.path.isdir(places.directory_of(vm)) else None
     return definition.parse(text) or Declared((), {"unreadable": path}, text)
@@ -46,15 +44,3 @@ def in_file(vm: str) -> t.Optional[Declared]:
 def at_boot(vm: str) -> bool:
     """Whether systemd starts the unit with the host."""
     return os.path.lexists(unit_text.wants_link(unit.unit_name(vm)))
-
-
-def _text(path: str) -> t.Optional[str]:
-    try:
-        if not stat.S_ISREG(os.lstat(path).st_mode):
-            return None
-        with open(path, encoding="utf-8", errors="surrogateescape") as stream:
-            return stream.read(_LARGEST)
-    except FileNotFoundError:
-        return None
-    except OSError as exc:
-        raise errors.EngineError("%s cannot be read: %s" % (exc.filename, exc.strerror)) from exc

@@ -18,11 +18,6 @@ from ansible_collections.platter.qemu.plugins.module_utils._core import unit_tex
 from ansible_collections.platter.qemu.plugins.module_utils._power import definition
 from ansible_collections.platter.qemu.plugins.module_utils._power.definition import Declared
 
-_SECTION, _KEY = "[X-Platter]", "Definition="
-_HEAD = """\
-# Made by platter.qemu.qemu_vm, which writes it anew when it is changed.
-# What is to be otherwise belongs in a file of your own: systemctl edit %s
-"""
 #: seconds that QEMU has to write out what it holds, after the guest had its time
 QUIT_SECONDS = 60.0
 
@@ -39,9 +34,7 @@ def as_unit(made: Declared, asks: t.Sequence[str], seconds: float) -> Declared:
 
 def parse(text: str) -> t.Optional[Declared]:
     """What a unit says; None where it was not written by us."""
-    inside = text.partition("\n%s\n" % _SECTION)[2]
-    line = next((line for line in inside.splitlines() if line.startswith(_KEY)), "")
-    found = definition.parse(line[len(_KEY) :])
+    found = definition.parse(unit_text.definition_in(text))
     return replace(found, text=text) if found else None
 
 
@@ -50,10 +43,9 @@ def _render(made: Declared, asks: t.Sequence[str], seconds: float) -> str:
     lines = [
         *_unit_lines(made.options),
         *_service_lines(made, asks, seconds),
-        *("", "[Install]", "WantedBy=" + unit_text.WANTED_BY),
-        *("", _SECTION, _KEY + definition.to_line(made)),
+        *unit_text.last_lines(definition.to_line(made)),
     ]
-    return _HEAD % unit_name(vm) + "\n".join(lines) + "\n"
+    return unit_text.head("qemu_vm", unit_name(vm)) + "\n".join(lines) + "\n"
 
 
 def _unit_lines(options: t.Mapping[str, t.Any]) -> t.Iterator[str]:

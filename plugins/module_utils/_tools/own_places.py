@@ -17,6 +17,9 @@ import typing as t
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._tools import files, walk
 
+#: characters of a file that are read
+_LARGEST = 1 << 20
+
 
 def socket_directory() -> str:
     """For root C(/run/platter), for others a directory of the user's own. Sockets lie in it that no task names."""
@@ -41,6 +44,19 @@ def write(path: str, text: str, mode: int) -> None:
         os.fsync(stream.fileno())
     os.rename(built, path)
     files.fsync_path(os.path.dirname(path))
+
+
+def read(path: str) -> t.Optional[str]:
+    """The text of such a file; None where there is none, or something else than a file. Raises EngineError."""
+    try:
+        if not stat.S_ISREG(os.lstat(path).st_mode):
+            return None
+        with open(path, encoding="utf-8", errors="surrogateescape") as stream:
+            return stream.read(_LARGEST)
+    except FileNotFoundError:
+        return None
+    except OSError as exc:
+        raise errors.EngineError("%s cannot be read: %s" % (exc.filename, exc.strerror)) from exc
 
 
 def find_room(path: str, text: str) -> None:
