@@ -136,7 +136,7 @@ class KeeperEngine:
         if self._spec.supervisor == "systemd":
             systemd.tell(self._runner, "start", "--", unit.unit_name(name))
             return
-        supervised.start(self._runner, places.supervisor_file(name), places.directory(name))
+        supervised.start(self._runner, places.supervisor_file(name), places.directory(name), timeout=self._spec.timeout)
 
 
 def _failed(item: Item, exc: errors.EngineError) -> errors.EngineError:

@@ -15,19 +15,20 @@ import typing as t
 from ansible_collections.platter.qemu.plugins.module_utils._tools import files, process, supervise
 
 #: seconds until the supervisor has left us
-_PATIENCE = 30.0
+PATIENCE = 30.0
 #: of the log, in a message
 _TAIL = 2000
 
 
-def start(run: process.RunCommand, program: str, directory: str, *more: str) -> None:
+def start(run: process.RunCommand, program: str, directory: str, *more: str, timeout: float = PATIENCE) -> None:
     """Returns when the supervisor has left us; it does so by itself: without our descriptors, our environment, our session.
 
     C(program): the file of the supervisor; C(directory): of what it runs; C(more): the process that it takes over.
+    C(timeout): seconds until it has.
     """
     environment = ["%s=%s" % pair for pair in supervise.ENVIRONMENT.items()]
     words = [sys.executable, "-I", "-S", program, directory]
-    process.run(run, ["env", "-i", *environment, *words, *more], timeout=_PATIENCE)
+    process.run(run, ["env", "-i", *environment, *words, *more], timeout=timeout)
 
 
 def log_file(directory: str) -> str:
