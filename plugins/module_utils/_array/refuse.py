@@ -20,15 +20,7 @@ _LEVELS = {1: "raid1", 5: "raid5", 10: "raid10"}
 
 def refused(spec: ArraySpec, reason: str, fact: str, way_out: str, evidence: Evidence = None) -> errors.RefusedError:
     """A refusal of what C(spec) asks."""
-    return errors.RefusedError(
-        "state=%s of array" % spec.state,
-        spec.name,
-        fact,
-        reason=reason,
-        way_out=way_out,
-        evidence=evidence,
-        joined="",
-    )
+    return errors.refused_state("array", spec.state, spec.name, reason, fact, way_out, evidence)
 
 
 def level_of(superblock: Superblock) -> str:

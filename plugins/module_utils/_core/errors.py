@@ -58,6 +58,20 @@ class RefusedError(EngineError):
         return str(self.facts["reason"])
 
 
+def refused_state(
+    noun: str,
+    state: str,
+    name: str,
+    reason: str,
+    fact: str,
+    way_out: str,
+    evidence: t.Optional[t.Mapping[str, t.Any]] = None,
+) -> RefusedError:
+    """A refusal of a state that a task asks of the thing C(name), which is a C(noun)."""
+    asked = "state=%s of %s" % (state, noun)
+    return RefusedError(asked, name, fact, reason=reason, way_out=way_out, evidence=evidence, joined="")
+
+
 class SpecError(RefusedError):
     """The options contradict each other, the format, or the installed QEMU."""
 

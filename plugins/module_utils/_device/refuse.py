@@ -25,15 +25,7 @@ _TABLES = ("gpt", "dos")
 
 def refused(spec: DeviceSpec, reason: str, fact: str, way_out: str, evidence: Evidence = None) -> errors.RefusedError:
     """A refusal of what C(spec) asks."""
-    return errors.RefusedError(
-        "state=%s of device" % spec.state,
-        spec.name,
-        fact,
-        reason=reason,
-        way_out=way_out,
-        evidence=evidence,
-        joined="",
-    )
+    return errors.refused_state("device", spec.state, spec.name, reason, fact, way_out, evidence)
 
 
 def refuse_other_source(spec: DeviceSpec, state: DeviceState, reading: DeviceReading) -> None:

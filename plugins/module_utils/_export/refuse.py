@@ -27,15 +27,7 @@ _PACKAGES = {
 
 def refused(spec: ExportSpec, reason: str, fact: str, way_out: str, evidence: Evidence = None) -> errors.RefusedError:
     """A refusal of what C(spec) asks."""
-    return errors.RefusedError(
-        "state=%s of export" % spec.state,
-        spec.name,
-        fact,
-        reason=reason,
-        way_out=way_out,
-        evidence=evidence,
-        joined="",
-    )
+    return errors.refused_state("export", spec.state, spec.name, reason, fact, way_out, evidence)
 
 
 def busy(spec: ExportSpec, state: ExportState, reading: ExportReading) -> errors.RefusedError:

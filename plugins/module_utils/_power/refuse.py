@@ -20,8 +20,7 @@ Evidence = t.Optional[t.Mapping[str, t.Any]]
 
 def refused(spec: PowerSpec, reason: str, fact: str, way_out: str, evidence: Evidence = None) -> errors.RefusedError:
     """A refusal of what C(spec) asks."""
-    asked = "state=%s of VM" % spec.state
-    return errors.RefusedError(asked, spec.vm, fact, reason=reason, way_out=way_out, evidence=evidence, joined="")
+    return errors.refused_state("VM", spec.state, spec.vm, reason, fact, way_out, evidence)
 
 
 def refuse_foreign(spec: PowerSpec, reading: PowerReading) -> None:
