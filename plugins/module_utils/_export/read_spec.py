@@ -30,51 +30,71 @@ _SECTOR = 512
 def read_spec(params: t.Mapping[str, t.Any], directory: str) -> ExportSpec:
     """The spec of one item's options. C(directory): where sockets lie that the task does not name. Raises SpecError."""
     reader = _Reader(params)
-    name, state, daemon = reader.name(), params.get("state") or "present", reader.daemon()
-    timeout = params.get("stop_timeout")
-    shared: t.Dict[str, t.Any] = {
-        "name": name,
-        "socket": reader.socket("%s/%s.sock" % (directory, daemon or name)),
-        "state": state,
-        "allow_disconnect": bool(params.get("allow_disconnect")),
-        "stop_timeout": 60.0 if timeout is None else float(timeout),
-    }
-    if state != "present":
-        return ExportSpec(**shared)
-    spec = ExportSpec(
-        image=reader.path("image"),
-        format=reader.format(),
-        read_only=params.get("read_only") is not False,
-        snapshot=params.get("snapshot"),
-        offset=reader.bytes("offset") or 0,
-        size=reader.bytes("size"),
-        bitmaps=tuple(params.get("bitmaps") or ()),
-        allocation_depth=bool(params.get("allocation_depth")),
-        discard=bool(params.get("discard")),
-        cache=params.get("cache") or "writeback",
-        shared=16 if params.get("shared") is None else int(params["shared"]),
-        description=params.get("description"),
-        overlay_directories=tuple(params.get("overlay_directories") or ()),
-        bind=reader.bind(),
-        port=10809 if params.get("port") is None else int(params["port"]),
-        tls=reader.tls(),
-        insecure_plaintext=bool(params.get("insecure_plaintext")),
-        supervisor=params.get("supervisor") or "auto",
-        server=params.get("server") or "auto",
-        daemon=daemon,
-        partition=params.get("partition"),
-        cow=bool(params.get("cow")),
-        throttle=reader.throttle(),
-        delay=reader.delay(),
-        allow_from=reader.networks(),
-        encryption=reader.encryption(),
-        **shared,
-    )
+    identity = _identity(params, reader, directory)
+    if identity["state"] != "present":
+        return ExportSpec(**identity)
+    spec = ExportSpec(**identity, **_content(params, reader), **_access(params, reader), **_server(params, reader))
     _refuse_open(spec, reader)
     for is_so, fact, way_out in _contradictions(spec):
         if is_so:
             raise reader.refuse(fact, way_out)
     return spec
+
+
+def _identity(params: t.Mapping[str, t.Any], reader: _Reader, directory: str) -> t.Dict[str, t.Any]:
+    """What counts for an export in every state."""
+    name, daemon, timeout = reader.name(), reader.daemon(), params.get("stop_timeout")
+    return {
+        "name": name,
+        "socket": reader.socket("%s/%s.sock" % (directory, daemon or name)),
+        "state": params.get("state") or "present",
+        "allow_disconnect": bool(params.get("allow_disconnect")),
+        "stop_timeout": 60.0 if timeout is None else float(timeout),
+    }
+
+
+def _content(params: t.Mapping[str, t.Any], reader: _Reader) -> t.Dict[str, t.Any]:
+    """What clients see."""
+    return {
+        "image": reader.path("image"),
+        "format": reader.format(),
+        "read_only": params.get("read_only") is not False,
+        "snapshot": params.get("snapshot"),
+        "offset": reader.bytes("offset") or 0,
+        "size": reader.bytes("size"),
+        "partition": params.get("partition"),
+        "cow": bool(params.get("cow")),
+        "bitmaps": tuple(params.get("bitmaps") or ()),
+        "allocation_depth": bool(params.get("allocation_depth")),
+        "description": params.get("description"),
+        "overlay_directories": tuple(params.get("overlay_directories") or ()),
+        "encryption": reader.encryption(),
+    }
+
+
+def _access(params: t.Mapping[str, t.Any], reader: _Reader) -> t.Dict[str, t.Any]:
+    """Who gets in, and where."""
+    return {
+        "bind": reader.bind(),
+        "port": 10809 if params.get("port") is None else int(params["port"]),
+        "tls": reader.tls(),
+        "insecure_plaintext": bool(params.get("insecure_plaintext")),
+        "allow_from": reader.networks(),
+        "shared": 16 if params.get("shared") is None else int(params["shared"]),
+    }
+
+
+def _server(params: t.Mapping[str, t.Any], reader: _Reader) -> t.Dict[str, t.Any]:
+    """What serves it, and how."""
+    return {
+        "supervisor": params.get("supervisor") or "auto",
+        "server": params.get("server") or "auto",
+        "daemon": reader.daemon(),
+        "discard": bool(params.get("discard")),
+        "cache": params.get("cache") or "writeback",
+        "throttle": reader.throttle(),
+        "delay": reader.delay(),
+    }
 
 
 class _Reader:
