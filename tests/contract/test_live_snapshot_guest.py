@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable
 
 import pytest
 
@@ -155,7 +155,9 @@ def test_merges_beside_the_writer(guest: Guest, image: Path, state: str, point: 
 
 
 @pytest.mark.parametrize("kind", ("internal", "external"))
-def test_the_guest_goes_on(guest: Guest, image: Path, kind: str) -> None:
+def test_the_guest_goes_on(
+    guest: Guest, image: Path, kind: str, record_property: Callable[[str, object], None]
+) -> None:
     with plugged(guest, Disk(image)) as plugged_in, writing(guest, LAYOUT, plugged_in[0]) as writer:
         with pauses(guest) as usual:
             writer.goes_on()
@@ -165,5 +167,6 @@ def test_the_guest_goes_on(guest: Guest, image: Path, kind: str) -> None:
                 "image_snapshot", image=str(image), format="qcow2", kind=kind, name="one", qmp_socket=str(guest.qmp)
             )
         assert result["changed"], result
+    record_property("milliseconds between two ticks, at most", "%d, without us %d" % (seen.longest, usual.longest))
     assert seen.stopped == 0
     assert seen.longest - usual.longest <= MOST_PAUSE, (seen, usual)
