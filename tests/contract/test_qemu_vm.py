@@ -14,7 +14,7 @@ from typing import Any, Iterator
 import pytest
 
 from ansible_collections.platter.qemu.plugins.module_utils._power import places, watched
-from ansible_collections.platter.qemu.plugins.module_utils._tools import processes
+from ansible_collections.platter.qemu.plugins.module_utils._tools import processes, supervise
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qmp import Qmp
 from ansible_collections.platter.qemu.plugins.module_utils._vm import places as vm_places
 from ansible_collections.platter.qemu.tests.lab import power
@@ -233,6 +233,14 @@ def test_a_place_where_others_can_meddle_is_none(vm: power.Vm, tmp_path: Path) -
     vm.call("started")
     os.chmod(vm.socket, 0o666)
     refused("unsafe_qmp_socket", **vm.told, state="stopped")
+
+
+def test_what_is_no_socket_is_not_taken_for_one_that_was_left(vm: power.Vm, tmp_path: Path) -> None:
+    image = tmp_path / "disk.qcow2"
+    image.write_bytes(b"data")
+    refused("socket_in_use", **vm.told, qmp_socket=str(image))
+    assert not supervise.free_socket(str(image)), "what supervises a VM or an export removes no file either"
+    assert image.read_bytes() == b"data"
 
 
 def test_many_are_started_and_stopped_side_by_side(tmp_path: Path) -> None:

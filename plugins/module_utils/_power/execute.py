@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import time
 import typing as t
 from functools import partial
@@ -222,10 +223,17 @@ def _changes_unit(item: Item) -> bool:
 
 
 def _remove_socket(path: str) -> None:
-    """A QEMU that has crashed leaves it."""
-    if path and os.path.lexists(path) and not unix_sockets.answers(path):
+    """A QEMU that has crashed leaves it. What is no socket was never ours."""
+    if path and _is_socket(path) and not unix_sockets.answers(path):
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
+
+
+def _is_socket(path: str) -> bool:
+    try:
+        return stat.S_ISSOCK(os.lstat(path).st_mode)
+    except OSError:
+        return False
 
 
 def _look_again(item: Item, now: observe.Ground) -> None:

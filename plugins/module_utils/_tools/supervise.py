@@ -22,6 +22,7 @@ import json
 import os
 import signal
 import socket
+import stat
 import sys
 import time
 import typing as t
@@ -118,7 +119,7 @@ class Supervisor:
     def start(self) -> None:
         """The server as our child, with no signal blocked, unless another program listens at its socket."""
         if self.path and not free_soon(self.path):
-            say("another program listens on %s" % self.path)
+            say("another program listens on %s, or it is no socket" % self.path)
             os._exit(1)
         self.started, self.adopted = time.monotonic(), False
         self.pid = os.fork()
@@ -214,8 +215,13 @@ def free_soon(path: str) -> bool:
 
 
 def free_socket(path: str) -> bool:
-    """Remove a socket that a killed server has left. False when somebody listens: qemu-nbd would take it over."""
-    if not os.path.lexists(path):
+    """Remove a socket that a killed server has left. False when somebody listens: qemu-nbd would take it over; and for what is
+    no socket, which answers as one that was left.
+    """
+    try:
+        if not stat.S_ISSOCK(os.lstat(path).st_mode):
+            return False
+    except FileNotFoundError:
         return True
     with socket.socket(socket.AF_UNIX) as client:
         client.settimeout(1.0)

@@ -150,16 +150,17 @@ class VmEngine:
         item.notes["validation"] = proof.notes
 
     def _guard_opening(self, item: Item, opened: t.Sequence[held.Held]) -> None:
-        """What the running VM is to open now may be somebody else's since it was defined."""
+        """What the running VM is to open now may be somebody else's since it was defined, or lead elsewhere."""
         steps = [each.step for each in item.plan if isinstance(each, actions.ChangeRunning)]
         named = {part.id for part in (getattr(step, "drive", None) for step in steps) if part is not None}
         named |= {part.name for part in (getattr(step, "node", None) for step in steps) if part is not None}
         new = [each for each in opened if each.claim.drive in named]
         if new:
-            from ansible_collections.platter.qemu.plugins.module_utils._vm import exclusive
+            from ansible_collections.platter.qemu.plugins.module_utils._vm import exclusive, led
 
             names = _names(item.before.defined, item.after.defined)
             exclusive.refuse_opening(self._spec.vm, opened, new, names, self._pids)
+            led.refuse(t.cast("definition.VmDefinition", item.after.defined), new)
 
     def execute(self, items: t.List[Item]) -> None:
         """Carry out the plan."""
