@@ -201,9 +201,13 @@ def test_one_that_has_lost_its_supervisor_gets_another(vm: power.Vm) -> None:
     assert not vm.processes()
 
 
-def test_one_without_supervisor_is_stopped_like_any_other(vm: power.Vm) -> None:
+@pytest.mark.parametrize("called", [[], ["-name", "another"], ["-name", "debug-threads=on"]], ids=" ".join)
+def test_one_without_supervisor_is_stopped_like_any_other(vm: power.Vm, called: list[str]) -> None:
+    vm.define(*called)
     vm.call("started")
-    os.kill(vm.supervisor(), signal.SIGKILL)
+    supervisor = vm.supervisor()
+    os.kill(supervisor, signal.SIGKILL)
+    wait_until(lambda: supervisor not in vm.processes(), "it has ended")
     beats(vm, "absent")
     assert not vm.leftovers()
 

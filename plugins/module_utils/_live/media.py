@@ -64,10 +64,12 @@ class Media:
         )
 
     def _file_size(self, node: str, path: str) -> int:
-        """Of a raw image that is all of a file or device; 0 where what is between them has a size of its own."""
+        """Of a raw image that is all of a file or device; 0 where what is between them has a size of its own, or it is a
+        window (raw with an offset).
+        """
         child = self._child(node, "file")
         whole = self._driver(node) == "raw" and child and self._driver(child) in ("file", "host_device")
-        return host_size(path) if whole else 0
+        return host_size(path) if whole and not {"offset", "size"} & set(self._said(node)) else 0
 
     def _mark(self, top: str) -> str:
         """Of the uppermost layer: what a snapshot has put it on says nothing about it."""
@@ -116,11 +118,15 @@ class Media:
         return tuple(name for name in reached if not name.startswith("#"))
 
     def _group(self, node: str) -> str:
+        return str(self._said(node).get("throttle-group") or "")
+
+    def _said(self, node: str) -> t.Dict[str, t.Any]:
+        """The options of a node that QEMU writes into its name, as no plain name says them."""
         text = str(self._graph.nodes[node].get("file") or "")
         try:
-            return str(json.loads(text[len("json:") :])["throttle-group"])
-        except (ValueError, LookupError, TypeError):
-            return ""
+            return dict(json.loads(text[len("json:") :]))
+        except (ValueError, TypeError):
+            return {}
 
 
 def _shown(told: t.Mapping[str, t.Any]) -> t.Tuple[t.Tuple[str, Scalar], ...]:

@@ -40,10 +40,11 @@ def find(vm: str, called: str, table: Table, service_of: t.Mapping[int, str]) ->
     own = {pid for pid in table if processes.parent_of(pid) in supervisors} | _taken_over(supervisors, table, mark[1])
     own -= set(supervisors)
     in_unit = {pid for pid, service in service_of.items() if service == unit.unit_name(vm) and _is_main(pid, table)}
-    named = running.processes_of((called,))
+    lost = _lost(vm, table)
+    named = running.processes_of((called,)) | lost
     # QEMU itself, just before it becomes another program
     others = {pid for pid in named - own - in_unit if processes.parent_of(pid) not in named}
-    left = {pid for pid in others if _was_ours(vm, table.get(pid, ()))}
+    left = others & lost
     kind = "process" if own else "systemd" if in_unit else ""
     return Watch(tuple(sorted(own | in_unit | left)), supervisors, tuple(sorted(others - left)), kind)
 
@@ -61,10 +62,23 @@ def _is_main(pid: int, table: Table) -> bool:
     return processes.parent_of(pid) == 1 and not before
 
 
-def _was_ours(vm: str, words: t.Sequence[str]) -> bool:
-    """Whether a VM has lost its supervisor: it is declared for one, and has its monitor where that says."""
+def _lost(vm: str, table: Table) -> t.Set[int]:
+    """The QEMUs that have their monitor where the VM is declared to have it, whatever they are called (C(-name) can be among
+    the arguments): a VM that has lost its supervisor. One that is another VM's is not.
+    """
     made = declared.in_file(vm)
-    return bool(made and str(made.options.get("socket", "")) in monitor.sockets(words))
+    socket = str(made.options.get("socket", "")) if made else ""
+    if not socket:
+        return set()
+    there = {pid: words for pid, words in table.items() if socket in monitor.sockets(words) and running.is_vm(pid)}
+    return {pid for pid, words in there.items() if not _is_anothers(vm, pid, words, table)}
+
+
+def _is_anothers(vm: str, pid: int, words: t.Sequence[str], table: Table) -> bool:
+    """Whether another VM of ours has the name, or a supervisor of another one watches over it."""
+    name = running.name_of(words)
+    watched = places.program_file() in table.get(processes.parent_of(pid), ())
+    return name != vm and (watched or (bool(name) and declared.in_file(name) is not None))
 
 
 def now(vm: str, called: str) -> Watch:

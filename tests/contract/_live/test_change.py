@@ -212,6 +212,17 @@ def test_what_has_not_grown_by_whole_blocks_or_is_no_file_alone_stays(tmp_path: 
         assert (tmp_path / "d").stat().st_size == length
 
 
+def test_a_window_of_a_file_that_is_declared_whole_does_not_grow(tmp_path: Path) -> None:
+    """C(block_resize) would add the offset to it, each time."""
+    file = image(tmp_path / "d", "4M")
+    drive = {"id": "d", "device": "scsi-hd"}
+    with live_qemu(tmp_path, *SCSI) as qemu:
+        qemu.converge(qemu.spec(dict(drive, image=dict(file, options={"offset": 1 << 20}))))
+        whole = qemu.converge(qemu.spec(dict(drive, image=file)))
+        assert not whole.steps and [each.what for each in whole.needs_restart] == ["options"]
+        assert (tmp_path / "d").stat().st_size == 4 << 20
+
+
 def test_a_size_that_has_changed_again_is_not_cut_off(tmp_path: Path) -> None:
     disk = {"id": "d", "device": "scsi-hd", "image": image(tmp_path / "d", "1M")}
     with live_qemu(tmp_path, *SCSI) as qemu:
