@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.platter.qemu.plugins.module_utils._tools import files
 from ansible_collections.platter.qemu.plugins.module_utils._vm import places
 from ansible_collections.platter.qemu.tests.lab.beats import four_beats, refused, snapshot
 from ansible_collections.platter.qemu.tests.lab.drive_qemu import started
@@ -282,3 +283,22 @@ def test_bridges_of_ones_own_are_part_of_the_proof(images: Path, config: str) ->
     arguments = ["-m", "64", "-device", "pcie-root-port,id=rp1,chassis=1"]
     four_beats(vm="web1", config=config, drives=drives, machine="q35", arguments=arguments)
     assert files_of(config) == [str(images / "a")]
+
+
+def test_directories_above_the_definition_are_made_for_good_and_for_their_owner(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[str] = []
+    known = files.fsync_path
+    monkeypatch.setattr(files, "fsync_path", lambda path: (written.append(path), known(path)))
+    place = tmp_path / "new" / "vms"
+    options = {"vm": "web1", "config": str(place / "web1"), "drives": many(images)[1:2], "validate": "none"}
+    before = os.umask(0)
+    try:
+        four_beats(**options)
+    finally:
+        os.umask(before)
+    for made in (place.parent, place, tmp_path / "registry"):
+        assert stat.S_IMODE(made.stat().st_mode) == 0o755 and str(made.parent) in written, made
+    below_a_file = {**options, "config": str(images / "a" / "x"), "vm": "web2"}
+    assert refused("directory_missing", **below_a_file)["evidence"] == {"path": str(images / "a")}

@@ -70,6 +70,13 @@ def test_a_server_of_virtiofs_is_left_alone(tmp_path: Path, vm: Task) -> None:
         with pytest.raises(BlockingIOError):
             server.accept()
     assert real["validation"] == {"level": "device", "no_stand_in": ["data"]}
+    other = {"vm": "two", "config": str(tmp_path / "vms" / "two"), "shared_memory": "64M", "validate": "none"}
+    (tmp_path / "link").symlink_to(tmp_path)
+    same = dict(share, tag="x", socket=str(tmp_path / "link" / "served"))
+    refusal = refused("share_claimed", shares=[same], **other)
+    assert refusal["evidence"] == {"vm": "web1", "config": vm["config"], "share": "data", "place": share["socket"]}
+    refused("share_claimed", shares=[dict(same, tag="y")], **vm)
+    four_beats(shares=[dict(same, socket=str(tmp_path / "another"))], **other)
     refused("validation_failed", shares=[dict(share, properties={"colour": "red"})], validate="syntax", **vm)
 
 

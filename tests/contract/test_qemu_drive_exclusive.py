@@ -191,6 +191,7 @@ def test_a_vm_that_runs_already_may_have_its_own_images(tmp_path: Path, name: st
 def test_a_definition_that_nobody_can_read_stops_others(tmp_path: Path) -> None:
     other = create(tmp_path / "other", "raw", "1M")
     path = tmp_path / "vms" / "one" / "current" / "definition.json"
-    path.write_text("?")
-    refusal = refused("definition_unreadable", **asked(tmp_path, "two", other, "raw"))
-    assert refusal["evidence"] == {"path": str(path)}
+    for text in ("?", "[" * 200_000):
+        path.write_text(text)
+        refusal = refused("definition_unreadable", **asked(tmp_path, "two", other, "raw"))
+        assert refusal["evidence"] == {"path": str(path)}

@@ -17,6 +17,8 @@ import typing as t
 #: longer than any answer of QEMU's: C(query-named-block-nodes) of 1000 nodes is a few MiB
 LONGEST_LINE = 64 << 20
 _CHUNK = 1 << 18
+#: seconds after a deadline in which what has come is still taken: who never stops sending would keep us for ever
+_LATE_SECONDS = 5.0
 
 
 class JsonLines:
@@ -40,8 +42,13 @@ class JsonLines:
                 continue
 
     def receive_line(self, deadline: float) -> bytes:
-        """The next line, without its end. What came of a line before the deadline is kept for the next call."""
+        """The next line, without its end. What came of a line before the deadline is kept for the next call.
+
+        Somewhat after the deadline what is there already is still returned.
+        """
         while True:
+            if time.monotonic() > deadline + _LATE_SECONDS:
+                raise TimeoutError("no end of what is sent")
             end = self._buffer.find(b"\n", self._searched)
             if end >= 0:
                 line = bytes(self._buffer[:end])

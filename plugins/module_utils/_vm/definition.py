@@ -113,7 +113,7 @@ def parse(text: str) -> t.Optional[VmDefinition]:
             tuple(map(str, written["arguments"])),
             frozenset(map(str, written["shared"])),
         )
-    except (errors.EngineError, ValueError, LookupError, TypeError, AttributeError):
+    except (errors.EngineError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return None
 
 

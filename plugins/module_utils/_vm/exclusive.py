@@ -11,6 +11,7 @@ import os
 import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
+from ansible_collections.platter.qemu.plugins.module_utils._drive import shares
 from ansible_collections.platter.qemu.plugins.module_utils._inspect import block_use, holders
 from ansible_collections.platter.qemu.plugins.module_utils._vm import claims, definition, held, places, running, store
 
@@ -34,8 +35,10 @@ def refuse(
         made.vm, config, "Use that config, give the VM another name, or remove that one first (state: absent)."
     )
     _refuse_each_other(made, opened)
+    _refuse_served(made, made, config)
     for other, where in _definitions(config):
         _refuse_claimed(made, opened, other, where)
+        _refuse_served(made, other, where)
     before = held.of_definition(old) if old is not None else []
     names = running.names_of(made) | (running.names_of(old) if old is not None else frozenset())
     refuse_opening(made.vm, opened, [each for each in opened if not _was_so(each, before)], names, pids)
@@ -62,9 +65,9 @@ def _was_so(now: held.Held, before: Opened) -> bool:
 
 
 def _refused(
-    vm: str, drive: str, fact: str, reason: str, way_out: str, evidence: t.Mapping[str, t.Any]
+    vm: str, drive: str, fact: str, reason: str, way_out: str, evidence: t.Mapping[str, t.Any], share: str = ""
 ) -> errors.RefusedError:
-    asked = "drive %s" % drive if drive else "the drives"
+    asked = share or ("drive %s" % drive if drive else "the drives")
     return errors.RefusedError(
         asked, "VM " + vm, fact, reason=reason, way_out=way_out, evidence=dict(evidence), joined="of"
     )
@@ -105,6 +108,22 @@ def _refuse_each_other(made: definition.VmDefinition, opened: Opened) -> None:
             way_out = "Give each its own; or set read_only: true at both."
             evidence = {"drives": drives, "place": each.claim.name}
             raise _refused(made.vm, "", fact, "shared_image", way_out, evidence)
+
+
+def _refuse_served(made: definition.VmDefinition, other: definition.VmDefinition, where: str) -> None:
+    """A server of virtiofs reads and writes the memory of one VM; with a second one neither is served."""
+    for tag, socket in _sockets(made).items():
+        for theirs, place in _sockets(other).items():
+            if place == socket and (other is not made or theirs > tag):
+                fact = "its server, %s, is that of share %s of VM %s too, and serves one" % (socket, theirs, other.vm)
+                evidence = {"vm": other.vm, "config": where, "share": theirs, "place": socket}
+                way_out = "Start a server for each, with a socket of its own."
+                raise _refused(made.vm, "", fact, "share_claimed", way_out, evidence, "share " + tag)
+
+
+def _sockets(made: definition.VmDefinition) -> t.Dict[str, str]:
+    """Of the servers of shares, by their tags; without links."""
+    return {each.tag: os.path.realpath(each.source) for each in made.spec.shares if each.driver == shares.VIRTIOFS}
 
 
 def _writer(one: held.Held, other: held.Held) -> str:

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 import typing as t
 
@@ -29,7 +30,7 @@ def check(made: definition.VmDefinition) -> None:
     _refuse_hidden(made)
     _refuse_relative([(name, path) for name, path in _paths(made) if not path.startswith("/")])
     for drive, path in _paths(made):
-        if _OWN_NAMES.match(path):
+        if _OWN_NAMES.match(posixpath.normpath("/" + path.lstrip("/"))):
             fact = "%s is another file in each process" % path
             raise _refused("drive", drive, fact, "bad_path", _ABSOLUTE, {"drive": drive, "paths": [path]})
 

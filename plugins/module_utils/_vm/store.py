@@ -131,15 +131,14 @@ def _is_half_made(name: str, wanted: str) -> bool:
 
 def refuse_unsafe(config: str) -> None:
     """What is started from there must be ours: RefusedError where others can put something in its place."""
-    if os.path.lexists(config) and not os.path.isdir(config):
-        raise _refused(config, "directory_missing", "it is no directory", "Correct config.", {})
+    existing = _existing(config)
     way_out = "Use a directory that only its owner can write to, and no link of another user's."
     for link in walk.links(config):
         if link.owner not in (0, os.geteuid()):
             fact = "a symbolic link of user %d in %s leads there" % (link.owner, link.directory)
             evidence = {"directory": link.directory, "owner": link.owner}
             raise _refused(config, "unsafe_directory", fact, way_out, evidence)
-    for directory in (_existing(config), *(link.directory for link in walk.links(config))):
+    for directory in (existing, *(link.directory for link in walk.links(config))):
         mover = next((each for each in walk.movers(directory) if each.owned or each.mode & 0o002), None)
         if mover is not None:
             fact = "others can put something into %s (owner %d, mode %04o)" % (mover.directory, mover.owner, mover.mode)
@@ -151,16 +150,18 @@ def refuse_unsafe(config: str) -> None:
 
 
 def _existing(config: str) -> str:
-    """The directory, or the nearest above it that is there; without links."""
+    """The directory, or the nearest above it that is there; without links. Raises RefusedError where that is none."""
     at = config
     while not os.path.isdir(at):
+        if os.path.lexists(at):
+            raise _refused(config, "directory_missing", "%s is no directory" % at, "Correct config.", {"path": at})
         at = os.path.dirname(at)
     return os.path.realpath(at)
 
 
 def write(config: str, made: definition.VmDefinition) -> None:
     """All files of a definition, on stable storage; then one link is changed. Raises OSError, RefusedError."""
-    os.makedirs(os.path.dirname(config), mode=0o755, exist_ok=True)
+    _make_directories(os.path.dirname(config))
     with contextlib.suppress(FileExistsError):
         os.mkdir(config, 0o700)
     refuse_unsafe(config)  # once more: others may have been first, where all may make directories
@@ -178,6 +179,16 @@ def write(config: str, made: definition.VmDefinition) -> None:
     _put_link(os.path.join(config, places.CURRENT), generation)
     files.fsync_path(config)
     _remove_leftovers(made.vm, config)
+
+
+def _make_directories(path: str) -> None:
+    """Those that are not there, on stable storage, whatever the umask: only their owner can write to them."""
+    if os.path.isdir(path):
+        return
+    _make_directories(os.path.dirname(path))
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(path, 0o755)
+    files.fsync_path(os.path.dirname(path))
 
 
 def _write(path: str, text: str, mode: int) -> None:
@@ -198,7 +209,7 @@ def _put_link(path: str, target: str) -> None:
 
 
 def _record(vm: str, config: str) -> None:
-    os.makedirs(places.registry(), mode=0o755, exist_ok=True)
+    _make_directories(places.registry())
     if _link(places.record(vm)) != config:
         _put_link(places.record(vm), config)
         files.fsync_path(places.registry())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 import time
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.platter.qemu.plugins.module_utils._core.errors import QmpCommandError, QmpConnectError
+from ansible_collections.platter.qemu.plugins.module_utils._tools import json_lines
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qmp import Qmp, masked
 from ansible_collections.platter.qemu.tests.lab.scripted import Peer, Script, serving
 
@@ -38,6 +40,17 @@ def path(tmp_path: Path) -> str:
 
 def soon(seconds: float = 10.0) -> float:
     return time.monotonic() + seconds
+
+
+def test_who_never_stops_sending_does_not_keep_us(path: str) -> None:
+    """As a guest could that opens and closes its tray all the time."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.sendall(b'{"event": "DEVICE_TRAY_MOVED"}\n' * 3)
+        stream = json_lines.JsonLines(ours)
+        assert stream.receive_line(time.monotonic()), "what has come in time is taken"
+        with pytest.raises(TimeoutError):
+            stream.receive_line(time.monotonic() - 60)
 
 
 def test_the_greeting_tells_the_version(path: str) -> None:
@@ -176,9 +189,9 @@ def test_no_greeting_is_a_timeout_that_names_the_likely_cause(path: str) -> None
 def test_nobody_there_is_unreachable(path: str) -> None:
     with serving(path):
         pass
-    for socket in (path, path + "-absent"):
+    for place in (path, path + "-absent"):
         with pytest.raises(QmpConnectError) as caught:
-            Qmp.connect(socket)
+            Qmp.connect(place)
         assert caught.value.reason == "qmp_unreachable"
 
 

@@ -237,6 +237,8 @@ SOCKET = {"driver": "nbd", "server": {"type": "unix", "path": "s"}}
         ("bad_path", {"drives": [disk("a", image={"path": "./a.img", "format": "raw"})]}),
         ("bad_path", {"drives": [disk("a", image={"path": "/dev/fdset/1", "format": "raw"})]}),
         ("bad_path", {"drives": [disk("a", image={"path": "/proc/self/fd/4", "format": "raw"})]}),
+        ("bad_path", {"drives": [disk("a", image={"path": "//proc/self/fd/4", "format": "raw"})]}),
+        ("bad_path", {"drives": [disk("a", image={"path": "/srv/../dev/./stdin", "format": "raw"})]}),
         ("bad_path", {"drives": [disk("a", image={"blockdev": {"driver": "file", "filename": "a"}})]}),
         ("bad_path", {"drives": [disk("a", image={"blockdev": BELOW})]}),
         ("bad_path", {"nodes": [dict(BELOW, **{"node-name": "n"})]}),
