@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import functools
 import os
 import shutil
@@ -22,6 +23,8 @@ from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 RunCommand = t.Callable[..., t.Tuple[int, str, str]]
 
 _SECONDS_TO_DIE = 10.0
+#: F_SETPIPE_SZ, which Python knows since 3.10; and the most that a user may set by himself. QEMU's schema has 200 KB
+_SET_PIPE_SIZE, _LONG_ANSWER = 1031, 1 << 20
 _LOCK_MESSAGES = (
     'Failed to get "write" lock',
     'Failed to get shared "write" lock',
@@ -135,6 +138,10 @@ class Runner:
 
 
 def _communicate(started: subprocess.Popen[bytes], told: str, timeout: t.Optional[float]) -> t.Tuple[bytes, bytes]:
+    if told:
+        # a QEMU that is told to quit leaves out what does not fit while nobody reads, as on a busy host
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(t.cast(t.BinaryIO, started.stdout), _SET_PIPE_SIZE, _LONG_ANSWER)
     return started.communicate(told.encode("utf-8", "surrogateescape") if told else None, timeout=timeout)
 
 

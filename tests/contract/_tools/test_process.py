@@ -49,3 +49,10 @@ def test_output_of_a_patient_run_is_whole() -> None:
     program = "import time, sys\nfor n in range(30): print('x' * 100000, flush=True); time.sleep(0.1)"
     _rc, stdout, _stderr = process.Runner(patience=2)(["python3", "-c", program], idle=True)
     assert len(stdout) == 30 * 100001
+
+
+def test_a_long_answer_is_whole_however_late_it_is_read() -> None:
+    """QEMU writes without waiting for who reads, and leaves out the rest when it is told to quit."""
+    program = "import os, sys; sys.stdin.read(); os.set_blocking(1, False); os.write(1, b'x' * 300000)"
+    _rc, stdout, stderr = process.Runner()(["python3", "-c", program], told="quit")
+    assert (len(stdout), stderr) == (300000, "")
