@@ -115,7 +115,7 @@ def _module(options: dict[str, Any]) -> str:
     """The module that these are the options of."""
     if "start_timeout" in options:
         return "qemu_vm"
-    if "vm" in options:
+    if {"vm", "validate"} & set(options):
         return "qemu_drive"
     if "devices" in options or isinstance(options.get("source"), str):
         return "host_device"
@@ -130,7 +130,8 @@ def _module(options: dict[str, Any]) -> str:
 
 def _places(options: dict[str, Any]) -> list[str]:
     if "vms" in options:
-        return [entry["config"] for entry in options["vms"] if "config" in entry]
+        configs = [entry["config"] for entry in options["vms"] if "config" in entry]
+        return [place for each in configs for place in (each, each + "/current", os.path.dirname(each))]
     if "vm" in options:
         return [options["config"], options["config"] + "/current", os.path.dirname(options["config"])]
     lists = (options.get(name) for name in ("images", "snapshots", "exports", "devices"))

@@ -3,18 +3,30 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
 # PRIVATE to the collection: it can change at any time without notice.
-"""The options of C(qemu_drive), and QEMU as it is called on this host."""
+"""The options of C(qemu_drive), the same for one VM and in its list C(vms); and QEMU as it is called on this host."""
 
 from __future__ import annotations
 
 import platform
 import typing as t
 
+from ansible_collections.platter.qemu.plugins.module_utils._module import task_options
+
 if t.TYPE_CHECKING:
     from ansible.module_utils.basic import AnsibleModule
 
 ArgumentSpec = t.Dict[str, t.Dict[str, t.Any]]
 
+#: what an unset option of the module means; an entry of the list that leaves it unset takes the module's value
+DEFAULTS: t.Mapping[str, t.Any] = {
+    "state": "present",
+    "purge": False,
+    "validate": "device",
+    "timeout": 30,
+    "unplug_timeout": 30,
+}
+#: what is one VM's own
+_OWN = ("vm", "config", "qmp_socket")
 #: kinds of machines that QEMU has another name for than the kernel
 _TARGETS = {"i686": "i386", "i586": "i386", "armv7l": "arm", "ppc64le": "ppc64", "amd64": "x86_64", "arm64": "aarch64"}
 #: options of a drive by their types; C(raw) where a word, a number with a unit or a dictionary will do
@@ -53,31 +65,50 @@ def share_options() -> ArgumentSpec:
     return found
 
 
-def argument_spec() -> ArgumentSpec:
-    """The argument spec of C(qemu_drive)."""
+def vm_options() -> ArgumentSpec:
+    """The options of one VM, without defaults."""
     lists: ArgumentSpec = {name: {"type": "list", "elements": "dict"} for name in ("controllers", "objects", "nodes")}
     boot: ArgumentSpec = {"kernel": {"type": "path"}, "initrd": {"type": "path"}, "append": {"type": "str"}}
     return {
-        "vm": {"type": "str", "required": True},
+        "vm": {"type": "str"},
         "config": {"type": "path"},
-        "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+        "state": {"type": "str", "choices": ["present", "absent"]},
         "drives": {"type": "list", "elements": "dict", "options": drive_options()},
         **lists,
         "shares": {"type": "list", "elements": "dict", "options": share_options()},
         "boot": {"type": "dict", "options": boot},
         "shared_memory": {"type": "str"},
-        "purge": {"type": "bool", "default": False},
+        "purge": {"type": "bool"},
         "style": {"type": "str", "choices": ["blockdev", "drive_device", "drive", "hda"]},
         "lossy": {"type": "bool"},
         "machine": {"type": "str"},
         "arguments": {"type": "list", "elements": "str"},
         "qemu": {"type": "path"},
-        "validate": {"type": "str", "choices": ["none", "syntax", "open", "device"], "default": "device"},
-        "timeout": {"type": "int", "default": 30},
+        "validate": {"type": "str", "choices": ["none", "syntax", "open", "device"]},
+        "timeout": {"type": "int"},
         "qmp_socket": {"type": "path"},
-        "unplug_timeout": {"type": "int", "default": 30},
-        "lock_timeout": {"type": "int", "default": 30},
+        "unplug_timeout": {"type": "int"},
     }
+
+
+def argument_spec() -> ArgumentSpec:
+    """The argument spec of C(qemu_drive)."""
+    top = vm_options()
+    for name, value in DEFAULTS.items():
+        top[name]["default"] = value
+    return {
+        **top,
+        "vms": {"type": "list", "elements": "dict", "options": vm_options()},
+        **task_options.task_options(),
+    }
+
+
+def items(params: t.Mapping[str, t.Any]) -> t.List[t.Dict[str, t.Any]]:
+    """The options of each VM of a task: of the one it names, or of each in its list, filled up from the task."""
+    shared = {name: params.get(name) for name in vm_options() if name not in _OWN}
+    if params.get("vms") is None:
+        return [dict(shared, **{name: params.get(name) for name in _OWN})]
+    return [dict(shared, **{k: v for k, v in entry.items() if v is not None}) for entry in params["vms"]]
 
 
 def find_qemu(module: AnsibleModule) -> str:

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
 # PRIVATE to the collection: it can change at any time without notice.
-"""The engine of C(qemu_drive): a VM's definition observed, planned, proven, guarded and written."""
+"""One VM of a task of C(qemu_drive): its definition observed, planned, guarded, proven and written."""
 
 from __future__ import annotations
 
@@ -15,68 +15,40 @@ from dataclasses import replace
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item, attempt, failed_at, not_begun
 from ansible_collections.platter.qemu.plugins.module_utils._core.plan import predict
-from ansible_collections.platter.qemu.plugins.module_utils._tools import locks, process
+from ansible_collections.platter.qemu.plugins.module_utils._tools import process
 from ansible_collections.platter.qemu.plugins.module_utils._vm import actions, places, running, store
 from ansible_collections.platter.qemu.plugins.module_utils._vm.plan import plan_vm
 from ansible_collections.platter.qemu.plugins.module_utils._vm.spec import VmSpec
 from ansible_collections.platter.qemu.plugins.module_utils._vm.state import VmState
 
 if t.TYPE_CHECKING:
-    from ansible_collections.platter.qemu.plugins.module_utils._vm import definition, held
+    from ansible_collections.platter.qemu.plugins.module_utils._vm import definition, held, rivals
 
 
 class VmEngine:
-    """What C(_module/run.py) drives. C(qemu): the program of this host, where nothing says which."""
+    """C(TaskEngine) has one for each VM. C(qemu): the program of this host, where nothing says which."""
 
-    noun = "definition"
-    nouns = "definitions"
-
-    def __init__(self, spec: VmSpec, qemu: str, *, lock_timeout: float = 30.0) -> None:
-        self._spec = spec
+    def __init__(self, spec: VmSpec, qemu: str) -> None:
+        self.spec = spec
         self._qemu = qemu
-        self._lock_timeout = lock_timeout
         self._runner = process.Runner()
         self._told: t.List[t.List[str]] = []
-        self._on_all = contextlib.ExitStack()
         #: of the running VM: its processes, and bytes of the drives that it has open as they are defined
         self._pids: t.AbstractSet[int] = frozenset()
         self._has_open: t.Dict[str, int] = {}
+        self._opened: t.List[held.Held] = []
 
     @property
     def commands(self) -> t.List[t.List[str]]:
         """Every command that was run, as argument lists."""
         return self._runner.commands + self._told
 
-    @staticmethod
-    def facts(state: VmState) -> t.Dict[str, t.Any]:
-        """A state as results show it."""
-        return state.to_facts()
-
-    @staticmethod
-    def managed(state: VmState) -> t.Dict[str, t.Any]:
-        """A state as diffs show it, with the drives of the running VM."""
-        if state.live is None:
-            return state.to_facts()
-        from ansible_collections.platter.qemu.plugins.module_utils._vm import live
-
-        return dict(state.to_facts(), live=live.drives_of(state.live))
-
-    @contextlib.contextmanager
-    def hold(self) -> t.Iterator[None]:
-        """Our locks on this VM; and, until what it claims is written down, on all definitions: who claims an image must know
-        of all others that do.
-        """
-        own = [places.record(self._spec.vm), os.path.realpath(self._spec.config)]
-        with locks.ImageLocks(own, timeout=self._lock_timeout), self._on_all as on_all:
-            on_all.enter_context(locks.ImageLocks([places.registry()], timeout=self._lock_timeout))
-            yield
-
-    def prepare(self, patient: bool) -> t.List[Item]:
+    def planned(self) -> Item:
         """The VM observed and planned; a refusal is in the item."""
-        spec = self._spec
+        spec = self.spec
         nothing = VmState(spec.vm, spec.config)
         item = Item(spec.vm, spec, before=nothing, after=nothing)
-        try:
+        with _refusal_in(item):
             item.before = item.after = self._observe()
             item.warnings += _warnings_of_absent(spec, item.before)
             if item.before.left or spec.state == "present":
@@ -87,17 +59,35 @@ class VmEngine:
             if spec.qmp_socket and spec.state == "present":
                 self._plan_live(item)
             item.after = predict(item.before, item.plan)
-            opened = _opened(item.after.defined)
-            if any(not isinstance(each, actions.ChangeRunning) for each in item.plan):
-                self._guard(item, opened)
-            self._guard_opening(item, opened)
-            item.warnings += _warnings(item.after, opened)
-        except errors.EngineError as exc:
-            item.plan, item.after, item.refusal = [], item.before, not_begun(exc)
-        return [item]
+        return item
+
+    def guard(self, item: Item, others: rivals.Rivals) -> None:
+        """Refuse what is somebody else's. What is said at every run is said here, as it is about the same files."""
+        with _refusal_in(item):
+            self._opened = _opened(item.after.defined)
+            if _writes(item):
+                self._guard(item, others)
+            self._guard_opening(item)
+            item.warnings += _warnings(item.after, self._opened)
+
+    def guard_claims(self, item: Item, others: rivals.Rivals) -> None:
+        """Once more, when another VM of the task keeps what it was to give up."""
+        if _writes(item) and item.after.defined is not None:
+            with _refusal_in(item):
+                others.refuse_claimed(item.after.defined, self._opened, self.spec.config)
+
+    def prove(self, item: Item) -> None:
+        """Have QEMU take what is to be written."""
+        if item.after.defined is not None and _writes(item):
+            from ansible_collections.platter.qemu.plugins.module_utils._vm import validate
+
+            with _refusal_in(item):
+                proof = validate.Proof(self._runner, item.after.defined, self.spec.timeout, self._has_open)
+                proof.refuse(self.spec.validate)
+                item.notes["validation"] = proof.notes
 
     def _observe(self) -> VmState:
-        spec = self._spec
+        spec = self.spec
         defined = store.read(spec.config)
         whole = defined is None or store.is_whole(spec.config, defined)
         return VmState(spec.vm, spec.config, defined, whole, store.has_any(spec.vm, spec.config))
@@ -106,13 +96,13 @@ class VmEngine:
         """To say that there is no definition, where there is one that the task has not named, would be wrong."""
         from ansible_collections.platter.qemu.plugins.module_utils._vm import exclusive
 
-        exclusive.refuse_second_name(self._spec.vm, self._spec.config, "Set config to that directory.")
+        exclusive.refuse_second_name(self.spec.vm, self.spec.config, "Set config to that directory.")
 
     def _plan_live(self, item: Item) -> None:
         """What makes the running VM as it will be defined."""
         from ansible_collections.platter.qemu.plugins.module_utils._vm import live
 
-        spec, wanted = self._spec, predict(item.before, item.plan).defined
+        spec, wanted = self.spec, predict(item.before, item.plan).defined
         defined = t.cast("definition.VmDefinition", wanted)
         path, drives = t.cast(str, spec.qmp_socket), defined.spec
         names = _names(item.before.defined, defined)
@@ -132,60 +122,54 @@ class VmEngine:
         self._pids = looked.pids
         self._has_open = live.open_already(looked, item.before.defined if item.before.whole else None, defined)
 
-    def _guard(self, item: Item, opened: t.Sequence[held.Held]) -> None:
+    def _guard(self, item: Item, others: rivals.Rivals) -> None:
         """What a run with nothing to do does not need."""
-        from ansible_collections.platter.qemu.plugins.module_utils._vm import exclusive, formats, led, validate
+        from ansible_collections.platter.qemu.plugins.module_utils._vm import exclusive, formats, led
 
         wanted, defined = item.after.defined, item.before.defined
-        if defined is not None and defined.vm != self._spec.vm:
-            raise exclusive.other_vm(self._spec.vm, defined.vm, self._spec.config)
+        if defined is not None and defined.vm != self.spec.vm:
+            raise exclusive.other_vm(self.spec.vm, defined.vm, self.spec.config)
         if wanted is None:
             return
         known = defined if item.before.whole else None  # else somebody has written there
-        exclusive.refuse(wanted, opened, known, self._spec.config, self._pids)
-        led.refuse(wanted, opened)
+        exclusive.refuse(wanted, self._opened, known, self.spec.config, self._pids, others=others)
+        led.refuse(wanted, self._opened)
         formats.refuse(wanted, known)
-        proof = validate.Proof(self._runner, wanted, self._spec.timeout, self._has_open)
-        proof.refuse(self._spec.validate)
-        item.notes["validation"] = proof.notes
 
-    def _guard_opening(self, item: Item, opened: t.Sequence[held.Held]) -> None:
+    def _guard_opening(self, item: Item) -> None:
         """What the running VM is to open now may be somebody else's since it was defined, or lead elsewhere."""
-        steps = [each.step for each in item.plan if isinstance(each, actions.ChangeRunning)]
+        steps = live_steps(item)
         named = {part.id for part in (getattr(step, "drive", None) for step in steps) if part is not None}
         named |= {part.name for part in (getattr(step, "node", None) for step in steps) if part is not None}
-        new = [each for each in opened if each.claim.drive in named]
+        new = [each for each in self._opened if each.claim.drive in named]
         if new:
             from ansible_collections.platter.qemu.plugins.module_utils._vm import exclusive, led
 
             names = _names(item.before.defined, item.after.defined)
-            exclusive.refuse_opening(self._spec.vm, opened, new, names, self._pids)
+            exclusive.refuse_opening(self.spec.vm, self._opened, new, names, self._pids)
             led.refuse(t.cast("definition.VmDefinition", item.after.defined), new)
 
-    def execute(self, items: t.List[Item]) -> None:
-        """Carry out the plan."""
-        for item in items:
-            if item.plan and not item.refusal:
-                attempt(item, lambda each=item: self._carry_out(each), self._failed)  # type: ignore[misc]
+    def write(self, item: Item) -> None:
+        """The definition, as planned."""
+        attempt(item, lambda: self._write(item), self._failed)
 
-    def _carry_out(self, item: Item) -> None:
-        wanted, live_steps = item.after, [each for each in item.plan if isinstance(each, actions.ChangeRunning)]
-        if len(live_steps) < len(item.plan):
-            if wanted.defined is None:
-                store.remove(self._spec.vm, self._spec.config)
-            else:
-                store.write(self._spec.config, wanted.defined)
-            item.done += 1
-            if self._observe() != wanted:
-                raise errors.FailedError("the definition is not what was planned", reason="not_as_planned")
-        if live_steps:
-            self._on_all.close()  # a guest may think about it for as long as it is given
-            self._change_running(item, [each.step for each in live_steps])
+    def _write(self, item: Item) -> None:
+        if item.after.defined is None:
+            store.remove(self.spec.vm, self.spec.config)
+        else:
+            store.write(self.spec.config, item.after.defined)
+        item.done += 1
+        if self._observe() != item.after:
+            raise errors.FailedError("the definition is not what was planned", reason="not_as_planned")
+
+    def change(self, item: Item) -> None:
+        """The running VM, as planned."""
+        attempt(item, lambda: self._change_running(item, live_steps(item)), self._failed)
 
     def _change_running(self, item: Item, steps: t.Sequence[t.Any]) -> None:
         from ansible_collections.platter.qemu.plugins.module_utils._vm import live
 
-        spec, names = self._spec, _names(item.before.defined, item.after.defined)
+        spec, names = self.spec, _names(item.before.defined, item.after.defined)
         path = t.cast(str, spec.qmp_socket)
         self._told += live.change(path, steps, spec.unplug_timeout, lambda step: _note_done(item, step), names)
 
@@ -196,9 +180,28 @@ class VmEngine:
             done = " ".join(str(action) for action in item.plan[: item.done])
             exc.message += " Done before: %s" % done if done else " Nothing else was done."
             return exc
-        there = os.path.lexists(os.path.join(self._spec.config, places.CURRENT))
+        there = os.path.lexists(os.path.join(self.spec.config, places.CURRENT))
         now = "the definition is %s." % ("the old or the new one, whole" if there else "not there")
         return errors.FailedError(failed_at(item, exc.message, now), **exc.facts)
+
+
+@contextlib.contextmanager
+def _refusal_in(item: Item) -> t.Iterator[None]:
+    """What ends the block is why nothing is done for that VM."""
+    try:
+        yield
+    except errors.EngineError as exc:
+        item.plan, item.after, item.refusal = [], item.before, not_begun(exc)
+
+
+def live_steps(item: Item) -> t.List[t.Any]:
+    """Those that change the running VM."""
+    return [each.step for each in item.plan if isinstance(each, actions.ChangeRunning)]
+
+
+def _writes(item: Item) -> bool:
+    """Whether the definition is another one then."""
+    return len(live_steps(item)) < len(item.plan)
 
 
 def _names(*definitions: t.Optional[definition.VmDefinition]) -> t.FrozenSet[str]:

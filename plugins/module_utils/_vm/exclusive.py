@@ -13,7 +13,10 @@ import typing as t
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._drive import shares
 from ansible_collections.platter.qemu.plugins.module_utils._inspect import block_use, holders
-from ansible_collections.platter.qemu.plugins.module_utils._vm import claims, definition, held, places, running, store
+from ansible_collections.platter.qemu.plugins.module_utils._vm import claims, definition, held, places, running
+
+if t.TYPE_CHECKING:
+    from ansible_collections.platter.qemu.plugins.module_utils._vm import rivals
 
 Opened = t.Sequence[held.Held]
 
@@ -24,9 +27,11 @@ def refuse(
     old: t.Optional[definition.VmDefinition],
     config: str,
     pids: t.AbstractSet[int] = frozenset(),
+    *,
+    others: rivals.Rivals,
 ) -> None:
     """Raises RefusedError where something that the drives open (C(opened)) is somebody else's, and not agreed to be shared,
-    or has others built on it.
+    or has others built on it. C(others): the definitions of other VMs.
 
     What the VM had already before, in the same way, is not looked for among processes: there it is the VM itself that
     has it. C(pids): its own, as far as they are known.
@@ -35,10 +40,8 @@ def refuse(
         made.vm, config, "Use that config, give the VM another name, or remove that one first (state: absent)."
     )
     _refuse_each_other(made, opened)
-    _refuse_served(made, made, config)
-    for other, where in _definitions(config):
-        _refuse_claimed(made, opened, other, where)
-        _refuse_served(made, other, where)
+    refuse_served(made, made, config)
+    others.refuse_claimed(made, opened, config)
     before = held.of_definition(old) if old is not None else []
     names = running.names_of(made) | (running.names_of(old) if old is not None else frozenset())
     refuse_opening(made.vm, opened, [each for each in opened if not _was_so(each, before)], names, pids)
@@ -81,13 +84,6 @@ def refuse_second_name(vm: str, config: str, way_out: str) -> None:
         raise _refused(vm, "", fact, "name_taken", way_out, {"config": known})
 
 
-def _definitions(config: str) -> t.List[t.Tuple[definition.VmDefinition, str]]:
-    """Those of other VMs; what cannot be read stops the task, as nobody knows what it claims."""
-    own = os.path.realpath(config)
-    found = [(store.read(each), each) for each in places.known(config) if each != own]
-    return [(made, where) for made, where in found if made is not None]
-
-
 def _refuse_each_other(made: definition.VmDefinition, opened: Opened) -> None:
     """QEMU's lock keeps the VM from starting, and where that is off, one drive writes over the other."""
     frontends = {each.id: each.frontend for each in made.spec.drives}
@@ -110,8 +106,11 @@ def _refuse_each_other(made: definition.VmDefinition, opened: Opened) -> None:
             raise _refused(made.vm, "", fact, "shared_image", way_out, evidence)
 
 
-def _refuse_served(made: definition.VmDefinition, other: definition.VmDefinition, where: str) -> None:
-    """A server of virtiofs reads and writes the memory of one VM; with a second one neither is served."""
+def refuse_served(made: definition.VmDefinition, other: definition.VmDefinition, where: str) -> None:
+    """Raises RefusedError where a share of both has one server of virtiofs, which reads and writes the memory of one VM.
+
+    With a second one neither is served.
+    """
     for tag, socket in _sockets(made).items():
         for theirs, place in _sockets(other).items():
             if place == socket and (other is not made or theirs > tag):
@@ -130,16 +129,16 @@ def _writer(one: held.Held, other: held.Held) -> str:
     return one.claim.drive if one.claim.writes else other.claim.drive
 
 
-def _refuse_claimed(made: definition.VmDefinition, opened: Opened, other: definition.VmDefinition, where: str) -> None:
-    theirs = held.Index(held.of_definition(other))
+def refuse_claimed(made: definition.VmDefinition, opened: Opened, vm: str, where: str, theirs: held.Index) -> None:
+    """Raises RefusedError where what the drives open is C(theirs), VM C(vm)'s, whose definition is in C(where)."""
     for each in opened:
         for rival in theirs.disturbing(each):
             if each.shared and rival.shared:
                 continue
             if rival.base and not each.named:
                 _refuse_bases(made.vm, [each.claim], opened)  # as far as the overlays are found from here
-            fact = _claimed(each, rival, other.vm)
-            evidence = {"vm": other.vm, "config": where, "drive": rival.claim.drive, "place": each.claim.name}
+            fact = _claimed(each, rival, vm)
+            evidence = {"vm": vm, "config": where, "drive": rival.claim.drive, "place": each.claim.name}
             raise _refused(made.vm, each.claim.drive, fact, "image_claimed", _own_image(each, rival), evidence)
 
 
