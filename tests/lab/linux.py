@@ -28,6 +28,29 @@ def kernel() -> tuple[Path, Path]:
     pytest.skip(message)
 
 
+def kernel_with(names: tuple[str, ...]) -> tuple[Path, Path]:
+    """The newest kernel that has these modules; those for clouds lack some. Skips where there is none.
+
+    PLATTER_KERNEL: the root of an unpacked kernel package, which is looked at too.
+    """
+    found = sorted(_kernels(), key=lambda pair: _numbers(pair[1].name))
+    also = Path(os.environ["PLATTER_KERNEL"]) if "PLATTER_KERNEL" in os.environ else None
+    for directory in also.glob("lib/modules/*") if also else ():
+        found.insert(0, (_unpacked_kernel(directory), directory))
+    for image, directory in reversed(found):
+        if all(_has(directory, name) for name in names):
+            return image, directory
+    pytest.skip(f"no kernel here has {', '.join(names)}")
+
+
+def _unpacked_kernel(directory: Path) -> Path:
+    """Of a package that was only unpacked; depmod has to run, as the package would."""
+    root = directory.parents[2]
+    if not (directory / "modules.dep").exists():
+        subprocess.run(["depmod", "-b", root, directory.name], check=True)
+    return root / "boot" / f"vmlinuz-{directory.name}"
+
+
 def _kernels() -> Iterator[tuple[Path, Path]]:
     """Debian has the kernel in C(/boot), Fedora beside the modules."""
     for directory in MODULES.glob("*"):
@@ -58,7 +81,10 @@ def modules(names: Iterable[str]) -> dict[str, bytes]:
 
 def has_module(name: str) -> bool:
     """Whether it can be loaded, or is built in."""
-    _image, directory = kernel()
+    return _has(kernel()[1], name)
+
+
+def _has(directory: Path, name: str) -> bool:
     built_in = (_name(line) for line in (directory / "modules.builtin").read_text().split())
     return name in dict(_needs(directory)) or name in built_in
 

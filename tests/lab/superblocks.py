@@ -11,8 +11,8 @@ SECTOR = 512
 MIB = 1 << 20
 
 
-def md_1(length: int, minor: int, array: uuid.UUID, name: str) -> tuple[int, bytes]:
-    """(offset, bytes) of a version 1 superblock: RAID1, member 0 of 2 (C(linux/raid/md_p.h))."""
+def md_1(length: int, minor: int, array: uuid.UUID, name: str, member: int = 0) -> tuple[int, bytes]:
+    """(offset, bytes) of a version 1 superblock: RAID1, a member of 2 (C(linux/raid/md_p.h))."""
     sectors = length // SECTOR
     at = {0: (sectors - 16) // 8 * 8, 1: 0, 2: 8}[minor]
     data = 0 if minor == 0 else 2048
@@ -21,7 +21,9 @@ def md_1(length: int, minor: int, array: uuid.UUID, name: str) -> tuple[int, byt
     # ctime, level, layout, size, chunk size, disks, offset of the bitmap
     struct.pack_into("<QiIQIII", block, 64, 1_700_000_000, 1, 0, sectors - 4096, 0, 2, 0)
     struct.pack_into("<QQQQ", block, 128, data, sectors - 4096, at, 0)  # data offset and size, super offset, recovery
-    struct.pack_into("<II16s", block, 160, 0, 0, uuid.UUID(int=7).bytes)  # number, corrected reads, device
+    struct.pack_into(
+        "<II16s", block, 160, member, 0, uuid.UUID(int=7 + member).bytes
+    )  # number, corrected reads, device
     struct.pack_into("<QQQIII", block, 192, 1_700_000_000, 5, 2**64 - 1, 0, 128, 0)
     # above: update time, events, resync offset, checksum, roles
     for role in range(128):

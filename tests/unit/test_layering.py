@@ -67,6 +67,9 @@ PURE_NAMES = (
     "memory",
     "fixed",
     "monitor",
+    "archive",
+    "init_script",
+    "kernel_modules",
 )
 IMPURE = {"os", "subprocess", "socket", "shutil", "tempfile", "time", "ansible", "fcntl", "pathlib", "threading"}
 
@@ -83,6 +86,7 @@ ALLOWED = {
     "_array": {"_core", "_formats", "_tools", "_inspect", "_array"},
     "_keeper": {"_core", "_formats", "_tools", "_inspect", "_device", "_array", "_keeper"},
     "_keys": {"_core", "_tools", "_keys"},
+    "_initramfs": {"_core", "_tools", "_initramfs"},
     "_drive": {"_core", "_drive"},
     "_vm": {"_core", "_formats", "_tools", "_inspect", "_drive", "_live", "_vm"},
     "_live": {"_core", "_drive", "_tools", "_live"},
@@ -113,7 +117,20 @@ def _is_pure(path: Path) -> bool:
     package = path.parent.name
     return package in ("_core", "_formats", "_drive") or (
         package
-        in ("_image", "_snapshot", "_export", "_nbd", "_device", "_array", "_keeper", "_keys", "_live", "_vm", "_power")
+        in (
+            "_image",
+            "_snapshot",
+            "_export",
+            "_nbd",
+            "_device",
+            "_array",
+            "_keeper",
+            "_keys",
+            "_live",
+            "_vm",
+            "_power",
+            "_initramfs",
+        )
         and path.stem in PURE_NAMES
     )
 

@@ -1,0 +1,109 @@
+"""VMs without disks boot from each kind of root and answer; what is away is waited for, and what may be old is not taken."""
+
+from __future__ import annotations
+
+import shutil
+import typing as t
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.platter.qemu.plugins.module_utils._vm import places
+from ansible_collections.platter.qemu.tests.lab import diskless
+from ansible_collections.platter.qemu.tests.lab.diskless import Diskless
+from ansible_collections.platter.qemu.tests.lab.programs import wait_until
+from ansible_collections.platter.qemu.tests.lab.stores import Store
+
+pytestmark = [pytest.mark.soak, pytest.mark.xdist_group("diskless")]
+Task = t.Dict[str, t.Any]
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory of this test only; so are the links to all VMs."""
+    monkeypatch.setattr(places, "registry", lambda: str(tmp_path / "registry"))
+    (tmp_path / "vms").mkdir()
+    return tmp_path
+
+
+def test_a_root_over_9p(place: Path) -> None:
+    tree, vm = diskless.plant(place / "tree"), Diskless(place, ("9p", "9pnet_virtio"))
+    assert vm.make({"type": "9p", "source": "root"}, network={"address": "dhcp"})["changed"]
+    share = {"tag": "root", "driver": "9p", "path": str(tree), "security_model": "passthrough"}
+    with vm.booted(shares=[share]) as guest:
+        assert vm.answer().startswith("root / 9p rw")
+        guest.run("echo from the guest >/note; sync")
+    assert (tree / "note").read_text() == "from the guest\n"
+
+
+def test_a_root_over_nfs_with_an_address_of_its_own(place: Path) -> None:
+    tree, vm = diskless.plant(place / "tree"), Diskless(place, ("nfs", "nfsv4"))
+    with diskless.nfs(tree, place) as network:
+        root = {"type": "nfs", "source": f"{diskless.NFS}:/web1", "options": "noatime"}
+        own = {"address": "10.0.2.15/24", "gateway": "10.0.2.2", "interface": "eth0"}
+        assert vm.make(root, network=own)["changed"]
+        with vm.booted(network=network) as guest:
+            assert vm.answer().startswith(f"{diskless.NFS}:/web1 / nfs4 rw,noatime,vers=4.2")
+            guest.run("echo from the guest >/note; sync")
+        assert (tree / "note").read_text() == "from the guest\n"
+
+
+@pytest.fixture
+def legs(place: Path) -> t.Iterator[list[Store]]:
+    """The two servers of an array that has a root on it. They do not run yet."""
+    if not (shutil.which("nbd-client") or shutil.which("nbd-client", path="/usr/sbin:/sbin")):
+        pytest.skip("nbd-client is not installed")
+    made = [Store(leg) for leg in diskless.legs(place, diskless.plant(place / "tree", ("mdadm",)))]
+    try:
+        yield made
+    finally:
+        for store in made:
+            store.kill()
+
+
+def root_on(legs: list[Store]) -> Task:
+    return {"type": "nbd_raid", "uuid": str(diskless.ARRAY), "legs": [leg.uri for leg in legs]}
+
+
+def test_a_root_over_nbd_outlives_a_server_which_gets_what_it_missed_at_the_next_boot(
+    place: Path, legs: list[Store]
+) -> None:
+    vm = Diskless(place, ("nbd", "raid1"))
+    assert vm.make(root_on(legs))["changed"]
+    legs[0].start()
+    with vm.booted(wait=False) as guest:
+        legs[1].start()  # a moment later: it is waited for
+        guest.boot()
+        assert vm.answer().startswith("/dev/md0 / ext4 rw")
+        guest.run("mdadm --grow /dev/md0 --bitmap=internal; sync")
+        guest.wait(lambda: "[UU]" in guest.run("cat /proc/mdstat"), "both legs have all of it")
+        legs[1].kill()
+        guest.run("dd if=/dev/urandom of=/note bs=64k count=16 2>/dev/null; sync", timeout=180)
+        assert "[U_]" in guest.run("cat /proc/mdstat")
+        assert vm.answer().startswith("/dev/md0 / ext4 rw")
+        guest.power_off()
+    assert diskless.events(legs[0].image) > diskless.events(legs[1].image)
+    legs[1].start()
+    with vm.booted() as guest:
+        guest.wait(lambda: "[UU]" in guest.run("cat /proc/mdstat"), "the leg that was away has all of it")
+        assert vm.answer().startswith("/dev/md0 / ext4 rw")
+        guest.run("sync; echo 1 >/proc/sys/kernel/sysrq; echo u >/proc/sysrq-trigger")
+        guest.power_off()
+    first, second = (leg.image.read_bytes()[diskless.MIB : -diskless.MIB] for leg in legs)
+    assert first == second
+
+
+def test_a_leg_that_may_be_old_is_not_started_alone(place: Path, legs: list[Store]) -> None:
+    vm = Diskless(place, ("nbd", "raid1"))
+    assert vm.make(root_on(legs), wait=15)["changed"]
+    legs[0].start()
+    before = legs[0].image.read_bytes()
+    with vm.booted(wait=False) as guest:
+        wait_until(lambda: "too few legs" in guest.console(), "it gives up")
+    assert legs[0].image.read_bytes() == before
+
+    # unless the task says that the other one is lost
+    assert vm.make({**root_on(legs), "start_degraded": True}, wait=15)["changed"]
+    with vm.booted() as guest:
+        assert "[U_]" in guest.run("cat /proc/mdstat")
+        assert vm.answer().startswith("/dev/md0 / ext4 rw")
