@@ -19,7 +19,9 @@ from ansible_collections.platter.qemu.plugins.module_utils._tools.qmp import Qmp
 from ansible_collections.platter.qemu.plugins.module_utils._vm import places as vm_places
 from ansible_collections.platter.qemu.tests.lab import power
 from ansible_collections.platter.qemu.tests.lab.beats import four_beats, refused
+from ansible_collections.platter.qemu.tests.lab.led import led, place_of_roots
 from ansible_collections.platter.qemu.tests.lab.modules import call, process
+from ansible_collections.platter.qemu.tests.lab.oracle import create
 from ansible_collections.platter.qemu.tests.lab.programs import listens, running, wait_until
 
 
@@ -222,6 +224,20 @@ def test_what_is_not_defined_is_not_started(vm: power.Vm, tmp_path: Path) -> Non
     vm.define()
     Path(vm.config, "start").write_text("#!/bin/sh\nexec true\n")
     refused("definition_altered", **vm.told)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, who can give files to others")
+def test_an_image_that_leads_elsewhere_since_it_was_defined_is_not_opened(vm: power.Vm) -> None:
+    with place_of_roots() as place:
+        image = create(place / "disk", "qcow2", "1M")
+        drive = {"id": "more", "image": {"path": str(image), "format": "qcow2"}, "device": "virtio-blk-pci"}
+        call("qemu_drive", vm=vm.name, config=vm.config, drives=[drive], validate="none")
+        led(image, place / "secret")
+        refusal = refused("image_references_file", **vm.told)
+        assert refusal["evidence"]["file"] == str(place / "secret") and not vm.processes()
+        image.unlink()
+        create(image, "qcow2", "1M")
+        assert vm.call("started")["changed"]
 
 
 def test_a_place_where_others_can_meddle_is_none(vm: power.Vm, tmp_path: Path) -> None:

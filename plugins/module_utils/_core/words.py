@@ -7,7 +7,15 @@
 
 from __future__ import annotations
 
+import re
 import typing as t
+
+#: in an argument of QEMU's, in options, in JSON and in a URL
+_SECRETS = (
+    re.compile(r"((?:^|,)(?:data|password|cookie)=)(?:,,|[^,])+"),
+    re.compile(r'("(?:data|password|cookie)": *")(?:\\.|[^"\\])*'),
+    re.compile(r"(://[^/@:\s]*:)[^/@\s]*(?=@)"),
+)
 
 
 def counted(number: int, noun: str) -> str:
@@ -38,3 +46,10 @@ def _escaped(char: str) -> str:
     if 0xDC80 <= code <= 0xDCFF:  # a byte that is not UTF-8, as surrogateescape keeps it
         code -= 0xDC00
     return "\\x%02x" % code if code < 0x100 else "\\u%04x" % code if code < 0x10000 else "\\U%08x" % code
+
+
+def without_secrets(word: str) -> str:
+    """An argument of QEMU's with C(***) for what nobody should read in a log."""
+    for pattern in _SECRETS:
+        word = pattern.sub(r"\1***", word)
+    return word

@@ -36,7 +36,7 @@ def refuse_foreign(spec: PowerSpec, reading: PowerReading) -> None:
         pid,
         "then run the task again." if spec.state == "started" else "then it is as asked.",
     )
-    lines = [[words.printable(word) for word in each] for each in reading.foreign_words]
+    lines = [[words.printable(words.without_secrets(word)) for word in each] for each in reading.foreign_words]
     evidence = {"pids": list(reading.foreign), "command_lines": lines, "qmp_sockets": sockets}
     raise refused(spec, "already_running", fact, way_out, evidence)
 

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import json
+import re
 import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._drive import block_options
@@ -38,6 +39,9 @@ LOCAL = {
 #: drivers that pass on what is below them, and the role of that
 _FILTERS_TEXT = "throttle copy-on-read preallocate compress copy-before-write snapshot-access blklogwrites replication"
 _FILTERS = dict(dict.fromkeys(_FILTERS_TEXT.split(), "file"), blkdebug="image", blkreplay="image", blkverify="test")
+_DEFAULTS: t.Dict[str, t.Dict[str, t.Any]] = {"nbd": {"export": ""}, "iscsi": {"lun": 0}, "rbd": {"namespace": ""}}
+#: at the end of an address
+_PORT = re.compile(r":[0-9]+\Z")
 #: a format that QEMU is left to guess (C(-hda))
 GUESSED = "?"
 #: formats whose tables are not changed while a guest writes, so that two QEMUs can have one image
@@ -140,7 +144,16 @@ def words_for(claim: Claim) -> str:
 
 
 def _place(node: Node) -> str:
-    options = {key: value for key, value in node.options if key not in _HOW}
-    if node.driver == "nbd":
-        options.setdefault("export", "")
-    return "%s %s" % (node.driver, json.dumps(options, sort_keys=True))
+    """With what QEMU takes where nothing is said, and hosts in one form: two names of one disk would be two disks."""
+    told = {key: value for key, value in node.options if key not in _HOW}
+    options = dict(_DEFAULTS.get(node.driver, {}), **told)
+    if node.driver == "iscsi":
+        options.pop("transport", None)  # how it is reached
+        portal = str(options.get("portal", ""))
+        options["portal"] = _host(portal if _PORT.search(portal) else portal + ":3260")
+    hosts = {key: _host(str(value)) for key, value in options.items() if key.rpartition(".")[2] == "host"}
+    return "%s %s" % (node.driver, json.dumps({**options, **hosts}, sort_keys=True))
+
+
+def _host(name: str) -> str:
+    return "localhost" if name in ("127.0.0.1", "::1") else name.lower()

@@ -67,6 +67,21 @@ def test_what_others_have_started_is_left_alone_and_how_it_ends_is_told(asked: s
     assert told in caught.value.message and caught.value.message.endswith("then %s." % then)
 
 
+@pytest.mark.parametrize(
+    ("word", "shown"),
+    [
+        ("secret,id=s,data=a,,b,format=raw", "secret,id=s,data=***,format=raw"),
+        ('{"qom-type": "secret", "data": "a\\"b", "id": "s"}', '{"qom-type": "secret", "data": "***", "id": "s"}'),
+        ("file=https://me:a@host/x,if=none", "file=https://me:***@host/x,if=none"),
+        ("file=/srv/data=1.raw,id=data", "file=/srv/data=1.raw,id=data"),
+    ],
+)
+def test_what_others_have_started_keeps_its_secrets(word: str, shown: str) -> None:
+    with pytest.raises(errors.RefusedError) as caught:
+        plan_power(SPEC, PowerState("web1"), PowerReading((), (4711,), (("qemu", word),)), None)
+    assert caught.value.facts["evidence"]["command_lines"] == [["qemu", shown]]
+
+
 def test_of_many_some_are_named_and_the_others_counted() -> None:
     with pytest.raises(errors.RefusedError) as caught:
         plan_power(SPEC, PowerState("web1"), PowerReading((), tuple(range(11, 18)), ()), None)
