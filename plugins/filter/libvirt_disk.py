@@ -19,7 +19,7 @@ def libvirt_disk(drives: t.Any, machine: str = "", lossy: bool = False, controll
     try:
         spec = read_spec.read(plain.value(drives), plain.value(machine))
         return libvirt_style.disks(spec, lossy=bool(lossy), controllers=bool(controllers))
-    except errors.EngineError as exc:
+    except (errors.EngineError, ValueError) as exc:
         raise AnsibleFilterError(f"platter.qemu.libvirt_disk: {exc}") from None
 
 

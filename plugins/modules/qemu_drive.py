@@ -571,7 +571,9 @@ live:
       type: list
       elements: dict
     undeclared:
-      description: Drives that it has, that are not defined, and stay; without the empty ones that its machine has by itself.
+      description: >-
+        Drives and controllers that it has, that are not defined, and stay; without the empty drives that its machine has by
+        itself. Controllers are removed with a new start.
       returned: when it runs
       type: list
       elements: str

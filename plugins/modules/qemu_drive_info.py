@@ -159,7 +159,7 @@ live:
       type: list
       elements: dict
     undeclared:
-      description: Drives that are not defined; without the empty ones that its machine has by itself.
+      description: Drives and controllers that are not defined; without the empty drives that its machine has by itself.
       returned: when it runs, with a definition
       type: list
       elements: str

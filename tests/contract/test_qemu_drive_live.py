@@ -67,7 +67,9 @@ def test_drives_come_to_a_vm_that_runs_and_go(tmp_path: Path, vm: dict[str, Any]
         assert open_files(vm["qmp_socket"]) == {"a", "b", "c"}
         less = four_beats(drives=[{"id": "b", "state": "absent"}], **vm)
         assert [action.split(" ")[0] for action in less["actions"]] == ["Define", "Unplug"]
-        assert open_files(vm["qmp_socket"]) == {"a", "c"}
+        assert open_files(vm["qmp_socket"]) == {"a", "c"} and not less["live"]["undeclared"]
+        last = four_beats(drives=[{"id": "a", "state": "absent"}], **vm)
+        assert last["live"]["undeclared"] == ["scsi0"], "the controller was for its drives, and stays"
 
 
 def test_an_export_for_one_client_is_not_asked_for_a_second_one(tmp_path: Path, vm: dict[str, Any]) -> None:

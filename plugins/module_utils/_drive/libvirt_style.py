@@ -10,6 +10,7 @@ Apart from C(styles), so that what has to do with QEMU only is not sent to hosts
 
 from __future__ import annotations
 
+import re
 import typing as t
 from dataclasses import replace
 
@@ -23,6 +24,9 @@ from ansible_collections.platter.qemu.plugins.module_utils._drive import (
 )
 from ansible_collections.platter.qemu.plugins.module_utils._drive.spec import Drive, DrivesSpec, Node, sorted_options
 
+#: what cannot stand in XML, escaped or not (its C(Char))
+_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
 
 def disks(spec: DrivesSpec, *, lossy: bool = False, controllers: bool = False) -> t.List[str]:
     """A C(<disk>) for each drive, behind a C(<controller>) for each of theirs. Raises SpecError as C(styles.render) does."""
@@ -31,12 +35,19 @@ def disks(spec: DrivesSpec, *, lossy: bool = False, controllers: bool = False) -
     taken: t.Set[str] = set()
     try:
         disks = [libvirt.text_of(libvirt.disk(each, spec, taken)) for each in spec.drives]
+        _refuse_unwritable("".join(disks))
     except libvirt.NoWordsError as exc:
         raise styles.cannot("libvirt", [str(exc)], ".") from exc
     lost = styles.lost_in(spec, read("".join(disks), spec.machine)[0])
     styles.refuse_loss("libvirt", lost, lossy)
     found = [libvirt.controller(each) for each in spec.controllers if controllers]
     return [libvirt.text_of(each) for each in found if each is not None] + disks
+
+
+def _refuse_unwritable(text: str) -> None:
+    found = _NOT_XML.search(text)
+    if found:
+        raise libvirt.NoWordsError("%r, for which XML has no place" % found[0])
 
 
 def _with_format(drive: Drive) -> Drive:

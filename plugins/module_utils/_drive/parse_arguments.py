@@ -40,6 +40,12 @@ _OBJECTS = frozenset(_OBJECTS_TEXT.split())
 #: as the last part of a path; with other names only where nothing comes before it
 _PROGRAM = re.compile(r"^([^=,]*/)?(qemu-system-[a-z0-9_]+|qemu-kvm)\Z")
 _FIRST_WORD = re.compile(r"^([^=,]*/)?[^/=,.]*(qemu|kvm)[^/=,.]*\Z")
+#: what is quoted, and what an escape stands before; lines that go on, and comments in lines of their own
+_AROUND_WORDS = re.compile(
+    r"""'[^']*'|"(?:\\.|[^"\\])*"|(\\(?!\r?\n).)|\\\r?\n|^[ \t]*\#[^\n]*""", re.MULTILINE | re.DOTALL
+)
+#: between double quotes
+_GOES_ON = re.compile(r"\\\r?\n|(\\.)", re.DOTALL)
 _QMP = {"object-add": "object", "blockdev-add": "blockdev", "device_add": "device"}
 
 
@@ -59,8 +65,15 @@ def words(text: str) -> t.List[str]:
     """The arguments in what a file of C(/proc) holds (zero bytes between them) or in a line as one types it."""
     if "\0" in text:
         return text.rstrip("\0").split("\0")
-    lines = [line for line in text.replace("\r\n", "\n").split("\n") if not line.lstrip().startswith("#")]
-    return shlex.split("\n".join(lines).replace("\\\n", " "))
+    return shlex.split(_AROUND_WORDS.sub(_kept, text))
+
+
+def _kept(found: t.Match[str]) -> str:
+    """What is quoted stays as it is, be it like a comment or a line that goes on; of the others nothing is a word."""
+    text = found[0]
+    if text[:1] == '"':
+        return _GOES_ON.sub(lambda each: each[1] or "", text)
+    return text if text[:1] == "'" or found[1] else " "
 
 
 def options(arguments: t.Iterable[str]) -> t.Iterator[t.Tuple[str, t.Optional[str]]]:

@@ -14,7 +14,7 @@ import typing as t
 from dataclasses import dataclass, field
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
-from ansible_collections.platter.qemu.plugins.module_utils._drive import facts, read_spec, styles
+from ansible_collections.platter.qemu.plugins.module_utils._drive import facts, keyval, read_spec, styles
 from ansible_collections.platter.qemu.plugins.module_utils._drive.spec import DrivesSpec
 from ansible_collections.platter.qemu.plugins.module_utils._live.state import GENERAL_ARGUMENTS
 
@@ -79,6 +79,16 @@ class VmDefinition:
 def _rendered(spec: DrivesSpec, style: str, lossy: bool) -> styles.Rendered:
     """It is asked for again and again."""
     return styles.render(spec, style, lossy=lossy)
+
+
+def devices_in(arguments: t.Sequence[str]) -> t.Dict[str, t.Tuple[str, str]]:
+    """The devices with ids that arguments make: what is said of each, and its bus."""
+    found = {}
+    for word, value in zip(arguments, arguments[1:]):
+        options = keyval.mapping(value, "driver") if word in ("-device", "--device") else {}
+        if options.get("id"):
+            found[str(options["id"])] = (value, str(options.get("bus", "")))
+    return found
 
 
 def to_text(made: VmDefinition) -> str:

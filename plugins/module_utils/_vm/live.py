@@ -124,7 +124,7 @@ def to_facts(path: str, looked: t.Optional[Looked], defined: definition.VmDefini
         "running": True,
         "drift": [each._asdict() for each in looked.plan.drift],
         "needs_restart": waiting,
-        "undeclared": _undeclared(looked, defined.spec),
+        "undeclared": _undeclared(looked, defined),
     }
 
 
@@ -142,12 +142,16 @@ def open_already(
     return {name: medium.size for name in same for medium in [media.get(name)] if medium is not None and medium.size}
 
 
-def _undeclared(looked: Looked, wanted: DrivesSpec) -> t.List[str]:
-    """Drives that it has, that are not defined, and stay; without the empty ones that the machine has by itself."""
-    known = {live.id for live in buses.matched(wanted, looked.state).values()}
+def _undeclared(looked: Looked, defined: definition.VmDefinition) -> t.List[str]:
+    """Drives and controllers that it has, that are not defined, and stay; without the empty drives that the machine has by
+    itself.
+    """
+    known = {live.id for live in buses.matched(defined.spec, looked.state).values()}
     going = {each.drive for each in looked.plan.drift if each.declared is None and each.what == "drive"}
     found = (each for each in looked.state.drives if not buses.is_unnamed(each))
-    return [each.id for each in found if each.id not in known | going]
+    controllers = {each.id for each in defined.spec.controllers}.union(definition.devices_in(defined.arguments))
+    left = [each.id for each in looked.state.controllers if each.id not in controllers]
+    return [each.id for each in found if each.id not in known | going] + left
 
 
 def drives_of(state: LiveState) -> t.List[t.Dict[str, t.Any]]:

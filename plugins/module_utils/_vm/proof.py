@@ -17,7 +17,6 @@ from dataclasses import replace
 from ansible_collections.platter.qemu.plugins.module_utils._drive import (
     boot,
     definitions,
-    keyval,
     nodes,
     render_arguments,
     shares,
@@ -31,6 +30,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._drive.spec import (
     Options,
     sorted_options,
 )
+from ansible_collections.platter.qemu.plugins.module_utils._vm import definition
 
 #: no display, no network, no disk, no configuration but ours; a guest that never begins (C(-S))
 BARE = ("-nodefaults", "-no-user-config", "-S", "-display", "none", "-accel", "tcg", "-accel", "kvm", "-qmp", "stdio")
@@ -202,11 +202,7 @@ def words(spec: DrivesSpec, style: str) -> t.List[str]:
 
 def bridges(arguments: t.Sequence[str], spec: DrivesSpec) -> t.List[str]:
     """Those of a VM's other arguments that make buses which its drives and controllers are on."""
-    offered = {}
-    for word, value in zip(arguments, arguments[1:]):
-        options = keyval.mapping(value, "driver") if word in ("-device", "--device") else {}
-        if options.get("id"):
-            offered[str(options["id"])] = (value, str(options.get("bus", "")))
+    offered = definition.devices_in(arguments)
     frontends = [each.frontend for each in spec.drives if each.frontend is not None]
     frontends += [each.frontend for each in spec.shares]
     wanted = [each.bus for each in (*frontends, *spec.controllers)]

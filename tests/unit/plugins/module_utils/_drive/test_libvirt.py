@@ -107,6 +107,7 @@ def test_all_that_libvirt_has_words_for_is_kept(more: Task) -> None:
         ({"image": {"path": "/i/d", "format": "parallels"}}, "the graph of nodes"),
         ({"device": "nvme", "serial": "N"}, "a drive that is nvme"),
         ({"device": "pflash"}, "a drive that is pflash"),
+        ({"image": {"path": "/i/\x01", "format": "raw"}}, "for which XML has no place"),
         ({"image": {"uri": "nbd://h/e", "format": "raw"}, "open_timeout": 5}, "open-timeout of nbd"),
         ({"image": {"blockdev": {"driver": "null-co", "size": 1024}}}, "a source of the driver null-co"),
         ({"image": {"blockdev": {"driver": "blkreplay", "image": {"driver": "null-co"}}}}, "the graph of nodes"),

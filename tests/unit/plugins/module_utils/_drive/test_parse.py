@@ -253,6 +253,10 @@ def test_a_script_is_read_as_its_shell_reads_it() -> None:
     text = "# the disk\nqemu-system-x86_64 \\\r\n  -drive file=/vm#1.img,format=raw \\\n  # -hdb /old\n  -hdc '/a b'\n"
     words = parse_arguments.words(text)
     assert words == ["qemu-system-x86_64", "-drive", "file=/vm#1.img,format=raw", "-hdc", "/a b"]
+    assert parse_arguments.words("-hda '/a\r\n# b\\\n' \\' \"/c\\\nd\"  # it's\n # it's\n") == [
+        *("-hda", "/a\r\n# b\\\n", "'", "/cd", "#"),
+        "its\n # its",
+    ]
 
 
 def test_firmware_is_a_drive_in_both_ways() -> None:

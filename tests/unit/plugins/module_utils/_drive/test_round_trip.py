@@ -78,7 +78,7 @@ def test_a_comma_in_a_value_is_doubled(pairs: t.List[t.Tuple[str, str]]) -> None
     assert keyval.split(keyval.join(pairs)) == pairs
 
 
-@given(st.lists(ODD, min_size=1))
+@given(st.lists(ODD | st.text("a#\\'\"\r\n $", min_size=1), min_size=1))
 def test_a_line_and_a_process_say_the_same(words: t.List[str]) -> None:
     assert parse_arguments.words(" ".join(map(shlex.quote, words))) == words
     assert parse_arguments.words("\0".join(words) + "\0") == words
