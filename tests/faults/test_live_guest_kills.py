@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import shutil
 import typing as t
 from pathlib import Path
@@ -29,7 +30,8 @@ Count = t.Callable[[str, int], None]
 LAYOUT = Layout(slots=64)
 #: what the module says to QEMU, and hears from it: it is killed before it does
 CALLS = ("sendto", "recvfrom")
-ROUNDS = 3
+#: how often at each point in a soak
+ROUNDS = int(os.environ.get("ROUNDS", "3"))
 STEPS = [*share(TAKES, 1, "guest takes"), *share(MERGES, 3, "guest merges")]
 
 
