@@ -561,6 +561,13 @@ options:
           - Each must be the absolute path of a directory that exists; anything else is refused.
         type: list
         elements: path
+      qmp_socket: &qmp_socket
+        description:
+          - The QMP socket of the QEMU that may have the image open. An image that only grows is then grown by that QEMU, while
+            its guest runs, and the guest sees it. If nobody has the image open, the socket need not exist.
+          - Anything else that is to change, and an image that something else has open too, is refused as without it
+            (C(image_in_use)).
+        type: path
       backup: &backup
         description:
           - Keep the file that is replaced or removed under a dated name (RV(backup_file)).
@@ -641,6 +648,7 @@ options:
     <<: *wait_timeout
     default: 60
   overlay_directories: *overlay_directories
+  qmp_socket: *qmp_socket
   backup:
     <<: *backup
     default: false
@@ -764,6 +772,13 @@ EXAMPLES = r"""
     path: /srv/images/old.qcow2
     format: qcow2
     options: {compat: '1.1', lazy_refcounts: true}
+
+- name: A disk grows while its VM runs
+  platter.qemu.disk_image:
+    path: /srv/images/web1.qcow2
+    format: qcow2
+    size: 60G
+    qmp_socket: /run/platter/web1.qmp
 
 - name: A VM stands for itself
   platter.qemu.disk_image:

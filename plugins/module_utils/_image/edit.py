@@ -37,6 +37,12 @@ class Editor:
 
     def resize(self, spec: ImageSpec, action: actions.ResizeImage, reading: state.ImageReading) -> Notes:
         """Grow or shrink."""
+        if reading.live is not None:
+            from ansible_collections.platter.qemu.plugins.module_utils._image import live
+
+            told = live.grow(spec, action.virtual_size, reading.live)
+            t.cast(process.Runner, self._run_command).commands.extend(told)
+            return self._durable(spec)
         self._qemu_img.resize(
             self._node(spec, action.format, reading),
             action.virtual_size,

@@ -107,11 +107,33 @@ def _refusal_of_leading(
 
 def _guard_holders(items: t.Sequence[Item], patience: t.Optional[Patience]) -> bool:
     touched = [i for i in items if (i.reading.locked or depending.writes_existing(i)) and not i.refusal]
+    touched = [item for item in touched if not _grows_live(item)]
     waited = waiting.wait_until_free(touched, patience, _held, _in_use)
     left = [i for i in touched if i.reading.locked and not i.refusal and "skipped_reason" not in i.notes]
     for item in [] if patience else left:  # nobody is seen to have it: it may be what it is built on
         waiting.give_up(item, [], "another process (qemu-img: %s)" % item.reading.locked, _in_use)
     return waited or bool(patience and left)
+
+
+def _grows_live(item: Item) -> bool:
+    """Whether it only grows, and the task's QEMU, which does that while its guest runs, is the only one that has it."""
+    growing = [action for action in item.plan if isinstance(action, actions.ResizeImage) and not action.shrink]
+    if not item.spec.qmp_socket or not growing or len(growing) < len(item.plan):
+        return False
+    using = _held([item])[item.name]
+    if not using:
+        return False
+    from ansible_collections.platter.qemu.plugins.module_utils._image import live
+
+    try:
+        found = live.find(item.spec)
+    except errors.EngineError as exc:
+        item.refusal = not_begun(exc)
+        return True
+    if found is None or any(use.pid not in found.pids for use in using):
+        return False
+    item.reading = replace(item.reading, live=found)
+    return True
 
 
 def _held(items: t.Sequence[Item]) -> t.Dict[str, t.List[holders.Holder]]:

@@ -49,6 +49,7 @@ def read_spec(params: t.Mapping[str, t.Any]) -> ImageSpec:
         on_in_use=params.get("on_in_use") or "fail",
         wait_timeout=float(params.get("wait_timeout") or 60),
         max_virtual_size=reader.size("max_virtual_size"),
+        qmp_socket=params.get("qmp_socket"),
         overlay_directories=tuple(params.get("overlay_directories") or ()),
         asked_path=None,
         **{name: bool(params.get(name)) for name in _FLAGS},

@@ -113,6 +113,8 @@ class ImageSpec:
     backup: bool = False
     max_virtual_size: t.Optional[int] = None
     overlay_directories: t.Tuple[str, ...] = ()
+    #: of the QEMU that may have it open
+    qmp_socket: t.Optional[str] = None
     #: what the task calls it, when C(path) leads through a descriptor
     asked_path: t.Optional[str] = None
 

@@ -100,6 +100,13 @@ class SourceReading:
     chain: t.Tuple[str, ...] = ()
 
 
+class Live(t.NamedTuple):
+    """The QEMU that has an image open. C(node): the image in it. C(pids): of it, and of who else holds its monitor."""
+
+    node: str
+    pids: t.FrozenSet[int]
+
+
 @dataclass(frozen=True)
 class ImageReading:
     """Facts that decide but are not managed."""
@@ -152,6 +159,8 @@ class ImageReading:
     check: t.Mapping[str, t.Any] = field(default_factory=dict)
     #: what qemu-img said when it could not check, because a program has the image; else empty
     locked: str = ""
+    #: the QEMU that has it, and does what is to be done
+    live: t.Optional[Live] = None
 
     @property
     def other_files(self) -> t.Tuple[str, ...]:

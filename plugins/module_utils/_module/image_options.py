@@ -67,6 +67,7 @@ def image_options() -> ArgumentSpec:
         "current_format": {"type": "str", "choices": list(registry.FORMAT_NAMES)},
         "allow_nested_header": {"type": "bool"},
         **task_options.use_options(),
+        "qmp_socket": {"type": "path"},
         "backup": {"type": "bool"},
         **_file_options(),
     }
