@@ -72,6 +72,18 @@ def test_drives_come_to_a_vm_that_runs_and_go(tmp_path: Path, vm: dict[str, Any]
         assert last["live"]["undeclared"] == ["scsi0"], "the controller was for its drives, and stays"
 
 
+def test_what_waits_for_a_new_start_is_told_of_one_that_was_started_with_two_minus_signs(
+    tmp_path: Path, vm: dict[str, Any]
+) -> None:
+    call("qemu_drive", drives=[disk(tmp_path, "a")], **vm)
+    monitor = ("--qmp", f"unix:{vm['qmp_socket']},server=on,wait=off")
+    with running(vm["config"] + "/start", "-S", "-nodefaults", "-display", "none", *monitor):
+        wait_until(lambda: listens(tmp_path / "qmp"), "the monitor is there")
+        (tmp_path / "qmp").chmod(0o600)
+        told = call("qemu_drive", **{**vm, "arguments": ["-m", "128"]})
+    assert [each["what"] for each in told["live"]["needs_restart"]] == ["arguments"], told
+
+
 def test_an_export_for_one_client_is_not_asked_for_a_second_one(tmp_path: Path, vm: dict[str, Any]) -> None:
     node = {"driver": "nbd", "server": {"type": "unix", "path": str(tmp_path / "nbd")}, "export": "data"}
     far = {"id": "far", "image": {"blockdev": node}, "device": "virtio-blk-pci"}

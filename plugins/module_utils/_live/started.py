@@ -17,6 +17,9 @@ from ansible_collections.platter.qemu.plugins.module_utils._live import foretell
 from ansible_collections.platter.qemu.plugins.module_utils._live.state import GENERAL_ARGUMENTS
 from ansible_collections.platter.qemu.plugins.module_utils._tools import qemu_process
 
+#: one of these QEMU was started with if it speaks QMP; others can have its socket, too
+_MONITORS = ("qmp", "mon", "chardev", "qmp-pretty")
+
 
 class Started(t.NamedTuple):
     """C(drives): by their ids, and nodes that were described apart as drives without a device, by their names. C(directory):
@@ -56,7 +59,7 @@ def of(pids: t.Iterable[int], path: str) -> Started:
 
 
 def _drives(words: t.Sequence[str]) -> t.Optional[t.Dict[str, Drive]]:
-    if not words or not any(word in ("-qmp", "-mon", "-chardev", "-qmp-pretty") for word in words):
+    if not any(word[:1] == "-" and word.lstrip("-") in _MONITORS for word in words):
         return None
     try:
         spec = parse_arguments.parse(words).spec

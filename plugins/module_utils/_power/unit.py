@@ -68,13 +68,13 @@ def _service_lines(made: Declared, asks: t.Sequence[str], seconds: float) -> t.I
     yield "Type=exec"
     yield "ExecStartPre=" + unit_text.command([unit_text.SHELL, "-c", unit_text.FREE_SOCKET, "sh", socket])
     yield "ExecStart=" + unit_text.command(made.argv)
-    yield "ExecStop=" + unit_text.command([*asks, socket, "%g" % seconds])
+    yield "ExecStop=" + unit_text.command([*asks, socket, "%d" % seconds])
     # a guest that powers itself off stays off
     yield "Restart=on-failure"
     yield "RestartSec=500ms"
     # after ExecStop, QEMU alone is told to quit (SIGTERM), and never killed: what it holds would be lost
     yield "KillMode=mixed"
-    yield "TimeoutStopSec=%g" % (seconds + QUIT_SECONDS)
+    yield "TimeoutStopSec=%d" % (seconds + QUIT_SECONDS)
     yield "SendSIGKILL=no"
     # the socket is for its owner
     yield "UMask=0177"

@@ -36,7 +36,8 @@ def with_places(told: Told, old: definition.VmDefinition, family: str) -> Told:
 
 
 def _says(told: t.Mapping[str, t.Any], name: str) -> bool:
-    return told.get(name) is not None or name.replace("_", "-") in (told.get("properties") or {})
+    """An empty text is what a template leaves of nothing."""
+    return told.get(name) not in (None, "") or name.replace("_", "-") in (told.get("properties") or {})
 
 
 def _kept(told: Told, before: t.Mapping[str, Told], frontends: t.Mapping[str, Device]) -> Told:

@@ -29,6 +29,8 @@ def test_the_guest_is_asked_then_qemu_and_nothing_is_killed() -> None:
     assert directives(made, "ExecStop") == ["/usr/bin/python3 -I /p/power_down.py /run/platter/web1.qmp 90"]
     assert directives(made, "SendSIGKILL") == ["no"] and directives(made, "KillMode") == ["mixed"]
     assert directives(made, "TimeoutStopSec") == ["150"]
+    patient = unit_of(replace(SPEC, stop_timeout=2e6))  # systemd reads no 2e+06, and would wait for 90 s
+    assert directives(patient, "TimeoutStopSec") == ["2000060"]
 
 
 def test_it_starts_what_is_defined_then() -> None:

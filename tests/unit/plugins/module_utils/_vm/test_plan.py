@@ -105,6 +105,12 @@ def test_a_place_that_a_task_says_counts_and_one_that_it_does_not_say_any_more_i
     assert places(after(state, disk("b")))["b"] == ("scsi0.0", 1)
 
 
+@pytest.mark.parametrize("device", ["ide-hd", "ide-cd", "scsi-hd", "usb-storage", "virtio-blk-pci"])
+def test_a_place_that_a_template_leaves_empty_is_none(device: str) -> None:
+    empty = after(NOTHING, disk("a", device, bus=""))
+    assert places(empty) == places(after(NOTHING, disk("a", device))) == places(after(empty, disk("a", device, bus="")))
+
+
 def test_another_machine_has_other_places() -> None:
     state = after(NOTHING, disk("a", "ide-hd"), disk("b", "ide-hd"))
     assert places(state) == {"a": ("ide.0", 0), "b": ("ide.0", 1)}
