@@ -213,3 +213,21 @@ def grown(wanted: Drive, live: LiveDrive) -> int:
     whole = top.option("offset") is None and top.option("size") is None
     writable = not dict(have.options).get("read-only")
     return size if whole and writable and size % 512 == 0 and size > have.size > 0 else 0
+
+
+def no_objects(
+    wanted: DrivesSpec, state: LiveState, known: t.Mapping[str, LiveDrive]
+) -> t.Iterator[t.Tuple[Object, t.List[LiveDrive]]]:
+    """Groups that a drive comes into and another one is in already, or is to be, by C(block_set_io_throttle); with those.
+
+    QEMU makes no object of a name that such a group has; but drives can come so into the group of an object. C(known): the
+    wanted drives that are there.
+    """
+    coming = {each.throttle for each in wanted.drives if each.id not in known}
+    staying = {each.throttle for each in wanted.drives if each.id in known}
+    own = {live.id for live in known.values()}
+    for each in wanted.objects:
+        members = [live for live in state.drives if live.group == each.id]
+        needed = each.id in coming & staying and state.object(each.id) is None
+        if needed and all(live.id in own and live.qdev for live in members):
+            yield each, members

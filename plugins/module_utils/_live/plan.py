@@ -56,6 +56,7 @@ def plan(wanted: DrivesSpec, state: LiveState, purge: bool = False, absent: t.Co
     planner = _Planner(wanted, state, purge, frozenset(absent))
     planner.clear()
     planner.unplug()
+    planner.joined()
     planner.groups()
     planner.objects()
     planner.needed()
@@ -129,6 +130,11 @@ class _Planner:
         used |= {name for each in others for name in buses.objects(each)}
         known = {each.id for each in self._state.objects}
         return tuple(sorted(buses.objects(live) & known - used))
+
+    def joined(self) -> None:
+        """Groups that drives come into: before those that are there join them in another way."""
+        for group, members in difference.no_objects(self._wanted, self._state, self._known):
+            self._do(*(actions.ThrottleDevice(live, "", ()) for live in members), actions.AddObject(group))
 
     def groups(self) -> None:
         """Limits are those of a group, however many drives are in it."""

@@ -181,6 +181,28 @@ def test_caches_change_under_a_disk_with_a_backing_file(tmp_path: Path) -> None:
         assert [each.what for each in changed.needs_restart] == ["write-cache"]
 
 
+@pytest.mark.parametrize("first", [None, {"group": "g", "bps_total": 4096}], ids=["no limits", "limits of its own"])
+def test_a_drive_comes_into_the_group_of_one_that_was_plugged_in_without(tmp_path: Path, first: Task | None) -> None:
+    group = {"group": "g", "bps_total": 1 << 20}
+    plain = {"id": "a", "device": "scsi-hd", "image": image(tmp_path / "a")}
+    both = [dict(plain, throttle=group), dict(plain, id="b", image=image(tmp_path / "b"), throttle=group)]
+    with live_qemu(tmp_path, *SCSI) as qemu:
+        qemu.converge(qemu.spec(plain))
+        qemu.converge(qemu.spec(dict(plain, throttle=first)))
+        qemu.converge(qemu.spec(*both))
+        told = {each["qdev"]: each["inserted"] for each in qemu.qmp.execute("query-block")}
+        assert told["a"]["bps"] == qemu.get("/objects/g", "limits")["bps-total"] == 1 << 20
+
+
+def test_a_medium_that_was_put_in_is_closed_when_its_drive_goes(tmp_path: Path) -> None:
+    """QEMU forgets who had it, if the drive was made empty."""
+    drive, medium = {"id": "cd", "device": "scsi-cd"}, image(tmp_path / "cd.iso")
+    with live_qemu(tmp_path, *SCSI) as qemu:
+        for drives in ([drive], [dict(drive, image=medium)], []):
+            qemu.converge(qemu.spec(*drives), 10.0, purge=True)
+        assert not qemu.nodes() and "cd" not in qemu.devices()
+
+
 def test_a_raw_image_that_has_grown_is_grown_in_the_guest(tmp_path: Path) -> None:
     disk = {"id": "d", "device": "scsi-hd", "image": image(tmp_path / "d", "1M")}
     with live_qemu(tmp_path, *SCSI) as qemu:
