@@ -160,6 +160,8 @@ def _of_options(wanted: Drive, want: Medium, have: Medium) -> t.Iterator[Differe
             continue
         if name in image.REOPENED and others:
             yield _restart(name, *pair, why="to open the image again would change other options with it")
+        elif name in image.REOPENED and have.format_node.startswith("#"):
+            yield _restart(name, *pair, why="QEMU opens no image again whose node has no name, as that of -drive")
         elif name in image.REOPENED and have.format_node:
             yield Difference(name, *pair, way="options")
         else:

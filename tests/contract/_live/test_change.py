@@ -181,6 +181,16 @@ def test_caches_change_under_a_disk_with_a_backing_file(tmp_path: Path) -> None:
         assert [each.what for each in changed.needs_restart] == ["write-cache"]
 
 
+def test_an_image_whose_node_has_no_name_is_not_opened_again(tmp_path: Path) -> None:
+    """C(blockdev-reopen) takes none that QEMU has named itself."""
+    file = image(tmp_path / "a")
+    words = ("-drive", f"if=none,id=a,format=raw,file={file['path']}", "-device", "scsi-hd,drive=a,id=a")
+    with live_qemu(tmp_path, *SCSI, *words) as qemu:
+        for changed in ({"detect_zeroes": "on"}, {"cache": "none"}):
+            found = qemu.converge(qemu.spec({"id": "a", "device": "scsi-hd", "image": file, **changed}))
+            assert not found.steps and [each.drive for each in found.needs_restart] == ["a"], found
+
+
 @pytest.mark.parametrize("first", [None, {"group": "g", "bps_total": 4096}], ids=["no limits", "limits of its own"])
 def test_a_drive_comes_into_the_group_of_one_that_was_plugged_in_without(tmp_path: Path, first: Task | None) -> None:
     group = {"group": "g", "bps_total": 1 << 20}
