@@ -29,7 +29,7 @@ class VmEngine:
     """C(TaskEngine) has one for each VM. C(qemu): the program of this host, where nothing says which."""
 
     def __init__(self, spec: VmSpec, qemu: str) -> None:
-        self.spec = spec
+        self._spec = spec
         self._qemu = qemu
         self._runner = process.Runner()
         self._told: t.List[t.List[str]] = []
@@ -39,13 +39,18 @@ class VmEngine:
         self._opened: t.List[held.Held] = []
 
     @property
+    def spec(self) -> VmSpec:
+        """What is asked of it."""
+        return self._spec
+
+    @property
     def commands(self) -> t.List[t.List[str]]:
         """Every command that was run, as argument lists."""
         return self._runner.commands + self._told
 
     def planned(self) -> Item:
         """The VM observed and planned; a refusal is in the item."""
-        spec = self.spec
+        spec = self._spec
         nothing = VmState(spec.vm, spec.config)
         item = Item(spec.vm, spec, before=nothing, after=nothing)
         with _refusal_in(item):
@@ -67,14 +72,16 @@ class VmEngine:
             self._opened = _opened(item.after.defined)
             if _writes(item):
                 self._guard(item, others)
-            self._guard_opening(item)
+            self._guard_opening(item, self._opened)
             item.warnings += _warnings(item.after, self._opened)
 
     def guard_claims(self, item: Item, others: rivals.Rivals) -> None:
         """Once more, when another VM of the task keeps what it was to give up."""
         if _writes(item) and item.after.defined is not None:
+            from ansible_collections.platter.qemu.plugins.module_utils._vm import exclusive
+
             with _refusal_in(item):
-                others.refuse_claimed(item.after.defined, self._opened, self.spec.config)
+                exclusive.refuse_others(item.after.defined, self._opened, self._spec.config, others)
 
     def prove(self, item: Item) -> None:
         """Have QEMU take what is to be written."""
@@ -82,12 +89,12 @@ class VmEngine:
             from ansible_collections.platter.qemu.plugins.module_utils._vm import validate
 
             with _refusal_in(item):
-                proof = validate.Proof(self._runner, item.after.defined, self.spec.timeout, self._has_open)
-                proof.refuse(self.spec.validate)
+                proof = validate.Proof(self._runner, item.after.defined, self._spec.timeout, self._has_open)
+                proof.refuse(self._spec.validate)
                 item.notes["validation"] = proof.notes
 
     def _observe(self) -> VmState:
-        spec = self.spec
+        spec = self._spec
         defined = store.read(spec.config)
         whole = defined is None or store.is_whole(spec.config, defined)
         return VmState(spec.vm, spec.config, defined, whole, store.has_any(spec.vm, spec.config))
@@ -96,13 +103,13 @@ class VmEngine:
         """To say that there is no definition, where there is one that the task has not named, would be wrong."""
         from ansible_collections.platter.qemu.plugins.module_utils._vm import exclusive
 
-        exclusive.refuse_second_name(self.spec.vm, self.spec.config, "Set config to that directory.")
+        exclusive.refuse_second_name(self._spec.vm, self._spec.config, "Set config to that directory.")
 
     def _plan_live(self, item: Item) -> None:
         """What makes the running VM as it will be defined."""
         from ansible_collections.platter.qemu.plugins.module_utils._vm import live
 
-        spec, wanted = self.spec, predict(item.before, item.plan).defined
+        spec, wanted = self._spec, predict(item.before, item.plan).defined
         defined = t.cast("definition.VmDefinition", wanted)
         path, drives = t.cast(str, spec.qmp_socket), defined.spec
         names = _names(item.before.defined, defined)
@@ -127,26 +134,26 @@ class VmEngine:
         from ansible_collections.platter.qemu.plugins.module_utils._vm import exclusive, formats, led
 
         wanted, defined = item.after.defined, item.before.defined
-        if defined is not None and defined.vm != self.spec.vm:
-            raise exclusive.other_vm(self.spec.vm, defined.vm, self.spec.config)
+        if defined is not None and defined.vm != self._spec.vm:
+            raise exclusive.other_vm(self._spec.vm, defined.vm, self._spec.config)
         if wanted is None:
             return
         known = defined if item.before.whole else None  # else somebody has written there
-        exclusive.refuse(wanted, self._opened, known, self.spec.config, self._pids, others=others)
+        exclusive.refuse(wanted, self._opened, known, self._spec.config, self._pids, others=others)
         led.refuse(wanted, self._opened)
         formats.refuse(wanted, known)
 
-    def _guard_opening(self, item: Item) -> None:
+    def _guard_opening(self, item: Item, opened: t.Sequence[held.Held]) -> None:
         """What the running VM is to open now may be somebody else's since it was defined, or lead elsewhere."""
         steps = live_steps(item)
         named = {part.id for part in (getattr(step, "drive", None) for step in steps) if part is not None}
         named |= {part.name for part in (getattr(step, "node", None) for step in steps) if part is not None}
-        new = [each for each in self._opened if each.claim.drive in named]
+        new = [each for each in opened if each.claim.drive in named]
         if new:
             from ansible_collections.platter.qemu.plugins.module_utils._vm import exclusive, led
 
             names = _names(item.before.defined, item.after.defined)
-            exclusive.refuse_opening(self.spec.vm, self._opened, new, names, self._pids)
+            exclusive.refuse_opening(self._spec.vm, opened, new, names, self._pids)
             led.refuse(t.cast("definition.VmDefinition", item.after.defined), new)
 
     def write(self, item: Item) -> None:
@@ -155,9 +162,9 @@ class VmEngine:
 
     def _write(self, item: Item) -> None:
         if item.after.defined is None:
-            store.remove(self.spec.vm, self.spec.config)
+            store.remove(self._spec.vm, self._spec.config)
         else:
-            store.write(self.spec.config, item.after.defined)
+            store.write(self._spec.config, item.after.defined)
         item.done += 1
         if self._observe() != item.after:
             raise errors.FailedError("the definition is not what was planned", reason="not_as_planned")
@@ -169,7 +176,7 @@ class VmEngine:
     def _change_running(self, item: Item, steps: t.Sequence[t.Any]) -> None:
         from ansible_collections.platter.qemu.plugins.module_utils._vm import live
 
-        spec, names = self.spec, _names(item.before.defined, item.after.defined)
+        spec, names = self._spec, _names(item.before.defined, item.after.defined)
         path = t.cast(str, spec.qmp_socket)
         self._told += live.change(path, steps, spec.unplug_timeout, lambda step: _note_done(item, step), names)
 
@@ -180,7 +187,7 @@ class VmEngine:
             done = " ".join(str(action) for action in item.plan[: item.done])
             exc.message += " Done before: %s" % done if done else " Nothing else was done."
             return exc
-        there = os.path.lexists(os.path.join(self.spec.config, places.CURRENT))
+        there = os.path.lexists(os.path.join(self._spec.config, places.CURRENT))
         now = "the definition is %s." % ("the old or the new one, whole" if there else "not there")
         return errors.FailedError(failed_at(item, exc.message, now), **exc.facts)
 

@@ -40,11 +40,18 @@ def refuse(
         made.vm, config, "Use that config, give the VM another name, or remove that one first (state: absent)."
     )
     _refuse_each_other(made, opened)
-    refuse_served(made, made, config)
-    others.refuse_claimed(made, opened, config)
+    _refuse_served(made, made, config)
+    refuse_others(made, opened, config, others)
     before = held.of_definition(old) if old is not None else []
     names = running.names_of(made) | (running.names_of(old) if old is not None else frozenset())
     refuse_opening(made.vm, opened, [each for each in opened if not _was_so(each, before)], names, pids)
+
+
+def refuse_others(made: definition.VmDefinition, opened: Opened, config: str, others: rivals.Rivals) -> None:
+    """Raises RefusedError where another VM has what the drives of this one, which is in C(config), open, or a server of its shares."""
+    for other, where, theirs in others.besides(config):
+        _refuse_claimed(made, opened, other, where, theirs)
+        _refuse_served(made, other, where)
 
 
 def refuse_opening(
@@ -106,11 +113,8 @@ def _refuse_each_other(made: definition.VmDefinition, opened: Opened) -> None:
             raise _refused(made.vm, "", fact, "shared_image", way_out, evidence)
 
 
-def refuse_served(made: definition.VmDefinition, other: definition.VmDefinition, where: str) -> None:
-    """Raises RefusedError where a share of both has one server of virtiofs, which reads and writes the memory of one VM.
-
-    With a second one neither is served.
-    """
+def _refuse_served(made: definition.VmDefinition, other: definition.VmDefinition, where: str) -> None:
+    """A server of virtiofs reads and writes the memory of one VM; with a second one neither is served."""
     for tag, socket in _sockets(made).items():
         for theirs, place in _sockets(other).items():
             if place == socket and (other is not made or theirs > tag):
@@ -129,16 +133,17 @@ def _writer(one: held.Held, other: held.Held) -> str:
     return one.claim.drive if one.claim.writes else other.claim.drive
 
 
-def refuse_claimed(made: definition.VmDefinition, opened: Opened, vm: str, where: str, theirs: held.Index) -> None:
-    """Raises RefusedError where what the drives open is C(theirs), VM C(vm)'s, whose definition is in C(where)."""
+def _refuse_claimed(
+    made: definition.VmDefinition, opened: Opened, other: definition.VmDefinition, where: str, theirs: held.Index
+) -> None:
     for each in opened:
         for rival in theirs.disturbing(each):
             if each.shared and rival.shared:
                 continue
             if rival.base and not each.named:
                 _refuse_bases(made.vm, [each.claim], opened)  # as far as the overlays are found from here
-            fact = _claimed(each, rival, vm)
-            evidence = {"vm": vm, "config": where, "drive": rival.claim.drive, "place": each.claim.name}
+            fact = _claimed(each, rival, other.vm)
+            evidence = {"vm": other.vm, "config": where, "drive": rival.claim.drive, "place": each.claim.name}
             raise _refused(made.vm, each.claim.drive, fact, "image_claimed", _own_image(each, rival), evidence)
 
 

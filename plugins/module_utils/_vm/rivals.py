@@ -11,7 +11,7 @@ import os
 import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item
-from ansible_collections.platter.qemu.plugins.module_utils._vm import definition, exclusive, held, places, store
+from ansible_collections.platter.qemu.plugins.module_utils._vm import definition, held, places, store
 
 Defined = t.Optional[definition.VmDefinition]
 
@@ -26,19 +26,15 @@ class Rivals:
         #: by identity, with what it is about, so that no other takes its number
         self._indexes: t.Dict[int, t.Tuple[definition.VmDefinition, held.Index]] = {}
 
-    def refuse_claimed(self, made: definition.VmDefinition, opened: t.Sequence[held.Held], config: str) -> None:
-        """Raises RefusedError where another VM has what the drives of this one (C(made), in C(config)) open."""
-        for other, where in self._of_others(config):
-            exclusive.refuse_claimed(made, opened, other.vm, where, self._index(other))
-            exclusive.refuse_served(made, other, where)
-
-    def _of_others(self, config: str) -> t.Iterator[t.Tuple[definition.VmDefinition, str]]:
-        """What cannot be read stops the task, as nobody knows what it claims."""
+    def besides(self, config: str) -> t.Iterator[t.Tuple[definition.VmDefinition, str, held.Index]]:
+        """Those of others than the VM in C(config), with where they are and what they hold. What cannot be read stops the
+        task, as nobody knows what it claims.
+        """
         own = os.path.realpath(config)
         for where in dict.fromkeys([*places.known(config), *self._planned]):
             found = self._defined(where) if where != own else None
             if found is not None:
-                yield found, where
+                yield found, where, self._index(found)
 
     def _defined(self, where: str) -> Defined:
         if where in self._planned:
