@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import re
 import shutil
+import sys
 import typing as t
 from pathlib import Path
 
@@ -10,9 +13,10 @@ import pytest
 
 from ansible_collections.platter.qemu.plugins.module_utils._vm import places
 from ansible_collections.platter.qemu.tests.lab import diskless
-from ansible_collections.platter.qemu.tests.lab.diskless import Diskless
+from ansible_collections.platter.qemu.tests.lab.diskless import Diskless, own_host
+from ansible_collections.platter.qemu.tests.lab.linux import kernel_with
 from ansible_collections.platter.qemu.tests.lab.programs import wait_until
-from ansible_collections.platter.qemu.tests.lab.stores import Store
+from ansible_collections.platter.qemu.tests.lab.stores import Store, free_port
 
 pytestmark = [pytest.mark.soak, pytest.mark.xdist_group("diskless")]
 Task = t.Dict[str, t.Any]
@@ -107,3 +111,38 @@ def test_a_leg_that_may_be_old_is_not_started_alone(place: Path, legs: list[Stor
     with vm.booted() as guest:
         assert "[U_]" in guest.run("cat /proc/mdstat")
         assert vm.answer().startswith("/dev/md0 / ext4 rw")
+
+
+PLAYBOOK = Path(__file__).resolve().parents[2] / "playbooks" / "diskless.yml"
+
+
+def test_the_playbook_has_a_vm_that_answers_and_the_second_run_changes_nothing(place: Path) -> None:
+    """The role, with a root tree that it lays from a directory."""
+    image, modules = kernel_with(("9p", "9pnet_virtio"))
+    options = {
+        "ansible_python_interpreter": sys.executable,
+        "diskless_vm_kernel": str(image),
+        "diskless_vm_modules_directory": str(modules),
+        "diskless_port": free_port(),
+    }
+    with own_host(place) as host:
+
+        def play(*more: str, **variables: object) -> dict[str, int]:
+            """What the recap counts."""
+            told = json.dumps({**options, **variables})
+            command = [Path(sys.executable).parent / "ansible-playbook", "-i", "localhost,", "-c", "local", "-e", told]
+            said = host.run(*command, PLAYBOOK, *more)
+            return {key: int(number) for key, number in re.findall(r"(\w+)=(\d+)", said.rpartition("PLAY RECAP")[2])}
+
+        assert play("--check")["changed"] > 0
+        assert host.run("find", "/srv", "/run", "-name", "*diskless*") == ""
+        assert play()["changed"] > 0
+        assert host.run("busybox", "wget", "-qO-", f"http://127.0.0.1:{options['diskless_port']}/").startswith(
+            "I have no disk. My root is: root / 9p"
+        )
+        assert play()["changed"] == play("--check")["changed"] == 0
+        host.run("sh", "-c", "echo mine >/srv/platter-diskless/diskless1/note")
+        assert play(diskless_state="absent")["changed"] > 0
+        assert play(diskless_state="absent")["changed"] == 0
+        assert host.run("cat", "/srv/platter-diskless/diskless1/note") == "mine\n"
+        assert host.run("find", "/run/platter", "/etc/platter", "/var/lib/platter", "-name", "*diskless1*") == ""

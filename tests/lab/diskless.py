@@ -175,3 +175,41 @@ def nfs(tree: Path, directory: Path) -> Iterator[str]:
 
 def _says(log: Path, text: str) -> bool:
     return log.exists() and text in log.read_text()
+
+
+_OWN = """
+mount -t tmpfs none {place}
+for each in etc var/lib; do
+    mkdir -p {place}/$each/upper {place}/$each/work
+    mount -t overlay -o lowerdir=/$each,upperdir={place}/$each/upper,workdir={place}/$each/work overlay /$each
+done
+mount -t tmpfs none /run && mount -t tmpfs none /srv && echo ready && exec cat
+"""
+
+
+class OwnHost:
+    """This machine with places and processes of its own: what is written to C(/etc), C(/run), C(/srv) and C(/var/lib), and
+    what is started, is gone with it.
+    """
+
+    def __init__(self, pid: int) -> None:
+        self._enter = ("nsenter", "--target", str(pid), "--mount", "--pid")
+
+    def run(self, *command: object) -> str:
+        """What a command prints, which must succeed."""
+        argv = [*self._enter, *map(str, command)]
+        done = subprocess.run(argv, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
+        assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+        return done.stdout
+
+
+@contextlib.contextmanager
+def own_host(directory: Path) -> Iterator[OwnHost]:
+    """While the block runs."""
+    place = directory / "own"
+    place.mkdir()
+    options = ("--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
+    with running("unshare", *options, "sh", "-ec", _OWN.format(place=place)) as holder:
+        assert holder.stdout and holder.stdout.readline() == b"ready\n"
+        children = Path(f"/proc/{holder.pid}/task/{holder.pid}/children").read_text().split()
+        yield OwnHost(int(children[0]))

@@ -116,6 +116,9 @@ def _program(name: str, run: process.RunCommand) -> t.Iterator[archive.Entry]:
     found = _find(name)
     yield archive.program("bin/%s" % name, _bytes(found))
     _rc, told, _errors = run(["ldd", found], timeout=30.0)
+    if "not found" in told:
+        fact = "%s needs libraries that are not installed here" % found
+        raise _ProblemError("tool_missing", fact, "Install %s with all that it needs." % name, {"programs": [name]})
     for library in _LIBRARY.findall(told):
         yield archive.program(library.strip("/"), _bytes(library))
 
