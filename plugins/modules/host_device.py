@@ -161,6 +161,8 @@ options:
         description:
           - Seconds after which a read or write of the device fails that its server has not answered, and all that follow, as
             if the server had ended. V(0) - they wait, for as long as it takes.
+          - Over TCP, what the server's host has not received by then is never sent any more. With TLS, or another server in
+            between, Linux may still send it for a while.
           - Only the kernel's NBD can do that; with a loop device it is refused.
         type: int
   name: *name

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Iterator
+from typing import Any, Iterator
 
 import pytest
+import yaml
 
+from ansible_collections.platter.qemu.plugins.modules import md_array, md_keeper
 from ansible_collections.platter.qemu.tests.lab.array_guest import ArrayGuest, running_arrays
-from ansible_collections.platter.qemu.tests.lab.arrays import Array
-from ansible_collections.platter.qemu.tests.lab.stores import stores
+from ansible_collections.platter.qemu.tests.lab.array_hurts import ORPHANS, settle
+from ansible_collections.platter.qemu.tests.lab.arrays import LAYOUT, Array
+from ansible_collections.platter.qemu.tests.lab.stores import Store, stores
 
 pytestmark = pytest.mark.xdist_group("array guest")
 UUID, OTHER = "6f9b0c1e-6f0c-4c43-9a5e-0f4b3a0d7c11", "00000000-1111-2222-3333-444444444444"
@@ -19,7 +22,7 @@ UUID, OTHER = "6f9b0c1e-6f0c-4c43-9a5e-0f4b3a0d7c11", "00000000-1111-2222-3333-4
 
 @pytest.fixture(scope="module")
 def guest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ArrayGuest]:
-    with running_arrays(tmp_path_factory.mktemp("guest")) as made:
+    with running_arrays(tmp_path_factory.mktemp("guest"), networks=2) as made:
         yield made
 
 
@@ -113,3 +116,53 @@ def test_a_keeper_brings_legs_back_without_a_person_also_when_all_were_lost(gues
         assert array.equal_legs() >= last
         left = "find /var/lib/platter/arrays /run/platter.qemu/arrays -mindepth 1; ps | grep '[k]eeper.pyz' || true"
         assert not guest.run(left).strip()
+
+
+def test_what_was_sent_when_the_network_was_cut_does_not_arrive_after_the_leg_is_back(
+    guest: ArrayGuest, tmp_path: Path
+) -> None:
+    with stores(tmp_path, 2) as servers:
+        array = Array(guest, "cut", UUID, servers)
+        servers[1].host = guest.host(1)
+        assert not array.attach().get("failed")
+        assert array.call()["changed"]
+        array.wait("clean")
+        array.begin_writing()
+        guest.cut(1)
+        guest.wait(lambda: array.md("degraded") == ["1"], "the leg is given up")
+        # else it is sent for minutes
+        guest.wait(lambda: guest.run(ORPHANS).strip() == "0", "what was sent is given up with it", seconds=3)
+        assert re.match("Take nbd[01], which failed, out of array cut", array.call()["actions"][0])
+        array.written_past(array.written() + LAYOUT.slots)
+        guest.mend(1)
+        guest.wait(lambda: not array.attach(1).get("failed"), "the server is reached again")
+        assert array.call()["actions"][-1] == "Add leg cut-1 to array cut again."
+        array.wait("clean")
+        settle(array, writing=True)
+        array.stop()
+
+
+def test_the_examples_do_what_they_say(guest: ArrayGuest, tmp_path: Path) -> None:
+    with stores(tmp_path, 2) as servers:
+        servers[1].host = guest.host(1)
+        guest.run(
+            "mkdir -p /usr/local/sbin; cp /bin/busybox /usr/local/sbin/true; ln -s true /usr/local/sbin/tell-the-admins"
+        )
+        for documented in (md_array.EXAMPLES, md_keeper.EXAMPLES):
+            for module, options in _tasks(documented, servers):
+                result = guest.call(module, **options)
+                assert not result.get("failed") and result["changed"], result.get("msg", result)
+        array = Array(guest, "data", UUID, servers, legs=[{"name": "data-a"}, {"name": "data-b"}])
+        array.wait("clean")
+        assert array.call(state="absent")["changed"]
+        gone = guest.call("host_device", devices=[{"name": "data-a"}, {"name": "data-b"}], state="absent")
+        assert not gone.get("failed") and gone["changed"], gone.get("msg", gone)
+
+
+def _tasks(documented: str, servers: list[Store]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Module and options of each task of ours, with these servers, whose exports are small."""
+    moved = re.sub(
+        r"nbd://store([12])\.example\.org/web1", lambda found: servers[int(found[1]) - 1].uri, documented
+    ).replace("size: 20G", "size: 16M")
+    for task in yaml.safe_load(moved):
+        yield from ((name.rpartition(".")[2], task[name]) for name in task if name.startswith("platter.qemu."))

@@ -1,4 +1,4 @@
-"""Arrays over NBD whose servers die, freeze, come back stale, blank or exchanged, in many rounds."""
+"""Legs of arrays over NBD that a person has to look at: gone on alone, blank, of another array."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import Iterator
 
 import pytest
 
-from ansible_collections.platter.qemu.tests.lab.amounts import generator
 from ansible_collections.platter.qemu.tests.lab.array_guest import ArrayGuest, running_arrays
 from ansible_collections.platter.qemu.tests.lab.arrays import Array
 from ansible_collections.platter.qemu.tests.lab.stores import stores
@@ -20,55 +19,6 @@ UUID, OTHER = "6f9b0c1e-6f0c-4c43-9a5e-0f4b3a0d7c11", "00000000-1111-2222-3333-4
 def guest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ArrayGuest]:
     with running_arrays(tmp_path_factory.mktemp("guest")) as made:
         yield made
-
-
-@pytest.mark.parametrize(
-    ("level", "legs", "policy"),
-    [
-        ("raid1", 2, "bitmap"),
-        ("raid1", 3, "bitmap"),
-        ("raid5", 3, "bitmap"),
-        ("raid5", 3, "ppl"),
-        ("raid10", 4, "bitmap"),
-    ],
-)
-def test_rounds_of_servers_that_die_and_freeze(
-    guest: ArrayGuest, tmp_path: Path, level: str, legs: int, policy: str
-) -> None:
-    dice = generator(f"array {level} {legs} {policy}")
-    with stores(tmp_path, legs) as servers:
-        array = Array(guest, "data", UUID, servers, level=level, consistency_policy=policy)
-        assert not array.attach().get("failed")
-        assert array.converge()["changed"]
-        array.wait("clean")
-        assert array.keep()["changed"]
-        array.begin_writing()
-        for _round in range(40 if level == "raid1" else 8):
-            which = servers[dice.randrange(legs)]
-            at = array.written()
-            if dice.random() < 0.3:
-                which.freeze()
-                array.kept("degraded")
-                array.written_past(at)
-                which.thaw()
-            else:
-                which.kill()
-                array.kept("degraded")
-                array.written_past(at)
-                which.start()
-            array.kept("clean")
-        last = array.end_writing()
-        assert array.keep(state="absent")["changed"]
-        array.stop()
-        if level == "raid1":
-            assert array.equal_legs() >= last
-        else:
-            assert not array.attach().get("failed")
-            assert array.call()["changed"]
-            array.wait("clean")
-            check = "echo check >md/sync_action; while ! grep -q idle md/sync_action; do sleep 0.1; done; cat md/mismatch_cnt"
-            assert guest.run(f"cd /sys/block/$(basename $(readlink -f {array.link})); {check}").strip() == "0"
-            array.stop()
 
 
 def test_a_leg_that_has_gone_on_alone_is_not_thrown_away(guest: ArrayGuest, tmp_path: Path) -> None:

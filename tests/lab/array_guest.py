@@ -12,11 +12,10 @@ from ansible_collections.platter.qemu.tests.lab.guest_modules import PROGRAM, ad
 from ansible_collections.platter.qemu.tests.lab.initramfs import add_program, basis
 from ansible_collections.platter.qemu.tests.lab.vm import CLOCK, Guest
 
-#: this machine's loopback, as the guest sees it
-HOST = "10.0.2.2"
 KERNEL = ("nbd", "raid1", "raid10", "raid456", "unix_diag", "virtio_net", "af_packet")
 PROGRAMS = ("mdadm", "prlimit", "setpriv", "blkid")
 NETWORK = "ip link set lo up; ip link set eth0 up; ip addr add 10.0.2.15/24 dev eth0"
+ANOTHER = "; ip link set eth{0} up; ip addr add 10.0.{1}.15/24 dev eth{0}"
 SERVER = f"(PATH=/usr/bin:/usr/sbin:/bin:/sbin python3 -I -S {PROGRAM} >/run/modules.log 2>&1 &)"
 
 
@@ -47,15 +46,34 @@ class ArrayGuest(Guest):
         """The result of a module in the guest, a failed one too."""
         return ask(self, module, **options)
 
+    @staticmethod
+    def host(number: int) -> str:
+        """This machine's loopback, as the guest sees it by its network of that number."""
+        return f"10.0.{2 + number}.2"
+
+    def cut(self, number: int) -> None:
+        """The network of that number: nothing comes through, and nobody is told."""
+        self.monitor.execute("set_link", {"name": f"net{number}", "up": False})
+
+    def mend(self, number: int) -> None:
+        """It is there again."""
+        self.monitor.execute("set_link", {"name": f"net{number}", "up": True})
+
+
+def _nic(number: int) -> tuple[str, ...]:
+    net = f"user,id=net{number},net=10.0.{2 + number}.0/24,host={ArrayGuest.host(number)},restrict=off"
+    return ("-netdev", net, "-device", f"virtio-net-pci,netdev=net{number}")
+
 
 @contextlib.contextmanager
-def running_arrays(directory: Path) -> Iterator[ArrayGuest]:
-    """A guest that has come up, with a network of its own host only."""
-    nic = ("-nic", "user,model=virtio-net-pci,restrict=off")
-    guest = ArrayGuest(directory, (), False, ("-m", "512", *nic), root(), CLOCK)
+def running_arrays(directory: Path, networks: int = 1) -> Iterator[ArrayGuest]:
+    """A guest that has come up, with so many networks, of its own host only."""
+    nics = tuple(option for number in range(networks) for option in _nic(number))
+    guest = ArrayGuest(directory, (), False, ("-m", "512", *nics), root(), CLOCK)
     try:
         guest.boot()
-        guest.run(f"{NETWORK}; {SERVER}")
+        guest.run(NETWORK + "".join(ANOTHER.format(each, 2 + each) for each in range(1, networks)))
+        guest.run(SERVER)
         yield guest
     finally:
         guest.end()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Iterator, Sequence
 
+from ansible_collections.platter.qemu.tests.lab import array_model
 from ansible_collections.platter.qemu.tests.lab.array_guest import ArrayGuest
-from ansible_collections.platter.qemu.tests.lab.sequence import Layout, in_raw
+from ansible_collections.platter.qemu.tests.lab.sequence import BLOCK, Layout, in_raw
 from ansible_collections.platter.qemu.tests.lab.stores import Store
 
 #: fits in what is left of a leg of 16 MiB
@@ -14,6 +15,7 @@ LAYOUT = Layout(slots=96)
 DATA = 1 << 20
 #: tells a file of the guest
 ALARM = ["/bin/sh", "-c", "cat >>/run/alarms; echo >>/run/alarms"]
+END_WRITER = "kill $(cat /run/writer.pid); while kill -0 $(cat /run/writer.pid) 2>/dev/null; do usleep 10000; done"
 WRITER = f"python3 -I -S /writer.py {LAYOUT.slots} {LAYOUT.spacing}"
 
 
@@ -127,10 +129,15 @@ class Array:
 
     def end_writing(self) -> int:
         """How far it came; it must not have seen an error."""
-        said = self.guest.run("kill $(cat /run/writer.pid); cat /run/writer.log")
+        said = self.guest.run(f"{END_WRITER}; cat /run/writer.log")
         assert not said.strip(), said
         self._last = self.written()
         return self._last
+
+    def refused_writing(self) -> None:
+        """The writer has ended by an error of the disk, which it must be told."""
+        self.guest.wait(lambda: "Errno 5" in self.guest.run("cat /run/writer.log"), "the writer is told")
+        self._last = self.written()
 
     def stop(self) -> None:
         """The array, and its devices."""
@@ -145,3 +152,27 @@ class Array:
         image = self.servers[0].image.with_suffix(".data")
         image.write_bytes(held[0])
         return in_raw(image, LAYOUT)
+
+    def as_due(self) -> int:
+        """Fails unless each leg holds what it has to by the sequence, byte for byte; how far that goes. Nobody writes."""
+        self.guest.wait(lambda: self.md("degraded", "sync_action") == ["0", "idle"], "md says that all legs are equal")
+        size, chunk, offset = map(int, self.md("component_size", "chunk_size", "rd0/offset"))
+        size, offset, level = size << 10, offset << 9, str(self.more.get("level", "raid1"))
+        held = [store.image.read_bytes()[offset : offset + size] for store in self.servers]
+        # the last number may be on the disk before the writer has said so
+        for last in (self._last, self._last + 1):
+            due = array_model.legs(level, len(held), chunk, size, LAYOUT.content(last))
+            if held == due:
+                return last
+        raise AssertionError(f"written up to {self._last}: {list(map(_difference, held, due))}")
+
+    def md(self, *names: str) -> list[str]:
+        """What md says in these files of its own."""
+        return self.guest.run(
+            f"cd /sys/block/$(basename $(readlink -f {self.link}))/md && cat {' '.join(names)}"
+        ).split()
+
+
+def _difference(held: bytes, due: bytes) -> str:
+    wrong = [at for at in range(0, len(held), BLOCK) if held[at : at + BLOCK] != due[at : at + BLOCK]]
+    return f"{len(wrong)} blocks, the first at {wrong[0]}: {held[wrong[0] :][:16]!r}" if wrong else "as due"

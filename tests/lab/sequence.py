@@ -32,6 +32,14 @@ class Layout:
         """The number that is in every slot once C(number) has been written; 0 for none yet."""
         return [max(0, number - (number - 1 - slot) % self.slots) for slot in range(self.slots)]
 
+    def content(self, number: int) -> bytes:
+        """All that a disk holds, once C(number) has been written; it was blank before."""
+        held = bytearray(self.size)
+        for slot, each in enumerate(self.at(number)):
+            if each:
+                held[slot * self.spacing : slot * self.spacing + BLOCK] = block(each)
+        return bytes(held)
+
 
 def written_up_to(path: object, format: str, layout: Layout, *options: str) -> int:
     """The number up to which an image has been written. Fails where it is not the beginning of the sequence.

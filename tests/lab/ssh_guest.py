@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Iterator
 
 from ansible_collections.platter.qemu.tests.lab.array_guest import NETWORK, ArrayGuest, archive_of
+from ansible_collections.platter.qemu.tests.lab.cpio import Archive
 from ansible_collections.platter.qemu.tests.lab.initramfs import add_program, add_python, interpreter
 from ansible_collections.platter.qemu.tests.lab.stores import free_port
 from ansible_collections.platter.qemu.tests.lab.vm import CLOCK
@@ -60,10 +61,8 @@ class SshGuest(ArrayGuest):
         }
 
 
-@contextlib.contextmanager
-def running_ssh(directory: Path) -> Iterator[SshGuest]:
-    """A guest that has come up and lets in who has the key."""
-    archive = archive_of()
+def add_ssh(archive: Archive, directory: Path) -> None:
+    """A server that lets root in with the key C(client), which is written to the directory, as is C(host.pub)."""
     add_program(archive, "sshd", SERVER)
     add_python(archive, LIBRARY)
     for name in ("host", "client"):
@@ -74,6 +73,13 @@ def running_ssh(directory: Path) -> Iterator[SshGuest]:
     # what it becomes until it knows who is there
     archive.file("/etc/passwd", b"root:x:0:0::/root:/bin/sh\nsshd:x:100:100::/run/sshd:/bin/false\n", 0o644)
     archive.directory("/root")
+
+
+@contextlib.contextmanager
+def running_ssh(directory: Path) -> Iterator[SshGuest]:
+    """A guest that has come up and lets in who has the key."""
+    archive = archive_of()
+    add_ssh(archive, directory)
     port = free_port()
     nic = ("-nic", f"user,model=virtio-net-pci,hostfwd=tcp:127.0.0.1:{port}-:22")
     guest = SshGuest(directory, (), False, ("-m", "768", *nic), archive.content(), CLOCK)

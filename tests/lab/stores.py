@@ -19,21 +19,30 @@ class Store:
     """A server of one export, which is called as its file."""
 
     def __init__(self, image: Path) -> None:
-        self.image, self.name = image, image.stem
+        self.image, self.name, self.host = image, image.stem, HOST
         self.port = free_port()
+        #: bytes in a second that it reads; 0 for as many as it can
+        self.speed = 0
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
     def uri(self) -> str:
         """As the guest reaches it."""
-        return f"nbd://{HOST}:{self.port}/{self.name}"
+        return f"nbd://{self.host}:{self.port}/{self.name}"
 
     def start(self) -> None:
         """Returns when it answers."""
-        command = ("qemu-nbd", "-t", "-e", "8", "-b", "127.0.0.1", "-p", str(self.port), "-f", "raw", "-x", self.name)
-        self.process = process = subprocess.Popen([*command, str(self.image)], stdin=subprocess.DEVNULL)
+        command = ("qemu-nbd", "-t", "-e", "8", "-b", "127.0.0.1", "-p", str(self.port), "-x", self.name)
+        self.process = process = subprocess.Popen([*command, *self._what()], stdin=subprocess.DEVNULL)
         wait_until(lambda: answers_nbd(("127.0.0.1", self.port)) or process.poll() is not None, "it serves")
         assert process.poll() is None, "the server has ended"
+
+    def _what(self) -> tuple[str, ...]:
+        if not self.speed:
+            return ("-f", "raw", str(self.image))
+        limit = f"throttle-group,id=limit,x-bps-read={self.speed}"
+        below = f"file.driver=raw,file.file.driver=file,file.file.filename={self.image}"
+        return ("--object", limit, "--image-opts", f"driver=throttle,throttle-group=limit,{below}")
 
     def kill(self) -> None:
         """As a loss of power would."""
@@ -61,14 +70,15 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def stores(directory: Path, number: int, size: str = "16M") -> Iterator[list[Store]]:
-    """So many servers, which go with the block; their legs are blank."""
+def stores(directory: Path, number: int, size: str = "16M", speed: int = 0) -> Iterator[list[Store]]:
+    """So many servers, which go with the block; their legs are blank. C(speed): bytes in a second that each reads."""
     made = []
     try:
         for each in range(number):
             image = directory / f"leg{each}.raw"
             subprocess.run(["truncate", "-s", size, image], check=True)
             made.append(Store(image))
+            made[-1].speed = speed
             made[-1].start()
         yield made
     finally:

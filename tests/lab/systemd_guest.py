@@ -53,12 +53,23 @@ Environment=PATH=/usr/bin:/usr/sbin:/bin:/sbin
 @functools.lru_cache(maxsize=None)
 def root(vms: bool = False) -> bytes:
     """The first and only root file system. C(vms): with what starts VMs in it, instead of exports."""
-    if not (SYSTEMD / "systemd").exists():
-        pytest.fail("systemd is not installed")
     archive = basis(("unix_diag", "loop"))
     for name in PROGRAMS:
         add_program(archive, name, f"/usr/bin/{name}")
     _add_nbdkit(archive)
+    add_systemd(archive, {"modules.service": SERVER_UNIT % interpreter()})
+    add_modules(archive, *(("qemu_drive", "qemu_vm") if vms else ("nbd_export",)))
+    if vms:
+        _add_qemu(archive)
+    archive.file("/etc/passwd", b"root:x:0:0::/:/bin/sh\n", 0o644)
+    archive.directory(str(DISK))
+    return archive.content()
+
+
+def add_systemd(archive: Archive, services: Mapping[str, str]) -> None:
+    """With a service for the test's own commands, and those of these names."""
+    if not (SYSTEMD / "systemd").exists():
+        pytest.fail("systemd is not installed")
     for name in DAEMONS:
         if (SYSTEMD / name).exists():
             add_executable(archive, SYSTEMD / name, str(SYSTEMD / name))
@@ -66,20 +77,15 @@ def root(vms: bool = False) -> bytes:
         if (SYSTEMD / "system" / name).exists():
             archive.file(str(SYSTEMD / "system" / name), (SYSTEMD / "system" / name).read_bytes(), 0o644)
     archive.link(str(SYSTEMD / "system/default.target"), "multi-user.target")
-    add_modules(archive, *(("qemu_drive", "qemu_vm") if vms else ("nbd_export",)))
-    if vms:
-        _add_qemu(archive)
-    for name, text in {"shell.service": SHELL_UNIT, "modules.service": SERVER_UNIT % interpreter()}.items():
+    for name, text in {"shell.service": SHELL_UNIT, **services}.items():
         archive.file(str(SYSTEMD / "system" / name), text.encode(), 0o644)
         archive.link(str(SYSTEMD / "system/multi-user.target.wants" / name), f"../{name}")
     archive.link(str(SYSTEMD / "system/sysinit.target.wants/systemd-journald.service"), "../systemd-journald.service")
-    archive.file("/etc/passwd", b"root:x:0:0::/:/bin/sh\n", 0o644)
     archive.file("/etc/group", b"root:x:0:\n", 0o644)
     archive.file("/etc/machine-id", b"0123456789abcdef0123456789abcdef\n", 0o644)
     archive.link("/lib/systemd", str(SYSTEMD))
-    for name in (str(DISK), "/etc/systemd/system", "/var/log", "/var/lib", "/var/tmp"):
+    for name in ("/etc/systemd/system", "/var/log", "/var/lib", "/var/tmp"):
         archive.directory(name)
-    return archive.content()
 
 
 def _add_qemu(archive: Archive) -> None:

@@ -88,7 +88,10 @@ class Guest:
         command += ["-serial", f"file:{self._console}", "-serial", f"unix:{self._shell},server=on,wait=off"]
         command += [*_monitor(self.qmp), *_monitor(self._watch), *(_agent(self.agent) if agent else ()), *options]
         command += [option for disk in disks for option in disk.options()]
-        self.process = subprocess.Popen([str(part) for part in command], stdin=subprocess.DEVNULL)
+        self.process = self._start([str(part) for part in command])
+
+    def _start(self, command: list[str]) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(command, stdin=subprocess.DEVNULL)
 
     def boot(self) -> None:
         """Wait until it takes commands."""

@@ -41,7 +41,8 @@ def connect(run: process.RunCommand, item: Item, wanted: state.Attached) -> str:
 def _connected(item: Item, wanted: state.Attached, address: nbd_uri.Address) -> str:
     client = nbd_client.NbdClient(address, item.spec.timeout, simple=True)
     try:
-        export, connection = client.hand_over(address.export)
+        # a write that was given up must not reach the server later, when its place was written to by others
+        export, connection = client.hand_over(address.export, wanted.io_timeout)
         if plan.length_of(item.spec, item.reading) != export.size // _SECTOR * _SECTOR:
             fact = "the disk has %d bytes now; run the task again" % export.size
             raise errors.FailedError(fact, reason="changed_meanwhile", evidence={"size": export.size})

@@ -118,11 +118,13 @@ class NbdClient:
         self._goodbye = nbd_commands.request(nbd_commands.CMD_DISC, 0)
         return nbd_reader.ExportReader(export, self._stream, self._speaking)
 
-    def hand_over(self, name: str) -> t.Tuple[nbd_protocol.Export, socket.socket]:
-        """Go on to an export's bytes, and let somebody else speak: its socket, which does not wait for less than it takes."""
+    def hand_over(self, name: str, limit: int = 0) -> t.Tuple[nbd_protocol.Export, socket.socket]:
+        """Go on to an export's bytes, and let somebody else speak: its socket, which does not wait for less than it takes.
+        C(limit): see NbdStream.
+        """
         with self._speaking(_named("the export", name)):
             export = self._info(nbd_protocol.OPT_GO, name)
-        return export, self._stream.hand_over()
+        return export, self._stream.hand_over(limit)
 
     def leave(self) -> None:
         """Without a word: somebody else speaks now, who has the same connection."""

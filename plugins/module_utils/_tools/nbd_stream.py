@@ -41,8 +41,12 @@ class NbdStream:
                 self._connection.unwrap()
         self._connection.close()
 
-    def hand_over(self) -> socket.socket:
-        """The connection, without any limit of time."""
+    def hand_over(self, limit: int = 0) -> socket.socket:
+        """The connection, whose user waits as long as it takes. C(limit): seconds after which the kernel gives it up, with
+        what the other end has not taken. Else it goes on sending that for minutes after everybody has left; 0: so be it.
+        """
+        if limit and self._connection.family != socket.AF_UNIX:
+            self._connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, limit * 1000)
         self._connection.settimeout(None)
         self._connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", 0, 0))
         return self._connection
