@@ -48,7 +48,7 @@ def refuse(
 
 
 def refuse_others(made: definition.VmDefinition, opened: Opened, config: str, others: rivals.Rivals) -> None:
-    """Raises RefusedError where another VM has what the drives of this one, which is in C(config), open, or a server of its shares."""
+    """Raises RefusedError where another VM has what the drives of this one, which is in C(config), open, or a server of it."""
     for other, where, theirs in others.besides(config):
         _refuse_claimed(made, opened, other, where, theirs)
         _refuse_served(made, other, where)
