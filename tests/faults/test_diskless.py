@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
+import subprocess
 import sys
 import typing as t
 from pathlib import Path
@@ -146,3 +148,51 @@ def test_the_playbook_has_a_vm_that_answers_and_the_second_run_changes_nothing(p
         assert play(diskless_state="absent")["changed"] == 0
         assert host.run("cat", "/srv/platter-diskless/diskless1/note") == "mine\n"
         assert host.run("find", "/run/platter", "/etc/platter", "/var/lib/platter", "-name", "*diskless1*") == ""
+
+
+LAID = """
+- hosts: localhost
+  gather_facts: false
+  tasks:
+    - ansible.builtin.include_role: {name: platter.qemu.diskless_vm, tasks_from: serve}
+      vars:
+        diskless_vm_name: '{{ item.by }}'
+        diskless_vm_root: '{{ item }}'
+      loop: '{{ roots }}'
+"""
+
+
+def test_a_tree_is_laid_once_as_it_is_in_an_archive_or_an_image(place: Path) -> None:
+    tree = diskless.plant(place / "tree")
+    (tree / "etc" / "own").write_text("theirs")
+    os.chown(tree / "etc" / "own", 1234, 1235)
+    (tree / "etc" / "own").chmod(0o4711)
+    archive, image, playbook = place / "tree.tar.gz", place / "tree.raw", place / "laid.yml"
+    subprocess.run(["tar", "-C", tree, "--numeric-owner", "-czf", archive, "."], check=True)
+    subprocess.run(["truncate", "-s", "32M", image], check=True)
+    subprocess.run(["mke2fs", "-q", "-t", "ext4", "-d", tree, image], check=True)
+    playbook.write_text(LAID)
+    roots = [
+        {"by": "9p", "path": "/srv/roots/a", "from": {"archive": str(archive)}},
+        {"by": "virtiofs", "path": "/srv/roots/b", "from": {"image": str(image), "format": "raw"}},
+    ]
+    with own_host(place) as host:
+
+        def play(roots: list[Task], check: bool = True) -> str:
+            told = json.dumps({"ansible_python_interpreter": sys.executable, "roots": roots})
+            command = [Path(sys.executable).parent / "ansible-playbook", "-i", "localhost,", "-c", "local", "-e", told]
+            return host.run(*command, playbook, check=check)
+
+        play(roots)
+        for root in roots:
+            assert host.run("stat", "-c", "%u %g %a", f"{root['path']}/etc/own") == "1234 1235 4711\n"
+            assert host.run("readlink", f"{root['path']}/bin/sh") == "busybox\n"
+            host.run("sh", "-c", f"echo mine >{root['path']}/etc/own")
+        assert host.run("ls", "/srv/roots") == "a\nb\n"
+        assert host.run("stat", "-c", "%a", "/srv/roots") == "700\n"
+        assert " changed=0 " in play(roots)
+        assert host.run("cat", "/srv/roots/a/etc/own", "/srv/roots/b/etc/own") == "mine\nmine\n"
+
+        everybody = {"by": "nfs", "path": "/srv/roots/a", "clients": ["*.example.org"]}
+        assert "refused: the export of /srv/roots/a: clients has" in play([everybody], check=False)
+        assert host.run("sh", "-c", "ls /etc/exports.d/platter-nfs.exports 2>/dev/null || true") == ""
