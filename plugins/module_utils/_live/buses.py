@@ -91,6 +91,8 @@ def why_not_plugged(wanted: Drive, state: LiveState) -> t.Tuple[str, str]:
     device = wanted.frontend
     if wanted.snapshot:
         return "", "snapshot is an option of -drive only"
+    if state.object(wanted.throttle) is None and any(each.group == wanted.throttle != "" for each in state.drives):
+        return "", "a drive that is not listed is in its throttle group %s, which is no object" % wanted.throttle
     if device is None:
         return "", ""
     if device.device in devices.COLD or device.device.endswith("-device"):

@@ -230,6 +230,6 @@ def no_objects(
     own = {live.id for live in known.values()}
     for each in wanted.objects:
         members = [live for live in state.drives if live.group == each.id]
-        needed = each.id in coming & staying and state.object(each.id) is None
+        needed = each.id in coming and (members or each.id in staying) and state.object(each.id) is None
         if needed and all(live.id in own and live.qdev for live in members):
             yield each, members

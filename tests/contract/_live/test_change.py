@@ -199,6 +199,9 @@ def test_a_drive_comes_into_the_group_of_one_that_was_plugged_in_without(tmp_pat
     with live_qemu(tmp_path, *SCSI) as qemu:
         qemu.converge(qemu.spec(plain))
         qemu.converge(qemu.spec(dict(plain, throttle=first)))
+        if first:  # with the other one not listed
+            found = qemu.converge(qemu.spec(both[1]))
+            assert not found.steps and "in its throttle group g" in found.needs_restart[0].why
         qemu.converge(qemu.spec(*both))
         told = {each["qdev"]: each["inserted"] for each in qemu.qmp.execute("query-block")}
         assert told["a"]["bps"] == qemu.get("/objects/g", "limits")["bps-total"] == 1 << 20
