@@ -1,4 +1,4 @@
-"""What the drives of a running VM cost: many in one task, and runs with nothing to do. The guest never begins (-S), under TCG."""
+"""What the drives of running VMs cost: many in one task, and runs with nothing to do. The guests never begin (-S), under TCG."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 from cases import Case, fresh, play, run
 
 COUNT = 20
+VMS = 50
 DEVICE = "scsi-hd"
 
 
@@ -141,4 +142,52 @@ class DrivesAgainstLoop(_Drives):
         assert self.made == len(plugged(directory)) == COUNT
 
 
-DRIVE_CASES: t.Sequence[Case] = (DrivesAgain(), DrivesAgainstLoop())
+class VmsAgain(Case):
+    """The nightly run of the role that changes nothing, for many VMs over that for one of them. All of them run."""
+
+    name = "vm_storage of 50 VMs, nothing to do / of one VM"
+    goal = 3.0
+    speedup = False
+
+    def task(self, directory: Path, count: int, **more: t.Any) -> t.Dict[str, t.Any]:
+        """Of so many of them, each with an overlay and a data disk."""
+        images, name = directory / "images", "bench-%s-%%02d" % directory.name
+        base = {"path": str(images / "golden.qcow2"), "format": "qcow2"}
+        vms = [
+            {
+                "name": name % number,
+                "disks": [
+                    {"name": "system", "image": {"path": "%s/%02d.qcow2" % (images, number), "backing": base}},
+                    {"name": "data", "image": {"path": "%s/%02d-data.qcow2" % (images, number), "size": "1G"}},
+                ],
+                "definition": {"config": "%s/vms/%02d" % (directory, number)},
+            }
+            for number in range(count)
+        ]
+        told = {"vm_storage_vms": vms, "vm_storage_image_defaults": {"format": "qcow2"}, "vm_storage_report": False}
+        words = ["-S", "-m", "16", "-accel", "tcg", "-nodefaults", "-no-user-config"]
+        told["vm_storage_definition"] = {"arguments": words, "validate": "none"}
+        told["vm_storage_process"] = {"supervisor": "process", "stop_timeout": 1, "allow_power_off": True}
+        return {"ansible.builtin.include_role": {"name": "platter.qemu.vm_storage"}, "vars": dict(told, **more)}
+
+    def prepare(self, directory: Path) -> None:
+        images = fresh(directory)
+        (directory / "vms").mkdir(exist_ok=True)
+        run("qemu-img", "create", "-q", "-f", "qcow2", images / "golden.qcow2", "1G")
+        play(directory, "many", self.task(directory, VMS))
+
+    def ours(self, directory: Path) -> None:
+        play(directory, "many", self.task(directory, VMS))
+
+    def theirs(self, directory: Path) -> None:
+        play(directory, "one", self.task(directory, 1))
+
+    def compare(self, directory: Path) -> None:
+        found = subprocess.run(["pgrep", "-fc", "^qemu-system.* -name bench-%s-" % directory.name], capture_output=True)
+        assert int(found.stdout) == VMS, "a VM does not run"
+
+    def clean(self, directory: Path) -> None:
+        play(directory, "gone", self.task(directory, VMS, vm_storage_state="absent"))
+
+
+DRIVE_CASES: t.Sequence[Case] = (DrivesAgain(), DrivesAgainstLoop(), VmsAgain())

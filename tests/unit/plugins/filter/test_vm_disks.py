@@ -1,0 +1,113 @@
+"""The disks of VMs as the tasks that they come to: whatever place an image is at, it is told alike."""
+
+from __future__ import annotations
+
+import typing as t
+
+import pytest
+from ansible.errors import AnsibleFilterError
+
+from ansible_collections.platter.qemu.plugins.filter.vm_disks import vm_disks
+from ansible_collections.platter.qemu.plugins.module_utils._drive import read_spec
+from ansible_collections.platter.qemu.plugins.module_utils._module import drive_options, image_options, power_options
+
+BASE = {"path": "/i/golden", "format": "qcow2"}
+SYSTEM = {"name": "system", "image": {"path": "/i/web1", "size": "40G", "backing": BASE}, "drive": {"bootindex": 1}}
+COMMON = {"image": {"format": "qcow2", "owner": "vms"}, "drive": {"device": "scsi-hd"}, "sockets": "/run/s"}
+NODE = {"driver": "nbd", "server": {"type": "unix", "path": "/s"}}
+
+
+def one(*disks: t.Any, **more: t.Any) -> dict[str, t.Any]:
+    """The tasks of one VM."""
+    return vm_disks([{"name": "web1", "disks": list(disks), **more}], COMMON)
+
+
+def test_an_image_and_its_drive() -> None:
+    found = one(SYSTEM, definition={"arguments": ["-m", "1G"], "config": "/c/web1"}, process={"stop_timeout": 5})
+    image = {"path": "/i/web1", "format": "qcow2", "owner": "vms", "size": "40G", "backing": BASE}
+    image["qmp_socket"] = "/run/s/web1.qmp"
+    drive = {"id": "system", "image": {"path": "/i/web1", "format": "qcow2"}, "device": "scsi-hd", "bootindex": 1}
+    vm = {"vm": "web1", "qmp_socket": "/run/s/web1.qmp", "config": "/c/web1"}
+    assert found == {
+        "images": [{"vm": "web1", "image": image}],
+        "gone": [],
+        "snapshots": [],
+        "definitions": [{**vm, "purge": True, "arguments": ["-m", "1G"], "drives": [drive]}],
+        "stop": [],
+        "start": [{**vm, "stop_timeout": 5, "state": "started"}],
+        "drives": [{"vm": "web1", "drives": {"drives": [drive]}}],
+    }
+
+
+@pytest.mark.parametrize(
+    ("path", "place"),
+    [
+        ("/i/d", {"path": "/i/d"}),
+        ("/dev/vg0/d", {"path": "/dev/vg0/d"}),
+        ("nbd://store1/d", {"uri": "nbd://store1/d"}),
+        ("ssh://u@store1/i/d", {"uri": "ssh://u@store1/i/d"}),
+        (NODE, {"blockdev": NODE}),
+    ],
+)
+def test_what_is_there_already_is_a_drive_only_wherever_it_is(path: t.Any, place: dict[str, t.Any]) -> None:
+    told = {"path": path, "format": "raw"}
+    found = one({"name": "d", "image": told})
+    assert (found["images"], found["drives"][0]["drives"]["drives"][0]["image"]) == ([], {**place, "format": "raw"})
+    assert one({"name": "d", "image": {**told, "size": "1G"}})["images"][0]["image"]["path"] == path
+    assert one({"name": "d", "image": told}, state="absent")["gone"] == []
+
+
+def test_what_goes_and_what_stays() -> None:
+    disks = [SYSTEM, {**SYSTEM, "name": "kept", "keep": True}]
+    gone = [{"vm": "web1", "image": {"path": "/i/web1", "state": "absent"}}]
+    found = one(*disks, state="absent", definition={"config": "/c"})
+    assert (found["images"], found["gone"], found["start"], found["drives"]) == ([], gone, [], [])
+    assert found["definitions"] == [{"vm": "web1", "state": "absent", "config": "/c"}]
+    assert [each["state"] for each in found["stop"]] == ["absent"]
+    found = one({**disks[0], "state": "absent"}, disks[1])
+    assert found["gone"] == gone and [each["image"]["path"] for each in found["images"]] == ["/i/web1"]
+    assert found["definitions"][0]["drives"][0] == {"id": "system", "state": "absent"}
+    assert [each["id"] for each in found["drives"][0]["drives"]["drives"]] == ["kept"]
+
+
+def test_snapshots_are_of_images_that_are_made_and_may_have_one() -> None:
+    disks = [SYSTEM, {**SYSTEM, "name": "no", "snapshot": False}, {"name": "cd", "drive": {"device": "ide-cd"}}]
+    found = one(*disks, snapshot_before={"name": "before"})
+    told = {"name": "before", "image": "/i/web1", "format": "qcow2", "qmp_socket": "/run/s/web1.qmp"}
+    assert found["snapshots"] == [told] and one(*disks)["snapshots"] == []
+
+
+def test_many_say_what_is_their_own() -> None:
+    common = {**COMMON, "state": "stopped", "definition": {"arguments": ["-m", "1G"], "machine": "q35"}}
+    found = vm_disks([{"name": "a"}, {"name": "b", "state": "defined", "definition": {"machine": "pc"}}], common)
+    assert [(each["vm"], each["machine"], each["arguments"]) for each in found["definitions"]] == [
+        ("a", "q35", ["-m", "1G"]),
+        ("b", "pc", ["-m", "1G"]),
+    ]
+    assert [each["vm"] for each in found["stop"]] == ["a"] and found["start"] == []
+
+
+def test_the_modules_and_filters_know_all_of_it() -> None:
+    found = one(SYSTEM, state="stopped")
+    assert set(found["images"][0]["image"]) <= set(image_options.image_options())
+    assert set(found["definitions"][0]) <= set(drive_options.vm_options())
+    assert set(found["stop"][0]) <= set(power_options.power_options())
+    assert [each.id for each in read_spec.read(found["drives"][0]["drives"], "pc").drives] == ["system"]
+
+
+@pytest.mark.parametrize(
+    ("vm", "said"),
+    [
+        ({"name": "a", "disk": []}, "a VM has disk, and can have name"),
+        ({"disks": []}, "a VM has no name"),
+        ({"name": "a", "state": "paused"}, "the state of VM a is 'paused'"),
+        ({"name": "a", "disks": [{"name": "d"}, {"name": "d"}]}, "VM a has two disks with the name d"),
+        ({"name": "a", "disks": [{"image": {}}]}, "a disk of VM a has no name"),
+        ({"name": "a", "disks": [{"name": "d", "format": "raw"}]}, "a disk of VM a has format"),
+        ({"name": "a", "disks": [{"name": "d", "image": {"size": "1G"}}]}, "VM a, d, has an image without a path"),
+        ("a", "a VM is no dictionary"),
+    ],
+)
+def test_what_is_not_understood_is_told(vm: t.Any, said: str) -> None:
+    with pytest.raises(AnsibleFilterError, match=said):
+        vm_disks([vm])
