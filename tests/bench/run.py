@@ -16,6 +16,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+from array_cases import ARRAY_CASES
 from cases import CASES, COLLECTIONS, Case
 from drive_cases import DRIVE_CASES
 from nbd_cases import NBD_CASES
@@ -67,7 +68,7 @@ def main() -> int:
     print("%-58s %9s  %-9s n=%d, medians of paired ratios" % ("case", "ratio", "goal", ROUNDS), flush=True)
     for case in (
         case
-        for case in (*CASES, *NBD_CASES, *DRIVE_CASES)
+        for case in (*CASES, *NBD_CASES, *DRIVE_CASES, *ARRAY_CASES)
         if not sys.argv[1:] or any(word in case.name for word in sys.argv[1:])
     ):
         with tempfile.TemporaryDirectory(prefix="bench-") as directory:
