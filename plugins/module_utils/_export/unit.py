@@ -102,7 +102,7 @@ def _service_lines(made: Definition) -> t.Iterator[str]:
     yield "Restart=on-failure"
     yield "RestartSec=500ms"
     yield "KillMode=mixed"
-    yield "TimeoutStopSec=%g" % servers.patience(made.options, made.options.get("stop_timeout", 60))
+    yield "TimeoutStopSec=%d" % servers.patience(made.options, made.options.get("stop_timeout", 60))
     if not servers.loses_nothing(made):
         # killed, it could lose what it has not written out
         yield "SendSIGKILL=no"
