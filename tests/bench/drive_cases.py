@@ -183,7 +183,7 @@ class VmsAgain(Case):
         play(directory, "one", self.task(directory, 1))
 
     def compare(self, directory: Path) -> None:
-        found = subprocess.run(["pgrep", "-fc", "^qemu-system.* -name bench-%s-" % directory.name], capture_output=True)
+        found = subprocess.run(["pgrep", "-fc", "qemu-system.* -name bench-%s-" % directory.name], capture_output=True)
         assert int(found.stdout) == VMS, "a VM does not run"
 
     def clean(self, directory: Path) -> None:
