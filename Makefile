@@ -10,7 +10,7 @@ ABOUT ?=
 TESTS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-raid test bench docs matrix soak clean format lint unit contract faults sanity integration molecule
+.PHONY: help demo demo-raid test bench docs matrix soak clean format lint unit contract faults sanity integration molecule molecule-guest
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,6 +45,9 @@ integration: ## step: ansible-test integration, the modules as users call them
 molecule: ## step: the roles, in every scenario of extensions/molecule
 	@$(TOOLS)/run_steps.py molecule
 
+molecule-guest: ## the role nbd_raid in a VM with systemd, through what befalls its servers: minutes
+	@$(TOOLS)/run_steps.py molecule-guest
+
 bench: ## measure against what one would use instead; writes .build/bench.json
 	@$(TOOLS)/run_in_venv.py python tests/bench/run.py
 
@@ -53,6 +56,7 @@ matrix: ## contract tests and live kills with other QEMUs, fetched into .build/q
 
 soak: ## the tests that take minutes to hours: many kills, many examples (TESTS=tests/faults/test_live_kills.py: these only)
 	@export HYPOTHESIS_PROFILE=soak SOAK=1; $(TOOLS)/run_in_venv.py pytest $(or $(TESTS),tests/unit tests/faults)
+	@$(if $(TESTS),,$(TOOLS)/run_steps.py molecule-guest)
 
 docs: ## HTML documentation in .build/docs/html
 	@$(TOOLS)/build_docs.py

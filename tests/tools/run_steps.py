@@ -150,7 +150,7 @@ def _choose(steps: list[Step], names: list[str]) -> list[Step]:
     unknown = [name for name in names if name not in known]
     if unknown:
         raise SystemExit(f"no such step: {', '.join(unknown)}. There are: {', '.join(sorted(known))}")
-    return [step for step in steps if not names or step.name in names or step.group in names]
+    return [step for step in steps if (step.always and not names) or step.name in names or step.group in names]
 
 
 def main() -> int:

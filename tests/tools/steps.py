@@ -13,6 +13,8 @@ from pythons import installed
 from system_tools import STORAGE
 
 OLDEST_CORE, OLDEST_TARGET = "2.19", "3.8"
+#: scenarios that take minutes: only when they are asked for (make molecule-guest, make soak)
+SLOW_SCENARIOS = ("guest",)
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,7 @@ class Step:
     count: Callable[[int, Path], counts.Counts] = counts.count_one
     host_wide: bool = False  # one such at a time: it uses the machine's devices, or what is in one place for all
     environment: dict[str, str] = field(default_factory=dict)
+    always: bool = True  # else only if it is named
 
 
 def _lint(core: Core) -> list[Step]:
@@ -135,12 +138,13 @@ def _molecule(core: Core) -> list[Step]:
     return [
         Step(
             f"molecule-{name}",
-            "molecule",
+            "slow" if name in SLOW_SCENARIOS else "molecule",
             ["molecule", "test", "--scenario-name", name],
             core,
             cwd=core.copy / "extensions",
             needs=tuple(STORAGE),
             host_wide=True,
+            always=name not in SLOW_SCENARIOS,
         )
         for name in scenarios
     ]
