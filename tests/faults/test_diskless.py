@@ -196,3 +196,8 @@ def test_a_tree_is_laid_once_as_it_is_in_an_archive_or_an_image(place: Path) -> 
         everybody = {"by": "nfs", "path": "/srv/roots/a", "clients": ["*.example.org"]}
         assert "refused: the export of /srv/roots/a: clients has" in play([everybody], check=False)
         assert host.run("sh", "-c", "ls /etc/exports.d/platter-nfs.exports 2>/dev/null || true") == ""
+
+        host.run("mkdir", "-m", "1777", "/srv/open")
+        beside = {"by": "9p", "path": "/srv/open/a", "from": {"archive": str(archive)}}
+        assert "others than root can put something into /srv/open" in play([beside], check=False)
+        assert host.run("ls", "/srv/open") == ""
