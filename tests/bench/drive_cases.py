@@ -183,7 +183,8 @@ class VmsAgain(Case):
         play(directory, "one", self.task(directory, 1))
 
     def compare(self, directory: Path) -> None:
-        found = subprocess.run(["pgrep", "-fc", "qemu-system.* -name bench-%s-" % directory.name], capture_output=True)
+        command = ["pgrep", "-fc", "qemu-system.* -name bench-%s-" % directory.name]
+        found = subprocess.run(command, capture_output=True, check=True)
         assert int(found.stdout) == VMS, "a VM does not run"
 
     def clean(self, directory: Path) -> None:

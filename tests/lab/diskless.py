@@ -161,7 +161,7 @@ def nfs(tree: Path, directory: Path) -> Iterator[str]:
     program = shutil.which("ganesha.nfsd")
     if program is None:
         pytest.skip("ganesha.nfsd is not installed")
-    plugins = next(Path(program).parents[1].glob("lib*/**/libfsalvfs.so")).parent
+    plugins = next(Path(program).parents[1].glob("lib*/**/libfsalvfs.so"), Path(program)).parent
     config, log = directory / "ganesha.conf", directory / "ganesha.log"
     (directory / "recovery").mkdir()
     config.write_text(_GANESHA.format(plugins=plugins, place=directory / "recovery", tree=tree))

@@ -22,8 +22,8 @@ NFS: Task = {"type": "nfs", "source": "192.0.2.1:/srv/web1"}
 ROOTS = [RAID, NINE_P, NFS, {"type": "virtiofs", "source": "root"}]
 
 
-def spec_of(root: Task = NINE_P, **more: t.Any) -> InitramfsSpec:
-    return read_spec({"path": "/d/i", "state": "present", "root": root, "wait": 120, **more}, "6.1.0")
+def spec_of(root: t.Optional[Task] = None, **more: t.Any) -> InitramfsSpec:
+    return read_spec({"path": "/d/i", "state": "present", "root": root or NINE_P, "wait": 120, **more}, "6.1.0")
 
 
 @pytest.mark.parametrize("root", ROOTS, ids=lambda root: root["type"])
