@@ -115,7 +115,7 @@ def test_odd_names_stay_names(guest: SystemdGuest, read_only: bool) -> None:
     reads(guest, "nbd+unix:///Odd.1_-?socket=/run/platter/Odd.1_-.sock")
 
 
-@pytest.mark.parametrize("directory", ["/tmp", "/root/images", "/usr/local", "/dev/shm"])
+@pytest.mark.parametrize("directory", ["/tmp", "/root/images", "/usr/local", "/dev/shm/images"])
 def test_images_are_in_reach_wherever_they_lie(guest: SystemdGuest, directory: str) -> None:
     guest.run(f"mkdir -p {directory}; cp {IMAGE} {directory}/b.qcow2")
     guest.run(f"qemu-img create -q -f qcow2 -b {directory}/b.qcow2 -F qcow2 {IMAGE}.top")
