@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from dataclasses import dataclass
 from typing import Any, Iterator
 
@@ -95,8 +96,8 @@ def _now(guest: Guest) -> int:
 
 def _stopped(guest: Guest) -> int:
     total = 0
-    while stop := guest.monitor.wait_event(["STOP"], 0):
-        resume = guest.monitor.wait_event(["RESUME"], 0)
+    while stop := guest.monitor.wait_event(["STOP"], time.monotonic()):
+        resume = guest.monitor.wait_event(["RESUME"], time.monotonic())
         assert resume, "the VM was stopped and did not go on"
         total += _milliseconds(resume) - _milliseconds(stop)
     return total

@@ -49,7 +49,7 @@ def _about_socket(
     problem = None
     if directory != default or os.path.lexists(default):
         problem = own_places.shared_problem(directory)
-    if os.path.lexists(path) and not stat.S_ISSOCK(os.lstat(path).st_mode):
+    if os.path.lexists(path) and not unix_sockets.is_socket(path):
         problem = "socket_in_use", "there is something else than a socket at %s" % path, "Set socket otherwise."
     listener = unix_sockets.listener_at(path, sockets)
     foreign = listener not in own if listener else unix_sockets.answers(path)

@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
 import typing as t
@@ -269,10 +268,7 @@ def _not_started(supervisor: Supervisor, spec: ExportSpec, fact: str) -> errors.
 
 def _remove_socket(made: t.Optional[Definition]) -> None:
     """nbdkit leaves it, and so does a server that is killed."""
-    path = str(made.options.get("socket", "")) if made else ""
-    if path and os.path.lexists(path) and not unix_sockets.answers(path):
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
+    unix_sockets.remove_left(str(made.options.get("socket", "")) if made else "")
 
 
 def look_again(item: Item, now: observe.Ground) -> None:

@@ -7,9 +7,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import stat
 import time
 import typing as t
 from functools import partial
@@ -139,7 +137,7 @@ class Executor:
         """Nothing of it is left running."""
         supervisor.give_up(spec.vm)
         processes.end_all(lambda: (*_now(spec).supervisors, *_now(spec).servers), unit.QUIT_SECONDS)
-        _remove_socket(spec.qmp_socket)
+        unix_sockets.remove_left(spec.qmp_socket)
         said = "; ".join(supervisor.said(spec.vm)) or "it has said nothing"
         return errors.FailedError(
             "the VM did not start: %s: %s" % (fact.rstrip("."), said),
@@ -169,13 +167,13 @@ class Executor:
         if in_unit or declared.in_unit(spec.vm):
             self._systemd.disable(spec.vm)
             self._systemd.end(spec.vm, spec.stop_timeout + 2 * unit.QUIT_SECONDS)
-        _remove_socket(socket)
+        unix_sockets.remove_left(socket)
 
     def _remove(self, spec: PowerSpec, action: actions.RemoveVm) -> None:
         made = declared.read(spec.vm)
         for supervisor in self._supervisors.values():
             supervisor.remove(spec.vm)
-        _remove_socket(str(made.options.get("socket", "")) if made else "")
+        unix_sockets.remove_left(str(made.options.get("socket", "")) if made else "")
 
 
 def _power_down(spec: PowerSpec, button: Button) -> None:
@@ -220,20 +218,6 @@ def _changes_unit(item: Item) -> bool:
     """Whether systemd has to read its units again."""
     kinds = {state.declared.supervisor for state in (item.before, item.after) if state.declared}
     return "systemd" in kinds
-
-
-def _remove_socket(path: str) -> None:
-    """A QEMU that has crashed leaves it. What is no socket was never ours."""
-    if path and _is_socket(path) and not unix_sockets.answers(path):
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
-
-
-def _is_socket(path: str) -> bool:
-    try:
-        return stat.S_ISSOCK(os.lstat(path).st_mode)
-    except OSError:
-        return False
 
 
 def _look_again(item: Item, now: observe.Ground) -> None:

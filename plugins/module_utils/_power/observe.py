@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 import os
-import stat
 import typing as t
 from dataclasses import replace
 
@@ -191,7 +190,7 @@ def _about_socket(spec: PowerSpec, reading: PowerReading) -> PowerReading:
     problem = own_places.shared_problem(directory)
     if problem or not os.path.lexists(spec.qmp_socket):
         return replace(reading, socket_problem=problem)
-    if not stat.S_ISSOCK(os.lstat(spec.qmp_socket).st_mode):  # QEMU would remove it, whatever it is
+    if not unix_sockets.is_socket(spec.qmp_socket):  # QEMU would remove it, whatever it is
         fact = "there is something else than a socket at %s" % spec.qmp_socket
         return replace(reading, socket_problem=("socket_in_use", fact, "Set qmp_socket to another path."))
     taken = unix_sockets.listener_at(spec.qmp_socket, unix_sockets.read_table()) is not None

@@ -10,9 +10,12 @@ Nothing is connected to for it, which servers would write into their logs.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
+import stat
 import struct
+import time
 import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._tools import unix_peer
@@ -28,6 +31,8 @@ _HEADER = struct.Struct("=IHHII")
 _REQUEST = struct.Struct("=BBHIIIII")
 _MESSAGE = struct.Struct("=BBBBIII")
 _ESTABLISHED, _LISTEN = 1, 10
+#: seconds that the kernel may take to close what a process had that was killed: it has no command line any more by then
+_CLOSING_SECONDS, _POLL_SECONDS = 2.0, 0.02
 
 
 class UnixSocket(t.NamedTuple):
@@ -110,6 +115,29 @@ def answers(path: str) -> bool:
         except OSError:
             return False
     return True
+
+
+def remove_left(path: str) -> None:
+    """Remove the socket that a server has left which has ended, or was killed just now. What somebody listens at stays, and so
+    does what is no socket: it was never ours.
+    """
+    deadline = time.monotonic() + _CLOSING_SECONDS
+    while is_socket(path):
+        if not answers(path):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+            return
+        if time.monotonic() >= deadline:
+            return
+        time.sleep(_POLL_SECONDS)
+
+
+def is_socket(path: str) -> bool:
+    """Whether there is a socket of that name; a link to one is none."""
+    try:
+        return stat.S_ISSOCK(os.lstat(path).st_mode)
+    except OSError:
+        return False
 
 
 def sockets_of(pids: t.Iterable[int]) -> t.FrozenSet[int]:

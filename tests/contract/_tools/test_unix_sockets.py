@@ -6,6 +6,7 @@ import contextlib
 import os
 import socket
 import sys
+import threading
 from pathlib import Path
 
 from ansible_collections.platter.qemu.plugins.module_utils._tools import unix_sockets
@@ -38,3 +39,28 @@ def test_what_a_server_writes_its_log_to_is_no_client(tmp_path: Path) -> None:
 
             wait_until(clients, "it has a client")
             assert clients() == [os.getpid()]
+
+
+def test_what_is_left_is_removed_as_soon_as_nobody_listens(tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    with contextlib.closing(socket.socket(socket.AF_UNIX)) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        # as the kernel does for a process that was killed, somewhat later than it is gone for others
+        closing = threading.Timer(0.3, listener.close)
+        closing.start()
+        unix_sockets.remove_left(str(path))
+        closing.join()
+    assert not path.exists()
+
+
+def test_what_somebody_listens_at_and_what_is_no_socket_stays(tmp_path: Path) -> None:
+    path, image, link = tmp_path / "socket", tmp_path / "image", tmp_path / "link"
+    image.write_text("not ours")
+    link.symlink_to(path)
+    with contextlib.closing(socket.socket(socket.AF_UNIX)) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        for each in (path, image, link, tmp_path / "nothing"):
+            unix_sockets.remove_left(str(each))
+        assert sorted(os.listdir(tmp_path)) == ["image", "link", "socket"]
