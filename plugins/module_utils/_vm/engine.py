@@ -66,18 +66,21 @@ class VmEngine:
             item.after = predict(item.before, item.plan)
         return item
 
-    def guard(self, item: Item, others: rivals.Rivals) -> None:
-        """Refuse what is somebody else's. What is said at every run is said here, as it is about the same files."""
+    def guard(self, item: Item, others: t.Optional[rivals.Rivals]) -> None:
+        """Refuse what is somebody else's. C(others): None where nothing is to be written.
+
+        What is said at every run is said here, as it is about the same files.
+        """
         with _refusal_in(item):
             self._opened = _opened(item.after.defined)
-            if _writes(item):
+            if others is not None and writes(item):
                 self._guard(item, others)
             self._guard_opening(item, self._opened)
             item.warnings += _warnings(item.after, self._opened)
 
     def guard_claims(self, item: Item, others: rivals.Rivals) -> None:
         """Once more, when another VM of the task keeps what it was to give up."""
-        if _writes(item) and item.after.defined is not None:
+        if writes(item) and item.after.defined is not None:
             from ansible_collections.platter.qemu.plugins.module_utils._vm import exclusive
 
             with _refusal_in(item):
@@ -85,7 +88,7 @@ class VmEngine:
 
     def prove(self, item: Item) -> None:
         """Have QEMU take what is to be written."""
-        if item.after.defined is not None and _writes(item):
+        if item.after.defined is not None and writes(item):
             from ansible_collections.platter.qemu.plugins.module_utils._vm import validate
 
             with _refusal_in(item):
@@ -206,7 +209,7 @@ def live_steps(item: Item) -> t.List[t.Any]:
     return [each.step for each in item.plan if isinstance(each, actions.ChangeRunning)]
 
 
-def _writes(item: Item) -> bool:
+def writes(item: Item) -> bool:
     """Whether the definition is another one then."""
     return len(live_steps(item)) < len(item.plan)
 

@@ -19,6 +19,9 @@ from ansible_collections.platter.qemu.plugins.module_utils._vm import engine, pl
 from ansible_collections.platter.qemu.plugins.module_utils._vm.spec import VmSpec
 from ansible_collections.platter.qemu.plugins.module_utils._vm.state import VmState
 
+if t.TYPE_CHECKING:
+    from ansible_collections.platter.qemu.plugins.module_utils._vm import rivals
+
 Pairs = t.Sequence[t.Tuple[engine.VmEngine, Item]]
 
 #: each proof is a QEMU that reads the images
@@ -75,18 +78,22 @@ class TaskEngine:
 
     def _guard(self, pairs: Pairs, items: t.Sequence[Item]) -> None:
         """VMs of one task are judged by what they will have: one can take over what another gives up."""
-        from ansible_collections.platter.qemu.plugins.module_utils._vm import rivals
-
-        others = rivals.Rivals(items)
+        writing = any(engine.writes(item) for _vm, item in pairs)
+        others = _rivals(items) if writing else None  # a run with nothing to do does not pay for it
         for vm, item in pairs:
             vm.guard(item, others)
-        side_by_side(lambda pair: pair[0].prove(pair[1]), _going_on(pairs), self._workers)
-        left = _going_on(pairs)
-        while len(left) < len(pairs):  # who is refused keeps what it has
-            others = rivals.Rivals(items)
+        if writing:
+            self._prove(_going_on(pairs), len(pairs), items)
+
+    def _prove(self, left: Pairs, before: int, items: t.Sequence[Item]) -> None:
+        """By QEMU; then once more by what others have, as who is refused keeps that. C(before): how many there were."""
+        side_by_side(lambda pair: pair[0].prove(pair[1]), left, self._workers)
+        left = _going_on(left)
+        while len(left) < before:
+            others = _rivals(items)
             for vm, item in left:
                 vm.guard_claims(item, others)
-            pairs, left = left, _going_on(left)
+            before, left = len(left), _going_on(left)
 
     def execute(self, items: t.List[Item]) -> None:
         """Carry out the plans: definitions first, those that go before others."""
@@ -98,6 +105,12 @@ class TaskEngine:
         if changing:
             self._on_all.close()  # a guest may think about it for as long as it is given
             side_by_side(lambda pair: pair[0].change(pair[1]), changing, max(self._workers, _MOST_WORKERS))
+
+
+def _rivals(items: t.Sequence[Item]) -> rivals.Rivals:
+    from ansible_collections.platter.qemu.plugins.module_utils._vm import rivals as found
+
+    return found.Rivals(items)
 
 
 def _going_on(pairs: t.Iterable[t.Tuple[engine.VmEngine, Item]]) -> Pairs:
