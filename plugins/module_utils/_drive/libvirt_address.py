@@ -30,7 +30,7 @@ _KINDS = {
     "floppy": ("floppy", "fdc"),
     "sd-card": ("disk", "sd"),
 }
-_PREFIXES = {"virtio": "vd", "scsi": "sd", "ide": "hd", "sata": "sd", "usb": "sd", "fdc": "fd", "sd": "mmcblk"}
+_PREFIXES = {"virtio": "vd", "scsi": "sd", "ide": "hd", "sata": "sd", "usb": "sd", "fdc": "fd", "sd": "sd"}
 _HEX = re.compile(r"(?:0x)?([0-9a-fA-F]+)(?:\.(?:0x)?([0-7]))?\Z")
 
 

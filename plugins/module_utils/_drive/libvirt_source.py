@@ -35,7 +35,7 @@ def written(node: Node, disk: ET.Element) -> ET.Element:
     if driver in ("file", "host_device", "host_cdrom"):
         kind, key = ("file", "file") if driver == "file" else ("block", "dev")
         disk.set("type", kind)
-        source = ET.SubElement(disk, "source", {key: str(tree.pop("filename"))})
+        source = ET.SubElement(disk, "source", {key: _absolute(tree.pop("filename"))})
     elif driver in _WRITERS:
         disk.set("type", "network")
         source = ET.SubElement(disk, "source", {"protocol": driver})
@@ -50,11 +50,18 @@ def written(node: Node, disk: ET.Element) -> ET.Element:
     return source
 
 
+def _absolute(path: t.Any) -> str:
+    """As libvirt takes it (C(absFilePath) in C(basictypes.rng)): it has no directory that QEMU is started in."""
+    if not str(path).startswith("/"):
+        raise NoWordsError("%s, a path that is not absolute" % path)
+    return str(path)
+
+
 def _host(server: t.Optional[Tree], source: ET.Element, transport: str = "") -> None:
     if not server:
         return
     if server.get("type") == "unix":
-        ET.SubElement(source, "host", {"transport": "unix", "socket": str(server["path"])})
+        ET.SubElement(source, "host", {"transport": "unix", "socket": _absolute(server["path"])})
         return
     known = {"name": str(server["host"])}
     if server.get("port"):
@@ -79,7 +86,7 @@ def _rbd(tree: Tree, source: ET.Element) -> None:
     if "snapshot" in tree:
         ET.SubElement(source, "snapshot", {"name": str(tree.pop("snapshot"))})
     if "conf" in tree:
-        ET.SubElement(source, "config", {"file": str(tree.pop("conf"))})
+        ET.SubElement(source, "config", {"file": _absolute(tree.pop("conf"))})
 
 
 def _iscsi(tree: Tree, source: ET.Element) -> None:

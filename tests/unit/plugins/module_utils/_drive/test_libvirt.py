@@ -186,3 +186,10 @@ def test_what_is_beside_disks_is_named_where_it_is_not_read() -> None:
         "the kernel of <os> is not read; describe it in boot",
         "the <filesystem> home is not read; describe it in shares",
     ]
+
+
+def test_a_path_that_is_not_absolute_is_none_of_libvirts() -> None:
+    spec = read_spec.read([{**DISK, "image": {"path": "d.raw", "format": "raw"}}])
+    with pytest.raises(errors.SpecError) as refused:
+        libvirt_style.disks(spec, lossy=True)
+    assert refused.value.reason == "style_cannot" and "not absolute" in str(refused.value)
