@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import typing as t
 from collections import Counter
 
@@ -59,7 +60,13 @@ def _has_arguments(words: t.Sequence[str], general: int, made: VmDefinition) -> 
     """In any order. C(general): with how many of the words a definition's program has started it, where it has."""
     if general < 0:
         return not Counter(_options(made.arguments)) - Counter(_options(words[1:]))
-    has, declared = Counter(_options(words[1 : 1 + general])), Counter(_options(made.general()))
+    # a script can put words of its own before those that it was given
+    starts = range(1, len(words) - general + 1) if _is_script(shutil.which(made.qemu) or made.qemu) else (1,)
+    return any(_are_declared(words[start : start + general], made) for start in starts)
+
+
+def _are_declared(words: t.Sequence[str], made: VmDefinition) -> bool:
+    has, declared = Counter(_options(words)), Counter(_options(made.general()))
     told_already = ("-name", "-machine") if made.machine else ("-name",)
     return all(each[0] in told_already for each in (has - declared) + (declared - has))
 

