@@ -71,9 +71,4 @@ def argument_spec() -> ArgumentSpec:
 
 def items(params: t.Mapping[str, t.Any]) -> t.List[t.Dict[str, t.Any]]:
     """The options of each device of a task: of the one it names, or of each in its list, filled up from the task."""
-    shared = {name: params.get(name) for name in device_options()}
-    if params.get("devices") is None:
-        return [shared]
-    own = ("name", "source")
-    rest = {name: value for name, value in shared.items() if name not in own}
-    return [dict(rest, **{k: v for k, v in entry.items() if v is not None}) for entry in params["devices"]]
+    return task_options.listed(params, "devices", device_options(), ("name", "source"))

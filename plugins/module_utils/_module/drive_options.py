@@ -105,10 +105,7 @@ def argument_spec() -> ArgumentSpec:
 
 def items(params: t.Mapping[str, t.Any]) -> t.List[t.Dict[str, t.Any]]:
     """The options of each VM of a task: of the one it names, or of each in its list, filled up from the task."""
-    shared = {name: params.get(name) for name in vm_options() if name not in _OWN}
-    if params.get("vms") is None:
-        return [dict(shared, **{name: params.get(name) for name in _OWN})]
-    return [dict(shared, **{k: v for k, v in entry.items() if v is not None}) for entry in params["vms"]]
+    return task_options.listed(params, "vms", vm_options(), _OWN)
 
 
 def find_qemu(module: AnsibleModule) -> str:

@@ -92,7 +92,4 @@ def argument_spec() -> ArgumentSpec:
 
 def items(params: t.Mapping[str, t.Any]) -> t.List[t.Dict[str, t.Any]]:
     """The options of each export of a task: of the one it names, or of each in its list, filled up from the task."""
-    shared = {name: params.get(name) for name in export_options() if name != "name"}
-    if params.get("exports") is None:
-        return [dict(shared, name=params.get("name"))]
-    return [dict(shared, **{k: v for k, v in entry.items() if v is not None}) for entry in params["exports"]]
+    return task_options.listed(params, "exports", export_options(), ("name",))

@@ -138,7 +138,4 @@ def argument_spec() -> ArgumentSpec:
 
 def items(params: t.Mapping[str, t.Any]) -> t.List[t.Dict[str, t.Any]]:
     """The options of each image of a task: of the one it names, or of each in its list, filled up from the task."""
-    shared = {name: params.get(name) for name in image_options() if name != "path"}
-    if params.get("images") is None:
-        return [dict(shared, path=params.get("path"))]
-    return [dict(shared, **{k: v for k, v in entry.items() if v is not None}) for entry in params["images"]]
+    return task_options.listed(params, "images", image_options(), ("path",))

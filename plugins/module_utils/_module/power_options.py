@@ -51,7 +51,4 @@ def argument_spec() -> ArgumentSpec:
 
 def items(params: t.Mapping[str, t.Any]) -> t.List[t.Dict[str, t.Any]]:
     """The options of each VM of a task: of the one it names, or of each in its list, filled up from the task."""
-    shared = {name: params.get(name) for name in power_options() if name not in ("vm", "config", "qmp_socket")}
-    if params.get("vms") is None:
-        return [dict(shared, **{name: params.get(name) for name in ("vm", "config", "qmp_socket")})]
-    return [dict(shared, **{k: v for k, v in entry.items() if v is not None}) for entry in params["vms"]]
+    return task_options.listed(params, "vms", power_options(), ("vm", "config", "qmp_socket"))

@@ -90,7 +90,4 @@ def argument_spec() -> ArgumentSpec:
 
 def items(params: t.Mapping[str, t.Any]) -> t.List[t.Dict[str, t.Any]]:
     """The options of each image of a task: of the one it names, or of each in its list, filled up from the task."""
-    shared = {name: params.get(name) for name in snapshot_options() if name != "image"}
-    if params.get("snapshots") is None:
-        return [dict(shared, image=params.get("image"))]
-    return [dict(shared, **{k: v for k, v in entry.items() if v is not None}) for entry in params["snapshots"]]
+    return task_options.listed(params, "snapshots", snapshot_options(), ("image",))

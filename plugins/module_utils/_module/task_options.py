@@ -21,6 +21,18 @@ def task_options() -> ArgumentSpec:
     }
 
 
+def listed(
+    params: t.Mapping[str, t.Any], several: str, options: t.Iterable[str], own: t.Sequence[str]
+) -> t.List[t.Dict[str, t.Any]]:
+    """The options of each item of a task: of the one it names, or of each in its list C(several), filled up from the task.
+    C(own): those of C(options) that are no other item's.
+    """
+    shared = {name: params.get(name) for name in options if name not in own}
+    if params.get(several) is None:
+        return [dict(shared, **{name: params.get(name) for name in own})]
+    return [dict(shared, **{k: v for k, v in entry.items() if v is not None}) for entry in params[several]]
+
+
 def use_options() -> ArgumentSpec:
     """The options of one image about who else uses it or builds on it, without defaults."""
     return {
