@@ -34,8 +34,8 @@ def declarations(daemon: str, supervisor: str) -> str:
 
 
 def monitor(daemon: str) -> str:
-    """The QMP socket of a storage daemon."""
-    return os.path.join(own_places.socket_directory(), daemon + ".qmp")
+    """The QMP socket of a storage daemon; that of a VM of the same name is another one."""
+    return os.path.join(own_places.socket_directory(), host_name(daemon) + ".qmp")
 
 
 def any_hosts() -> bool:

@@ -54,7 +54,7 @@ def _node(spec: ImageSpec, qmp: Qmp) -> str:
 
 
 def _refuse_libvirt(spec: ImageSpec, pids: t.Iterable[int]) -> None:
-    for pid in sorted(pids):
-        if qemu_process.is_libvirts(qemu_process.arguments(pid)):
-            fact = "the QEMU behind %s (process %d) is libvirt's" % (spec.qmp_socket, pid)
-            raise refuse.refused(spec, "managed_by_libvirt", fact, "Use virsh blockresize for this VM.", {"pid": pid})
+    pid = qemu_process.libvirts(pids)
+    if pid:
+        fact = "the QEMU behind %s (process %d) is libvirt's" % (spec.qmp_socket, pid)
+        raise refuse.refused(spec, "managed_by_libvirt", fact, "Use virsh blockresize for this VM.", {"pid": pid})

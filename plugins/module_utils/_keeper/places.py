@@ -11,7 +11,7 @@ import contextlib
 import os
 import shutil
 
-from ansible_collections.platter.qemu.plugins.module_utils._tools import files
+from ansible_collections.platter.qemu.plugins.module_utils._tools import own_places
 
 #: there again at the next boot
 _TOP = "/var/lib/platter/arrays"
@@ -48,17 +48,7 @@ def status_file(name: str) -> str:
 def write(path: str, data: bytes, mode: int = 0o600) -> None:
     """All of it or nothing, for good."""
     os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-    built = path + ".new"
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(built)
-    file = os.open(built, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    os.fchmod(file, mode)
-    with open(file, "wb") as stream:
-        stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.rename(built, path)
-    files.fsync_path(os.path.dirname(path))
+    own_places.write_bytes(path, data, mode)
 
 
 def write_status(name: str, text: str) -> None:

@@ -229,12 +229,8 @@ def _bitmaps(node: t.Mapping[str, t.Any]) -> t.Tuple[state.BitmapState, ...]:
 
 def _refuse_libvirt(spec: SnapshotSpec, pids: t.Iterable[int]) -> None:
     """libvirt keeps the chain of each VM in its own XML, and would start it from the wrong file next time."""
-    for pid in sorted(pids):
-        if qemu_process.is_libvirts(qemu_process.arguments(pid)):
-            raise refuse.refused(
-                spec,
-                "managed_by_libvirt",
-                "the QEMU behind the socket (process %d) is libvirt's, which keeps its own account of the disks" % pid,
-                "Use virsh snapshot-create-as and blockcommit for this VM; or work on it while it is shut off.",
-                {"pid": pid},
-            )
+    pid = qemu_process.libvirts(pids)
+    if pid:
+        fact = "the QEMU behind the socket (process %d) is libvirt's, which keeps its own account of the disks" % pid
+        way_out = "Use virsh snapshot-create-as and blockcommit for this VM; or work on it while it is shut off."
+        raise refuse.refused(spec, "managed_by_libvirt", fact, way_out, {"pid": pid})

@@ -35,11 +35,17 @@ def top(supervisor: str) -> str:
 
 
 def write(path: str, text: str, mode: int) -> None:
-    """A file of ours, old or new, never in between."""
+    """A file of ours, old or new, never in between; on the disk when it returns."""
+    write_bytes(path, text.encode("utf-8", "surrogateescape"), mode)
+
+
+def write_bytes(path: str, data: bytes, mode: int) -> None:
+    """The same of bytes. C(mode) is what it gets, whatever the umask is."""
     built = "%s.%d" % (path, os.getpid())
     descriptor = os.open(built, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
-    with os.fdopen(descriptor, "w", encoding="utf-8", errors="surrogateescape") as stream:
-        stream.write(text)
+    with os.fdopen(descriptor, "wb") as stream:
+        os.fchmod(stream.fileno(), mode)
+        stream.write(data)
         stream.flush()
         os.fsync(stream.fileno())
     os.rename(built, path)

@@ -46,3 +46,8 @@ def is_libvirts(words: t.Iterable[str]) -> bool:
     """Whether libvirt has started a QEMU with these arguments; it keeps its own account of the disks then."""
     words = list(words)
     return any(word.startswith("guest=") for word in words) and any("charmonitor" in word for word in words)
+
+
+def libvirts(pids: t.Iterable[int]) -> t.Optional[int]:
+    """The first of these processes that libvirt has started, if there is one."""
+    return next((pid for pid in sorted(pids) if is_libvirts(arguments(pid))), None)
