@@ -31,5 +31,5 @@ def share(things: t.Sequence[T], number: int, name: str) -> list[T]:
 
 
 def bound(trials: int) -> str:
-    """What no failure in so many trials tells at 95 %: the rule of three."""
-    return f"0 of {trials}: below {300 / trials:.2g} %" if trials else "none tried"
+    """What no failure in so many trials tells at 95 %."""
+    return f"0 of {trials}: below {100 * (1 - 0.05 ** (1 / trials)):.2g} %" if trials else "none tried"
