@@ -15,6 +15,8 @@ import time
 from pathlib import Path
 from typing import Callable
 
+sys.path.insert(0, os.environ["ANSIBLE_COLLECTIONS_PATH"])  # where tests/tools/run_in_venv.py has put this checkout
+
 from ansible_collections.platter.qemu.tests.lab.sequence import Layout, in_raw
 from ansible_collections.platter.qemu.tests.lab.ssh_guest import SshGuest, running_ssh
 from ansible_collections.platter.qemu.tests.lab.stores import HOST, free_port
