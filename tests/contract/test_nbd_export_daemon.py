@@ -120,6 +120,23 @@ def test_an_export_in_use_stays_unless_agreed(lot: Lot) -> None:
     shows(lot.images[1], "qcow2", ((0x44, 0, MIB),))
 
 
+def test_a_daemon_with_a_client_is_not_started_anew_unless_all_agree(lot: Lot) -> None:
+    call("nbd_export", **lot.task(read_only=False))
+    server = lot.server
+    with running("qemu-io", "-f", "raw", lot.uri(1)) as using:
+        exports.tell(using, "write -P 0x44 0 1M")
+        one_agrees = lot.task(read_only=False, shared=7, fail_fast=False)
+        one_agrees["exports"][0]["allow_disconnect"] = True
+        for task in (lot.task(read_only=False, shared=7), one_agrees):
+            for check in (True, False):
+                result = call("nbd_export", check=check, **task)
+                assert (result["changed"], {each["reason"] for each in result["exports"]}) == (False, {"export_busy"})
+        exports.tell(using, "read -P 0x44 0 1M")
+        assert lot.server == server
+        assert call("nbd_export", **lot.task(read_only=False, shared=7, allow_disconnect=True))["changed"]
+    assert lot.server != server and lot.serves() == [True] * 3
+
+
 def test_all_of_them_come_back_with_the_daemon_but_those_that_cannot(lot: Lot) -> None:
     call("nbd_export", **lot.task(read_only=False))
     call("nbd_export", **lot.one(2, state="stopped"))

@@ -28,6 +28,7 @@ def guard(items: t.Sequence[Item], run: process.RunCommand) -> None:
     starting = [item for item in items if any(isinstance(action, actions.StartServer) for action in item.plan)]
     if not starting:
         return
+    _guard_daemons(starting)
     _guard_each_other(items, starting)
     _guard_led(starting)
     _guard_opened_again(starting)
@@ -40,6 +41,19 @@ def guard(items: t.Sequence[Item], run: process.RunCommand) -> None:
             item.refusal = _in_use(item, using)
     _guard_bases([item for item in starting if item.spec.writes and not item.refusal])
     _guard_secrets(run, [item for item in starting if item.spec.encryption and not item.refusal])
+
+
+def _guard_daemons(starting: t.Sequence[Item]) -> None:
+    """A storage daemon that is started anew ends the connections to all of its exports: all of them have to agree."""
+    ending: t.Dict[str, t.List[Item]] = {}
+    for item in starting:
+        wanted = item.after.definition.host if item.after.definition else None
+        if item.reading.host.clients and item.reading.host.is_another(wanted):
+            ending.setdefault(str(item.spec.daemon), []).append(item)
+    for daemon, items in ending.items():
+        if not all(item.spec.allow_disconnect for item in items):
+            for item in items:
+                item.refusal = refuse.daemon_busy(item.spec, daemon, item.reading.host.clients)
 
 
 def _guard_certificates(run: process.RunCommand, items: t.Sequence[Item]) -> None:

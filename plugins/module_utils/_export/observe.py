@@ -128,8 +128,10 @@ def _about_rest(
     if daemon:
         others = sorted(set(written.exports_of(daemon.name)) - now.names)
         argv = daemon.argv or (daemon.definition.argv if daemon.definition else ())
-        reading = replace(reading, host=state.Host(argv, _supervisor_of_daemon(daemon), tuple(others)))
-        own |= unix_sockets.sockets_of(daemon.pids)
+        its_own = unix_sockets.sockets_of(daemon.pids)
+        clients = _clients(daemon.pids, its_own - _monitors(daemon.name, now), now)
+        reading = replace(reading, host=state.Host(argv, _supervisor_of_daemon(daemon), tuple(others), clients))
+        own |= its_own
     return about.about_image(spec, about.about_place(spec, reading, own, now.sockets, now.tcp))
 
 

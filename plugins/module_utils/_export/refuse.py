@@ -96,11 +96,21 @@ def no_server(spec: ExportSpec, programs: t.Sequence[str]) -> errors.RefusedErro
 
 def refuse_other_daemon(spec: ExportSpec, reading: ExportReading, wanted: Definition) -> None:
     """All exports of a storage daemon are at one place, for the same clients."""
-    host, asked = reading.host, wanted.host
-    if asked is None or not host.argv or not host.others:
-        return
-    if (host.argv, host.supervisor) != (asked.argv, asked.options["supervisor"]):
-        raise daemon_differs(spec, wanted.daemon, host.others)
+    if reading.host.others and reading.host.is_another(wanted.host):
+        raise daemon_differs(spec, wanted.daemon, reading.host.others)
+
+
+def daemon_busy(spec: ExportSpec, daemon: str, clients: t.Sequence[t.Any]) -> errors.RefusedError:
+    """A storage daemon would be started anew, which ends the connections to all of its exports."""
+    named = ", ".join(str(client) for client in clients[:5])
+    fact = "storage daemon %s would be started anew for it, and %s would be cut off: %s"
+    return refused(
+        spec,
+        "export_busy",
+        fact % (daemon, words.counted(len(clients), "client"), named),
+        "Disconnect them first, or set allow_disconnect: true for all of its exports.",
+        {"daemon": daemon, "clients": [client.to_facts() for client in clients]},
+    )
 
 
 def daemon_differs(spec: ExportSpec, daemon: str, others: t.Sequence[str]) -> errors.RefusedError:

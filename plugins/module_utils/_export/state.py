@@ -119,11 +119,19 @@ class Client(t.NamedTuple):
 class Host(t.NamedTuple):
     """The storage daemon that an export is to be in. C(argv): its command line as it runs, or else as it is declared; empty
     where there is none. C(supervisor): what watches over it. C(others): its exports that this task says nothing of.
+    C(clients): who is connected to it, whichever export they use.
     """
 
     argv: t.Tuple[str, ...] = ()
     supervisor: str = ""
     others: t.Tuple[str, ...] = ()
+    clients: t.Tuple[Client, ...] = ()
+
+    def is_another(self, wanted: t.Optional[Definition]) -> bool:
+        """Whether it would be started anew to be as C(wanted), the definition of a daemon."""
+        if wanted is None or not self.argv:
+            return False
+        return (self.argv, self.supervisor) != (wanted.argv, wanted.options["supervisor"])
 
 
 @dataclass(frozen=True)
