@@ -8,11 +8,20 @@ from typing import Any
 import pytest
 
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qmp import Qmp
-from ansible_collections.platter.qemu.tests.lab.beats import four_beats, refused
+from ansible_collections.platter.qemu.tests.lab.beats import four_beats, refused, settled
 from ansible_collections.platter.qemu.tests.lab.drive_qemu import QEMU, started
+from ansible_collections.platter.qemu.tests.lab.modules import call
 from ansible_collections.platter.qemu.tests.lab.oracle import create
 
 MIB = 1 << 20
+#: what is between the node "image" and the device
+FILTERED = {
+    "throttle": ["-blockdev", "driver=throttle,node-name=top,throttle-group=limits,file=image"],
+    "both": [
+        *("-blockdev", "driver=copy-on-read,node-name=reader,file=image"),
+        *("-blockdev", "driver=throttle,node-name=top,throttle-group=limits,file=reader"),
+    ],
+}
 
 
 @pytest.fixture
@@ -45,6 +54,16 @@ def test_it_grows_while_the_vm_runs(tmp_path: Path, told: dict[str, Any], format
         assert real["actions"] == [f"Grow {told['path']} from 16 MiB to 32 MiB."] and seen(told) == 32 * MIB
         assert [command[2] for command in real["commands"] if command[0] == "qmp"][-1] == "block_resize"
     four_beats(**dict(told, size="48M"))  # the socket that is left leads to nobody
+
+
+@pytest.mark.parametrize("filters", FILTERED.values(), ids=FILTERED)
+def test_it_grows_below_the_filters_that_a_drive_has(tmp_path: Path, told: dict[str, Any], filters: list[str]) -> None:
+    limits = ["-object", "throttle-group,id=limits,x-iops-total=1000"]
+    node = ["-blockdev", f"driver=qcow2,node-name=image,file.driver=file,file.filename={told['path']}"]
+    with started(tmp_path / "qmp", QEMU, *limits, *node, *filters, "-device", "virtio-blk-pci,drive=top"):
+        real = call("disk_image", **told)  # in check mode too the image changes by itself, by what is read
+        settled(**told)
+        assert real["actions"] == [f"Grow {told['path']} from 16 MiB to 32 MiB."] and seen(told) == 32 * MIB
 
 
 def test_what_the_qemu_cannot_do_meanwhile_is_refused(tmp_path: Path, told: dict[str, Any]) -> None:

@@ -18,6 +18,7 @@ from ansible_collections.platter.qemu.tests.lab.machine import Machine, machine
 from ansible_collections.platter.qemu.tests.lab.modules import call
 from ansible_collections.platter.qemu.tests.lab.oracle import create, info, qemu_img
 from ansible_collections.platter.qemu.tests.lab.programs import wait_until
+from ansible_collections.platter.qemu.tests.lab.qemu import blockdev, qcow2
 
 Task = dict[str, Any]
 
@@ -73,6 +74,28 @@ def test_an_internal_snapshot_of_a_running_vm_holds_what_was_there(vm: Machine, 
     vm.end()
     sound(task["image"])
     holds(task["image"], (2, 0))
+    four_beats(**task, name="s1", state="reverted", save=False)
+    holds(task["image"], (1, 0))
+
+
+def filtered(image: Path) -> list[str]:
+    """A disk with limits, that copies what is read, as C(qemu_drive) gives it to QEMU."""
+    limits = ["-object", "throttle-group,id=limits,x-iops-total=100000"]
+    reader = blockdev(driver="copy-on-read", node_name="reader", file="image")
+    top = blockdev(driver="throttle", node_name="n0", throttle_group="limits", file="reader")
+    return [*limits, *qcow2("image", image), *reader, *top]
+
+
+def test_a_disk_with_limits_has_internal_snapshots_too(tmp_path: Path, images: Path, task: Task) -> None:
+    with machine(tmp_path / "qmp", filtered(images / "a.qcow2")) as vm:
+        vm.write(1, 0)
+        four_beats(**task, name="s1")
+        vm.write(2, 0)
+        four_beats(**task, name="s2")
+        four_beats(**task, name="s2", state="absent")
+        call("image_snapshot", **task, name="warm", memory=True)
+        vm.end()
+    assert [each["name"] for each in info(Path(task["image"]), "qcow2")["snapshots"]] == ["s1", "warm"]
     four_beats(**task, name="s1", state="reverted", save=False)
     holds(task["image"], (1, 0))
 

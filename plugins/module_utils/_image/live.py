@@ -45,12 +45,12 @@ def grow(spec: ImageSpec, size: int, live: state.Live) -> t.List[t.List[str]]:
 
 
 def _node(spec: ImageSpec, qmp: Qmp) -> str:
-    """The node that a device is on, and that is the image itself: with a filter or an overlay between, it is another."""
+    """The node that a device is on, and that is the image itself or a filter of it: with an overlay between, it is another."""
     graph, image = qmp_graph.look(qmp), block_use.identity_of(spec.path)
-    nodes = (graph.nodes[name] for name in sorted(graph.users) if name in graph.nodes)
-    found = [each for each in nodes if each["drv"] == spec.format and not each["ro"]]
-    same = [each["node-name"] for each in found if image and block_use.identity_of(str(each["file"])) == image]
-    return str(same[0]) if len(same) == 1 else ""
+    used = {name: graph.nodes[graph.under_filters(name)] for name in sorted(graph.users) if name in graph.nodes}
+    found = {name: each for name, each in used.items() if each["drv"] == spec.format and not each["ro"]}
+    same = [name for name, each in found.items() if image and block_use.identity_of(str(each["file"])) == image]
+    return same[0] if len(same) == 1 else ""
 
 
 def _refuse_libvirt(spec: ImageSpec, pids: t.Iterable[int]) -> None:

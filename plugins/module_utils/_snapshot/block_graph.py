@@ -69,6 +69,18 @@ class BlockGraph:
             current = edges.get("backing") or (edges.get("file") if self.file_of(current) is None else None)
         return found
 
+    def over_filters(self, name: str) -> str:
+        """The uppermost node that is a format node, or a filter of it."""
+        over = {
+            child: parent for parent in self._below for _edge, child in self._below[parent] if self._filters(parent)
+        }
+        while name in over:
+            name = over[name]
+        return name
+
+    def _filters(self, name: str) -> bool:
+        return name in self._nodes and self._nodes[name]["drv"] in qmp_graph.FILTERS
+
     def disks_on(self, files: t.Collection[block_use.Identity]) -> t.List[str]:
         """The format nodes that guests (or exports) see, of which one of these files is a part.
 

@@ -105,6 +105,7 @@ def _on_a_disk(spec: SnapshotSpec, paths: t.Sequence[str], known: t.Collection[s
         pids=vm.pids,
         active=active,
         node=disks[0],
+        top=graph.over_filters(disks[0]),
         nodes=nodes,
         bitmaps=_bitmaps(graph.node(disks[0])),
         used=graph.is_used(disks[0]),

@@ -110,7 +110,8 @@ class LiveEditor:
     def _prepared(self, item: Item, action: t.Any, undo: contextlib.ExitStack) -> t.Dict[str, t.Any]:
         node = item.reading.live.node
         if isinstance(action, act.TakeSnapshot):
-            return {"type": "blockdev-snapshot-internal-sync", "data": {"device": node, "name": action.point.name}}
+            data = {"device": item.reading.live.top, "name": action.point.name}
+            return {"type": "blockdev-snapshot-internal-sync", "data": data}
         self._place_overlay(item, action, undo)
         data = {
             "node-name": node,
@@ -144,7 +145,7 @@ class LiveEditor:
             undo.pop_all()
             raise
         except errors.QmpCommandError as exc:
-            names = {item.name: (item.reading.live.node, *_next(item).makes) for item in items}
+            names = {item.name: (item.reading.live.node, item.reading.live.top, *_next(item).makes) for item in items}
             raise together.refused_by_qemu(exc, names) from exc
         undo.pop_all()
 
@@ -211,7 +212,7 @@ class LiveEditor:
     # --- one image
 
     def _delete(self, spec: SnapshotSpec, action: act.DeleteSnapshot, reading: t.Any) -> Notes:
-        arguments = {"device": reading.live.node, "id": action.point.id, "name": action.point.name}
+        arguments = {"device": reading.live.top, "id": action.point.id, "name": action.point.name}
         self._qmp.execute("blockdev-snapshot-delete-internal-sync", arguments)
         files.fsync_path(action.path)
         return {}

@@ -197,10 +197,10 @@ class Layer:
 
 @dataclass(frozen=True)
 class Live:
-    """An image in a running QEMU. C(active): the file that its guest writes to; C(node): that file's node; C(nodes):
-    the nodes of its whole chain, by file as we know it, lowest first (of an image with internal snapshots only its own);
-    C(used): whether a device or an export uses that disk; C(pids): the processes behind the socket; C(bitmaps): of the
-    active node;
+    """An image in a running QEMU. C(active): the file that its guest writes to; C(node): that file's node; C(top): that
+    one, or the uppermost filter of it; C(nodes): the nodes of its whole chain, by file as we know it, lowest
+    first (of an image with internal snapshots only its own); C(used): whether a device or an export uses that
+    disk; C(pids): the processes behind the socket; C(bitmaps): of the active node;
     C(disks): file and node of every disk of the VM that can be written to; C(jobs): (C(commit) or C(stream), the file
     that is written to), of merges that a killed run has begun.
     """
@@ -209,6 +209,7 @@ class Live:
     pids: t.FrozenSet[int]
     active: str
     node: str
+    top: str
     nodes: t.Mapping[str, str]
     used: bool = True
     bitmaps: t.Tuple[BitmapState, ...] = ()

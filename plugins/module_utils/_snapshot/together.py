@@ -28,8 +28,8 @@ class TogetherError(errors.EngineError):
         """What the item is told. C(others): the images that it was to be done to at once with this one."""
         if not others or item.name == self.culprit:
             return self.error
-        because = "because of %s" % self.culprit if self.culprit else "which is also about %s" % ", ".join(others)
-        said = "It was one step for all images of the VM, and failed %s: %s" % (because, self.message)
+        also = " and failed because of %s" % self.culprit if self.culprit else " %s too, and failed" % ", ".join(others)
+        said = "It was one step for all images of the VM,%s: %s" % (also, self.message)
         return errors.EngineError(said, **self.facts)
 
 

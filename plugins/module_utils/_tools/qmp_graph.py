@@ -12,6 +12,10 @@ import typing as t
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qmp import Qmp
 
+#: the drivers of nodes over a disk that have its size and its snapshots. QEMU knows the disk by the uppermost of them: a node
+#: below is not resized as the guest sees it, and has no internal snapshots taken ("Need a root block node").
+FILTERS = ("throttle", "copy-on-read")
+
 
 class QmpGraph(t.NamedTuple):
     """C(jobs): ids. C(nodes): as C(query-named-block-nodes) tells of each, by name. C(below): a node's children, (role, name).
@@ -23,6 +27,12 @@ class QmpGraph(t.NamedTuple):
     below: t.Dict[str, t.List[t.Tuple[str, str]]]
     users: t.Set[str]
     tops: t.List[str]
+
+    def under_filters(self, name: str) -> str:
+        """The node that a node is, or that it is a filter of."""
+        while self.nodes[name]["drv"] in FILTERS:
+            name = dict(self.below[name])["file"]
+        return name
 
 
 def look(qmp: Qmp) -> QmpGraph:

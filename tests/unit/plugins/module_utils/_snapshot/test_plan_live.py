@@ -41,7 +41,7 @@ def reading(*running: str, tree: dict[str, str | None] | None = None, **merging:
         )
         for name, base in tree.items()
     }
-    live = Live("/qmp", frozenset([1]), "disk", "node", {name: f"node-{name}" for name in running})
+    live = Live("/qmp", frozenset([1]), "disk", "node", "node", {name: f"node-{name}" for name in running})
     return SnapshotReading(HEADER, kind="file", detected=("qcow2",), layers=layers, named="disk", live=live)
 
 
