@@ -93,7 +93,8 @@ def test_what_others_could_exchange_is_not_made(asked: Task) -> None:
 
 def test_what_is_missing_is_named(asked: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert refused("modules_missing", **asked, modules=["no_such"])["evidence"] == {"modules": ["no_such"]}
-    refused("modules_missing", **{**asked, "modules_directory": str(tmp_path)})
+    told = refused("modules_missing", **{**asked, "modules_directory": str(tmp_path)})
+    assert all(str(path.parent) in told["msg"] for path in Path("/lib/modules").glob("*/modules.dep"))
     refused("directory_missing", **{**asked, "path": str(tmp_path / "none" / "i")})
     told = refused("tool_missing", **{**asked, "root": _without(monkeypatch, tmp_path)})
     assert told["evidence"] == {"programs": ["mdadm"]}

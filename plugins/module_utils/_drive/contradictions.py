@@ -42,6 +42,16 @@ _ERROR_POLICIES: t.Dict[str, t.Tuple[str, ...]] = {
 Finding = finding.Finding
 _refused = Finding
 
+_SECRET = "Describe it in objects ({qom-type: secret, id: %s, file: /PATH}), or set encryption.secret_file."
+#: what names an object, and how that is described
+_DESCRIBED = {
+    "key-secret": _SECRET,
+    "password-secret": _SECRET,
+    "cookie-secret": _SECRET,
+    "tls-creds": "Describe it in objects: {qom-type: tls-creds-x509, id: %s, endpoint: client, dir: /DIRECTORY}.",
+    "throttle-group": "Describe it in objects: {qom-type: throttle-group, id: %s, limits: {iops-total: 1000}}.",
+}
+
 
 def check(spec: DrivesSpec) -> None:
     """Raises SpecError with the first contradiction."""
@@ -143,20 +153,10 @@ def _of_graph(drive: Drive, spec: DrivesSpec) -> t.Iterator[Finding]:
             if isinstance(child, str) and child not in known:
                 yield _refused(drive.id, "node_missing", "the node %s is not there" % child, "Describe it in nodes.")
         for key, value in node.options:
-            if (
-                key.rpartition(".")[2]
-                in (
-                    "key-secret",
-                    "password-secret",
-                    "cookie-secret",
-                    "tls-creds",
-                    "throttle-group",
-                )
-                and spec.object(str(value)) is None
-            ):
+            described = _DESCRIBED.get(key.rpartition(".")[2])
+            if described and spec.object(str(value)) is None:
                 fact = "%s names the object %s, which is not there" % (key, value)
-                way_out = "Describe it in objects, or set encryption.secret_file."
-                yield _refused(drive.id, "secret_missing", fact, way_out)
+                yield _refused(drive.id, "secret_missing", fact, described % value)
     if drive.copy_on_read and drive.backend is not None and drive.backend.option("read-only") is True:
         yield _refused(
             drive.id, "bad_option", "what is read is not written to a read-only image", "Leave copy_on_read out."

@@ -273,9 +273,8 @@ class _Reader:
         for name, value in told.items():
             limit = name.replace("_", "-")
             if limit not in throttling.LIMITS:
-                raise self._refuse(
-                    "throttle has no %s" % name, "Write bps_total, iops_read and the like.", "unknown_option"
-                )
+                meant = "%s_total" % name if limit in ("bps", "iops") else "bps_total, iops_read and the like"
+                raise self._refuse("throttle has no %s" % name, "Write %s." % meant, "unknown_option")
             limits["limits." + limit] = block_options.integer(name, value)
         self.objects.append(Object("throttle-group", group, sorted_options(limits)))
         return group

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import os
 import re
@@ -90,7 +91,9 @@ def _modules(spec: asked.InitramfsSpec) -> t.Dict[str, str]:
     directory = spec.modules_directory
     if not os.path.isfile(os.path.join(directory, "modules.dep")):
         fact = "%s has no modules of a kernel" % directory
-        way_out = "Set modules_directory to those of the kernel that the VM boots, such as /lib/modules/6.1.0-50-amd64."
+        there = sorted(glob.glob("/lib/modules/*/modules.dep"))
+        known = ", ".join(os.path.dirname(path) for path in there) or "none in /lib/modules"
+        way_out = "Set modules_directory to those of the kernel that the VM boots (there are: %s)." % known
         raise _ProblemError("modules_missing", fact, way_out, {"modules_directory": directory})
     tables = kernel_modules.Tables(*(_text(os.path.join(directory, name)) for name in _TABLES))
     chosen = kernel_modules.choose(tables, spec.needed_modules, asked.USUAL)

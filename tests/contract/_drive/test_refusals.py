@@ -88,6 +88,33 @@ CASES: t.List[t.Tuple[str, t.List[Task], str]] = [
 ]
 
 
+WAYS_OUT: t.List[t.Tuple[str, t.List[Task]]] = [
+    (
+        "objects: {qom-type: tls-creds-x509, id: tls0, endpoint: client, dir: /DIRECTORY}",
+        [
+            drive(
+                image={
+                    "blockdev": {
+                        "driver": "nbd",
+                        "server": {"type": "inet", "host": "h", "port": "1"},
+                        "tls-creds": "tls0",
+                    }
+                }
+            )
+        ],
+    ),
+    ("Write iops_total.", [drive(throttle={"iops": 100})]),
+    ("Write bps_total, iops_read and the like.", [drive(throttle={"speed": 100})]),
+]
+
+
+@pytest.mark.parametrize(("way_out", "drives"), WAYS_OUT)
+def test_the_way_out_can_be_copied(way_out: str, drives: t.List[Task]) -> None:
+    with pytest.raises(errors.SpecError) as caught:
+        styles.render(read_spec.read(drives), "blockdev")
+    assert way_out in caught.value.message
+
+
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A directory with two disks, I and J."""
