@@ -115,6 +115,30 @@ def test_a_leg_that_may_be_old_is_not_started_alone(place: Path, legs: list[Stor
         assert vm.answer().startswith("/dev/md0 / ext4 rw")
 
 
+def test_legs_that_have_gone_on_without_each_other_are_left_as_they_are(place: Path, legs: list[Store]) -> None:
+    vm = Diskless(place, ("nbd", "raid1"))
+    assert vm.make({**root_on(legs), "start_degraded": True}, wait=15)["changed"]
+    for leg in legs:
+        leg.start()
+    with vm.booted() as guest:
+        guest.run("mdadm --grow /dev/md0 --bitmap=internal; sync")
+        guest.wait(lambda: "[UU]" in guest.run("cat /proc/mdstat"), "both legs have all of it")
+        guest.run("sync; echo 1 >/proc/sys/kernel/sysrq; echo u >/proc/sysrq-trigger")
+        guest.power_off()
+    for leg, other in (legs, legs[::-1]):
+        leg.kill()
+        other.kill()
+        leg.start()
+        with vm.booted() as guest:
+            guest.run(f"echo {leg.name} >/note; sync; echo 1 >/proc/sys/kernel/sysrq; echo u >/proc/sysrq-trigger")
+            guest.power_off()
+    before = [leg.image.read_bytes() for leg in legs]
+    legs[0].start()
+    with vm.booted(wait=False) as guest:
+        wait_until(lambda: "two legs have gone on without each other" in guest.console(), "it gives up")
+    assert [leg.image.read_bytes() for leg in legs] == before
+
+
 PLAYBOOK = Path(__file__).resolve().parents[2] / "playbooks" / "diskless.yml"
 
 
@@ -201,3 +225,88 @@ def test_a_tree_is_laid_once_as_it_is_in_an_archive_or_an_image(place: Path) -> 
         beside = {"by": "9p", "path": "/srv/open/a", "from": {"archive": str(archive)}}
         assert "others than root can put something into /srv/open" in play([beside], check=False)
         assert host.run("ls", "/srv/open") == ""
+
+
+ASKED = """
+- hosts: localhost
+  gather_facts: false
+  tasks:
+    - ansible.builtin.include_tasks: asked.yml
+      loop: '{{ roots }}'
+"""
+ONE = """
+- block:
+    - ansible.builtin.include_role: {name: platter.qemu.diskless_vm, tasks_from: serve}
+      vars:
+        diskless_vm_name: '{{ item.name | default("web1") }}'
+        diskless_vm_root: '{{ item.root }}'
+        diskless_vm_state: '{{ item.state | default("started") }}'
+  rescue:
+    - ansible.builtin.debug: {msg: 'Said: {{ ansible_failed_result.msg }}'}
+"""
+#: what is asked, and what the refusal says; a tree is there to be copied
+WRONG = [
+    ({"clients": ["192.0.2.1 "]}, '"192.0.2.1 " is no client'),  # exports(5): all others may write too
+    ({"clients": ["192.0.2.1", ""]}, '"" is no client'),
+    ({"clients": ["192.0.2.1\n/ 192.0.2.2"]}, "is no client"),
+    ({"clients": ["-rw,insecure"]}, "is no client"),
+    ({"clients": ["0.0.0.0/0"]}, "clients has 0.0.0.0/0"),
+    ({"clients": ["::/0"]}, "clients has ::/0"),
+    ({"path": '/srv/roots/a" *(rw) "'}, "without a slash at its end"),
+    ({"path": "/srv/roots/a\n/etc"}, "without a slash at its end"),
+    ({"path": "/srv/roots/a/"}, "without a slash at its end"),
+    ({"path": "/srv/roots/../a"}, "without a slash at its end"),
+    ({"path": "roots/a"}, "Write an absolute path"),
+    ({"path": "/srv/theirs/below/a"}, "others than root can put something into /srv/theirs (owner 1234"),
+    ({"path": "/srv/link/a"}, "others than root can put something into /srv/link "),
+    ({"from": {}}, "has nothing to make the tree of"),
+    ({"from": {"image": "/srv/golden.raw"}}, "image with format"),
+]
+
+
+def asked(host: diskless.OwnHost, place: Path, roots: list[Task]) -> list[str]:
+    """What was refused. The NFS server is one that only notes that it was called, and fails while C(/srv/broken) is there."""
+    (place / "asked.yml").write_text(ONE)
+    (place / "all.yml").write_text(ASKED)
+    host.run("mkdir", "-p", "/srv/bin")
+    program = "#!/bin/sh\necho told >>/srv/told; [ ! -e /srv/broken ]\n"
+    host.run("sh", "-c", 'printf %s "$1" >/srv/bin/exportfs; chmod 755 /srv/bin/exportfs', "sh", program)
+    told = json.dumps({"ansible_python_interpreter": sys.executable, "roots": roots})
+    command = [Path(sys.executable).parent / "ansible-playbook", "-i", "localhost,", "-c", "local", "-e", told]
+    out = host.run("env", f"PATH=/srv/bin:{os.environ['PATH']}", *command, place / "all.yml")
+    return [str(json.loads("{%s}" % line)["msg"]) for line in re.findall(r'"msg": "Said: .*"', out)]
+
+
+def test_what_would_mean_something_else_is_refused_before_anything_is_made(place: Path) -> None:
+    golden = diskless.plant(place / "golden")
+    right = {"by": "nfs", "path": "/srv/roots/a", "from": {"directory": str(golden)}}
+    roots: list[Task] = [{"root": {**right, **wrong}} for wrong, _said in WRONG]
+    with own_host(place) as host:
+        host.run(
+            "sh", "-c", "mkdir /srv/theirs && chown 1234 /srv/theirs && mkdir /srv/theirs/below && ln -s /tmp /srv/link"
+        )
+        said = asked(host, place, [*roots, {"name": "../a", "root": right}])
+        assert len(said) == len(WRONG) + 1
+        for text, (_wrong, part) in zip(said, [*WRONG, ({}, "the name is no name")]):
+            assert part in text and "Nothing was changed" in text
+        assert host.run("find", "/srv", "-name", "*a") == host.run("find", "/etc", "-name", "exports.d") == ""
+
+
+def test_an_export_that_the_server_was_not_told_of_is_ended_by_the_next_run(place: Path) -> None:
+    golden = diskless.plant(place / "golden")
+    root = {
+        "by": "nfs",
+        "path": "/srv/roots/a",
+        "from": {"directory": str(golden)},
+        "clients": ["192.0.2.1", "2001:db8::/64"],
+    }
+    with own_host(place) as host:
+        assert asked(host, place, [{"root": root}]) == []
+        line = host.run("cat", "/etc/exports.d/platter-web1.exports")
+        assert line.startswith('"/srv/roots/a" 192.0.2.1(rw,') and " 2001:db8::/64(rw," in line
+        host.run("touch", "/srv/broken")
+        assert len(asked(host, place, [{"root": root, "state": "absent"}])) == 1
+        host.run("rm", "/srv/broken", "/srv/told")
+        assert asked(host, place, [{"root": root, "state": "absent"}]) == []
+        assert host.run("cat", "/srv/told") == "told\n"
+        assert host.run("ls", "/etc/exports.d") == "" and host.run("ls", "/srv/roots") == "a\n"

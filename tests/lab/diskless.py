@@ -183,7 +183,7 @@ for each in etc var/lib; do
     mkdir -p {place}/$each/upper {place}/$each/work
     mount -t overlay -o lowerdir=/$each,upperdir={place}/$each/upper,workdir={place}/$each/work overlay /$each
 done
-mount -t tmpfs none /run && mount -t tmpfs none /srv && echo ready && exec cat
+mount -t tmpfs -o mode=0755 none /run && mount -t tmpfs -o mode=0755 none /srv && echo ready && exec cat
 """
 
 

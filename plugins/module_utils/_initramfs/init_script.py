@@ -162,16 +162,47 @@ attach() {
     [ -e /sys/block/nbd$1/pid ] && legs="$legs /dev/nbd$1"
 }
 runs() { case "$(cat /sys/block/md0/md/array_state 2>/dev/null)" in ""|clear|inactive) return 1;; esac; }
+# reads which slot a leg has in the array, and the slots that it knows as active
+role() {
+    slot= state= ours=
+    mdadm --examine $1 >/run/role 2>/dev/null
+    while read -r one two colon value word number; do
+        case "$one $two $value" in
+            "Array UUID %(uuid)s") ours=yes;;
+            "Device Role Active") slot=$number;;
+            "Array State "*) state=$value;;
+        esac
+    done </run/role
+    [ -n "$ours" ] && [ -n "$slot" ]
+}
+knows() {
+    left=$1 before=$2
+    while [ "$before" -gt 0 ]; do left=${left#?} before=$((before - 1)); done
+    case "$left" in [AR]*) ;; *) return 1;; esac
+}
+# whether two legs have gone on without each other: what was written to one of them would be lost
+diverged() {
+    for leg in $legs; do
+        role $leg || continue
+        its_slot=$slot its_state=$state
+        for other in $legs; do
+            role $other && [ "$slot" != "$its_slot" ] || continue
+            knows "$its_state" "$slot" || knows "$state" "$its_slot" || return 0
+        done
+    done
+    return 1
+}
 assemble() {
-    legs=
+    legs= why="too few legs of the array are there"
 %(attach)s
     [ -n "$legs" ] || return 1
+    diverged && why="two legs have gone on without each other, and only a person can say which is to go" && return 1
     mdadm --assemble $* /dev/md0 --uuid=%(uuid)s $legs >/dev/null 2>&1
     runs && return
     mdadm --stop /dev/md0 >/dev/null 2>&1
     return 1
 }
-until_done assemble || %(last)sgive_up "too few legs of the array are there: $legs"
+until_done assemble || %(last)sgive_up "$why: $legs"
 for each in $legs; do
     # of a leg that was away, what was written meanwhile
     [ -e /sys/block/md0/slaves/${each##*/} ] || mdadm /dev/md0 --re-add $each >/dev/null 2>&1 || say "$each is left out"
@@ -184,12 +215,18 @@ def _array(root: Root) -> str:
     values = {
         "timeout": root.io_timeout,
         "attach": "\n".join(attach),
-        "uuid": root.uuid.replace("-", ":"),
+        "uuid": _in_colons(root.uuid),
         "last": "assemble --run || " if root.start_degraded else "",
     }
     command = "mount -t %s -o %s /dev/md0 %s" % (root.filesystem, _options(root, ""), _ROOT)
     failed = "%s on the array cannot be mounted" % root.filesystem
     return _ARRAY % values + 'root() { %s; }\nuntil_done root || give_up "%s"\n' % (command, failed)
+
+
+def _in_colons(uuid: str) -> str:
+    """As mdadm writes it."""
+    digits = uuid.replace("-", "")
+    return ":".join(digits[at : at + 8] for at in range(0, 32, 8))
 
 
 def _words(leg: t.Any) -> t.Tuple[str, int, str]:
