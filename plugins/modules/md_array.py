@@ -17,8 +17,10 @@ author:
 description:
   - Makes "this array runs on this host, of these legs" a state. It is for legs that come and go - exports of NBD servers,
     attached with M(platter.qemu.host_device).
-  - Legs that are blank become a new array. An array that is there is started, if what is there cannot be older than what
-    is not. A leg of it that was away is added again, and gets what was written without it.
+  - Legs that are blank become a new array. Blank is what carries nothing that is recognised, and only zeros at its
+    beginning, at its end, and in 1024 samples between (of up to 64 MiB, in all of it).
+  - An array that is there is started, if what is there cannot be older than what is not. A leg of it that was away is added
+    again, and gets what was written without it.
   - An array is known by its O(uuid). A disk that carries anything else is never touched, and of a leg that has gone on
     without the others neither side is given up.
   - What C(mdadm) has C(--force) and C(--zero-superblock) for is refused here, and left to a person.

@@ -78,6 +78,28 @@ def test_legs_of_another_array_are_refused_and_stay_as_they_are(guest: ArrayGues
         assert [store.image.read_bytes() for store in servers] == before
 
 
+def test_what_nobody_knows_is_no_blank_leg(guest: ArrayGuest, tmp_path: Path) -> None:
+    with stores(tmp_path, 2) as servers:
+        array = Array(guest, "blank", UUID, servers)
+        for at in (
+            servers[1].image.stat().st_size - 512,
+            7 << 20,
+        ):  # as other RAIDs have it at the end; a database somewhere
+            with servers[1].image.open("r+b") as leg:
+                leg.seek(at)
+                leg.write(b"Intel Raid ISM Cfg Sig. ")
+            before = [store.image.read_bytes() for store in servers]
+            assert not array.attach().get("failed")
+            assert "data of an unknown kind" in array.refused("leg_foreign")
+            array.detach()
+            assert [store.image.read_bytes() for store in servers] == before
+            servers[1].image.write_bytes(bytes(len(before[1])))
+        assert not array.attach().get("failed")
+        assert array.call()["changed"]
+        array.wait("clean")
+        array.stop()
+
+
 def test_a_keeper_brings_legs_back_without_a_person_also_when_all_were_lost(guest: ArrayGuest, tmp_path: Path) -> None:
     with stores(tmp_path, 2) as servers:
         array = Array(guest, "kept", UUID, servers)

@@ -21,7 +21,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._array.state import (
 )
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._formats import md_superblock
-from ansible_collections.platter.qemu.plugins.module_utils._inspect import identity
+from ansible_collections.platter.qemu.plugins.module_utils._inspect import identity, signatures
 from ansible_collections.platter.qemu.plugins.module_utils._tools import (
     block_device,
     direct_reader,
@@ -38,7 +38,7 @@ def observe(spec: ArraySpec, program: str) -> t.Tuple[ArrayState, ArrayReading]:
     name = find(spec)
     members = {each.device: each for each in md_kernel.members(name)} if name else {}
     missing = LegReading()
-    legs = {leg.name: missing if leg.name in spec.left_out else _leg(leg, name, members) for leg in spec.legs}
+    legs = {leg.name: missing if leg.name in spec.left_out else _leg(spec, leg, name, members) for leg in spec.legs}
     running = md_kernel.text(name, "array_state") if name else ""
     reading = ArrayReading(
         legs=legs,
@@ -105,7 +105,7 @@ def _uuid(name: str) -> str:
     return ""
 
 
-def _leg(leg: Leg, array: str, members: t.Mapping[str, md_kernel.Member]) -> LegReading:
+def _leg(spec: ArraySpec, leg: Leg, array: str, members: t.Mapping[str, md_kernel.Member]) -> LegReading:
     try:
         is_device = stat.S_ISBLK(os.stat(leg.device).st_mode)
     except OSError:
@@ -121,7 +121,7 @@ def _leg(leg: Leg, array: str, members: t.Mapping[str, md_kernel.Member]) -> Leg
     if lost or status == "faulty":
         return seen
     try:
-        contents, superblock = ((), _superblock(leg.device)) if status else _read(leg.device)
+        contents, superblock = ((), _superblock(leg.device)) if status else _read(spec, leg)
     except errors.EngineError:  # the kernel's NBD has given it up: nobody reads it any more
         return replace(seen, lost=True)
     return replace(seen, contents=contents, superblock=superblock)
@@ -141,12 +141,18 @@ def _superblock(path: str) -> t.Optional[md_superblock.Superblock]:
         return md_superblock.read_superblock(reader)
 
 
-def _read(path: str) -> t.Tuple[t.Tuple[str, ...], t.Optional[md_superblock.Superblock]]:
-    """What is recognised on a leg, and what md has written there."""
-    with direct_reader.DirectReader(path) as reader:
-        signatures, formats = identity.contents_of(reader)
-        found = [*map(str, signatures), *(name for name in formats if name not in ("raw", "luks"))]
+def _read(spec: ArraySpec, leg: Leg) -> t.Tuple[t.Tuple[str, ...], t.Optional[md_superblock.Superblock]]:
+    """What is on a leg, and what md has written there. Samples tell data that nobody knows, where it would be written over."""
+    with direct_reader.DirectReader(leg.device) as reader:
+        known, formats = identity.contents_of(reader)
+        found = [*map(str, known), *(name for name in formats if name not in ("raw", "luks"))]
+        if not found and _may_be_written_over(spec, leg) and signatures.has_data(reader):
+            found = ["data of an unknown kind"]
         return tuple(found), md_superblock.read_superblock(reader)
+
+
+def _may_be_written_over(spec: ArraySpec, leg: Leg) -> bool:
+    return spec.state == "present" and (spec.may_be_new or leg.name in spec.fill)
 
 
 def _status(member: md_kernel.Member) -> str:

@@ -42,7 +42,7 @@ def choose(spec: ArraySpec, legs: t.Mapping[str, Superblock]) -> Choice:
             raise refuse.diverged(spec, name, [newest], _told(legs))
     fresh = tuple(name for name, each in legs.items() if _is_fresh(each, best))
     stale = tuple(name for name in legs if name not in fresh)
-    absent = best.active - {each.slot for each in legs.values()}
+    absent = best.active - {each.slot for each in legs.values() if _is_holder(each, best)}
     if absent and not spec.start_degraded:
         names = [leg.name for leg in spec.legs if leg.name not in legs]
         why = "and may have been written to without the others"
@@ -52,6 +52,11 @@ def choose(spec: ArraySpec, legs: t.Mapping[str, Superblock]) -> Choice:
     if not copies.is_enough(refuse.level_of(best), best.disks, whole):
         raise refuse.not_enough(spec, fresh, stale)
     return Choice(fresh, stale)
+
+
+def _is_holder(each: Superblock, best: Superblock) -> bool:
+    """Whether it is the disk that the newest leg knows in its slot, and not one that was replaced there."""
+    return not best.holders or (each.slot, each.number) in best.holders
 
 
 def _is_fresh(each: Superblock, best: Superblock) -> bool:

@@ -27,7 +27,8 @@ _POLICIES = ((_HAS_JOURNAL, "journal"), (_PPL, "ppl"), (_BITMAP, "bitmap"))
 class Superblock(t.NamedTuple):
     """C(uuid): of the array; C(leg): of this disk in it. C(active): the slots that had all the data when it was written,
     or were being filled, as this leg knows it. C(slot): its own; None of a spare or journal. C(events) grow with each change
-    of the array. C(partial): it was being filled.
+    of the array. C(partial): it was being filled. C(number): of this disk among all that the array ever had, and
+    C(holders): the numbers of those in C(active), by slot.
     """
 
     uuid: str
@@ -41,6 +42,8 @@ class Superblock(t.NamedTuple):
     policy: str
     reshaping: bool = False
     partial: bool = False
+    number: int = -1
+    holders: t.FrozenSet[t.Tuple[int, int]] = frozenset()
 
 
 def read_superblock(source: header.ByteSource) -> t.Optional[Superblock]:
@@ -68,6 +71,8 @@ def read_superblock(source: header.ByteSource) -> t.Optional[Superblock]:
         policy=next((name for bit, name in _POLICIES if features & bit), "resync"),
         reshaping=bool(features & _RESHAPING),
         partial=bool(features & _PARTIAL),
+        number=number,
+        holders=frozenset((role, each) for each, role in enumerate(roles) if role < disks),
     )
 
 

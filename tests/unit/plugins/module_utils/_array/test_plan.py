@@ -35,6 +35,8 @@ def sb(slot: int, events: int, active: t.Iterable[int] = (0, 1), **more: t.Any) 
     return Superblock(name="data", slot=slot, events=events, active=frozenset(active), **known)
 
 
+#: the second leg of an array whose first was replaced, by its third disk
+REPLACED: t.Dict[str, t.Any] = {"number": 1, "holders": frozenset({(0, 2), (1, 1)})}
 BLANK = LegReading(True, "nbd0", contents=())
 MISSING = LegReading()
 
@@ -107,6 +109,14 @@ NOT_RUNNING: t.Sequence[t.Tuple[str, t.Sequence[LegReading], t.Mapping[str, t.An
     ("but not if the leg may be newer", [away(sb(0, 9)), BLANK], {"fill": ("b",)}, "legs_missing"),
     ("an array of another kind", [away(sb(0, 9, level=5)), away(sb(1, 9, level=5))], {}, "exists_different"),
     ("one that is being reshaped", [away(sb(0, 9, reshaping=True)), away(sb(1, 9))], {}, "array_reshaping"),
+    ("one that was replaced", [away(sb(0, 4, number=0)), away(sb(1, 9, **REPLACED))], {}, "legs_missing"),
+    (
+        "or if that is lost",
+        [away(sb(0, 4, number=0)), away(sb(1, 9, **REPLACED))],
+        {"start_degraded": True},
+        "AssembleArray b|ReAddLeg a",
+    ),
+    ("what has replaced it", [away(sb(0, 9, number=2)), away(sb(1, 9, **REPLACED))], {}, "AssembleArray a b"),
     ("half filled is not enough", [MISSING, away(sb(1, 9, partial=True))], {"start_degraded": True}, "not_enough_legs"),
 ]
 
