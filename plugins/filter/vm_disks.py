@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import posixpath
 import typing as t
 
 from ansible.errors import AnsibleFilterError
@@ -31,8 +32,10 @@ def vm_disks(vms: t.Any, common: t.Optional[t.Mapping[str, t.Any]] = None) -> t.
     shared = _known(plain.value(common or {}), _COMMON, "what the VMs have in common")
     found: t.Dict[str, t.List[Told]] = {name: [] for name in ("images", "gone", "snapshots", "definitions")}
     found.update(stop=[], start=[], drives=[])
-    for each in plain.value(vms):
-        _add(found, _Vm(each, shared))
+    everyone = [_Vm(each, shared) for each in plain.value(vms)]
+    for vm in everyone:
+        _add(found, vm)
+    _refuse_given_up_and_had(found["gone"], everyone)
     return found
 
 
@@ -91,9 +94,14 @@ class _Vm:
         image = self.image(disk)
         return [{"qmp_socket": self._socket, **self._snapshot, "image": image["path"], "format": image.get("format")}]
 
+    @property
+    def present(self) -> t.List[Told]:
+        """The disks that it is to have."""
+        return [disk for disk in self.disks if self.state != "absent" and disk.get("state") != "absent"]
+
     def described(self) -> Told:
         """For the filters: what is there, with what it is on."""
-        present = [self._drive(disk) for disk in self.disks if disk.get("state") != "absent"]
+        present = [self._drive(disk) for disk in self.present]
         return {"drives": present, **{name: self._definition[name] for name in _BESIDES if name in self._definition}}
 
     def _drive(self, disk: Told) -> Told:
@@ -122,6 +130,20 @@ def _refuse_placeless(disks: t.Sequence[Told], what: str) -> None:
         image = disk.get("image") or {"path": "/"}
         if not isinstance(image, t.Mapping) or not image.get("path"):
             raise _error("%s, %s, has an image without a path" % (what, disk["name"]))
+
+
+def _refuse_given_up_and_had(gone: t.Sequence[Told], everyone: t.Sequence[_Vm]) -> None:
+    """What one VM gives up is another one's data."""
+    had = {_where(vm.image(disk)): vm.name for vm in everyone for disk in vm.present if disk.get("image")}
+    for each in gone:
+        where, owner = each["image"].get("path"), had.get(_where(each["image"]))
+        if owner:
+            fact = "VM %s gives up %s, and VM %s has it" % (each["vm"], where, owner)
+            raise _error(fact + ". Set keep: true for the disk that goes, so that the image stays")
+
+
+def _where(image: Told) -> str:
+    return posixpath.normpath(str(image.get("path")))
 
 
 def _is_made(disk: Told) -> bool:

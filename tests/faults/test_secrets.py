@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import subprocess
+import sys
 import typing as t
 from pathlib import Path
 
@@ -111,3 +113,34 @@ def test_a_secret_file_that_others_can_read_is_refused(zygote: Zygote, place: Pa
         result = zygote.run("disk_image", options)
         assert result.get("reason") == "key_permissions", result
     assert not (place / "disk.luks").exists()
+
+
+PLAY = """
+- hosts: localhost
+  gather_facts: false
+  roles: [platter.qemu.vm_storage]
+"""
+
+
+@pytest.mark.parametrize("more", [(), ("--check",)])
+def test_a_role_shows_none_either(tmp_path: Path, more: tuple[str, ...]) -> None:
+    token = f"token-{secrets.token_hex(12)}"
+    image = dict(LUKS, path=str(tmp_path / "disk.luks"), encryption={"secret": token})
+    variables = {"vm_storage_name": "web1", "vm_storage_libvirt": True, "vm_storage_state": "defined"}
+    variables["vm_storage_disks"] = [{"name": "data", "image": image}]
+    (tmp_path / "play.yml").write_text(PLAY)
+    (tmp_path / "variables.json").write_text(json.dumps({**variables, "ansible_python_interpreter": sys.executable}))
+    command = [
+        Path(sys.executable).parent / "ansible-playbook",
+        "-i",
+        "localhost,",
+        "-c",
+        "local",
+        "-vvv",
+        "--diff",
+        *more,
+    ]
+    told = ["-e", f"@{tmp_path}/variables.json", str(tmp_path / "play.yml")]
+    done = subprocess.run([*command, *told], capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert "disk.luks" in done.stdout and token not in done.stdout + done.stderr

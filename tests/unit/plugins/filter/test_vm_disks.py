@@ -12,7 +12,8 @@ from ansible_collections.platter.qemu.plugins.module_utils._drive import read_sp
 from ansible_collections.platter.qemu.plugins.module_utils._module import drive_options, image_options, power_options
 
 BASE = {"path": "/i/golden", "format": "qcow2"}
-SYSTEM = {"name": "system", "image": {"path": "/i/web1", "size": "40G", "backing": BASE}, "drive": {"bootindex": 1}}
+IMAGE = {"path": "/i/web1", "size": "40G", "backing": BASE}
+SYSTEM: dict[str, t.Any] = {"name": "system", "image": IMAGE, "drive": {"bootindex": 1}}
 COMMON = {"image": {"format": "qcow2", "owner": "vms"}, "drive": {"device": "scsi-hd"}, "sockets": "/run/s"}
 NODE = {"driver": "nbd", "server": {"type": "unix", "path": "/s"}}
 
@@ -58,14 +59,14 @@ def test_what_is_there_already_is_a_drive_only_wherever_it_is(path: t.Any, place
 
 
 def test_what_goes_and_what_stays() -> None:
-    disks = [SYSTEM, {**SYSTEM, "name": "kept", "keep": True}]
+    disks = [SYSTEM, {"name": "kept", "keep": True, "image": {**SYSTEM["image"], "path": "/i/kept"}}]
     gone = [{"vm": "web1", "image": {"path": "/i/web1", "state": "absent"}}]
     found = one(*disks, state="absent", definition={"config": "/c"})
     assert (found["images"], found["gone"], found["start"], found["drives"]) == ([], gone, [], [])
     assert found["definitions"] == [{"vm": "web1", "state": "absent", "config": "/c"}]
     assert [each["state"] for each in found["stop"]] == ["absent"]
     found = one({**disks[0], "state": "absent"}, disks[1])
-    assert found["gone"] == gone and [each["image"]["path"] for each in found["images"]] == ["/i/web1"]
+    assert found["gone"] == gone and [each["image"]["path"] for each in found["images"]] == ["/i/kept"]
     assert found["definitions"][0]["drives"][0] == {"id": "system", "state": "absent"}
     assert [each["id"] for each in found["drives"][0]["drives"]["drives"]] == ["kept"]
 
@@ -111,3 +112,23 @@ def test_the_modules_and_filters_know_all_of_it() -> None:
 def test_what_is_not_understood_is_told(vm: t.Any, said: str) -> None:
     with pytest.raises(AnsibleFilterError, match=said):
         vm_disks([vm])
+
+
+@pytest.mark.parametrize(
+    "left",
+    [
+        {"name": "web1", "state": "absent", "disks": [{"name": "data", "image": {"path": "/i//data", "size": "1G"}}]},
+        {"name": "web1", "disks": [{"name": "data", "state": "absent", "image": {"path": "/i/data", "size": "1G"}}]},
+    ],
+)
+def test_what_another_vm_has_is_not_given_up(left: dict[str, t.Any]) -> None:
+    had: dict[str, t.Any] = {
+        "name": "web2",
+        "disks": [{"name": "data", "image": {"path": "/i/data", "format": "qcow2"}}],
+    }
+    for vms in ([left, had], [had, left]):
+        with pytest.raises(AnsibleFilterError, match=r"VM web1 gives up /i/+data, and VM web2 has it. Set keep: true"):
+            vm_disks(vms, COMMON)
+    kept = [{**disk, "keep": True} for disk in left["disks"]]
+    assert vm_disks([{**left, "disks": kept}, had], COMMON)["gone"] == []
+    assert len(vm_disks([left, {**had, "state": "absent"}], COMMON)["gone"]) == 1
