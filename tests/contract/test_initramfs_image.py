@@ -122,3 +122,17 @@ def test_a_guest_boots_from_a_directory_of_the_host(tmp_path: Path, monkeypatch:
             assert vm.answer().startswith("root / virtiofs rw")
             guest.run("echo from the guest >/note; sync; ls /sys/block; [ ! -e /modules ]")
             assert (tree / "note").read_text() == "from the guest\n"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="an ordinary user's task reads what that user can read")
+def test_modules_of_another_user_lead_to_no_file_of_the_host(asked: Task, tmp_path: Path) -> None:
+    theirs, secret = tmp_path / "6.1-theirs", tmp_path / "own" / "secret"
+    secret.write_text("root's alone")
+    theirs.mkdir()
+    (theirs / "modules.dep").write_text("virtiofs.ko:\n")
+    (theirs / "virtiofs.ko").symlink_to(secret)
+    os.chown(theirs, 1234, 1234)
+    told = refused("unsafe_directory", **{**asked, "modules_directory": str(theirs)})
+    assert f"{theirs} (owner 1234" in told["msg"]
+    os.chown(theirs, 0, 0)
+    assert call("initramfs_image", **{**asked, "modules_directory": str(theirs)})["changed"]

@@ -95,6 +95,10 @@ def _modules(spec: asked.InitramfsSpec) -> t.Dict[str, str]:
         known = ", ".join(os.path.dirname(path) for path in there) or "none in /lib/modules"
         way_out = "Set modules_directory to those of the kernel that the VM boots (there are: %s)." % known
         raise _ProblemError("modules_missing", fact, way_out, {"modules_directory": directory})
+    mover = walk.unsafe_mover(os.path.realpath(directory))
+    if mover:  # by links in it, any file of the host would come into a file that everybody can read
+        fact = "others can put something else into %s (owner %d, mode %04o), and a VM boots what is in it" % mover
+        raise _ProblemError("unsafe_directory", fact, "Give modules_directory to root alone.", {})
     tables = kernel_modules.Tables(*(_text(os.path.join(directory, name)) for name in _TABLES))
     chosen = kernel_modules.choose(tables, spec.needed_modules, asked.USUAL)
     if chosen.missing:
