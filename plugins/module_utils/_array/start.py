@@ -67,7 +67,12 @@ def have_diverged(one: Superblock, other: Superblock) -> bool:
     """Whether each was in the array when the other, as it knows, was not."""
     if one.slot is None or other.slot is None or one.slot == other.slot:
         return False
-    return one.slot not in other.active and other.slot not in one.active
+    return not (_knows(one, other) or _knows(other, one))
+
+
+def _knows(one: Superblock, other: Superblock) -> bool:
+    """Whether the other was in the array when the one was written last."""
+    return other.slot in one.active and _is_holder(other, one)
 
 
 def _told(legs: t.Mapping[str, Superblock]) -> t.Dict[str, t.Any]:

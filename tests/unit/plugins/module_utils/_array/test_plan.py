@@ -37,6 +37,7 @@ def sb(slot: int, events: int, active: t.Iterable[int] = (0, 1), **more: t.Any) 
 
 #: the second leg of an array whose first was replaced, by its third disk
 REPLACED: t.Dict[str, t.Any] = {"number": 1, "holders": frozenset({(0, 2), (1, 1)})}
+OLD: t.Dict[str, t.Any] = {"number": 0, "holders": frozenset({(0, 0)})}
 BLANK = LegReading(True, "nbd0", contents=())
 MISSING = LegReading()
 
@@ -110,6 +111,7 @@ NOT_RUNNING: t.Sequence[t.Tuple[str, t.Sequence[LegReading], t.Mapping[str, t.An
     ("an array of another kind", [away(sb(0, 9, level=5)), away(sb(1, 9, level=5))], {}, "exists_different"),
     ("one that is being reshaped", [away(sb(0, 9, reshaping=True)), away(sb(1, 9))], {}, "array_reshaping"),
     ("one that was replaced", [away(sb(0, 4, number=0)), away(sb(1, 9, **REPLACED))], {}, "legs_missing"),
+    ("which has gone on alone", [away(sb(0, 99, [0], **OLD)), away(sb(1, 9, **REPLACED))], {}, "leg_diverged"),
     (
         "or if that is lost",
         [away(sb(0, 4, number=0)), away(sb(1, 9, **REPLACED))],
