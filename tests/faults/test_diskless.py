@@ -168,6 +168,7 @@ def test_the_playbook_has_a_vm_that_answers_and_the_second_run_changes_nothing(p
         )
         assert play()["changed"] == play("--check")["changed"] == 0
         host.run("sh", "-c", "echo mine >/srv/platter-diskless/diskless1/note")
+        assert play("--check", diskless_state="absent")["changed"] > 0
         assert play(diskless_state="absent")["changed"] > 0
         assert play(diskless_state="absent")["changed"] == 0
         assert host.run("cat", "/srv/platter-diskless/diskless1/note") == "mine\n"
