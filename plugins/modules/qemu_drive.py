@@ -398,8 +398,8 @@ notes:
     directory (C(has_overlays)). What it wrote to already, and has become one since, as by a snapshot, gives a warning each
     time.
   - A QEMU of this user or root's that has C(-name) with the name of the VM is the VM itself, and may have its images open.
-  - Who can write to an image, or move it, chooses what QEMU opens, which root mostly starts. So images and secrets in
-    directories of other users are refused (C(unsafe_directory)), images that name what those who can write to them could not
+  - Who can write to an image, or move it, chooses what QEMU opens, which root mostly starts. So images, secrets,
+    directories shared over 9p, kernels and initrds in directories of other users are refused (C(unsafe_directory)), images that name what those who can write to them could not
     open (C(image_references_file)), chains that lead to another host (C(backing_protocol_refused)), and secrets that others can
     read (C(key_permissions)). What is meant so can be described in C(image.blockdev), with C(backing). It is looked at when
     something changes.

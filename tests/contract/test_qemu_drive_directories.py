@@ -119,6 +119,22 @@ def test_an_image_in_another_users_directory_is_refused(vms: Path, tmp_path: Pat
     four_beats(**task(vms / "one", disk(one)))
 
 
+def test_a_share_or_a_kernel_in_another_users_directory_is_refused(vms: Path, tmp_path: Path) -> None:
+    own = tmp_path / "i" / "own"
+    (own / "tree").mkdir(parents=True)
+    (own / "vmlinuz").write_bytes(b"a kernel")
+    os.symlink(own / "tree", tmp_path / "i" / "link")
+    share = {"tag": "root", "driver": "9p", "path": str(own / "tree"), "security_model": "passthrough"}
+    for asked in ({"shares": [share]}, {"boot": {"kernel": str(own / "vmlinuz")}}):
+        os.chown(own, NOBODY, 0)
+        assert refused("unsafe_directory", **task(vms / "one", **asked))["evidence"]["directory"] == str(own)
+        os.chown(own, 0, 0)
+        four_beats(**task(vms / "one", **asked))
+    os.chown(tmp_path / "i" / "link", NOBODY, 0, follow_symlinks=False)
+    asked = {"shares": [{**share, "path": str(tmp_path / "i" / "link")}]}
+    assert refused("unsafe_directory", **task(vms / "one", **asked))["evidence"] == {"owner": NOBODY}
+
+
 def test_another_users_link_to_an_image_is_refused(vms: Path, tmp_path: Path) -> None:
     one = create(tmp_path / "i" / "one", "raw", "1M")
     os.symlink(one, tmp_path / "i" / "link")

@@ -15,7 +15,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._core import errors, 
 from ansible_collections.platter.qemu.plugins.module_utils._core.header import Header
 from ansible_collections.platter.qemu.plugins.module_utils._inspect import chain, image, leading
 from ansible_collections.platter.qemu.plugins.module_utils._tools import walk
-from ansible_collections.platter.qemu.plugins.module_utils._vm import claims, definition, held
+from ansible_collections.platter.qemu.plugins.module_utils._vm import claims, definition, held, proof
 
 #: of an object of that kind, files in its directory that are keys
 _KEYS = {"tls-creds-x509": ("client-key.pem", "server-key.pem"), "tls-creds-psk": ("keys.psk",)}
@@ -27,37 +27,38 @@ def refuse(made: definition.VmDefinition, opened: t.Iterable[held.Held]) -> None
     """
     for each in opened:
         if each.claim.local:
-            _refuse_moved(made.vm, each.claim.drive, each.claim.name)
+            _refuse_moved(made.vm, "drive " + each.claim.drive, each.claim.name)
         if each.claim.local and each.claim.format:
             _refuse_led(made.vm, each.claim)
     for name, path, shared in _secrets(made):
-        _refuse_moved(made.vm, name, path)
+        _refuse_moved(made.vm, "drive " + name, path)
         _refuse_readable(made.vm, path, shared)
+    for name, path, is_share in proof.paths(made.spec):
+        _refuse_moved(made.vm, ("share " if is_share else "the ") + name, path)
 
 
 def _refused(
-    vm: str, drive: str, fact: str, reason: str, way_out: str, evidence: t.Mapping[str, t.Any]
+    vm: str, asked: str, fact: str, reason: str, way_out: str, evidence: t.Mapping[str, t.Any]
 ) -> errors.RefusedError:
-    asked = "drive %s" % drive
     return errors.RefusedError(asked, "VM " + vm, fact, reason=reason, way_out=way_out, evidence=evidence, joined="of")
 
 
-def _refuse_moved(vm: str, drive: str, path: str) -> None:
+def _refuse_moved(vm: str, asked: str, path: str) -> None:
     """QEMU opens it by its name, at each start, before it becomes another user."""
     owned = walk.owned_name(path)
     if owned is not None:
         fact, evidence = "%s is opened by its name, %s" % (path, owned.fact), owned.evidence
-        raise _refused(vm, drive, fact, "unsafe_directory", owned.way_out("it"), evidence)
+        raise _refused(vm, asked, fact, "unsafe_directory", owned.way_out("it"), evidence)
     directory = os.path.dirname(os.path.realpath(path))
     mover = walk.unsafe_mover(directory)
     if mover is not None:
         fact = "anyone can put another file in the place of %s (%s, mode %04o)" % (path, mover.directory, mover.mode)
         way_out = "Keep it in a directory that only its owner can write to."
-        raise _refused(vm, drive, fact, "unsafe_directory", way_out, mover._asdict())
-    _refuse_foreign(vm, drive, path, directory)
+        raise _refused(vm, asked, fact, "unsafe_directory", way_out, mover._asdict())
+    _refuse_foreign(vm, asked, path, directory)
 
 
-def _refuse_foreign(vm: str, drive: str, path: str, directory: str) -> None:
+def _refuse_foreign(vm: str, asked: str, path: str, directory: str) -> None:
     """Where anyone can make files, their owner can put another in the place of one."""
     try:
         owner, mode = os.stat(path).st_uid, os.stat(directory).st_mode
@@ -66,7 +67,7 @@ def _refuse_foreign(vm: str, drive: str, path: str, directory: str) -> None:
     if mode & 0o002 and owner not in (0, os.geteuid()):
         fact = "%s belongs to user %d, who can replace it at any time in this directory" % (path, owner)
         way_out = "Keep it in a directory that only its owner can write to."
-        raise _refused(vm, drive, fact, "unsafe_directory", way_out, {"directory": directory, "owner": owner})
+        raise _refused(vm, asked, fact, "unsafe_directory", way_out, {"directory": directory, "owner": owner})
 
 
 def _refuse_led(vm: str, claim: claims.Claim) -> None:
@@ -80,7 +81,7 @@ def _refuse_led(vm: str, claim: claims.Claim) -> None:
     elsewhere = chain.led_elsewhere(links if claim.chain else links[:1])
     if elsewhere:
         way_out = "Mend its backing chain; or, if that is meant, say what is below in image.blockdev (backing)."
-        raise _refused(vm, claim.drive, elsewhere[1], elsewhere[0], way_out, {"chain": elsewhere[1]})
+        raise _refused(vm, "drive " + claim.drive, elsewhere[1], elsewhere[0], way_out, {"chain": elsewhere[1]})
     if os.geteuid() == 0:  # an ordinary user's QEMU can do no more than that user
         _refuse_closed(vm, claim, header)
 
@@ -91,7 +92,7 @@ def _refuse_closed(vm: str, claim: claims.Claim, header: Header) -> None:
         closed = step.closed_to(write=claim.writes and step.image == claim.name and step.kind != "backing_file")
         if closed is not None:
             fact = closed.fact(claim.name)
-            raise _refused(vm, claim.drive, fact, "image_references_file", closed.way_out, closed.evidence)
+            raise _refused(vm, "drive " + claim.drive, fact, "image_references_file", closed.way_out, closed.evidence)
 
 
 def _secrets(made: definition.VmDefinition) -> t.Iterator[t.Tuple[str, str, bool]]:
