@@ -399,10 +399,10 @@ notes:
     time.
   - A QEMU of this user or root's that has C(-name) with the name of the VM is the VM itself, and may have its images open.
   - Who can write to an image, or move it, chooses what QEMU opens, which root mostly starts. So images, secrets,
-    directories shared over 9p, kernels and initrds in directories of other users are refused (C(unsafe_directory)), images that name what those who can write to them could not
-    open (C(image_references_file)), chains that lead to another host (C(backing_protocol_refused)), and secrets that others can
-    read (C(key_permissions)). What is meant so can be described in C(image.blockdev), with C(backing). It is looked at when
-    something changes.
+    directories shared over 9p, kernels and initrds in directories of other users are refused (C(unsafe_directory)), images
+    that name what those who can write to them could not open (C(image_references_file)), chains that lead to another host
+    (C(backing_protocol_refused)), and secrets that others can read (C(key_permissions)). What is meant so can be described
+    in C(image.blockdev), with C(backing). It is looked at when something changes.
   - C(start) asks the Python of the host, each time, whether an image that the VM writes to has become the backing file of
     another one since, and does not start QEMU then. C(args) with C(xargs) does not ask.
   - With V(open) and V(device) QEMU connects to the servers of the drives. A C(qemu-nbd) without C(--persistent) ends after

@@ -32,7 +32,9 @@ def test_a_link_of_another_user_does_not_give_away_what_it_leads_to(tmp_path: Pa
     below = {"path": "/srv/images/theirs/", "owner": "1234", "mode": "0777"}
     deeper = {**below, "path": "/srv/images/theirs/new"}
     with own_host(tmp_path) as host:
-        host.run("sh", "-c", "mkdir /srv/images /srv/ours && chown 1234 /srv/images && ln -s /srv/ours /srv/images/theirs")
+        host.run(
+            "sh", "-c", "mkdir /srv/images /srv/ours && chown 1234 /srv/images && ln -s /srv/ours /srv/images/theirs"
+        )
         host.run("chown", "-h", "1234", "/srv/images/theirs")
         for directory in (below, deeper):
             for more in ((), ("--check",)):
