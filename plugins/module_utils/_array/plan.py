@@ -54,7 +54,7 @@ def _plan_start(spec: ArraySpec, reading: ArrayReading) -> Plan:
     legs = {name: each.superblock for name, each in reading.legs.items() if each.superblock and not each.lost}
     if start.is_unborn(legs.values()):
         return _plan_new(spec, reading)
-    found = refuse.found_by(next(iter(legs.values())))
+    found = refuse.found_by(legs[start.newest_of(legs)])
     refuse.refuse_other_kind(spec, found)
     choice = start.choose(spec, legs)
     again = _coming(spec, [leg for leg in spec.legs if leg.name not in choice.fresh], reading)

@@ -33,9 +33,14 @@ def is_unborn(superblocks: t.Iterable[Superblock]) -> bool:
     return all(each.events == 0 for each in superblocks)
 
 
+def newest_of(legs: t.Mapping[str, Superblock]) -> str:
+    """The name of the leg that has seen the most of the array."""
+    return max(legs, key=lambda name: (legs[name].slot is not None, legs[name].events))
+
+
 def choose(spec: ArraySpec, legs: t.Mapping[str, Superblock]) -> Choice:
     """C(legs): those that carry a superblock of this array, by name. Raises RefusedError."""
-    newest = max(legs, key=lambda name: (legs[name].slot is not None, legs[name].events))
+    newest = newest_of(legs)
     best = legs[newest]
     for name, each in legs.items():
         if have_diverged(best, each):

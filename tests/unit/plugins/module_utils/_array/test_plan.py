@@ -109,6 +109,8 @@ NOT_RUNNING: t.Sequence[t.Tuple[str, t.Sequence[LegReading], t.Mapping[str, t.An
     ("if it is meant", [away(sb(0, 9, [0])), BLANK], {"fill": ("b",)}, "AssembleArray a|FillLeg b"),
     ("but not if the leg may be newer", [away(sb(0, 9)), BLANK], {"fill": ("b",)}, "legs_missing"),
     ("an array of another kind", [away(sb(0, 9, level=5)), away(sb(1, 9, level=5))], {}, "exists_different"),
+    ("as the newest leg says", [away(sb(0, 8)), away(sb(1, 9, disks=1 << 32))], {}, "exists_different"),
+    ("and not a stale one", [away(sb(0, 4, disks=3)), away(sb(1, 9, [1]))], {}, "AssembleArray b|ReAddLeg a"),
     ("one that is being reshaped", [away(sb(0, 9, reshaping=True)), away(sb(1, 9))], {}, "array_reshaping"),
     ("one that was replaced", [away(sb(0, 4, number=0)), away(sb(1, 9, **REPLACED))], {}, "legs_missing"),
     ("which has gone on alone", [away(sb(0, 99, [0], **OLD)), away(sb(1, 9, **REPLACED))], {}, "leg_diverged"),
