@@ -265,7 +265,7 @@ WRONG = [
 ]
 
 
-def asked(host: diskless.OwnHost, place: Path, roots: list[Task]) -> list[str]:
+def asked(host: diskless.OwnHost, place: Path, roots: list[Task], *more: str) -> list[str]:
     """What was refused. The NFS server is one that only notes that it was called, and fails while C(/srv/broken) is there."""
     (place / "asked.yml").write_text(ONE)
     (place / "all.yml").write_text(ASKED)
@@ -274,7 +274,7 @@ def asked(host: diskless.OwnHost, place: Path, roots: list[Task]) -> list[str]:
     host.run("sh", "-c", 'printf %s "$1" >/srv/bin/exportfs; chmod 755 /srv/bin/exportfs', "sh", program)
     told = json.dumps({"ansible_python_interpreter": sys.executable, "roots": roots})
     command = [Path(sys.executable).parent / "ansible-playbook", "-i", "localhost,", "-c", "local", "-e", told]
-    out = host.run("env", f"PATH=/srv/bin:{os.environ['PATH']}", *command, place / "all.yml")
+    out = host.run("env", f"PATH=/srv/bin:{os.environ['PATH']}", *command, place / "all.yml", *more)
     return [str(json.loads("{%s}" % line)["msg"]) for line in re.findall(r'"msg": "Said: .*"', out)]
 
 
@@ -302,6 +302,8 @@ def test_an_export_that_the_server_was_not_told_of_is_ended_by_the_next_run(plac
         "clients": ["192.0.2.1", "2001:db8::/64"],
     }
     with own_host(place) as host:
+        assert asked(host, place, [{"root": root}], "--check") == []
+        assert host.run("find", "/srv", "/etc", "-name", "roots", "-o", "-name", "exports.d", "-o", "-name", "told") == ""
         assert asked(host, place, [{"root": root}]) == []
         line = host.run("cat", "/etc/exports.d/platter-web1.exports")
         assert line.startswith('"/srv/roots/a" 192.0.2.1(rw,') and " 2001:db8::/64(rw," in line
