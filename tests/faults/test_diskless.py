@@ -303,7 +303,9 @@ def test_an_export_that_the_server_was_not_told_of_is_ended_by_the_next_run(plac
     }
     with own_host(place) as host:
         assert asked(host, place, [{"root": root}], "--check") == []
-        assert host.run("find", "/srv", "/etc", "-name", "roots", "-o", "-name", "exports.d", "-o", "-name", "told") == ""
+        assert (
+            host.run("find", "/srv", "/etc", "-name", "roots", "-o", "-name", "exports.d", "-o", "-name", "told") == ""
+        )
         assert asked(host, place, [{"root": root}]) == []
         line = host.run("cat", "/etc/exports.d/platter-web1.exports")
         assert line.startswith('"/srv/roots/a" 192.0.2.1(rw,') and " 2001:db8::/64(rw," in line
