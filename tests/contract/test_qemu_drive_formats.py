@@ -9,6 +9,7 @@ import pytest
 
 from ansible_collections.platter.qemu.plugins.module_utils._vm import places
 from ansible_collections.platter.qemu.tests.lab.beats import four_beats, refused
+from ansible_collections.platter.qemu.tests.lab.loops import HAVE_LOOPS, attached
 from ansible_collections.platter.qemu.tests.lab.modules import call
 from ansible_collections.platter.qemu.tests.lab.oracle import create
 
@@ -70,3 +71,17 @@ def test_a_guest_cannot_keep_others_from_changing_its_vm(tmp_path: Path, vm: dic
     four_beats(drives=on(path, "raw"), **vm)
     begin_as_qcow2(path)
     four_beats(drives=[dict(on(path, "raw")[0], serial="new")], **vm)
+
+
+@pytest.mark.skipif(not HAVE_LOOPS, reason="needs root and loop devices")
+def test_a_blank_device_is_one_on_which_the_image_is_still_to_be_made(tmp_path: Path, vm: dict[str, Any]) -> None:
+    """As an earlier task would have made it, that is in check mode: a file would not be there at all."""
+    with attached(create(tmp_path / "a", "raw", "16M")) as device:
+        drives = on(Path(device), "qcow2")
+        for level in ("none", "syntax"):
+            told = call("qemu_drive", check=True, drives=drives, **dict(vm, validate=level))
+            assert told["changed"] and not told.get("failed"), told
+        told = refused("format_mismatch", drives=drives, **dict(vm, validate="open"))
+        assert f"{device} is not of qcow2, nor of another format that is known" in told["msg"]
+        begin_as_qcow2(Path(device))
+        refused("format_mismatch", drives=on(Path(device), "raw"), **dict(vm, validate="syntax"))

@@ -144,7 +144,7 @@ class VmEngine:
         known = defined if item.before.whole else None  # else somebody has written there
         exclusive.refuse(wanted, self._opened, known, self._spec.config, self._pids, others=others)
         led.refuse(wanted, self._opened)
-        formats.refuse(wanted, known)
+        formats.refuse(wanted, known, still_to_be_made=self._spec.validate in ("none", "syntax"))
 
     def _guard_opening(self, item: Item, opened: t.Sequence[held.Held]) -> None:
         """What the running VM is to open now may be somebody else's since it was defined, or lead elsewhere."""

@@ -18,22 +18,28 @@ from ansible_collections.platter.qemu.plugins.module_utils._inspect import image
 from ansible_collections.platter.qemu.plugins.module_utils._vm import claims, definition
 
 
-def refuse(made: definition.VmDefinition, old: t.Optional[definition.VmDefinition]) -> None:
+def refuse(
+    made: definition.VmDefinition, old: t.Optional[definition.VmDefinition], still_to_be_made: bool = False
+) -> None:
     """Raises RefusedError (format_mismatch). What was defined so before (C(old)) is not looked at again: its guest can have
     written such bytes meanwhile, and would keep others from changing the VM.
+
+    C(still_to_be_made): nothing opens the images now, so one can be made later. A device is there before that, blank.
     """
     known = {(each.name, each.format) for each in claims.of_spec(old.spec) if each.local} if old is not None else set()
     for claim in claims.of_spec(made.spec):
         if claim.local and claim.format in registry.FORMAT_NAMES and (claim.name, claim.format) not in known:
-            _refuse_other(made.vm, claim)
+            _refuse_other(made.vm, claim, still_to_be_made)
 
 
-def _refuse_other(vm: str, claim: claims.Claim) -> None:
+def _refuse_other(vm: str, claim: claims.Claim, still_to_be_made: bool) -> None:
     try:
         seen = image.look_at(claim.name, claim.format)
     except (errors.EngineError, OSError):  # what opens the image says what is wrong with it
         return
     if seen.facts.kind not in ("file", "block") or seen.problem:
+        return
+    if still_to_be_made and seen.facts.kind == "block" and not seen.detected:
         return
     found = _finding(claim, seen)
     if found is not None:
