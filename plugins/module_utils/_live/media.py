@@ -146,5 +146,5 @@ def host_size(path: str) -> int:
     except (OSError, ValueError):
         return 0
     if stat.S_ISBLK(found.st_mode):
-        return block_device.length(block_device.name_of(path))
+        return block_device.length(block_device.name_of_number(found.st_rdev))
     return found.st_size if stat.S_ISREG(found.st_mode) else 0

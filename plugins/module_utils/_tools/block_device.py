@@ -27,6 +27,15 @@ def name_of(path: str) -> str:
     return os.path.basename(os.path.realpath(path))
 
 
+def name_of_number(number: int) -> str:
+    """The same by C(st_rdev), whatever names lead there; of a partition C(DISK/PARTITION). Empty where there is none."""
+    found = os.path.realpath("/sys/dev/block/%d:%d" % (os.major(number), os.minor(number)))
+    if not os.path.exists(found):
+        return ""
+    is_part = os.path.exists(found + "/partition")
+    return "/".join(found.split("/")[-2 if is_part else -1 :])
+
+
 def text(name: str, attribute: str) -> str:
     """One attribute; empty where there is none."""
     try:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import stat
+import subprocess
 from pathlib import Path
+from typing import Callable
 
 import pytest
 
@@ -12,7 +15,9 @@ from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._drive import parse_arguments, styles
 from ansible_collections.platter.qemu.plugins.module_utils._live import execute
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qmp import Qmp
-from ansible_collections.platter.qemu.tests.lab.live_qemu import PORTS, SCSI, Task, image, live_qemu
+from ansible_collections.platter.qemu.tests.lab.live_qemu import PORTS, SCSI, LiveQemu, Task, image, live_qemu
+from ansible_collections.platter.qemu.tests.lab.loops import HAVE_LOOPS, attached
+from ansible_collections.platter.qemu.tests.lab.oracle import create
 
 
 def test_a_medium_comes_is_changed_and_goes(tmp_path: Path) -> None:
@@ -225,6 +230,42 @@ def test_a_raw_image_that_has_grown_is_grown_in_the_guest(tmp_path: Path) -> Non
             "Tell the guest that d has grown to 3145728 bytes."
         ]
         assert qemu.nodes()["d"]["image"]["virtual-size"] == 3 << 20
+
+
+@pytest.mark.skipif(not HAVE_LOOPS, reason="needs root and loop devices")
+def test_a_device_of_any_name_that_has_grown_is_grown_in_the_guest(tmp_path: Path) -> None:
+    """As a volume's node that LVM itself has made, where there is no udev."""
+    file, node = create(tmp_path / "disk", "raw", "1M"), tmp_path / "vg0-data"
+    with attached(file) as device, live_qemu(tmp_path, *SCSI) as qemu:
+        os.mknod(node, stat.S_IFBLK | 0o600, os.stat(device).st_rdev)
+        os.truncate(file, 3 << 20)
+        _is_grown(qemu, str(node), lambda: subprocess.run(["losetup", "-c", device], check=True))
+
+
+@pytest.mark.skipif(not HAVE_LOOPS, reason="needs root and loop devices")
+def test_a_partition_that_has_grown_is_grown_in_the_guest(tmp_path: Path) -> None:
+    with attached(create(tmp_path / "disk", "raw", "8M"), "-P") as device, live_qemu(tmp_path, *SCSI) as qemu:
+        _partition(device, 1)
+        _is_grown(qemu, device + "p1", lambda: _partition(device, 3))
+
+
+def _partition(device: str, mebibytes: int) -> None:
+    table = f"label: dos\nstart=2048, size={mebibytes * 2048}\n"
+    command = ["sfdisk", "-q", "--no-reread", "--no-tell-kernel", device]
+    subprocess.run(command, input=table, text=True, check=True)
+    subprocess.run(["partx", "--update", device], check=True)
+
+
+def _is_grown(qemu: LiveQemu, path: str, grow: Callable[[], object]) -> None:
+    """C(grow): the kernel's device comes to be 3 MiB by it, and was 1 MiB."""
+    node = {"driver": "raw", "file": {"driver": "host_device", "filename": path}}
+    disk = {"id": "d", "device": "scsi-hd", "image": {"blockdev": node}}
+    qemu.converge(qemu.spec(disk))
+    assert qemu.nodes()["d"]["image"]["virtual-size"] == 1 << 20
+    grow()
+    told = "Tell the guest that d has grown to 3145728 bytes."
+    assert [str(each) for each in qemu.converge(qemu.spec(disk)).steps] == [told]
+    assert qemu.nodes()["d"]["image"]["virtual-size"] == 3 << 20
 
 
 @pytest.mark.parametrize(
