@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import subprocess
+import threading
 import time
 from pathlib import Path
 from typing import Any, Iterator
@@ -14,12 +15,13 @@ from typing import Any, Iterator
 import pytest
 
 from ansible_collections.platter.qemu.plugins.module_utils._power import places, watched
-from ansible_collections.platter.qemu.plugins.module_utils._tools import processes, supervise
+from ansible_collections.platter.qemu.plugins.module_utils._tools import processes, start_check, supervise
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qmp import Qmp
 from ansible_collections.platter.qemu.plugins.module_utils._vm import places as vm_places
 from ansible_collections.platter.qemu.tests.lab import power
 from ansible_collections.platter.qemu.tests.lab.beats import four_beats, refused
 from ansible_collections.platter.qemu.tests.lab.led import led, place_of_roots
+from ansible_collections.platter.qemu.tests.lab.loops import HAVE_LOOPS, attached, mounted
 from ansible_collections.platter.qemu.tests.lab.modules import call, process
 from ansible_collections.platter.qemu.tests.lab.oracle import create
 from ansible_collections.platter.qemu.tests.lab.programs import listens, running, wait_until
@@ -238,6 +240,32 @@ def test_an_image_that_leads_elsewhere_since_it_was_defined_is_not_opened(vm: po
         image.unlink()
         create(image, "qcow2", "1M")
         assert vm.call("started")["changed"]
+
+
+@pytest.mark.skipif(not HAVE_LOOPS, reason="needs root and loop devices")
+def test_a_device_that_the_host_has_mounted_since_is_not_started_with(vm: power.Vm, tmp_path: Path) -> None:
+    (tmp_path / "mnt").mkdir()
+    with attached(create(tmp_path / "disk", "raw", "8M")) as device:
+        drive = {"id": "more", "image": {"path": device, "format": "raw"}, "device": "virtio-blk-pci"}
+        call("qemu_drive", vm=vm.name, config=vm.config, drives=[drive], validate="none")
+        subprocess.run(["mke2fs", "-q", device], check=True)
+        with mounted(device, tmp_path / "mnt"):
+            refusal = refused("image_in_use", **vm.told)
+            assert [each["name"] for each in refusal["evidence"]["in_use_by"]] == [str(tmp_path / "mnt")]
+            # and not by what starts it again, or with the host
+            told = subprocess.run([vm.config + "/start", "-version"], check=False, capture_output=True, text=True)
+            fact = f"VM {vm.name} is not started: the host itself has {device} (mounted, "
+            assert (told.returncode, told.stdout) == (1, "") and fact in told.stderr, told
+        assert vm.call("started")["changed"]
+        vm.call("stopped")
+
+
+@pytest.mark.skipif(not HAVE_LOOPS, reason="needs root and loop devices")
+def test_a_moment_in_which_another_start_looks_at_a_shared_device_is_waited_for(tmp_path: Path) -> None:
+    with attached(create(tmp_path / "disk", "raw", "8M")) as device:
+        claimed = os.open(device, os.O_RDONLY | os.O_EXCL)
+        threading.Timer(0.3, os.close, (claimed,)).start()
+        assert not start_check.is_claimed(device)
 
 
 def test_a_place_where_others_can_meddle_is_none(vm: power.Vm, tmp_path: Path) -> None:

@@ -152,17 +152,19 @@ def _about_start(spec: PowerSpec, found: Found, made: VmDefinition, now: Ground)
         other = spec.supervisor not in ("auto", kind)
         outdated = other or not _runs_with(now.processes[found.reading.pids[0]], [*general, *added, *drives])
         return Found(state, replace(found.reading, outdated=outdated), wanted)
-    _refuse_led(made)
+    _refuse_images(made)
     unfit = "its arguments have -daemonize, and QEMU would leave what watches over it" if monitor.leaves(words) else ""
     reading = replace(found.reading, altered=_is_altered(spec, made), unfit=unfit)
     return Found(state, _about_socket(spec, reading), wanted)
 
 
-def _refuse_led(made: VmDefinition) -> None:
-    """Where its images lead may be another place than when they were defined. Raises RefusedError."""
-    from ansible_collections.platter.qemu.plugins.module_utils._vm import held, led
+def _refuse_images(made: VmDefinition) -> None:
+    """Since they were defined they may have come to lead elsewhere, or the host have mounted one. Raises RefusedError."""
+    from ansible_collections.platter.qemu.plugins.module_utils._vm import exclusive, held, led
 
-    led.refuse(made, held.of_definition(made))
+    opened = held.of_definition(made)
+    led.refuse(made, opened)
+    exclusive.refuse_claimed_devices(made.vm, opened)
 
 
 def _runs_with(words: t.Sequence[str], arguments: t.Sequence[str]) -> bool:

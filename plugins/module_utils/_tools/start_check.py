@@ -5,24 +5,49 @@
 # PRIVATE to the collection: it can change at any time without notice.
 """Whether a VM may be started with its images: python3 start_check.py VM IMAGE...
 
-What a snapshot has become the backing file of another image since the VM was defined is not written to. It needs nothing
-but this text and the standard library of Python 3.6 or later, as it stands in a program that outlives the play.
+What a snapshot has become the backing file of another image since the VM was defined is not written to, nor a device that the
+host itself has: QEMU would, as it asks for locks of other QEMUs only. It needs nothing but this text and the standard
+library of Python 3.6 or later, as it stands in a program that outlives the play.
 """
 
 from __future__ import annotations
 
+import errno
 import functools
 import json
 import os
 import stat
 import struct
 import sys
+import time
 import typing as t
 
 #: of qcow and qcow2: magic and version; where the name of the backing file is, and how long
 _HEADER, _MAGIC = ">4sIQI", b"QFI\xfb"
 _LONGEST = 1 << 16
 _TEMP_PREFIX = ".platter-tmp."
+#: in which another program that asks the same, or looks for a file system, has closed the device
+_GLANCE_SECONDS = 2.0
+
+
+def is_claimed(image: str) -> bool:
+    """Whether the host has the block device for itself: mounted, swapped on, or below a volume or an array."""
+    end = time.monotonic() + _GLANCE_SECONDS
+    while _is_claimed_now(image):
+        if time.monotonic() > end:
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def _is_claimed_now(image: str) -> bool:
+    try:
+        if not stat.S_ISBLK(os.stat(image).st_mode):
+            return False
+        os.close(os.open(image, os.O_RDONLY | os.O_NONBLOCK | os.O_EXCL))
+    except OSError as exc:  # what else there is, QEMU says
+        return exc.errno == errno.EBUSY
+    return False
 
 
 def overlays_of(image: str) -> t.List[str]:
@@ -112,6 +137,9 @@ def main() -> None:
     """Ends with 1 where the VM must not be started, and says why."""
     vm, images = sys.argv[1], sys.argv[2:]
     for image in images:
+        if is_claimed(image):
+            fact = "VM %s is not started: the host itself has %s (mounted, swapped on, or below a volume or an array), and QEMU"
+            raise SystemExit((fact + " would write to it all the same. Stop what uses it.") % (vm, image))
         try:
             found = overlays_of(image)
         except OSError as exc:

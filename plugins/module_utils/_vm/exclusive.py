@@ -13,6 +13,7 @@ import typing as t
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._drive import shares
 from ansible_collections.platter.qemu.plugins.module_utils._inspect import block_use, holders
+from ansible_collections.platter.qemu.plugins.module_utils._tools import start_check
 from ansible_collections.platter.qemu.plugins.module_utils._vm import claims, definition, held, places, running
 
 if t.TYPE_CHECKING:
@@ -61,6 +62,14 @@ def refuse_opening(
     new = [each for each in new if each.claim.local]
     _refuse_open(vm, new, lambda: running.processes_of(names) | pids)
     _refuse_bases(vm, [each.claim for each in new if each.claim.writes], opened)
+
+
+def refuse_claimed_devices(vm: str, opened: Opened) -> None:
+    """Raises RefusedError (image_in_use) where this host itself has a device, as a mounted one, that the VM writes to. Nothing
+    keeps QEMU from opening that when the VM is started.
+    """
+    written = [each for each in opened if each.claim.local and each.claim.writes]
+    _refuse_open(vm, [each for each in written if start_check.is_claimed(each.claim.name)], frozenset)
 
 
 def _was_so(now: held.Held, before: Opened) -> bool:
