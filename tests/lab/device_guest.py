@@ -7,6 +7,7 @@ import functools
 from pathlib import Path
 from typing import Any, Iterator
 
+from ansible_collections.platter.qemu.tests.lab.cpio import Archive
 from ansible_collections.platter.qemu.tests.lab.guest_modules import PROGRAM, add_modules, ask
 from ansible_collections.platter.qemu.tests.lab.initramfs import add_program, basis
 from ansible_collections.platter.qemu.tests.lab.vm import CLOCK, Guest
@@ -16,6 +17,7 @@ PROGRAMS = ("qemu-storage-daemon", "qemu-nbd", "qemu-img", "qemu-io", "prlimit",
 
 UDEV = "/usr/lib/systemd/systemd-udevd"
 RULES = Path("/usr/lib/udev/rules.d")
+START_UDEV = f"{UDEV} --daemon && udevadm trigger && udevadm settle"
 
 
 @functools.lru_cache(maxsize=None)
@@ -27,13 +29,18 @@ def root() -> bytes:
     add_modules(archive, "host_device", "disk_image")
     archive.file("/etc/passwd", b"root:x:0:0::/:/bin/sh\n", 0o644)
     archive.file("/etc/group", b"root:x:0:\n", 0o644)
+    add_udev(archive)
+    for name in ("/images", "/var/lib"):
+        archive.directory(name)
+    return archive.content()
+
+
+def add_udev(archive: Archive) -> None:
+    """Not started, with the rules of all packages of this machine."""
     add_program(archive, "udevadm", "/bin/udevadm")
     archive.link(UDEV, "/bin/udevadm")
     for rules in RULES.glob("*.rules"):
         archive.file(str(rules), rules.read_bytes(), 0o644)
-    for name in ("/images", "/var/lib"):
-        archive.directory(name)
-    return archive.content()
 
 
 class DeviceGuest(Guest):
@@ -46,7 +53,7 @@ class DeviceGuest(Guest):
     @contextlib.contextmanager
     def udev(self) -> Iterator[None]:
         """While the block runs, udev looks at each new device, and again whenever a writer closes it."""
-        self.run(f"{UDEV} --daemon && udevadm trigger && udevadm settle")
+        self.run(START_UDEV)
         try:
             yield
         finally:

@@ -60,7 +60,7 @@ def root(vms: bool = False) -> bytes:
     add_systemd(archive, {"modules.service": SERVER_UNIT % interpreter()})
     add_modules(archive, *(("qemu_drive", "qemu_vm") if vms else ("nbd_export",)))
     if vms:
-        _add_qemu(archive)
+        add_qemu(archive)
     archive.file("/etc/passwd", b"root:x:0:0::/:/bin/sh\n", 0o644)
     archive.directory(str(DISK))
     return archive.content()
@@ -88,7 +88,7 @@ def add_systemd(archive: Archive, services: Mapping[str, str]) -> None:
         archive.directory(name)
 
 
-def _add_qemu(archive: Archive) -> None:
+def add_qemu(archive: Archive) -> None:
     """With its firmware, and the part of it that Debian has in a file of its own."""
     add_program(archive, "qemu-system-x86_64", "/usr/bin/qemu-system-x86_64")
     told = subprocess.run(["qemu-system-x86_64", "-L", "help"], capture_output=True, text=True, check=True).stdout

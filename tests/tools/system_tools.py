@@ -36,6 +36,7 @@ STORAGE = {
     "sfdisk": ("fdisk", "util-linux"),
     "parted": ("parted", "parted"),
     "mdadm": ("mdadm", "mdadm"),
+    "lvm": ("lvm2", "lvm2"),
     "mkfs.xfs": ("xfsprogs", "xfsprogs"),
     "mkfs.btrfs": ("btrfs-progs", "btrfs-progs"),
     "mkfs.vfat": ("dosfstools", "dosfstools"),
