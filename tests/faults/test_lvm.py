@@ -61,13 +61,18 @@ class Ran(NamedTuple):
     actions: list[str]
 
 
-def run(host: SshGuest, disks: list[dict[str, Any]], *words: str, state: str = "started") -> Ran:
+def play(host: SshGuest, disks: list[dict[str, Any]], *words: str, state: str) -> subprocess.CompletedProcess[str]:
     """The role, from this side."""
     directory = host.key.parent
     (directory / "hosts.json").write_text(json.dumps({"all": {"hosts": {"host1": host.variables()}}}))
     (directory / "vars.json").write_text(json.dumps({**VM, "vm_storage_state": state, "vm_storage_disks": disks}))
     command = [Path(sys.executable).parent / "ansible-playbook", "-i", "hosts.json", "-e", "@vars.json", "play.yml"]
-    done = subprocess.run([*command, *words], cwd=directory, capture_output=True, text=True, check=False, timeout=600)
+    return subprocess.run([*command, *words], cwd=directory, capture_output=True, text=True, check=False, timeout=600)
+
+
+def run(host: SshGuest, disks: list[dict[str, Any]], *words: str, state: str = "started") -> Ran:
+    """What is no failure."""
+    done = play(host, disks, *words, state=state)
     assert done.returncode == 0, done.stdout + done.stderr
     counts = dict(re.findall(r"(\w+)=(\d+)", done.stdout.rpartition("PLAY RECAP")[2]))
     return Ran(int(counts["changed"]), re.findall(r'"- (.*)"', done.stdout))
@@ -181,6 +186,15 @@ def test_a_volume_that_the_host_has_is_no_disk_and_one_beside_it_is(stacked: Ssh
     assert beside["changed"] and not beside.get("failed"), beside
     told = define(host, "/dev/mapper/vg0-origin", vm="web2")
     assert told["reason"] == "image_claimed" and told["evidence"]["vm"] == "web1", told
+
+
+def test_the_role_leaves_a_mounted_volume_alone(stacked: SshGuest) -> None:
+    before = digests(stacked, "mounted")
+    disks = [{"name": "data", "image": {"path": "/dev/vg0/mounted", "format": "raw"}}]
+    done = play(stacked, disks, state="defined")
+    told = "refused: drive data of VM web1: /dev/vg0/mounted is in use by mount /mnt/vg0/mounted, open for writing, ext2."
+    assert done.returncode == 2 and told in done.stdout, done.stdout
+    assert digests(stacked, "mounted") == before
 
 
 def test_what_is_written_to_an_origin_or_a_snapshot_is_not_in_the_other(stacked: SshGuest) -> None:
