@@ -128,6 +128,7 @@ def test_a_life_on_volumes(host: SshGuest) -> None:
 
 
 #: a mounted volume with a snapshot; a volume with a mounted snapshot; a thin one; and one that is below a mounted one
+#: (noinit_itable: else the kernel itself writes to a new file system, some seconds after it was mounted)
 STACKED = """
 set -e
 for name in mounted origin outer; do lvm lvcreate -q -n $name -L 8M vg0; done
@@ -137,7 +138,7 @@ echo 0 16384 linear /dev/vg0/outer 0 | dmsetup create inner
 for name in vg0/mounted vg0/origin mapper/inner; do mke2fs -q /dev/$name >/dev/null; done
 lvm lvcreate -q -s -n copy -L 8M vg0/mounted
 lvm lvcreate -q -s -n kept -L 8M vg0/origin
-for name in vg0/mounted vg0/kept mapper/inner; do mkdir -p /mnt/$name; mount /dev/$name /mnt/$name; done
+for name in vg0/mounted vg0/kept mapper/inner; do mkdir -p /mnt/$name; mount -o noinit_itable /dev/$name /mnt/$name; done
 udevadm settle
 """
 
