@@ -62,6 +62,8 @@ class Healer:
                 item = engine.prepare(patient=False)[0]
                 engine.execute([item])
             leg = str((item.refusal.facts.get("evidence") or {}).get("leg", "")) if item.refusal else ""
+            if item.reading is None and item.refusal is not None:
+                raise item.refusal  # nothing could be read, so nothing is known of it
             self._note(report, leg or "array", item)
             runs = item.before.assembled is not None
             if not leg or leg in left_out or not settings.may_go_without(report.problems[leg]["reason"], runs):
