@@ -147,12 +147,9 @@ class ByDaemon:
                 supervisor.remove(host)
 
     def _end(self, host: str, seconds: float) -> None:
-        """It leaves its socket behind."""
+        """It leaves its socket behind; so has one that a killed run has ended."""
         systemd = t.cast(by_systemd.BySystemd, self._supervisors["systemd"])
-        in_unit, running = bool(declared.in_unit(host)), watched.now(host).servers
-        if not in_unit and not watched.now(host).all:
-            return
-        sockets = [server_storage_daemon.socket_of(processes.command_line(pid)) for pid in running]
+        in_unit, sockets = bool(declared.in_unit(host)), _sockets(host)
         if in_unit:
             systemd.begin_stop(host)
         if not processes.end_all(lambda: watched.now(host).all, seconds):
@@ -160,7 +157,15 @@ class ByDaemon:
             raise errors.FailedError(fact, reason="stop_timeout")
         if in_unit:
             systemd.end_stop(host, START_SECONDS)
-        _remove([path for path in sockets if path])
+        for socket in sockets:
+            unix_sockets.remove_left(socket)
+
+
+def _sockets(host: str) -> t.List[str]:
+    """At which a storage daemon listens, or did, by what runs and by what is declared."""
+    running = [processes.command_line(pid) for pid in watched.now(host).servers]
+    said = [made.argv for made in (declared.in_unit(host), declared.in_file(host)) if made]
+    return [path for path in map(server_storage_daemon.socket_of, (*running, *said)) if path]
 
 
 def _remove(paths: t.Sequence[str]) -> None:
