@@ -26,6 +26,8 @@ STORAGE = {
     "busybox": ("busybox-static", "busybox"),
     "nbdkit": ("nbdkit", "nbdkit"),
     "nbdinfo": ("libnbd-bin", "libnbd"),
+    "nbd-client": ("nbd-client", "nbd"),
+    "ganesha.nfsd": ("nfs-ganesha", "nfs-ganesha"),
     "ss": ("iproute2", "iproute"),
     "ps": ("procps", "procps-ng"),
     "systemd-analyze": ("systemd", "systemd"),
@@ -59,11 +61,25 @@ TEST = {
 }
 PROFILES = {"demo": DEMO, "test": TEST}
 
-# Packages without a program of their own: QEMU's ssh and http drivers, and Python's venv.
-LIBRARIES = {"apt-get": ["python3-venv", "qemu-block-extra"], "dnf": ["qemu-block-curl", "qemu-block-ssh"]}
+# Packages without a program in PATH: QEMU's ssh and http drivers, Python's venv, what ganesha serves files with, and
+# virtiofsd, which Debian 12 has in qemu-system-common.
+LIBRARIES = {
+    "apt-get": ["python3-venv", "qemu-block-extra", "nfs-ganesha-vfs"],
+    "dnf": ["qemu-block-curl", "qemu-block-ssh", "nfs-ganesha-vfs", "virtiofsd"],
+}
 # What the guests of the tests boot; any kernel of this machine that lies there with its modules will do.
 KERNEL = {"apt-get": ["linux-image-cloud-amd64"], "dnf": ["kernel-core"]}
 KERNEL_OF_UBUNTU = ["linux-image-virtual"]
+# And where the root comes over 9p, which kernels for clouds lack. Fedora's and Ubuntu's were not tried.
+KERNEL_WITH_9P = {"apt-get": ["linux-image-amd64"], "dnf": ["kernel-core"]}
+# What is looked for in such packages: where it can be, and what has it.
+FILES = {
+    "libfsalvfs.so": (("/usr/lib*/ganesha/libfsalvfs.so", "/usr/lib/*/ganesha/libfsalvfs.so"), "nfs-ganesha-vfs"),
+    "virtiofsd": (
+        ("/usr/libexec/virtiofsd", "/usr/lib/qemu/virtiofsd", "/usr/lib/virtiofsd"),
+        "virtiofsd, or qemu-system-common of Debian 12",
+    ),
+}
 INSTALL = {"apt-get": ["apt-get", "install", "-y", "--no-install-recommends"], "dnf": ["dnf", "install", "-y"]}
 
 
@@ -90,20 +106,44 @@ def packages(programs, manager: str) -> list[str]:
 
 
 def libraries(manager: str | None) -> list[str]:
-    """The packages without programs, and a kernel where none lies ready."""
-    return [*LIBRARIES.get(manager or "", []), *([] if _has_kernel() else _kernel(manager))]
+    """The packages without programs, and kernels where none lies ready."""
+    kernel = [] if _has_kernel("") else _kernel(manager, KERNEL)
+    return [
+        *LIBRARIES.get(manager or "", []),
+        *kernel,
+        *([] if _has_kernel("/9p.ko") else _kernel(manager, KERNEL_WITH_9P)),
+    ]
 
 
-def _has_kernel() -> bool:
-    """A kernel that lies beside its modules, or in /boot: machines may have the modules only of what they run."""
-    directories = [each.parent for each in Path("/lib/modules").glob("*/modules.dep")]
+def _has_kernel(module: str) -> bool:
+    """A kernel that lies beside its modules, or in /boot: machines may have the modules only of what they run.
+
+    module: as the kernel's own list of them has it.
+    """
+    lists = [each for each in Path("/lib/modules").glob("*/modules.dep") if module in each.read_text()]
+    directories = [each.parent for each in lists]
     return any((each / "vmlinuz").exists() or Path(f"/boot/vmlinuz-{each.name}").exists() for each in directories)
 
 
-def _kernel(manager: str | None) -> list[str]:
+def _kernel(manager: str | None, packages: dict[str, list[str]]) -> list[str]:
     with open("/etc/os-release", encoding="utf-8") as lines:
         ubuntu = any(line.strip() == "ID=ubuntu" for line in lines)
-    return KERNEL_OF_UBUNTU if ubuntu else KERNEL.get(manager or "", [])
+    return KERNEL_OF_UBUNTU if ubuntu else packages.get(manager or "", [])
+
+
+def missing_files() -> list[str]:
+    """What the tests need beside programs and is not there, as a person is told."""
+    absent = [
+        f"missing: {name} (package {package})"
+        for name, (places, package) in FILES.items()
+        if not any(found for place in places for found in Path("/").glob(place.lstrip("/")))
+    ]
+    kernels = {"": "linux-image-cloud-amd64 or kernel-core", "/9p.ko": "linux-image-amd64 or kernel-core"}
+    return absent + [
+        f"missing: a kernel with {module.lstrip('/') or 'its modules'} in /boot and /lib/modules (package {package})"
+        for module, package in kernels.items()
+        if not _has_kernel(module)
+    ]
 
 
 def advice(programs) -> str:
@@ -137,8 +177,10 @@ def main() -> None:
     programs = PROFILES[profile]
     if verb == "install":
         install_missing(programs, libraries(package_manager()) if profile == "test" else ())
-    if missing(programs):
-        raise SystemExit(advice(missing(programs)))
+    absent = [advice(missing(programs))] if missing(programs) else []
+    absent += missing_files() if profile == "test" else []
+    if absent:
+        raise SystemExit("\n".join(absent))
 
 
 if __name__ == "__main__":
