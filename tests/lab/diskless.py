@@ -149,9 +149,18 @@ NFS_CORE_PARAM {{ NFS_Port = 2049; Protocols = 4; Enable_NLM = false; Enable_RQU
 NFSV4 {{ RecoveryRoot = {place}; Graceless = true; Minor_Versions = 1,2; Only_Numeric_Owners = true;
     UseGetpwnam = true; }}
 NFS_KRB5 {{ Active_krb5 = false; }}
-EXPORT {{ Export_Id = 1; Path = {tree}; Pseudo = /web1; Access_Type = RW; Squash = No_Root_Squash; SecType = sys; Protocols = 4;
+EXPORT {{ Export_Id = 1; Path = {tree}; Pseudo = {name}; Access_Type = RW; Squash = No_Root_Squash; SecType = sys; Protocols = 4;
     Transports = TCP; FSAL {{ Name = VFS; }} }}
 """
+
+
+def ganesha_conf(recovery: Path, tree: Path, name: str) -> str:
+    """Of a server of NFS 4 that has the tree under that name. C(recovery): a directory of its own."""
+    program = Path(shutil.which("ganesha.nfsd") or "/usr/bin/ganesha.nfsd")
+    plugins = next(program.parents[1].glob("lib*/**/libfsalvfs.so"), program).parent
+    return _GANESHA.format(plugins=plugins, place=recovery, tree=tree, name=name)
+
+
 _ALONE = "ip link set lo up; ip addr add 127.0.0.2/8 dev lo; mount -t tmpfs none /run; mkdir /run/ganesha; exec "
 
 
@@ -161,10 +170,9 @@ def nfs(tree: Path, directory: Path) -> Iterator[str]:
     program = shutil.which("ganesha.nfsd")
     if program is None:
         pytest.skip("ganesha.nfsd is not installed")
-    plugins = next(Path(program).parents[1].glob("lib*/**/libfsalvfs.so"), Path(program)).parent
     config, log = directory / "ganesha.conf", directory / "ganesha.log"
     (directory / "recovery").mkdir()
-    config.write_text(_GANESHA.format(plugins=plugins, place=directory / "recovery", tree=tree))
+    config.write_text(ganesha_conf(directory / "recovery", tree, "/web1"))
     command = f"{_ALONE} {program} -F -f {config} -L {log} -p {directory}/ganesha.pid"
     with running("unshare", "--net", "--mount", "sh", "-c", command) as server:
         wait_until(lambda: _says(log, "NFS SERVER INITIALIZED") or server.poll() is not None, "ganesha serves")
