@@ -16,11 +16,12 @@ import pytest
 from ansible_collections.platter.qemu.plugins.module_utils._vm import places
 from ansible_collections.platter.qemu.tests.lab import diskless
 from ansible_collections.platter.qemu.tests.lab.diskless import Diskless, own_host
-from ansible_collections.platter.qemu.tests.lab.linux import kernel_with
+from ansible_collections.platter.qemu.tests.lab.linux import MODULES, kernel_with
 from ansible_collections.platter.qemu.tests.lab.programs import wait_until
 from ansible_collections.platter.qemu.tests.lab.stores import Store, free_port
 
-pytestmark = [pytest.mark.soak, pytest.mark.xdist_group("diskless")]
+pytestmark = pytest.mark.xdist_group("diskless")
+soak = pytest.mark.soak
 Task = t.Dict[str, t.Any]
 
 
@@ -38,6 +39,15 @@ def test_a_root_over_9p(place: Path) -> None:
     share = {"tag": "root", "driver": "9p", "path": str(tree), "security_model": "passthrough"}
     with vm.booted(shares=[share]) as guest:
         assert vm.answer().startswith("root / 9p rw")
+        guest.run("echo from the guest >/note; sync")
+    assert (tree / "note").read_text() == "from the guest\n"
+
+
+def test_a_root_over_virtiofs(place: Path) -> None:
+    tree, vm = diskless.plant(place / "tree"), Diskless(place, ("virtiofs",))
+    assert vm.make({"type": "virtiofs", "source": "root"}, network={"address": "dhcp"})["changed"]
+    with diskless.virtiofs(tree, place / "served") as share, vm.booted(shares=[share], shared_memory="256M") as guest:
+        assert vm.answer().startswith("root / virtiofs rw")
         guest.run("echo from the guest >/note; sync")
     assert (tree / "note").read_text() == "from the guest\n"
 
@@ -99,6 +109,7 @@ def test_a_root_over_nbd_outlives_a_server_which_gets_what_it_missed_at_the_next
     assert first == second
 
 
+@soak
 def test_a_leg_that_may_be_old_is_not_started_alone(place: Path, legs: list[Store]) -> None:
     vm = Diskless(place, ("nbd", "raid1"))
     assert vm.make(root_on(legs), wait=15)["changed"]
@@ -142,14 +153,16 @@ def test_legs_that_have_gone_on_without_each_other_are_left_as_they_are(place: P
 PLAYBOOK = Path(__file__).resolve().parents[2] / "playbooks" / "diskless.yml"
 
 
+@soak
 def test_the_playbook_has_a_vm_that_answers_and_the_second_run_changes_nothing(place: Path) -> None:
     """The role, with a root tree that it lays from a directory."""
     image, modules = kernel_with(("9p", "9pnet_virtio"))
+    elsewhere = {"diskless_vm_kernel": str(image), "diskless_vm_modules_directory": str(modules)}
     options = {
         "ansible_python_interpreter": sys.executable,
-        "diskless_vm_kernel": str(image),
-        "diskless_vm_modules_directory": str(modules),
         "diskless_port": free_port(),
+        # found by the role, where it is installed
+        **({"diskless_vm_kernel_release": modules.name} if modules.parent == MODULES else elsewhere),
     }
     with own_host(place) as host:
 
@@ -187,6 +200,7 @@ LAID = """
 """
 
 
+@soak
 def test_a_tree_is_laid_once_as_it_is_in_an_archive_or_an_image(place: Path) -> None:
     tree = diskless.plant(place / "tree")
     (tree / "etc" / "own").write_text("theirs")
