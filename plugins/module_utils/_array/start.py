@@ -75,9 +75,9 @@ def have_diverged(one: Superblock, other: Superblock) -> bool:
     return not (_knows(one, other) or _knows(other, one))
 
 
-def _knows(one: Superblock, other: Superblock) -> bool:
-    """Whether the other was in the array when the one was written last."""
-    return other.slot in one.active and _is_holder(other, one)
+def _knows(leg: Superblock, another: Superblock) -> bool:
+    """Whether another was in the array when the leg was written last."""
+    return another.slot in leg.active and _is_holder(another, leg)
 
 
 def _told(legs: t.Mapping[str, Superblock]) -> t.Dict[str, t.Any]:
