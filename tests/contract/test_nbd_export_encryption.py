@@ -14,6 +14,7 @@ from ansible_collections.platter.qemu.tests.lab import exports
 from ansible_collections.platter.qemu.tests.lab.beats import four_beats, refused, settled
 from ansible_collections.platter.qemu.tests.lab.guest import MIB
 from ansible_collections.platter.qemu.tests.lab.modules import call
+from ansible_collections.platter.qemu.tests.lab.oracle import qemu_img
 
 SECRET = "open, sesame: 7"
 
@@ -38,7 +39,7 @@ def vault(tmp_path_factory: pytest.TempPathFactory) -> Path:
         path, more = directory / f"a.{format}", ["-o", f"{prefix}key-secret=s,{prefix}iter-time=10"]
         more[1] += ",encrypt.format=luks" if prefix else ""
         secret = f"secret,id=s,file={directory}/secret"
-        run("qemu-img", "create", "-q", "--object", secret, "-f", format, *more, path, "4M")
+        qemu_img("create", "-q", "--object", secret, "-f", format, *more, path, "4M")
         key = f"{'encrypt.' if prefix else ''}key-secret=s"
         options = f"driver={format},{key},file.filename={path}"
         run("qemu-io", "--object", secret, "--image-opts", "-c", "write -P 0x5a 0 1M", options)

@@ -21,9 +21,6 @@ from ansible_collections.platter.qemu.plugins.module_utils._inspect import membe
 from ansible_collections.platter.qemu.plugins.module_utils._tools import files, sparse
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qemu_img import QemuImg, image_node
 
-#: QEMU gives up on timing its key derivation on a busy machine; seen in 5 of 20 creations on 7.2
-_TIMING_TRIES = 3
-_TIMING_MESSAGE = "Unable to get accurate CPU usage"
 #: an empty image larger than this is made by qemu-img each time
 LARGEST_TEMPLATE = 4 << 20
 
@@ -74,29 +71,16 @@ class Builder:
 
     def _qemu_create(self, spec: ImageSpec, action: actions.CreateImage, path: str) -> None:
         backing = (action.backing.name, t.cast(str, action.backing.format)) if action.backing else None
-        self._with_luck(
-            lambda: self._qemu_img.create(
-                path,
-                action.format,
-                action.virtual_size,
-                options=create_arguments(spec, action.format, action.options),
-                backing=backing,
-                # a relative name would be looked for in the build directory; the base was inspected before
-                open_backing=False,
-                secrets=spec.secrets,
-            )
+        self._qemu_img.create(
+            path,
+            action.format,
+            action.virtual_size,
+            options=create_arguments(spec, action.format, action.options),
+            backing=backing,
+            # a relative name would be looked for in the build directory; the base was inspected before
+            open_backing=False,
+            secrets=spec.secrets,
         )
-
-    @staticmethod
-    def _with_luck(make: t.Callable[[], None]) -> None:
-        for _try in range(_TIMING_TRIES - 1):
-            try:
-                make()
-                return
-            except errors.ToolError as exc:
-                if _TIMING_MESSAGE not in exc.stderr:
-                    raise
-        make()
 
     def _create_on_device(self, spec: ImageSpec, action: actions.CreateImage) -> t.Dict[str, t.Any]:
         self._qemu_create(spec, action, spec.path)

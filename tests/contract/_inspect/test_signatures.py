@@ -20,6 +20,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._inspect.signatures i
 )
 from ansible_collections.platter.qemu.plugins.module_utils._tools.files import FileReader
 from ansible_collections.platter.qemu.tests.lab import superblocks
+from ansible_collections.platter.qemu.tests.lab.oracle import qemu_img
 
 MIB = 1 << 20
 PATH = os.pathsep.join((os.environ["PATH"], "/usr/sbin", "/sbin"))
@@ -71,13 +72,7 @@ def write(path: Path, *pieces: tuple[int, bytes]) -> None:
 
 def luks_by_qemu(disk: Path) -> None:
     options = ("--object", f"secret,id=s,file={secret(disk)}", "-o", "key-secret=s,iter-time=10")
-    for _try in range(5):  # at times it says "Unable to get accurate CPU usage"
-        made = subprocess.run(
-            ["qemu-img", "create", "-q", "-f", "luks", *options, disk, "390M"], capture_output=True, check=False
-        )
-        if made.returncode == 0:
-            return
-    raise AssertionError(made.stderr)
+    qemu_img("create", "-q", "-f", "luks", *options, disk, "390M")
 
 
 Maker = Callable[[Path], object]

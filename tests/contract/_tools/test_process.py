@@ -9,6 +9,7 @@ import pytest
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._tools import process
+from ansible_collections.platter.qemu.tests.lab.programs import wait_until
 
 #: longer than the patience of these tests, with and without a processor
 BUSY = "import time; end = time.monotonic() + 3\nwhile time.monotonic() < end: pass\nprint('done')"
@@ -32,11 +33,17 @@ def test_what_copies_may_not_do_nothing() -> None:
     assert ended(["sleep", "60"], idle=True).message.endswith("sleep 60 was ended: it has done nothing for 0.5 s")
 
 
+def is_over(pid: int) -> bool:
+    try:
+        return "State:\tZ" in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return True
+
+
 def test_what_it_has_started_is_ended_too(tmp_path: Path) -> None:
     ended(["sh", "-c", f"sleep 60 & echo $! > {tmp_path}/pid; wait"], idle=True)
     pid = int((tmp_path / "pid").read_text())
-    status = Path(f"/proc/{pid}/status")
-    assert not status.exists() or "State:\tZ" in status.read_text()
+    wait_until(lambda: is_over(pid), "what was killed has come to its end")
 
 
 @pytest.mark.parametrize("program", [BUSY, NAPPING], ids=["busy", "napping"])
