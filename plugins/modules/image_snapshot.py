@@ -545,21 +545,17 @@ removed_leftovers:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.platter.qemu.plugins.module_utils._module import (
-    file_attributes,
-    run,
-    secret_files,
-    snapshot_options,
-)
+from ansible_collections.platter.qemu.plugins.module_utils._module import run, secret_files, snapshot_options
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot import engine
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.read_spec import read_spec
+from ansible_collections.platter.qemu.plugins.module_utils._tools import attributes
 
 
 def make_engine(module: AnsibleModule) -> engine.SnapshotEngine:
     """The engine for the images of this task."""
     return engine.SnapshotEngine(
         [read_spec(secret_files.with_secret_files(module, entry)) for entry in snapshot_options.items(module.params)],
-        file_attributes.copy_attributes,
+        attributes.copy_attributes,
         qemu_img=module.get_bin_path("qemu-img"),
         workers=module.params["workers"],
         fail_fast=module.params["fail_fast"],

@@ -85,13 +85,14 @@ ALLOWED = {
     "_device": {"_core", "_formats", "_tools", "_inspect", "_device"},
     "_array": {"_core", "_formats", "_tools", "_inspect", "_array"},
     "_keeper": {"_core", "_formats", "_tools", "_inspect", "_device", "_array", "_keeper"},
+    "_timer": {"_core", "_formats", "_tools", "_inspect", "_snapshot", "_timer"},
     "_keys": {"_core", "_tools", "_keys"},
     "_initramfs": {"_core", "_tools", "_initramfs"},
     "_drive": {"_core", "_drive"},
     "_vm": {"_core", "_formats", "_tools", "_inspect", "_drive", "_live", "_vm"},
     "_live": {"_core", "_drive", "_tools", "_live"},
     "_power": {"_core", "_formats", "_tools", "_inspect", "_drive", "_live", "_vm", "_power"},
-    "_module": {"_core", "_formats", "_module"},
+    "_module": {"_core", "_formats", "_tools", "_module"},
 }
 
 
@@ -125,6 +126,7 @@ def _is_pure(path: Path) -> bool:
             "_device",
             "_array",
             "_keeper",
+            "_timer",
             "_keys",
             "_live",
             "_vm",

@@ -46,7 +46,12 @@ def unit_file(unit: str) -> str:
 
 def wants_link(unit: str) -> str:
     """The link that has it started at boot, as C(systemctl enable) makes it."""
-    return posixpath.join(DIRECTORY, WANTED_BY + ".wants", unit)
+    return posixpath.join(DIRECTORY, wanted_by(unit) + ".wants", unit)
+
+
+def wanted_by(unit: str) -> str:
+    """What starts it at boot (systemd.special(7))."""
+    return "timers.target" if unit.endswith(".timer") else WANTED_BY
 
 
 def head(module: str, unit: str) -> str:

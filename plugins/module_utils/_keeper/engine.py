@@ -15,11 +15,18 @@ import typing as t
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors, unit_text
 from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item, attempt, failed_at
 from ansible_collections.platter.qemu.plugins.module_utils._core.plan import predict
-from ansible_collections.platter.qemu.plugins.module_utils._keeper import actions, observe, places, program, unit
+from ansible_collections.platter.qemu.plugins.module_utils._keeper import actions, observe, places, unit, watch
 from ansible_collections.platter.qemu.plugins.module_utils._keeper.plan import plan_keeper
 from ansible_collections.platter.qemu.plugins.module_utils._keeper.spec import KeeperSpec
 from ansible_collections.platter.qemu.plugins.module_utils._keeper.state import KeeperState
-from ansible_collections.platter.qemu.plugins.module_utils._tools import locks, process, processes, supervised, systemd
+from ansible_collections.platter.qemu.plugins.module_utils._tools import (
+    locks,
+    own_zipapp,
+    process,
+    processes,
+    supervised,
+    systemd,
+)
 
 
 class KeeperEngine:
@@ -66,7 +73,7 @@ class KeeperEngine:
                 "a keeper", spec.name, fact, reason="supervisor_missing", way_out=way_out, joined="of array"
             )
         before = observe.observe(spec, self._runner)
-        self._built = program.build() if spec.state == "present" else b""
+        self._built = own_zipapp.build(watch) if spec.state == "present" else b""
         wanted = observe.wanted(spec, self._built) if spec.state == "present" else None
         plan = plan_keeper(spec, before, wanted)
         item = Item(spec.name, spec, before=before, plan=list(plan), after=predict(before, plan))

@@ -12,11 +12,12 @@ import os
 import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import unit_text
-from ansible_collections.platter.qemu.plugins.module_utils._keeper import places, program, unit
+from ansible_collections.platter.qemu.plugins.module_utils._keeper import places, unit
 from ansible_collections.platter.qemu.plugins.module_utils._keeper.spec import KeeperSpec, Parts
 from ansible_collections.platter.qemu.plugins.module_utils._keeper.state import KeeperState
 from ansible_collections.platter.qemu.plugins.module_utils._tools import (
     own_programs,
+    own_zipapp,
     process,
     processes,
     supervise,
@@ -26,7 +27,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._tools import (
 
 def wanted(spec: KeeperSpec, built: bytes) -> Parts:
     """What it is to consist of. C(built): its program."""
-    return Parts(spec.settings, program.digest_of(built), definition(spec.name, spec.supervisor))
+    return Parts(spec.settings, own_zipapp.digest_of(built), definition(spec.name, spec.supervisor))
 
 
 def definition(name: str, supervisor: str) -> str:
@@ -51,7 +52,7 @@ def observe(spec: KeeperSpec, run: process.RunCommand) -> KeeperState:
     declared = unit_text.unit_file(own) if by_unit else os.path.join(places.directory(name), places.DEFINITION)
     parts = Parts(
         _text(places.settings_file(name)),
-        program.digest_of(places.read(places.program_file(name))),
+        own_zipapp.digest_of(places.read(places.program_file(name))),
         _text(declared) if by_unit or places.read(places.supervisor_file(name)) == supervisor_source() else "",
     )
     if by_unit:

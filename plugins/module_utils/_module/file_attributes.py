@@ -15,6 +15,7 @@ import stat
 import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
+from ansible_collections.platter.qemu.plugins.module_utils._tools import attributes
 
 if t.TYPE_CHECKING:
     from ansible.module_utils.basic import AnsibleModule
@@ -122,7 +123,7 @@ class FileAttributes:
         """Prepare a finished file for its name: as C(like) (the file it replaces, of that C(identity)), then as asked."""
         os.chmod(built, NEW_MODE)
         if like:
-            copy_attributes(like, built, identity)
+            attributes.copy_attributes(like, built, identity)
         elif self._module.selinux_enabled():
             self._module.set_default_selinux_context(built, False)
         if self._asked(spec):
@@ -178,39 +179,3 @@ def _group_name(text: t.Any) -> str:
         return grp.getgrgid(int(text)).gr_name if str(text).isdigit() else str(text)
     except KeyError:
         return str(text)
-
-
-def copy_attributes(source: str, target: str, identity: t.Optional[t.Tuple[int, int]] = None) -> None:
-    """Owner, mode and extended attributes (SELinux context too), but not what we remember of the file.
-
-    C(identity): (device, inode) that C(source) must still have; another user may have put a link there, even one to a
-    program that runs as its owner (setuid), which no image is ever made.
-    """
-    try:
-        descriptor = os.open(source, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (os.O_NOFOLLOW if identity else 0))
-    except OSError as exc:
-        if identity:
-            raise _other_file(source) from exc
-        raise
-    try:
-        facts = os.fstat(descriptor)
-        if identity and (facts.st_dev, facts.st_ino) != identity:
-            raise _other_file(source)
-        os.chown(target, facts.st_uid, facts.st_gid)
-        os.chmod(target, stat.S_IMODE(facts.st_mode) & ~(stat.S_ISUID | stat.S_ISGID))
-        for name in os.listxattr(descriptor):
-            if name != "user.platter.qemu":
-                os.setxattr(target, name, os.getxattr(descriptor, name))
-    finally:
-        os.close(descriptor)
-
-
-def _other_file(path: str) -> errors.RefusedError:
-    return errors.RefusedError(
-        "a new image",
-        path,
-        "something else has appeared there meanwhile",
-        reason="changed_meanwhile",
-        way_out="Run the task again.",
-        joined="at",
-    )

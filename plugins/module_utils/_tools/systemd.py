@@ -94,5 +94,6 @@ def reload(run: process.RunCommand, failed: t.Sequence[str]) -> None:
 def remove(unit: str) -> None:
     """What the administrator has added (drop-ins) stays."""
     disable(unit)
-    os.unlink(unit_text.unit_file(unit))
+    with contextlib.suppress(FileNotFoundError):  # a killed run has come so far
+        os.unlink(unit_text.unit_file(unit))
     files.fsync_path(unit_text.DIRECTORY)

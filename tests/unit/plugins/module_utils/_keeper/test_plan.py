@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._core.plan import predict
-from ansible_collections.platter.qemu.plugins.module_utils._keeper import plan, program, settings, unit
+from ansible_collections.platter.qemu.plugins.module_utils._keeper import plan, settings, unit, watch
 from ansible_collections.platter.qemu.plugins.module_utils._keeper.read_spec import read_spec
 from ansible_collections.platter.qemu.plugins.module_utils._keeper.spec import KeeperSpec, Parts
 from ansible_collections.platter.qemu.plugins.module_utils._keeper.state import KeeperState
+from ansible_collections.platter.qemu.plugins.module_utils._tools import own_zipapp
 
 UUID = "6f9b0c1e-6f0c-4c43-9a5e-0f4b3a0d7c11"
 NEW, OLD = Parts("new", "1", "unit"), Parts("old", "1", "unit")
@@ -96,8 +97,8 @@ def test_the_supervisor_is_systemd_where_that_runs() -> None:
 
 
 def test_the_program_is_whole_and_always_the_same(tmp_path: Path) -> None:
-    made = program.build()
-    assert made == program.build()
+    made = own_zipapp.build(watch)
+    assert made == own_zipapp.build(watch)
     path = tmp_path / "keeper.pyz"
     path.write_bytes(made)
     names = zipfile.ZipFile(io.BytesIO(made)).namelist()

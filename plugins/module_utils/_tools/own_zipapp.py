@@ -3,7 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
 # PRIVATE to the collection: it can change at any time without notice.
-"""The keeper as one file (zipapp): C(watch.py) and all of this collection that it needs, whatever the play was made of."""
+"""A program of ours as one file (zipapp): a module with a C(main()) and all of this collection that it needs, whatever the play was
+made of. It outlives the play.
+"""
 
 from __future__ import annotations
 
@@ -13,24 +15,22 @@ import posixpath
 import re
 import typing as t
 import zipfile
+from types import ModuleType
 
 _BASE = "ansible_collections.platter.qemu.plugins.module_utils"
-_START = "_keeper/watch.py"
 _IMPORT = re.compile(r"^\s*from %s(\S*) import (?:\(([^)]*)\)|(.*))$" % re.escape(_BASE), re.MULTILINE)
-_MAIN = "from %s._keeper.watch import main\n\nmain()\n" % _BASE
+_MAIN = "from %s import main\n\nmain()\n"
 #: the oldest that a zip can hold, so that the same files make the same bytes
 _DATE = (1980, 1, 1, 0, 0, 0)
 
 
-def build() -> bytes:
-    """The bytes of the file, which Python runs."""
-    # imported here for Ansible, which sends to a host what is imported
-    from ansible_collections.platter.qemu.plugins.module_utils._keeper import watch
-
-    del watch
-    sources = {"__main__.py": _MAIN.encode()}
+def build(start: ModuleType) -> bytes:
+    """The bytes of the file, which Python runs, always the same of the same files. C(start): imported by the caller, so that
+    Ansible has sent to the host what it imports.
+    """
+    sources = {"__main__.py": (_MAIN % start.__name__).encode()}
     top = _BASE.replace(".", "/")
-    for name, text in _needed().items():
+    for name, text in _needed(start).items():
         sources["%s/%s" % (top, name)] = text
     directories = {path.rpartition("/")[0] for path in sources if "/" in path}
     for directory in list(directories):
@@ -48,10 +48,10 @@ def digest_of(program: bytes) -> str:
     return hashlib.sha256(program).hexdigest() if program else ""
 
 
-def _needed() -> t.Dict[str, bytes]:
+def _needed(start: ModuleType) -> t.Dict[str, bytes]:
     """Every file that the first one imports, directly or not, in functions too."""
     found: t.Dict[str, bytes] = {}
-    todo = [_START]
+    todo = [start.__name__[len(_BASE) + 1 :].replace(".", "/") + ".py"]
     while todo:
         name = todo.pop()
         if name in found:

@@ -1,0 +1,47 @@
+# Copyright: the platter.qemu authors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# PRIVATE to the collection: it can change at any time without notice.
+"""Reads what is so of a timer: its files, whether it waits, and what its last run did. Read-only."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import typing as t
+
+from ansible_collections.platter.qemu.plugins.module_utils._core import unit_text
+from ansible_collections.platter.qemu.plugins.module_utils._timer import places, unit
+from ansible_collections.platter.qemu.plugins.module_utils._timer.spec import Parts, TimerSpec
+from ansible_collections.platter.qemu.plugins.module_utils._timer.state import TimerState
+from ansible_collections.platter.qemu.plugins.module_utils._tools import own_programs, own_zipapp, process, systemd
+
+
+def wanted(spec: TimerSpec, built: bytes) -> Parts:
+    """What it is to consist of. C(built): its program."""
+    argv = [*own_programs.words(places.program_file(spec.name)), places.settings_file(spec.name)]
+    service = unit.render_service(spec.name, argv)
+    return Parts(spec.settings, own_zipapp.digest_of(built), service, unit.render_timer(spec))
+
+
+def observe(name: str, run: process.RunCommand) -> TimerState:
+    """The state of one timer."""
+    timer, service = unit.timer_name(name), unit.service_name(name)
+    declared = [unit_text.unit_file(each) for each in (service, timer)]
+    enabled = os.path.lexists(unit_text.wants_link(timer))
+    if not any(map(os.path.lexists, [*declared, places.directory(name)])):
+        return TimerState(name, None, enabled)
+    texts = [places.read(path).decode("utf-8", "replace") for path in (places.settings_file(name), *declared)]
+    program = own_zipapp.digest_of(places.read(places.program_file(name)))
+    told = systemd.show(run, [timer])[timer] if systemd.runs() else {}
+    parts = Parts(texts[0], program, *texts[1:])
+    return TimerState(name, parts, enabled, told.get("ActiveState") == "active")
+
+
+def last_run(name: str) -> t.Optional[t.Dict[str, t.Any]]:
+    """What it says of itself; None before the first."""
+    with contextlib.suppress(ValueError):
+        return dict(json.loads(places.read(places.status_beside(places.settings_file(name))) or b"null") or {}) or None
+    return None

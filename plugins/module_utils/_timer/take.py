@@ -1,0 +1,137 @@
+# Copyright: the platter.qemu authors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# PRIVATE to the collection: it can change at any time without notice.
+"""One run of a timer: C(python3 snapshots.pyz SETTINGS). It outlives the play that has written it.
+
+It does what C(image_snapshot) would do, by the same code and with the same refusals. What it did is in the journal, and
+beside its settings. Its exit status is 1 if anything was refused or failed, so that systemd shows it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import typing as t
+from datetime import datetime, timezone
+
+from ansible_collections.platter.qemu.plugins.module_utils._core import errors
+from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot.engine import SnapshotEngine
+from ansible_collections.platter.qemu.plugins.module_utils._timer import places, settings
+from ansible_collections.platter.qemu.plugins.module_utils._tools import attributes, locks
+
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+#: seconds that another run of this collection is waited for
+_PATIENCE = 120.0
+_AFTER_A_FAILURE = "left as it is, as what came before for this image was refused or failed"
+
+
+def main() -> None:
+    """All that the settings ask for, once."""
+    os.environ["PATH"] = PATH
+    told = sys.argv[1]
+    try:
+        with locks.ImageLocks([os.path.dirname(os.path.abspath(told))], (), _PATIENCE):
+            with open(told, encoding="utf-8", errors="surrogateescape") as stream:
+                asked = json.load(stream)
+            failed = Run(asked, places.status_beside(told)).all()
+    except errors.EngineError as exc:
+        say(exc.message)
+        failed = True
+    sys.exit(1 if failed else 0)
+
+
+class Run:
+    """C(asked): the settings. C(status): the file that says what was done."""
+
+    def __init__(self, asked: t.Mapping[str, t.Any], status: str) -> None:
+        self._entries: t.Sequence[settings.Entry] = asked["snapshots"]
+        self._status = status
+        self._began = datetime.now(timezone.utc)
+        self._done: t.List[t.Dict[str, t.Any]] = []
+
+    def all(self) -> bool:
+        """Every entry; whether any was refused or failed."""
+        self._write(ended=None)
+        failed: t.Set[str] = set()
+        for groups in settings.rounds(self._entries):
+            for group in groups:
+                failed |= self._together(group, failed)
+        self._write(ended=_written(datetime.now(timezone.utc)))
+        return bool(failed)
+
+    def _together(self, group: t.Sequence[settings.Entry], failed: t.AbstractSet[str]) -> t.Set[str]:
+        """One run of C(image_snapshot); the images of it that were refused or failed.
+
+        What is kept of old ones depends on a new one having been taken: without it, none goes.
+        """
+        for entry in group:
+            if entry["image"] in failed:
+                self._note(entry, {"skipped_reason": "needs_failed"}, [_AFTER_A_FAILURE])
+        todo = [entry for entry in group if entry["image"] not in failed]
+        if not todo:
+            return set()
+        try:
+            items = self._converge(todo)
+        except (errors.EngineError, OSError) as exc:
+            for entry in todo:
+                self._note_failure(entry, exc)
+            return {entry["image"] for entry in todo}
+        for entry, item in zip(todo, items):
+            self._note_item(entry, item)
+        return {entry["image"] for entry, item in zip(todo, items) if item.failure}
+
+    def _converge(self, entries: t.Sequence[settings.Entry]) -> t.List[Item]:
+        specs = [settings.spec_of(entry, self._began) for entry in entries]
+        qemu_img = shutil.which("qemu-img", path=PATH)
+        engine = SnapshotEngine(specs, attributes.copy_attributes, qemu_img=qemu_img, lock_timeout=_PATIENCE)
+        with engine.hold():
+            items = engine.prepare(patient=True)
+            engine.execute(items)
+        return items
+
+    def _note_item(self, entry: settings.Entry, item: Item) -> None:
+        failure: t.Optional[errors.EngineError] = item.failure
+        actions = [str(action) for action in item.plan[: item.done]]
+        facts: t.Dict[str, t.Any] = {"changed": bool(item.done), "actions": actions, "warnings": item.warnings}
+        facts.update({key: item.notes[key] for key in ("skipped_reason", "quiesced") if key in item.notes})
+        if failure is not None:
+            self._note_failure(entry, failure, facts)
+            return
+        self._note(entry, facts, [*actions, *item.warnings] or ["nothing to do"])
+
+    def _note_failure(
+        self, entry: settings.Entry, exc: t.Union[errors.EngineError, OSError], facts: t.Optional[t.Dict[str, t.Any]] = None
+    ) -> None:
+        message = getattr(exc, "message", str(exc))
+        reason = getattr(exc, "facts", {}).get("reason", "failed")
+        self._note(entry, dict(facts or {}, failed=True, reason=reason, msg=message), [message])
+
+    def _note(self, entry: settings.Entry, facts: t.Dict[str, t.Any], words: t.Sequence[str]) -> None:
+        """One line, and one entry of the status."""
+        say("%s: %s" % (entry["image"], " ".join(words)))
+        known = {"image": entry["image"], "state": entry.get("state") or "present", "changed": False, "failed": False}
+        self._done.append(dict(known, **facts))
+
+    def _write(self, ended: t.Optional[str]) -> None:
+        """Of a run that was killed, C(ended) is null."""
+        told = {"began": _written(self._began), "ended": ended, "snapshots": self._done}
+        told.update({key: any(each[key] for each in self._done) for key in ("changed", "failed")})
+        places.write(self._status, (json.dumps(told, indent=1, sort_keys=True) + "\n").encode())
+
+
+def _written(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def say(text: str) -> None:
+    """One line for the journal."""
+    os.write(2, (" ".join(text.split()) + "\n").encode("utf-8", "surrogateescape"))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,128 @@
+"""From asked and so to steps, what the units and names become, and in which order a run does what it is told."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+import typing as t
+import zipfile
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ansible_collections.platter.qemu.plugins.module_utils._core import errors
+from ansible_collections.platter.qemu.plugins.module_utils._core.plan import predict
+from ansible_collections.platter.qemu.plugins.module_utils._timer import plan, settings, take, unit
+from ansible_collections.platter.qemu.plugins.module_utils._timer.read_spec import read_spec
+from ansible_collections.platter.qemu.plugins.module_utils._timer.spec import Parts, TimerSpec
+from ansible_collections.platter.qemu.plugins.module_utils._timer.state import TimerState
+from ansible_collections.platter.qemu.plugins.module_utils._tools import own_zipapp
+
+NEW, OLD = Parts("new", "1", "service", "timer"), Parts("old", "1", "service", "timer")
+STATES = st.builds(
+    TimerState, st.just("web1"), st.sampled_from([NEW, OLD, None]), st.booleans(), active=st.booleans()
+)
+NAME = "nightly-%Y%m%d-%H%M%S"
+TAKE = {"image": "/srv/a", "format": "qcow2", "name": NAME}
+PRUNE = {"image": "/srv/a", "format": "qcow2", "state": "pruned", "retention": {"keep_last": 2, "max_age": None}}
+
+
+@given(STATES, st.sampled_from([NEW, None]))
+def test_a_plan_leaves_nothing_to_do(state: TimerState, wanted: t.Optional[Parts]) -> None:
+    spec = TimerSpec("web1")
+    after = predict(state, plan.plan_timer(spec, state, wanted))
+    assert plan.plan_timer(spec, after, wanted) == []
+    assert (after.parts, after.enabled, after.active) == (wanted, wanted is not None, wanted is not None)
+
+
+@given(STATES)
+def test_it_is_stopped_before_its_files_change(state: TimerState) -> None:
+    kinds = [type(step).__name__ for step in plan.plan_timer(TimerSpec("web1"), state, NEW)]
+    if "WriteTimer" in kinds:
+        assert kinds[-2:] == ["WriteTimer", "StartTimer"]
+        assert (kinds[0] == "StopTimer") == state.active
+
+
+def params(**more: t.Any) -> t.Dict[str, t.Any]:
+    return {"name": "web1", "on_calendar": "02:30", "snapshots": [TAKE, PRUNE], **more}
+
+
+@pytest.mark.parametrize(
+    ("more", "due"),
+    [
+        ({"name": "a/b"}, "bad_name"),
+        ({"name": ".a"}, "bad_name"),
+        ({"on_calendar": "daily\nExecStart=/bin/true"}, "bad_option"),
+        ({"on_calendar": "%H"}, "bad_option"),
+        ({"on_calendar": None}, "bad_option"),
+        ({"randomized_delay": -1}, "bad_option"),
+        ({"snapshots": []}, "bad_option"),
+        ({"snapshots": [dict(TAKE, name=None)]}, "bad_name"),
+        ({"snapshots": [dict(TAKE, name="nightly")]}, "bad_name"),
+        ({"snapshots": [dict(TAKE, name="nightly-%%Y")]}, "bad_name"),
+        ({"snapshots": [dict(TAKE, name="nightly-%Y-%j")]}, "bad_name"),
+        ({"snapshots": [dict(TAKE, name="%Y%m%d")]}, "bad_name"),
+        ({"snapshots": [dict(TAKE, image="srv/a")]}, "bad_path"),
+        ({"snapshots": [dict(TAKE, kind="external")]}, "bad_option"),
+        ({"snapshots": [dict(PRUNE, name=NAME)]}, "bad_option"),
+        ({"snapshots": [dict(PRUNE, retention={})]}, "bad_option"),
+    ],
+)
+def test_contradictions(more: t.Dict[str, t.Any], due: str) -> None:
+    with pytest.raises(errors.SpecError) as refused:
+        read_spec(params(**more))
+    assert refused.value.reason == due
+
+
+def test_absent_needs_nothing_but_the_name() -> None:
+    assert read_spec({"name": "web1", "state": "absent"}) == TimerSpec("web1", "absent")
+
+
+def test_the_date_of_the_run_is_in_the_name() -> None:
+    moment = datetime(2026, 3, 2, 4, 5, 6)
+    assert settings.dated("a-%Y%m%d-%H%M%S", moment) == "a-20260302-040506"
+    assert settings.dated("100%%-%Y \u00e9", moment) == "100%-2026 \u00e9"
+
+
+def test_what_was_not_said_is_not_written_down() -> None:
+    told = settings.from_params(params(snapshots=[dict(TAKE, kind=None), PRUNE]))
+    assert told == {"name": "web1", "snapshots": [TAKE, dict(PRUNE, retention={"keep_last": 2})]}
+    assert settings.spec_of(told["snapshots"][1], datetime(2026, 3, 2)).retention.keep_last == 2  # type: ignore[union-attr]
+
+
+def test_entries_of_an_image_keep_their_order_and_those_of_a_vm_are_together() -> None:
+    def entry(image: str, state: str, vm: str = "") -> t.Dict[str, t.Any]:
+        return {"image": image, "state": state, **({"qmp_socket": vm} if vm else {})}
+
+    a, b, c = (entry("/a", "present", "/vm"), entry("/b", "present"), entry("/c", "present", "/vm"))
+    prune = entry("/a", "pruned", "/vm")
+    assert settings.rounds([a, prune, b, c]) == [[[a, c], [b]], [[prune]]]
+
+
+def test_the_units() -> None:
+    spec = read_spec(params(randomized_delay=600))
+    timer = unit.render_timer(spec).splitlines()
+    for line in ("OnCalendar=02:30", "RandomizedDelaySec=600", "Persistent=true", "WantedBy=timers.target"):
+        assert line in timer
+    service = unit.render_service("web1", ["/usr/bin/python3", "/x.pyz", "/x.json"]).splitlines()
+    assert "ExecStart=/usr/bin/python3 /x.pyz /x.json" in service and "Type=oneshot" in service
+    assert "[Install]" not in service
+
+
+def test_the_program_is_whole_and_always_the_same(tmp_path: Path) -> None:
+    made = own_zipapp.build(take)
+    assert made == own_zipapp.build(take)
+    path = tmp_path / "snapshots.pyz"
+    path.write_bytes(made)
+    names = zipfile.ZipFile(io.BytesIO(made)).namelist()
+    ours = [name[:-3].replace("/", ".") for name in names if name.endswith(".py") and "/__" not in name]
+    code = "import sys, importlib; sys.path.insert(0, sys.argv[1]); [importlib.import_module(n) for n in sys.argv[2:]]"
+    wanted = [name for name in ours if name != "__main__"]
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", code, path, *wanted], capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert any(name.endswith("._snapshot.live_merge") for name in wanted)
+    assert not any("._module." in name for name in wanted)
