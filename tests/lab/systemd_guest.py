@@ -22,7 +22,7 @@ from ansible_collections.platter.qemu.tests.lab.vm import CLOCK, Disk, Guest
 DISK = Path("/disk")
 SYSTEMD = Path("/usr/lib/systemd")
 PROGRAMS = (
-    *("prlimit", "setpriv", "systemctl", "journalctl", "ss"),
+    *("prlimit", "setpriv", "systemctl", "systemd-analyze", "journalctl", "ss"),
     *("qemu-nbd", "qemu-img", "qemu-io", "qemu-storage-daemon", "nbdkit"),
 )
 NBDKIT = ("plugindir file plugin", "filterdir limit filter", "filterdir exportname filter", "filterdir cow filter")
@@ -51,14 +51,14 @@ Environment=PATH=/usr/bin:/usr/sbin:/bin:/sbin
 
 
 @functools.lru_cache(maxsize=None)
-def root(vms: bool = False) -> bytes:
-    """The first and only root file system. C(vms): with what starts VMs in it, instead of exports."""
+def root(vms: bool = False, modules: tuple[str, ...] = ("nbd_export",)) -> bytes:
+    """The first and only root file system, with C(modules). C(vms): with what starts VMs in it, instead of those."""
     archive = basis(("unix_diag", "loop"))
     for name in PROGRAMS:
         add_program(archive, name, f"/usr/bin/{name}")
     _add_nbdkit(archive)
     add_systemd(archive, {"modules.service": SERVER_UNIT % interpreter()})
-    add_modules(archive, *(("qemu_drive", "qemu_vm") if vms else ("nbd_export",)))
+    add_modules(archive, *(("qemu_drive", "qemu_vm") if vms else modules))
     if vms:
         add_qemu(archive)
     archive.file("/etc/passwd", b"root:x:0:0::/:/bin/sh\n", 0o644)
@@ -141,10 +141,14 @@ def make_disk(path: Path, content: Path) -> Disk:
 
 
 @contextlib.contextmanager
-def running_systemd(directory: Path, disk: Disk, vms: bool = False) -> Iterator[SystemdGuest]:
-    """A guest that has come up; it is cut off at the end of the block. C(vms): VMs can be started in it."""
+def running_systemd(
+    directory: Path, disk: Disk, vms: bool = False, modules: tuple[str, ...] = ("nbd_export",)
+) -> Iterator[SystemdGuest]:
+    """A guest that has come up; it is cut off at the end of the block. C(vms): VMs can be started in it, else it can run
+    C(modules).
+    """
     directory.mkdir()
-    guest = SystemdGuest(directory, (disk,), False, ("-m", "1024" if vms else "768"), root(vms), CLOCK)
+    guest = SystemdGuest(directory, (disk,), False, ("-m", "1024" if vms else "768"), root(vms, modules), CLOCK)
     try:
         guest.boot()
         yield guest

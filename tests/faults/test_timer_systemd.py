@@ -1,0 +1,105 @@
+"""Snapshots by a timer of a real systemd, in a guest: minutes, as nothing there is quick."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Iterator
+
+import pytest
+
+from ansible_collections.platter.qemu.tests.lab.guest_modules import ask
+from ansible_collections.platter.qemu.tests.lab.systemd_guest import SystemdGuest, make_disk, running_systemd
+
+pytestmark = [pytest.mark.soak, pytest.mark.xdist_group("systemd")]
+IMAGE = "/disk/images/a.qcow2"
+TAKE = {"image": IMAGE, "format": "qcow2", "name": "often-%Y%m%d-%H%M%S"}
+PRUNE = {"image": IMAGE, "format": "qcow2", "state": "pruned", "match": "often-*", "retention": {"keep_last": 2}}
+TIMER = "platter-snapshots-web1.timer"
+SERVICE = "platter-snapshots-web1.service"
+OFTEN = {"name": "web1", "on_calendar": "*:*:0/5", "snapshots": [TAKE, PRUNE]}
+DIRECTORY = "/var/lib/platter/snapshots/web1"
+
+
+@pytest.fixture(scope="module")
+def guest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SystemdGuest]:
+    directory = tmp_path_factory.mktemp("disk")
+    for name in ("units", "images", "lib"):
+        (directory / "content" / name).mkdir(parents=True)
+    disk = make_disk(directory / "disk.raw", directory / "content")
+    where: Path = tmp_path_factory.mktemp("guest") / "first"
+    with running_systemd(where, disk, modules=("snapshot_timer",)) as found:
+        found.run(f"qemu-img create -q -f qcow2 {IMAGE} 8M")
+        yield found
+
+
+def call(guest: SystemdGuest, *, check: bool = False, **options: Any) -> dict[str, Any]:
+    """The result of the module, which must be no failure."""
+    told = ask(guest, "snapshot_timer", check=check, **{"lock_timeout": 120, **options})
+    assert not told.get("failed"), told["msg"]
+    return told
+
+
+def beats(guest: SystemdGuest, **options: Any) -> dict[str, Any]:
+    checked, real = (call(guest, check=check, **options) for check in (True, False))
+    assert checked["changed"] and real["changed"] and checked["actions"] == real["actions"]
+    for check in (False, True):
+        again = call(guest, check=check, **options)
+        assert (again["changed"], again["actions"]) == (False, [])
+    return real
+
+
+def show(guest: SystemdGuest, unit: str, *properties: str) -> list[str]:
+    told = guest.run(f"systemctl show -p {','.join(properties)} -- {unit}").splitlines()
+    values = dict(line.split("=", 1) for line in told)
+    return [values[each] for each in properties]
+
+
+def runs(guest: SystemdGuest) -> int:
+    """How many have taken a snapshot, by the journal."""
+    return guest.run(f"journalctl --no-pager --output=cat --unit={SERVICE}").count(": Take snapshot often-")
+
+
+def points(guest: SystemdGuest) -> list[str]:
+    lines = guest.run(f"qemu-img snapshot -l -U {IMAGE}").splitlines()
+    return [line.split()[1] for line in lines if "often-" in line]
+
+
+def test_a_timer_fires_and_the_retention_holds(guest: SystemdGuest) -> None:
+    result = beats(guest, **OFTEN)
+    assert result["actions"] == ["Write the timer of snapshots web1.", "Start the timer of snapshots web1."]
+    assert show(guest, TIMER, "ActiveState", "UnitFileState", "NeedDaemonReload") == ["active", "enabled", "no"]
+    guest.wait(lambda: runs(guest) >= 3, "it has fired three times", 400)
+    told = call(guest, **dict(OFTEN, on_calendar="yearly"))  # it waits for a run that goes on
+    steps = ["Stop the timer of snapshots web1.", *result["actions"]]
+    assert told["actions"] == steps and told["timer"]["active"]
+    assert show(guest, TIMER, "ActiveState", "NeedDaemonReload") == ["active", "no"]
+    last = call(guest, **dict(OFTEN, on_calendar="yearly"))["timer"]["last_run"]
+    assert (last["failed"], last["changed"]) == (False, True) and last["ended"]
+    assert len(points(guest)) == 2
+    assert set(guest.run(f"stat -c %a {DIRECTORY}/*").split()) == {"600"}
+    assert guest.run(f"stat -c %a {DIRECTORY}; qemu-img check -q {IMAGE}") == "700\n"
+    beats(guest, name="web1", state="absent")
+    assert show(guest, TIMER, "LoadState") == show(guest, SERVICE, "LoadState") == ["not-found"]
+    left = guest.run("ls /etc/systemd/system/ /etc/systemd/system/timers.target.wants /var/lib/systemd/timers; true")
+    assert "platter-snapshots" not in left and not guest.run("ls /var/lib/platter/snapshots")
+    assert len(points(guest)) == 2
+
+
+def test_what_is_refused_fails_the_unit_and_nothing_else(guest: SystemdGuest) -> None:
+    options = {"name": "web1", "on_calendar": "yearly", "snapshots": [dict(TAKE, image="/disk/images/none"), TAKE]}
+    call(guest, **options)
+    before = points(guest)
+    guest.run(f"! systemctl start {SERVICE}")
+    assert show(guest, SERVICE, "ActiveState", "Result") == ["failed", "exit-code"]
+    last = call(guest, **options)["timer"]["last_run"]
+    assert [each.get("reason") for each in last["snapshots"]] == ["image_missing", None]
+    assert len(points(guest)) == len(before) + 1
+    call(guest, name="web1", state="absent")
+    assert show(guest, SERVICE, "LoadState", "ActiveState") == ["not-found", "inactive"]
+
+
+def test_what_is_no_time_is_refused_in_check_mode_too(guest: SystemdGuest) -> None:
+    for check in (True, False):
+        told = ask(guest, "snapshot_timer", check=check, **dict(OFTEN, on_calendar="now and then"))
+        assert (told["failed"], told["reason"], told["changed"]) == (True, "bad_option", False)
+        assert "systemd says" in told["msg"]
