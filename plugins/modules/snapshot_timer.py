@@ -17,10 +17,10 @@ author:
 description:
   - Makes "each night a snapshot is taken, and so many are kept" a state of a host, which then does it without Ansible.
   - Writes a program of this collection to the host, which needs nothing but Python and QEMU's programs there, and a timer of
-    systemd that runs it. The program does what M(platter.qemu.image_snapshot) would do, by the same code and with the same refusals,
-    whether a VM runs or not.
-  - What is refused or fails does not keep other images from being done. For its own image, the entries that come after it are left
-    out of that run - without a new snapshot, no old one goes.
+    systemd that runs it. The program does what M(platter.qemu.image_snapshot) would do, by the same code and with the same
+    refusals, whether a VM runs or not.
+  - What is refused or fails does not keep other images from being done. For its own image, the entries that come after it are
+    left out of that run - without a new snapshot, no old one goes.
   - What a run did is in the journal, one line for each entry (C(journalctl --unit=platter-snapshots-NAME)), and in
     C(/var/lib/platter/snapshots/NAME/status.json), which is RV(timer.last_run). If anything was refused or failed, its exit
     status is 1, and systemd shows the unit as failed.
@@ -81,8 +81,8 @@ options:
         default: present
       name:
         description:
-          - The name of the snapshot that is taken, with the date of the run in it (UTC). C(%Y), C(%m), C(%d), C(%H), C(%M) and C(%S)
-            stand for the year, month, day, hour, minute and second, C(%%) for a percent sign; nothing else may follow one.
+          - The name of the snapshot that is taken, with the date of the run in it (UTC). C(%Y), C(%m), C(%d), C(%H), C(%M) and
+            C(%S) stand for the year, month, day, hour, minute and second, C(%%) for a percent sign; nothing else may follow one.
           - A name that is there already is not taken anew, so that V(nightly-%Y%m%d) is one a day at most.
         type: str
       kind:
@@ -227,7 +227,7 @@ timer:
       returned: always
       contains:
         began: {description: 'When it began, ISO 8601 in UTC.', type: str, returned: always}
-        ended: {description: When it ended. V(null) while it runs, and when it was killed., type: str, returned: always}
+        ended: {description: 'When it ended. V(null) while it runs, and when it was killed.', type: str, returned: always}
         changed: {description: Whether it changed anything., type: bool, returned: always}
         failed: {description: Whether anything was refused or failed., type: bool, returned: always}
         snapshots:

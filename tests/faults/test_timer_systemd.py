@@ -103,3 +103,16 @@ def test_what_is_no_time_is_refused_in_check_mode_too(guest: SystemdGuest) -> No
         told = ask(guest, "snapshot_timer", check=check, **dict(OFTEN, on_calendar="now and then"))
         assert (told["failed"], told["reason"], told["changed"]) == (True, "bad_option", False)
         assert "systemd says" in told["msg"]
+
+
+@pytest.mark.parametrize("unit", [TIMER, SERVICE])
+@pytest.mark.parametrize(
+    ("made", "due"),
+    [("systemctl mask {}", "unit_masked"), ("printf '[Service]\\n' >/etc/systemd/system/{}", "unit_foreign")],
+)
+def test_what_others_have_said_of_its_units_stays(guest: SystemdGuest, unit: str, made: str, due: str) -> None:
+    guest.run(made.format(unit))
+    for options in (OFTEN, {"name": "web1", "state": "absent"}):
+        told = ask(guest, "snapshot_timer", **options)
+        assert (told["failed"], told["reason"], told["changed"]) == (True, due, False)
+    guest.run(f"rm /etc/systemd/system/{unit}; systemctl daemon-reload")

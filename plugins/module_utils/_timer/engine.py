@@ -56,6 +56,7 @@ class TimerEngine:
         """The timer observed and planned."""
         spec = self._spec
         self._refuse_impossible()
+        observe.refuse_others(spec.name)
         before = observe.observe(spec.name, self._runner)
         self._built = own_zipapp.build(take) if spec.state == "present" else b""
         wanted = observe.wanted(spec, self._built) if spec.state == "present" else None
@@ -75,7 +76,9 @@ class TimerEngine:
         if not systemd.runs():
             way_out = "Run image_snapshot from a playbook there, at the times that your own scheduler knows."
             fact = "systemd does not run on this host"
-            raise errors.RefusedError("a timer", name, fact, reason="supervisor_missing", way_out=way_out, joined=joined)
+            raise errors.RefusedError(
+                "a timer", name, fact, reason="supervisor_missing", way_out=way_out, joined=joined
+            )
         if shutil.which("systemd-analyze"):  # else systemd says so when the timer is started
             self._refuse_bad_calendar()
 

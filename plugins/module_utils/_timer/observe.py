@@ -13,7 +13,7 @@ import os
 import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import unit_text
-from ansible_collections.platter.qemu.plugins.module_utils._timer import places, unit
+from ansible_collections.platter.qemu.plugins.module_utils._timer import places, read_spec, unit
 from ansible_collections.platter.qemu.plugins.module_utils._timer.spec import Parts, TimerSpec
 from ansible_collections.platter.qemu.plugins.module_utils._timer.state import TimerState
 from ansible_collections.platter.qemu.plugins.module_utils._tools import own_programs, own_zipapp, process, systemd
@@ -24,6 +24,19 @@ def wanted(spec: TimerSpec, built: bytes) -> Parts:
     argv = [*own_programs.words(places.program_file(spec.name)), places.settings_file(spec.name)]
     service = unit.render_service(spec.name, argv)
     return Parts(spec.settings, own_zipapp.digest_of(built), service, unit.render_timer(spec))
+
+
+def refuse_others(name: str) -> None:
+    """Units of these names that somebody else has written, or does not want to run. Raises RefusedError."""
+    for each in (unit.service_name(name), unit.timer_name(name)):
+        path = unit_text.unit_file(each)
+        if os.path.realpath(path) == os.devnull:
+            fact, way_out = "its unit %s is masked" % each, "Unmask it (systemctl unmask %s)." % each
+            raise read_spec.refused(name, "unit_masked", "%s: somebody does not want it to run" % fact, way_out)
+        ours = unit_text.head("snapshot_timer", each).encode()
+        if os.path.lexists(path) and not places.read(path).startswith(ours):
+            fact = "%s is a unit that this module has not written" % path
+            raise read_spec.refused(name, "unit_foreign", fact, "Choose another name, or move that unit away.")
 
 
 def observe(name: str, run: process.RunCommand) -> TimerState:

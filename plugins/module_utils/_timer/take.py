@@ -105,7 +105,10 @@ class Run:
         self._note(entry, facts, [*actions, *item.warnings] or ["nothing to do"])
 
     def _note_failure(
-        self, entry: settings.Entry, exc: t.Union[errors.EngineError, OSError], facts: t.Optional[t.Dict[str, t.Any]] = None
+        self,
+        entry: settings.Entry,
+        exc: t.Union[errors.EngineError, OSError],
+        facts: t.Optional[t.Dict[str, t.Any]] = None,
     ) -> None:
         message = getattr(exc, "message", str(exc))
         reason = getattr(exc, "facts", {}).get("reason", "failed")
@@ -119,7 +122,7 @@ class Run:
 
     def _write(self, ended: t.Optional[str]) -> None:
         """Of a run that was killed, C(ended) is null."""
-        told = {"began": _written(self._began), "ended": ended, "snapshots": self._done}
+        told: t.Dict[str, t.Any] = {"began": _written(self._began), "ended": ended, "snapshots": self._done}
         told.update({key: any(each[key] for each in self._done) for key in ("changed", "failed")})
         places.write(self._status, (json.dumps(told, indent=1, sort_keys=True) + "\n").encode())
 

@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
 # PRIVATE to the collection: it can change at any time without notice.
-"""A program of ours as one file (zipapp): a module with a C(main()) and all of this collection that it needs, whatever the play was
-made of. It outlives the play.
+"""A program of ours as one file (zipapp), which outlives the play: a module with a C(main()) and all of this collection that
+it needs.
 """
 
 from __future__ import annotations

@@ -23,9 +23,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._timer.state import T
 from ansible_collections.platter.qemu.plugins.module_utils._tools import own_zipapp
 
 NEW, OLD = Parts("new", "1", "service", "timer"), Parts("old", "1", "service", "timer")
-STATES = st.builds(
-    TimerState, st.just("web1"), st.sampled_from([NEW, OLD, None]), st.booleans(), active=st.booleans()
-)
+STATES = st.builds(TimerState, st.just("web1"), st.sampled_from([NEW, OLD, None]), st.booleans(), active=st.booleans())
 NAME = "nightly-%Y%m%d-%H%M%S"
 TAKE = {"image": "/srv/a", "format": "qcow2", "name": NAME}
 PRUNE = {"image": "/srv/a", "format": "qcow2", "state": "pruned", "retention": {"keep_last": 2, "max_age": None}}
