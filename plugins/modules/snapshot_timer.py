@@ -170,7 +170,8 @@ options:
         type: int
   lock_timeout:
     description:
-      - Seconds to wait for a run of the timer, or for another run of this collection that works on it.
+      - Seconds to wait for a run of the timer, or for another run of this collection that works on it. A run waits as long for
+        what else works on one of its images.
     type: int
     default: 30
 extends_documentation_fragment:

@@ -15,7 +15,7 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
 from ansible_collections.platter.qemu.plugins.module_utils._module import timer_options
 from ansible_collections.platter.qemu.plugins.module_utils._timer import read_spec, settings, take
-from ansible_collections.platter.qemu.plugins.module_utils._tools import own_programs, own_zipapp, systemd
+from ansible_collections.platter.qemu.plugins.module_utils._tools import locks, own_programs, own_zipapp, systemd
 from ansible_collections.platter.qemu.plugins.modules import snapshot_timer
 from ansible_collections.platter.qemu.tests.lab.live import holds, sound
 from ansible_collections.platter.qemu.tests.lab.machine import machine
@@ -35,7 +35,7 @@ class Timer:
     def __init__(self, directory: Path, *entries: dict[str, Any]) -> None:
         directory.mkdir()
         self.told, self.program = directory / "snapshots.json", directory / "snapshots.pyz"
-        params = {"name": "test", "on_calendar": "daily", "snapshots": list(entries)}
+        params = {"name": "test", "on_calendar": "daily", "snapshots": list(entries), "lock_timeout": 1}
         self.told.write_text(read_spec.read_spec(params).settings)
         self.program.write_bytes(own_zipapp.build(take))
         self.words = (*own_programs.words(str(self.program)), str(self.told))
@@ -108,6 +108,15 @@ def test_one_that_is_in_use_is_refused_and_keeps_all_and_the_other_is_done(tmp_p
     assert (names_in(used), len(names_in(free))) == (["nightly-1", "nightly-2"], 1)
     status, lines, told = timer.run()  # free again
     assert (status, told["failed"]) == (0, False) and len(names_in(used)) == 1, lines
+
+
+def test_one_that_another_run_works_on_keeps_no_other_waiting_for_ever(tmp_path: Path) -> None:
+    busy, free = (create(tmp_path / name, "qcow2", "64M") for name in ("busy.qcow2", "free.qcow2"))
+    timer = Timer(tmp_path / "timer", *take_and_prune(busy, 1), *take_and_prune(free, 1))
+    with locks.ImageLocks([str(busy)]):
+        status, _lines, told = timer.run()
+    assert (status, [each.get("reason") for each in told["snapshots"]]) == (1, ["lock_timeout", None, None, None])
+    assert (names_in(busy), len(names_in(free))) == ([], 1)
 
 
 def test_what_is_not_there_yet_is_told_too(tmp_path: Path) -> None:

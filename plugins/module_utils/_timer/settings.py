@@ -29,7 +29,7 @@ def from_params(params: t.Mapping[str, t.Any]) -> t.Dict[str, t.Any]:
     for entry in entries:
         _refuse_contradictions(entry)
         spec_of(entry, _SOME_DAY)
-    return {"name": params["name"], "snapshots": entries}
+    return {"name": params["name"], "snapshots": entries, "lock_timeout": params.get("lock_timeout") or 30}
 
 
 def to_text(settings: t.Mapping[str, t.Any]) -> str:

@@ -25,7 +25,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._timer import places,
 from ansible_collections.platter.qemu.plugins.module_utils._tools import attributes, locks
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-#: seconds that another run of this collection is waited for
+#: seconds that the module, or another run of this timer, is waited for
 _PATIENCE = 120.0
 _AFTER_A_FAILURE = "left as it is, as what came before for this image was refused or failed"
 
@@ -50,6 +50,7 @@ class Run:
 
     def __init__(self, asked: t.Mapping[str, t.Any], status: str) -> None:
         self._entries: t.Sequence[settings.Entry] = asked["snapshots"]
+        self._lock_timeout = float(asked["lock_timeout"])
         self._status = status
         self._began = datetime.now(timezone.utc)
         self._done: t.List[t.Dict[str, t.Any]] = []
@@ -88,7 +89,7 @@ class Run:
     def _converge(self, entries: t.Sequence[settings.Entry]) -> t.List[Item]:
         specs = [settings.spec_of(entry, self._began) for entry in entries]
         qemu_img = shutil.which("qemu-img", path=PATH)
-        engine = SnapshotEngine(specs, attributes.copy_attributes, qemu_img=qemu_img, lock_timeout=_PATIENCE)
+        engine = SnapshotEngine(specs, attributes.copy_attributes, qemu_img=qemu_img, lock_timeout=self._lock_timeout)
         with engine.hold():
             items = engine.prepare(patient=True)
             engine.execute(items)

@@ -88,7 +88,7 @@ def test_the_date_of_the_run_is_in_the_name() -> None:
 
 def test_what_was_not_said_is_not_written_down() -> None:
     told = settings.from_params(params(snapshots=[dict(TAKE, kind=None), PRUNE]))
-    assert told == {"name": "web1", "snapshots": [TAKE, dict(PRUNE, retention={"keep_last": 2})]}
+    assert told["snapshots"] == [TAKE, dict(PRUNE, retention={"keep_last": 2})]
     assert settings.spec_of(told["snapshots"][1], datetime(2026, 3, 2)).retention.keep_last == 2  # type: ignore[union-attr]
 
 
