@@ -17,6 +17,7 @@ PRUNE = {"image": IMAGE, "format": "qcow2", "state": "pruned", "match": "often-*
 TIMER = "platter-snapshots-web1.timer"
 SERVICE = "platter-snapshots-web1.service"
 OFTEN = {"name": "web1", "on_calendar": "*:*:0/5", "snapshots": [TAKE, PRUNE]}
+YEARLY = {**OFTEN, "on_calendar": "yearly"}
 DIRECTORY = "/var/lib/platter/snapshots/web1"
 
 
@@ -69,11 +70,11 @@ def test_a_timer_fires_and_the_retention_holds(guest: SystemdGuest) -> None:
     assert result["actions"] == ["Write the timer of snapshots web1.", "Start the timer of snapshots web1."]
     assert show(guest, TIMER, "ActiveState", "UnitFileState", "NeedDaemonReload") == ["active", "enabled", "no"]
     guest.wait(lambda: runs(guest) >= 3, "it has fired three times", 400)
-    told = call(guest, **dict(OFTEN, on_calendar="yearly"))  # it waits for a run that goes on
+    told = call(guest, **YEARLY)  # it waits for a run that goes on
     steps = ["Stop the timer of snapshots web1.", *result["actions"]]
     assert told["actions"] == steps and told["timer"]["active"]
     assert show(guest, TIMER, "ActiveState", "NeedDaemonReload") == ["active", "no"]
-    last = call(guest, **dict(OFTEN, on_calendar="yearly"))["timer"]["last_run"]
+    last = call(guest, **YEARLY)["timer"]["last_run"]
     assert (last["failed"], last["changed"]) == (False, True) and last["ended"]
     assert len(points(guest)) == 2
     assert set(guest.run(f"stat -c %a {DIRECTORY}/*").split()) == {"600"}
@@ -100,7 +101,7 @@ def test_what_is_refused_fails_the_unit_and_nothing_else(guest: SystemdGuest) ->
 
 def test_what_is_no_time_is_refused_in_check_mode_too(guest: SystemdGuest) -> None:
     for check in (True, False):
-        told = ask(guest, "snapshot_timer", check=check, **dict(OFTEN, on_calendar="now and then"))
+        told = ask(guest, "snapshot_timer", check=check, **{**OFTEN, "on_calendar": "now and then"})
         assert (told["failed"], told["reason"], told["changed"]) == (True, "bad_option", False)
         assert "systemd says" in told["msg"]
 

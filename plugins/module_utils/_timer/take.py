@@ -42,7 +42,7 @@ def main() -> None:
     except errors.EngineError as exc:
         say(exc.message)
         failed = True
-    sys.exit(1 if failed else 0)
+    raise SystemExit(1 if failed else 0)
 
 
 class Run:
