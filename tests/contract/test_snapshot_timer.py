@@ -119,6 +119,13 @@ def test_one_that_another_run_works_on_keeps_no_other_waiting_for_ever(tmp_path:
     assert (names_in(busy), len(names_in(free))) == ([], 1)
 
 
+def test_by_hand_its_settings_can_be_named_from_where_they_lie(tmp_path: Path) -> None:
+    timer = Timer(tmp_path / "timer", *take_and_prune(create(tmp_path / "a.qcow2", "qcow2", "64M"), 1))
+    command = [*timer.words[:-1], timer.told.name]
+    subprocess.run(command, cwd=timer.told.parent, capture_output=True, check=True)
+    assert (timer.status()["failed"], len(names_in(tmp_path / "a.qcow2"))) == (False, 1)
+
+
 def test_what_is_not_there_yet_is_told_too(tmp_path: Path) -> None:
     status, _lines, told = Timer(tmp_path / "timer", *take_and_prune(tmp_path / "none.qcow2", 1)).run()
     assert (status, told["snapshots"][0]["reason"]) == (1, "image_missing")

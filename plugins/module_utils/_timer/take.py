@@ -33,9 +33,9 @@ _AFTER_A_FAILURE = "left as it is, as what came before for this image was refuse
 def main() -> None:
     """All that the settings ask for, once."""
     os.environ["PATH"] = PATH
-    told = sys.argv[1]
+    told = os.path.abspath(sys.argv[1])
     try:
-        with locks.ImageLocks([os.path.dirname(os.path.abspath(told))], (), _PATIENCE):
+        with locks.ImageLocks([os.path.dirname(told)], (), _PATIENCE):
             with open(told, encoding="utf-8", errors="surrogateescape") as stream:
                 asked = json.load(stream)
             failed = Run(asked, places.status_beside(told)).all()
