@@ -21,6 +21,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._keeper.spec import K
 from ansible_collections.platter.qemu.plugins.module_utils._keeper.state import KeeperState
 from ansible_collections.platter.qemu.plugins.module_utils._tools import (
     locks,
+    own_places,
     own_zipapp,
     process,
     processes,
@@ -90,7 +91,9 @@ class KeeperEngine:
     def _tell(self, item: Item) -> None:
         """What it says of its array."""
         with contextlib.suppress(ValueError):
-            item.notes["readings"] = {"status": json.loads(places.read(places.status_file(item.name)) or b"null")}
+            item.notes["readings"] = {
+                "status": json.loads(own_places.read_bytes(places.status_file(item.name)) or b"null")
+            }
 
     def _carry_out(self, item: Item) -> None:
         methods: t.Dict[t.Any, t.Callable[[t.Any], None]] = {
@@ -128,13 +131,15 @@ class KeeperEngine:
 
     def _write(self, action: actions.WriteKeeper) -> None:
         name = self._spec.name
-        places.write(places.settings_file(name), action.parts.settings.encode())
-        places.write(places.program_file(name), self._built)
+        own_places.write_private(places.settings_file(name), action.parts.settings.encode())
+        own_places.write_private(places.program_file(name), self._built)
         if action.supervisor != "systemd":
-            places.write(places.supervisor_file(name), observe.supervisor_source())
-            places.write(os.path.join(places.directory(name), places.DEFINITION), action.parts.definition.encode())
+            own_places.write_private(places.supervisor_file(name), observe.supervisor_source())
+            own_places.write_private(
+                os.path.join(places.directory(name), places.DEFINITION), action.parts.definition.encode()
+            )
             return
-        places.write(unit_text.unit_file(unit.unit_name(name)), action.parts.definition.encode(), 0o644)
+        own_places.write_private(unit_text.unit_file(unit.unit_name(name)), action.parts.definition.encode(), 0o644)
         systemd.enable(unit.unit_name(name))
         systemd.reload(self._runner, ())
 

@@ -18,6 +18,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._core.item import Ite
 from ansible_collections.platter.qemu.plugins.module_utils._device import definition
 from ansible_collections.platter.qemu.plugins.module_utils._device.engine import DeviceEngine
 from ansible_collections.platter.qemu.plugins.module_utils._keeper import settings
+from ansible_collections.platter.qemu.plugins.module_utils._tools import own_places
 
 
 @dataclass
@@ -36,8 +37,8 @@ class Healer:
     def __init__(self, told: t.Mapping[str, t.Any]) -> None:
         self._told = told
         self._array = replace(settings.array_of(told), may_be_new=False)
-        self._mdadm = shutil.which("mdadm", path=PATH)
-        self._programs = {definition.PROGRAM: shutil.which(definition.PROGRAM, path=PATH)}
+        self._mdadm = shutil.which("mdadm", path=own_places.PATH)
+        self._programs = {definition.PROGRAM: shutil.which(definition.PROGRAM, path=own_places.PATH)}
         self._was_well = False
 
     def cycle(self) -> Report:
@@ -101,6 +102,3 @@ class Healer:
         if failure is not None:
             reason = str(failure.facts.get("reason", "failed"))
             report.problems[about] = {"reason": reason, "message": failure.message}
-
-
-PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"

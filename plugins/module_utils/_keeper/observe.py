@@ -16,6 +16,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._keeper import places
 from ansible_collections.platter.qemu.plugins.module_utils._keeper.spec import KeeperSpec, Parts
 from ansible_collections.platter.qemu.plugins.module_utils._keeper.state import KeeperState
 from ansible_collections.platter.qemu.plugins.module_utils._tools import (
+    own_places,
     own_programs,
     own_zipapp,
     process,
@@ -52,8 +53,10 @@ def observe(spec: KeeperSpec, run: process.RunCommand) -> KeeperState:
     declared = unit_text.unit_file(own) if by_unit else os.path.join(places.directory(name), places.DEFINITION)
     parts = Parts(
         _text(places.settings_file(name)),
-        own_zipapp.digest_of(places.read(places.program_file(name))),
-        _text(declared) if by_unit or places.read(places.supervisor_file(name)) == supervisor_source() else "",
+        own_zipapp.digest_of(own_places.read_bytes(places.program_file(name))),
+        _text(declared)
+        if by_unit or own_places.read_bytes(places.supervisor_file(name)) == supervisor_source()
+        else "",
     )
     if by_unit:
         told = systemd.show(run, [own])[own] if systemd.runs() else {}
@@ -70,4 +73,4 @@ def supervisors(name: str) -> t.List[int]:
 
 
 def _text(path: str) -> str:
-    return places.read(path).decode("utf-8", "replace")
+    return own_places.read_bytes(path).decode("utf-8", "replace")

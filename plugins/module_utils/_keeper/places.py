@@ -11,8 +11,6 @@ import contextlib
 import os
 import shutil
 
-from ansible_collections.platter.qemu.plugins.module_utils._tools import own_places
-
 #: there again at the next boot
 _TOP = "/var/lib/platter/arrays"
 _STATUS = "/run/platter.qemu/arrays"
@@ -45,12 +43,6 @@ def status_file(name: str) -> str:
     return os.path.join(_STATUS, name + ".json")
 
 
-def write(path: str, data: bytes, mode: int = 0o600) -> None:
-    """All of it or nothing, for good."""
-    os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-    own_places.write_bytes(path, data, mode)
-
-
 def write_status(name: str, text: str) -> None:
     """It goes with the host."""
     path = status_file(name)
@@ -59,15 +51,6 @@ def write_status(name: str, text: str) -> None:
     with open(built, "w", encoding="utf-8") as stream:
         stream.write(text)
     os.rename(built, path)
-
-
-def read(path: str) -> bytes:
-    """What is in a file; nothing where there is none."""
-    try:
-        with open(path, "rb") as stream:
-            return stream.read()
-    except OSError:
-        return b""
 
 
 def remove(name: str) -> None:

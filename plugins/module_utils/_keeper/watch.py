@@ -21,7 +21,7 @@ import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._keeper import heal, places
-from ansible_collections.platter.qemu.plugins.module_utils._tools import process
+from ansible_collections.platter.qemu.plugins.module_utils._tools import own_places, process
 
 #: seconds that an alarm may take
 _ALARM_SECONDS = 60.0
@@ -33,7 +33,7 @@ def main() -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     with open(sys.argv[1], encoding="utf-8") as stream:
         told = json.load(stream)
-    os.environ["PATH"] = heal.PATH
+    os.environ["PATH"] = own_places.PATH
     keeper = Keeper(told)
     while True:
         keeper.look()

@@ -18,7 +18,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._timer import actions
 from ansible_collections.platter.qemu.plugins.module_utils._timer.plan import plan_timer
 from ansible_collections.platter.qemu.plugins.module_utils._timer.spec import TimerSpec
 from ansible_collections.platter.qemu.plugins.module_utils._timer.state import TimerState
-from ansible_collections.platter.qemu.plugins.module_utils._tools import locks, own_zipapp, process, systemd
+from ansible_collections.platter.qemu.plugins.module_utils._tools import locks, own_places, own_zipapp, process, systemd
 
 
 class TimerEngine:
@@ -125,10 +125,10 @@ class TimerEngine:
 
     def _write(self, action: actions.WriteTimer) -> None:
         name, parts = self._spec.name, action.parts
-        places.write(places.program_file(name), self._built)
-        places.write(places.settings_file(name), parts.settings.encode("utf-8", "surrogateescape"))
-        places.write(unit_text.unit_file(unit.service_name(name)), parts.service.encode(), 0o644)
-        places.write(unit_text.unit_file(unit.timer_name(name)), parts.timer.encode(), 0o644)
+        own_places.write_private(places.program_file(name), self._built)
+        own_places.write_private(places.settings_file(name), parts.settings.encode("utf-8", "surrogateescape"))
+        own_places.write_private(unit_text.unit_file(unit.service_name(name)), parts.service.encode(), 0o644)
+        own_places.write_private(unit_text.unit_file(unit.timer_name(name)), parts.timer.encode(), 0o644)
         systemd.enable(unit.timer_name(name))
 
     def _start(self, timer: str) -> None:

@@ -16,7 +16,13 @@ from ansible_collections.platter.qemu.plugins.module_utils._core import unit_tex
 from ansible_collections.platter.qemu.plugins.module_utils._timer import places, read_spec, unit
 from ansible_collections.platter.qemu.plugins.module_utils._timer.spec import Parts, TimerSpec
 from ansible_collections.platter.qemu.plugins.module_utils._timer.state import TimerState
-from ansible_collections.platter.qemu.plugins.module_utils._tools import own_programs, own_zipapp, process, systemd
+from ansible_collections.platter.qemu.plugins.module_utils._tools import (
+    own_places,
+    own_programs,
+    own_zipapp,
+    process,
+    systemd,
+)
 
 
 def wanted(spec: TimerSpec, built: bytes) -> Parts:
@@ -34,7 +40,7 @@ def refuse_others(name: str) -> None:
             fact, way_out = "its unit %s is masked" % each, "Unmask it (systemctl unmask %s)." % each
             raise read_spec.refused(name, "unit_masked", "%s: somebody does not want it to run" % fact, way_out)
         ours = unit_text.head("snapshot_timer", each).encode()
-        if os.path.lexists(path) and not places.read(path).startswith(ours):
+        if os.path.lexists(path) and not own_places.read_bytes(path).startswith(ours):
             fact = "%s is a unit that this module has not written" % path
             raise read_spec.refused(name, "unit_foreign", fact, "Choose another name, or move that unit away.")
 
@@ -46,8 +52,8 @@ def observe(name: str, run: process.RunCommand) -> TimerState:
     enabled = os.path.lexists(unit_text.wants_link(timer))
     if not any(map(os.path.lexists, [*declared, places.directory(name)])):
         return TimerState(name, None, enabled)
-    texts = [places.read(path).decode("utf-8", "replace") for path in (places.settings_file(name), *declared)]
-    program = own_zipapp.digest_of(places.read(places.program_file(name)))
+    texts = [own_places.read_bytes(path).decode("utf-8", "replace") for path in (places.settings_file(name), *declared)]
+    program = own_zipapp.digest_of(own_places.read_bytes(places.program_file(name)))
     told = systemd.show(run, [timer])[timer] if systemd.runs() else {}
     parts = Parts(texts[0], program, *texts[1:])
     return TimerState(name, parts, enabled, told.get("ActiveState") == "active")
@@ -56,5 +62,8 @@ def observe(name: str, run: process.RunCommand) -> TimerState:
 def last_run(name: str) -> t.Optional[t.Dict[str, t.Any]]:
     """What it says of itself; None before the first."""
     with contextlib.suppress(ValueError):
-        return dict(json.loads(places.read(places.status_beside(places.settings_file(name))) or b"null") or {}) or None
+        return (
+            dict(json.loads(own_places.read_bytes(places.status_beside(places.settings_file(name))) or b"null") or {})
+            or None
+        )
     return None

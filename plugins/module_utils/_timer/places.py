@@ -11,8 +11,6 @@ import contextlib
 import os
 import shutil
 
-from ansible_collections.platter.qemu.plugins.module_utils._tools import own_places
-
 #: there again at the next boot
 _TOP = "/var/lib/platter/snapshots"
 #: by which systemd knows when it started a persistent timer last (systemd.timer(5))
@@ -37,21 +35,6 @@ def program_file(name: str) -> str:
 def status_beside(settings: str) -> str:
     """What the last run did, beside the settings that it was told."""
     return os.path.join(os.path.dirname(settings), "status.json")
-
-
-def write(path: str, data: bytes, mode: int = 0o600) -> None:
-    """All of it or nothing, for good."""
-    os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-    own_places.write_bytes(path, data, mode)
-
-
-def read(path: str) -> bytes:
-    """What is in a file; nothing where there is none."""
-    try:
-        with open(path, "rb") as stream:
-            return stream.read()
-    except OSError:
-        return b""
 
 
 def remove(name: str, timer: str) -> None:

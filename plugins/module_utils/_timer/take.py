@@ -22,9 +22,8 @@ from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.engine import SnapshotEngine
 from ansible_collections.platter.qemu.plugins.module_utils._timer import places, settings
-from ansible_collections.platter.qemu.plugins.module_utils._tools import attributes, locks
+from ansible_collections.platter.qemu.plugins.module_utils._tools import attributes, locks, own_places
 
-PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 #: seconds that the module, or another run of this timer, is waited for
 _PATIENCE = 120.0
 _AFTER_A_FAILURE = "left as it is, as what came before for this image was refused or failed"
@@ -32,7 +31,7 @@ _AFTER_A_FAILURE = "left as it is, as what came before for this image was refuse
 
 def main() -> None:
     """All that the settings ask for, once."""
-    os.environ["PATH"] = PATH
+    os.environ["PATH"] = own_places.PATH
     told = os.path.abspath(sys.argv[1])
     try:
         with locks.ImageLocks([os.path.dirname(told)], (), _PATIENCE):
@@ -88,7 +87,7 @@ class Run:
 
     def _converge(self, entries: t.Sequence[settings.Entry]) -> t.List[Item]:
         specs = [settings.spec_of(entry, self._began) for entry in entries]
-        qemu_img = shutil.which("qemu-img", path=PATH)
+        qemu_img = shutil.which("qemu-img", path=own_places.PATH)
         engine = SnapshotEngine(specs, attributes.copy_attributes, qemu_img=qemu_img, lock_timeout=self._lock_timeout)
         with engine.hold():
             items = engine.prepare(patient=True)
@@ -125,7 +124,7 @@ class Run:
         """Of a run that was killed, C(ended) is null."""
         told: t.Dict[str, t.Any] = {"began": _written(self._began), "ended": ended, "snapshots": self._done}
         told.update({key: any(each[key] for each in self._done) for key in ("changed", "failed")})
-        places.write(self._status, (json.dumps(told, indent=1, sort_keys=True) + "\n").encode())
+        own_places.write_private(self._status, (json.dumps(told, indent=1, sort_keys=True) + "\n").encode())
 
 
 def _written(moment: datetime) -> str:

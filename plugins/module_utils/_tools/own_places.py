@@ -17,6 +17,8 @@ import typing as t
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._tools import files, walk
 
+#: in which a program of ours that outlives a task looks for others
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 #: characters of a file that are read
 _LARGEST = 1 << 20
 
@@ -50,6 +52,21 @@ def write_bytes(path: str, data: bytes, mode: int) -> None:
         os.fsync(stream.fileno())
     os.rename(built, path)
     files.fsync_path(os.path.dirname(path))
+
+
+def write_private(path: str, data: bytes, mode: int = 0o600) -> None:
+    """The same, with the directory that it lies in, which only its owner can enter."""
+    os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+    write_bytes(path, data, mode)
+
+
+def read_bytes(path: str) -> bytes:
+    """What is in a file; nothing where there is none that can be read."""
+    try:
+        with open(path, "rb") as stream:
+            return stream.read()
+    except OSError:
+        return b""
 
 
 def read(path: str) -> t.Optional[str]:
