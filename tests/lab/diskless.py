@@ -174,7 +174,7 @@ def nfs(tree: Path, directory: Path) -> Iterator[str]:
     (directory / "recovery").mkdir()
     config.write_text(ganesha_conf(directory / "recovery", tree, "/web1"))
     command = f"{_ALONE} {program} -F -f {config} -L {log} -p {directory}/ganesha.pid"
-    with running("unshare", "--net", "--mount", "sh", "-c", command) as server:
+    with running("unshare", "--net", "--mount", "--propagation", "slave", "sh", "-c", command) as server:
         wait_until(lambda: _says(log, "NFS SERVER INITIALIZED") or server.poll() is not None, "ganesha serves")
         assert server.poll() is None, log.read_text()
         relay = f"nsenter --net=/proc/{server.pid}/ns/net {shutil.which('busybox')} nc 127.0.0.1 2049"
@@ -216,7 +216,7 @@ def own_host(directory: Path) -> Iterator[OwnHost]:
     """While the block runs."""
     place = directory / "own"
     place.mkdir()
-    options = ("--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
+    options = ("--mount", "--propagation", "slave", "--pid", "--fork", "--kill-child", "--mount-proc")
     with running("unshare", *options, "sh", "-ec", _OWN.format(place=place)) as holder:
         assert holder.stdout and holder.stdout.readline() == b"ready\n"
         children = Path(f"/proc/{holder.pid}/task/{holder.pid}/children").read_text().split()

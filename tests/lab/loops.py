@@ -37,9 +37,11 @@ def numbered() -> Iterator[str]:
 
 @contextlib.contextmanager
 def mounted(device: object, directory: object, *options: str) -> Iterator[None]:
-    """A file system mounted while the block runs."""
-    subprocess.run(["mount", *options, str(device), str(directory)], check=True)
-    try:
+    """A file system mounted while the block runs. What is beneath it is shared, as hosts with systemd have all mounts: it is
+    unmounted in the namespaces, too, that programs for other tests have made meanwhile. Else it would live on there.
+    """
+    with contextlib.ExitStack() as done:
+        for words in (["--bind", "--make-shared", directory, directory], [*options, device, directory]):
+            subprocess.run(["mount", *map(str, words)], check=True)
+            done.callback(subprocess.run, ["umount", str(directory)], check=True)
         yield
-    finally:
-        subprocess.run(["umount", str(directory)], check=True)

@@ -176,7 +176,7 @@ def _wrapped(argv: t.Sequence[str], limits: t.Optional[Limits], quiet: t.Sequenc
 @functools.lru_cache(maxsize=None)
 def _may_mount() -> bool:
     """Not in many containers."""
-    tried = ["unshare", "--mount", "--", "mount", "-n", "-o", "rbind", "--", "/proc", "/proc"]
+    tried = ["unshare", "--mount", "--propagation", "slave", "--", "mount", "-n", "-o", "rbind", "--", "/proc", "/proc"]
     try:
         return subprocess.run(tried, capture_output=True, check=False).returncode == 0  # pylint: disable=ansible-bad-function
     except OSError:

@@ -21,12 +21,15 @@ _SCRIPT = (
 def quietly(argv: t.Sequence[str], directories: t.Sequence[str]) -> t.List[str]:
     """C(argv) as root runs it where it sees C(directories) mounted with noatime: in a mount namespace of its own.
 
-    unshare(1) makes the namespace, which nobody else sees, and which ends with the program.
+    unshare(1) makes the namespace, which nobody else sees, and which ends with the program. What the host unmounts
+    meanwhile is unmounted there too, where the host's mounts are shared (as systemd has them): else a file system that
+    nobody has any more would keep its device for as long as the program runs.
     """
     mounted = [name for name in directories if os.path.isdir(name) and not os.statvfs(name).f_flag & _ST_NOATIME]
     if not mounted:
         return list(argv)
-    return ["unshare", "--mount", "--", "sh", "-c", _SCRIPT, "sh", str(len(mounted)), *mounted, *argv]
+    alone = ["unshare", "--mount", "--propagation", "slave"]
+    return [*alone, "--", "sh", "-c", _SCRIPT, "sh", str(len(mounted)), *mounted, *argv]
 
 
 def directories_of(node: t.Mapping[str, t.Any]) -> t.List[str]:
