@@ -154,7 +154,8 @@ options:
       timeout: &timeout
         description:
           - Seconds that each of these may take - the kernel has the device ready, with its size and all its partitions;
-            it lets the device go; a server of an export answers; our own server starts, and writes out what it holds and
+            it lets the device go; a server of an export answers; what this host has sent to that server before arrives, or is
+            given up, if the device can be written to; our own server starts, and writes out what it holds and
             ends. One that can be written to is not killed then, and the task fails (C(stop_timeout)).
         type: int
       io_timeout: &io_timeout
@@ -162,7 +163,8 @@ options:
           - Seconds after which a read or write of the device fails that its server has not answered, and all that follow, as
             if the server had ended. V(0) - they wait, for as long as it takes.
           - Over TCP, what the server's host has not received by then is never sent any more. With TLS, or another server in
-            between, Linux may still send it for a while.
+            between, Linux may still send it for a while; until it has ended, no device that can be written to is attached
+            from that server, as an old write would be done after newer ones.
           - Only the kernel's NBD can do that; with a loop device it is refused.
         type: int
   name: *name

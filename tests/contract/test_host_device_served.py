@@ -6,6 +6,8 @@ import contextlib
 import os
 import shutil
 import signal
+import socket
+import struct
 import subprocess
 from pathlib import Path
 from typing import Any, Iterator
@@ -15,11 +17,12 @@ import pytest
 from ansible_collections.platter.qemu.plugins.module_utils._device import guard
 from ansible_collections.platter.qemu.tests.lab import devices, led, tls
 from ansible_collections.platter.qemu.tests.lab.beats import four_beats, refused, settled
+from ansible_collections.platter.qemu.tests.lab.exports import free_port
 from ansible_collections.platter.qemu.tests.lab.guest import MIB, guest_bytes, scribble, shows
 from ansible_collections.platter.qemu.tests.lab.loops import HAVE_LOOPS, mounted
 from ansible_collections.platter.qemu.tests.lab.modules import call
 from ansible_collections.platter.qemu.tests.lab.oracle import create, qemu_img
-from ansible_collections.platter.qemu.tests.lab.programs import exported, stand_still
+from ansible_collections.platter.qemu.tests.lab.programs import answers_nbd, exported, running, stand_still, wait_until
 
 HAVE_FUSE = os.path.exists("/dev/fuse")
 pytestmark = pytest.mark.skipif(not (HAVE_LOOPS and HAVE_FUSE), reason="needs root, loop devices and FUSE")
@@ -205,9 +208,9 @@ def test_without_the_server_or_fuse_it_says_so(
 
 
 @contextlib.contextmanager
-def serving(image: Path, socket: Path, *options: str) -> Iterator[str]:
-    with exported(image, "qcow2", socket, "--export-name=web1", *options):
-        yield f"nbd+unix:///web1?socket={socket}"
+def serving(image: Path, place: Path, *options: str) -> Iterator[str]:
+    with exported(image, "qcow2", place, "--export-name=web1", *options):
+        yield f"nbd+unix:///web1?socket={place}"
 
 
 def test_an_export_is_a_device(name: str, image: Path, tmp_path: Path) -> None:
@@ -218,6 +221,33 @@ def test_an_export_is_a_device(name: str, image: Path, tmp_path: Path) -> None:
             device.write(b"\x44" * 65536)
         four_beats(name=name, source=uri, state="absent")
     shows(image, "qcow2", ((0x44, 0, 65536), SMALL[1]))
+
+
+def test_what_was_sent_to_the_server_before_is_waited_for(name: str, image: Path) -> None:
+    port = free_port()
+    task = {"name": name, "source": f"nbd://127.0.0.1:{port}/web1"}
+    words = ("-t", "-f", "qcow2", "-b", "127.0.0.1", "-p", port, "--shared=0", "--export-name=web1", image)
+    with running("qemu-nbd", *words):
+        wait_until(lambda: answers_nbd(("127.0.0.1", port)), "qemu-nbd serves")
+        with socket.create_connection(("127.0.0.1", port)) as before:
+            _ask_without_listening(before)
+            before.shutdown(socket.SHUT_WR)
+            late = call("host_device", **task, read_only=False, timeout=1)
+            assert (late["reason"], late["changed"]) == ("device_timeout", False), late
+            assert "before is still on its way" in late["msg"]
+            call("host_device", **task)
+            call("host_device", **task, state="absent")
+        four_beats(**task, read_only=False)
+
+
+def _ask_without_listening(connection: socket.socket) -> None:
+    """Until the server takes no more: for the list of its exports, as the NBD protocol has it."""
+    connection.sendall(struct.pack(">I", 3))
+    questions = memoryview(struct.pack(">8sII", b"IHAVEOPT", 3, 0) * (4 * MIB))
+    connection.settimeout(1)
+    with pytest.raises(TimeoutError):
+        while questions:
+            questions = questions[connection.send(questions) :]
 
 
 def test_that_the_server_of_an_export_has_gone_is_noticed(name: str, image: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import shutil
 import stat
 import time
 
-from ansible_collections.platter.qemu.plugins.module_utils._core import errors
+from ansible_collections.platter.qemu.plugins.module_utils._core import errors, nbd_uri
 from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item
 from ansible_collections.platter.qemu.plugins.module_utils._device import (
     actions,
@@ -31,6 +31,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._tools import (
     image_lock,
     loop_device,
     process,
+    tcp_sockets,
 )
 
 _TABLES = ("gpt", "dos")
@@ -39,6 +40,8 @@ _TABLES = ("gpt", "dos")
 def attach(run: process.RunCommand, item: Item, action: actions.AttachDevice) -> None:
     """All of it, or nothing."""
     wanted = action.wanted
+    if not wanted.read_only and item.spec.address:
+        _await_earlier_writes(item, item.spec.address)
     try:
         path = _get_device(run, item, wanted)
         _settle(run, item, wanted, path)
@@ -46,6 +49,14 @@ def attach(run: process.RunCommand, item: Item, action: actions.AttachDevice) ->
         with contextlib.suppress(OSError, errors.EngineError):
             detach.detach(run, item)
         raise
+
+
+def _await_earlier_writes(item: Item, address: nbd_uri.Address) -> None:
+    """What a device of before, or anybody of this host, has sent to the server: its write would be done after newer ones."""
+    if address.host:
+        ends = tcp_sockets.ends_of(address.host, address.port)
+        trouble = "what this host has sent to %s before is still on its way" % address.server
+        wait(item, lambda: not tcp_sockets.is_still_sent(ends), trouble)
 
 
 def _get_device(run: process.RunCommand, item: Item, wanted: state.Attached) -> str:

@@ -12,7 +12,12 @@ import socket
 import struct
 import typing as t
 
+# include/net/tcp_states.h
 _ESTABLISHED, _LISTEN = "01", "0A"
+#: closed by this end, and the other has not taken all of it
+_LEAVING = ("04", "09", "0B")
+#: the end of a connection counts as a byte of it
+_ONLY_ITS_END = 1
 
 
 class TcpSocket(t.NamedTuple):
@@ -28,17 +33,40 @@ Table = t.Mapping[int, TcpSocket]
 
 def read_table() -> Table:
     """All TCP sockets that listen or are connected, by number."""
-    found: t.Dict[int, TcpSocket] = {}
+    return {
+        int(row[9]): TcpSocket(row[3] == _LISTEN, _endpoint(row[1]), _endpoint(row[2]))
+        for row in _rows()
+        if row[3] in (_ESTABLISHED, _LISTEN)
+    }
+
+
+def is_still_sent(ends: t.Collection[t.Tuple[str, int]]) -> bool:
+    """Whether bytes are on their way to one of these addresses and ports by a connection that this end has closed: the
+    kernel goes on with them for minutes, with nobody who could take them back.
+    """
+    return any(
+        row[3] in _LEAVING and int(row[4].partition(":")[0], 16) > _ONLY_ITS_END and _endpoint(row[2]) in ends
+        for row in _rows()
+    )
+
+
+def ends_of(host: str, port: int) -> t.FrozenSet[t.Tuple[str, int]]:
+    """The addresses that a connection to C(host) can have, with the port; none where it has no address now."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except OSError:
+        return frozenset()
+    return frozenset((str(ipaddress.ip_address(str(each[4][0]).partition("%")[0])), port) for each in found)
+
+
+def _rows() -> t.Iterator[t.List[str]]:
     for path in ("/proc/net/tcp", "/proc/net/tcp6"):
         try:
             with open(path, encoding="ascii") as lines:
                 rows = [line.split() for line in lines][1:]
         except OSError:  # a kernel without IPv6
             continue
-        for row in rows:
-            if row[3] in (_ESTABLISHED, _LISTEN):
-                found[int(row[9])] = TcpSocket(row[3] == _LISTEN, _endpoint(row[1]), _endpoint(row[2]))
-    return found
+        yield from rows
 
 
 def _endpoint(text: str) -> t.Tuple[str, int]:
