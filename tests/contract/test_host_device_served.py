@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import socket
-import struct
 import subprocess
 from pathlib import Path
 from typing import Any, Iterator
@@ -17,12 +16,17 @@ import pytest
 from ansible_collections.platter.qemu.plugins.module_utils._device import guard
 from ansible_collections.platter.qemu.tests.lab import devices, led, tls
 from ansible_collections.platter.qemu.tests.lab.beats import four_beats, refused, settled
-from ansible_collections.platter.qemu.tests.lab.exports import free_port
 from ansible_collections.platter.qemu.tests.lab.guest import MIB, guest_bytes, scribble, shows
 from ansible_collections.platter.qemu.tests.lab.loops import HAVE_LOOPS, mounted
 from ansible_collections.platter.qemu.tests.lab.modules import call
 from ansible_collections.platter.qemu.tests.lab.oracle import create, qemu_img
-from ansible_collections.platter.qemu.tests.lab.programs import answers_nbd, exported, running, stand_still, wait_until
+from ansible_collections.platter.qemu.tests.lab.programs import (
+    answers_nbd,
+    exported,
+    running,
+    stand_still,
+    wait_until,
+)
 
 HAVE_FUSE = os.path.exists("/dev/fuse")
 pytestmark = pytest.mark.skipif(not (HAVE_LOOPS and HAVE_FUSE), reason="needs root, loop devices and FUSE")
@@ -79,6 +83,8 @@ def test_what_is_written_is_in_the_image_when_the_device_has_gone(name: str, ima
         subprocess.run(["sync", "-f", tmp_path / "mnt"], check=True)  # else the kernel itself writes meanwhile
         refused("device_busy", source=str(image), name=name, state="absent")
         (tmp_path / "mnt" / "file").write_bytes(b"\x77" * MIB)
+    # the file system writes when the last namespace has unmounted it: also of those that others have made meanwhile
+    wait_until(lambda: devices.is_free(name), "nobody has it mounted")
     subprocess.run(["blockdev", "--flushbufs", devices.link(name)], check=True)
     four_beats(source=str(image), name=name, state="absent")
     qemu_img("check", "-f", "qcow2", image)
@@ -224,30 +230,35 @@ def test_an_export_is_a_device(name: str, image: Path, tmp_path: Path) -> None:
 
 
 def test_what_was_sent_to_the_server_before_is_waited_for(name: str, image: Path) -> None:
-    port = free_port()
-    task = {"name": name, "source": f"nbd://127.0.0.1:{port}/web1"}
-    words = ("-t", "-f", "qcow2", "-b", "127.0.0.1", "-p", port, "--shared=0", "--export-name=web1", image)
-    with running("qemu-nbd", *words):
-        wait_until(lambda: answers_nbd(("127.0.0.1", port)), "qemu-nbd serves")
-        with socket.create_connection(("127.0.0.1", port)) as before:
-            _ask_without_listening(before)
-            before.shutdown(socket.SHUT_WR)
-            late = call("host_device", **task, read_only=False, timeout=1)
-            assert (late["reason"], late["changed"]) == ("device_timeout", False), late
+    with unread_connection() as (port, unread):
+        task = {"name": name, "source": f"nbd://127.0.0.1:{port}/web1"}
+        words = ("-t", "-f", "qcow2", "-b", "127.0.0.1", "-p", port, "--shared=0", "--export-name=web1", image)
+        with running("qemu-nbd", *words):
+            wait_until(lambda: answers_nbd(("127.0.0.1", port)), "qemu-nbd serves")
+            late = call("host_device", **task, read_only=False, timeout=5)
+            assert (late.get("reason"), late["changed"]) == ("device_timeout", False), late
             assert "before is still on its way" in late["msg"]
             call("host_device", **task)
             call("host_device", **task, state="absent")
-        four_beats(**task, read_only=False)
+            unread.close()
+            four_beats(**task, read_only=False)
 
 
-def _ask_without_listening(connection: socket.socket) -> None:
-    """Until the server takes no more: for the list of its exports, as the NBD protocol has it."""
-    connection.sendall(struct.pack(">I", 3))
-    questions = memoryview(struct.pack(">8sII", b"IHAVEOPT", 3, 0) * (4 * MIB))
-    connection.settimeout(1)
-    with pytest.raises(TimeoutError):
-        while questions:
-            questions = questions[connection.send(questions) :]
+@contextlib.contextmanager
+def unread_connection() -> Iterator[tuple[int, socket.socket]]:
+    """A port, to which something was sent by who has left, and its end of that connection, which has not read it."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        port = listener.getsockname()[1]
+        sender = socket.create_connection(("127.0.0.1", port))
+        unread = listener.accept()[0]
+    with sender, unread:
+        sender.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                sender.send(bytes(MIB))
+        sender.close()
+        yield port, unread
 
 
 def test_that_the_server_of_an_export_has_gone_is_noticed(name: str, image: Path, tmp_path: Path) -> None:

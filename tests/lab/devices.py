@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -36,6 +37,17 @@ def cleaned(*names: str) -> Iterator[None]:
 def link(name: str) -> str:
     """Where the device is found."""
     return f"{LINKS}/{name}"
+
+
+def is_free(name: str) -> bool:
+    """Whether neither a file system nor anything else of the kernel's is on the device of that name."""
+    try:
+        os.close(os.open(link(name), os.O_RDONLY | os.O_EXCL | os.O_CLOEXEC))
+    except OSError as exc:
+        if exc.errno == errno.EBUSY:
+            return False
+        raise
+    return True
 
 
 def losetup(device: str) -> dict[str, Any] | None:
