@@ -81,7 +81,7 @@ def test_what_happens_while_waiting_is_seen(tmp_path: Path) -> None:
         thread = threading.Thread(target=write_and_leave)
         thread.start()
         shrink = {"path": str(disk), "format": "raw", "size": "1M", "allow_shrink": True}
-        result = call("disk_image", **shrink, on_in_use="wait", wait_timeout=30)
+        result = call("disk_image", **shrink, on_in_use="wait", wait_timeout=120)
         thread.join()
     assert result["reason"] == "shrink_cuts_data"
     assert disk.read_bytes()[3 * MIB : 3 * MIB + 9] == b"late data"

@@ -269,7 +269,7 @@ def test_a_repair_waits_for_who_uses_the_image(image: Path, tmp_path: Path) -> N
     with exported(image, "qcow2", tmp_path / "socket") as server:
         timer = threading.Timer(0.5, server.terminate)
         timer.start()
-        result = call("disk_image", path=str(image), format="qcow2", repair="leaks", on_in_use="wait", wait_timeout=20)
+        result = call("disk_image", path=str(image), format="qcow2", repair="leaks", on_in_use="wait", wait_timeout=120)
         timer.join()
     assert result["actions"] == [f"Repair {image} (leaks): 2 leaked clusters and 0 corruptions."], result
 

@@ -122,12 +122,12 @@ def test_a_user_is_waited_for(tmp_path: Path) -> None:
     one = disk(tmp_path)
     found: dict[str, Any] = {}
     with exported(one.active, "qcow2", tmp_path / "socket"):
-        task = one.task(name="s1", on_in_use="wait", wait_timeout=60)
+        task = one.task(name="s1", on_in_use="wait", wait_timeout=120)
         waiter = threading.Thread(target=lambda: found.update(_process(task)))
         waiter.start()
         time.sleep(1)  # nothing tells from outside that it waits
         assert names_in_use(one) == []
-    waiter.join(60)
+    waiter.join()
     assert found["changed"] and names_in(one.active) == ["s1"]
 
 

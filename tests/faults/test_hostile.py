@@ -23,8 +23,8 @@ Count = t.Callable[[str, int], None]
 Options = t.Dict[str, t.Any]
 Result = t.Dict[str, t.Any]
 CANARY = "canary-7c1d0e55"
-#: seconds for anything with one small file
-LIMIT = 20.0
+#: seconds for anything with one small file: what hangs would do so for ever, and a busy machine takes its time
+LIMIT = 120.0
 _TRACE = "trace=open,openat,openat2,connect,sendto,execve"
 #: what a Python program and Ansible's own code open, whatever the task is
 _USUAL = (

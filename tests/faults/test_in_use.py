@@ -127,7 +127,7 @@ def test_skip_leaves_it_and_says_so(place: Path) -> None:
 def test_wait_goes_on_when_the_user_is_gone(name: str, zygote: Zygote, place: Path) -> None:
     world = _world(place)
     with _python(world / "disk.qcow2"):
-        child = zygote.start("disk_image", _task(world, name, on_in_use="wait", wait_timeout=30))
+        child = zygote.start("disk_image", _task(world, name, on_in_use="wait", wait_timeout=120))
         time.sleep(1)  # the user's own time: the module has to be still waiting at its end
         assert Path(f"/proc/{child.pid}/exe").exists() and (world / "disk.qcow2").exists()
     assert child.wait() == 0
@@ -140,7 +140,7 @@ def test_wait_ends_at_its_limit(zygote: Zygote, place: Path) -> None:
         begun = time.monotonic()
         result = zygote.run("disk_image", _task(world, "grow", on_in_use="wait", wait_timeout=1))
         took = time.monotonic() - begun
-    assert result["reason"] == "image_in_use" and 1 <= took < 15, (took, result)
+    assert result["reason"] == "image_in_use" and 1 <= took < 60, (took, result)
 
 
 def test_a_reader_does_not_stop_an_import_from_it_and_a_writer_does(place: Path) -> None:

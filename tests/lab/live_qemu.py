@@ -15,7 +15,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._drive.spec import Dr
 from ansible_collections.platter.qemu.plugins.module_utils._live import execute, observe, plan
 from ansible_collections.platter.qemu.plugins.module_utils._live.state import LiveState
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qmp import Qmp
-from ansible_collections.platter.qemu.tests.lab.programs import listens, wait_until
+from ansible_collections.platter.qemu.tests.lab.programs import DEADLINE, listens, wait_until
 
 QUIET = ("-accel", "tcg", "-m", "64", "-S", "-nodefaults", "-no-user-config", "-display", "none")
 #: C(q35) with places to plug into, and C(pc), whose first bus is one
@@ -82,7 +82,7 @@ class LiveQemu:
         """Whatever it does."""
         self.qmp.close()
         self.process.kill()
-        self.process.wait(30)
+        self.process.wait(DEADLINE)
 
 
 @contextlib.contextmanager

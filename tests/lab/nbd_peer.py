@@ -7,9 +7,8 @@ import socket
 import struct
 import typing as t
 
-from ansible_collections.platter.qemu.tests.lab.scripted import accepting
+from ansible_collections.platter.qemu.tests.lab.scripted import SECONDS, accepting
 
-SECONDS = 20.0
 GREETING = b"NBDMAGICIHAVEOPT\0\3"
 ACK, SERVER, INFO, META = 1, 2, 3, 4
 

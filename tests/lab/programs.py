@@ -11,7 +11,8 @@ import time
 from pathlib import Path
 from typing import Callable, Iterator
 
-DEADLINE = 60.0
+#: seconds; also for a guest to boot on a machine that gives it a fraction of a processor. Only what fails takes so long
+DEADLINE = 180.0
 
 
 def wait_until(fact: Callable[[], object], what: str) -> None:

@@ -77,7 +77,7 @@ def _another(path: str, clients: list[socket.socket], all_of_them: contextlib.Ex
     except BlockingIOError:
         return False
     if not clients:
-        client.settimeout(30)
+        client.settimeout(DEADLINE)
         assert client.recv(1 << 16)
     clients.append(client)
     return True

@@ -8,7 +8,8 @@ import socket
 import threading
 from typing import Any, Callable, Iterator
 
-SECONDS = 20.0
+#: until the client has come, or said something: it may be a module that starts on a busy machine
+SECONDS = 120.0
 
 
 class Peer:

@@ -15,7 +15,7 @@ from .verbs import Verb, made
 from .zygote import Child, Zygote
 
 MODULE = "disk_image"
-DEADLINE = 60.0
+DEADLINE = 180.0
 Result = t.Dict[str, t.Any]
 
 

@@ -257,14 +257,14 @@ def test_a_dead_file_server_does_not_hang_the_search(
         wait_until(lambda: any(holder.pid == reader.pid for holder in holders(point)), "the reader is seen")
         stand_still(server.pid)
         time.sleep(1.1)  # the kernel believes what it knows of the file for a second
-        rescue = threading.Timer(5, server.send_signal, [signal.SIGCONT])
+        rescue = threading.Timer(60, server.send_signal, [signal.SIGCONT])
         rescue.start()
         start = time.monotonic()
         holders(image)
         took = time.monotonic() - start
         rescue.cancel()
         server.send_signal(signal.SIGCONT)
-    assert took < 4
+    assert took < 50
 
 
 def test_a_hundred_images_cost_milliseconds(tmp_path: Path) -> None:
