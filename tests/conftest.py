@@ -45,21 +45,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def _booted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    from ansible_collections.platter.qemu.tests.lab.vm import running_guest  # the tree is known from here on
+def _shared_guest(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    from ansible_collections.platter.qemu.tests.lab.shared_guest import shared  # the tree is known from here on
+    from ansible_collections.platter.qemu.tests.lab.vm import running_guest
 
-    with running_guest(tmp_path_factory.mktemp("guest")) as booted:
-        booted.monitor.execute("stop")
-        yield booted
+    with shared(request.session, lambda: running_guest(tmp_path_factory.mktemp("guest"))) as made:
+        yield made
 
 
 @pytest.fixture
-def guest(_booted: Any) -> Iterator[Any]:
+def guest(_shared_guest: Any) -> Iterator[Any]:
     """With a guest agent and no disk. For tests of the xdist group C(guest), so that it boots once.
 
     Between tests it stands still: it would use a third of a processor until the last test of all has ended.
     """
-    _booted.monitor.execute("cont")
-    yield _booted
-    if _booted.process.poll() is None:
-        _booted.monitor.execute("stop")
+    booted = _shared_guest.get()
+    booted.monitor.execute("cont")
+    yield booted
+    if booted.process.poll() is None:
+        booted.monitor.execute("stop")

@@ -14,6 +14,7 @@ from ansible_collections.platter.qemu.plugins.modules import md_array, md_keeper
 from ansible_collections.platter.qemu.tests.lab.array_guest import ArrayGuest, running_arrays
 from ansible_collections.platter.qemu.tests.lab.array_hurts import ORPHANS, settle
 from ansible_collections.platter.qemu.tests.lab.arrays import LAYOUT, Array
+from ansible_collections.platter.qemu.tests.lab.shared_guest import SharedGuest, shared
 from ansible_collections.platter.qemu.tests.lab.stores import Store, stores
 
 pytestmark = pytest.mark.xdist_group("array guest")
@@ -21,16 +22,16 @@ UUID, OTHER = "6f9b0c1e-6f0c-4c43-9a5e-0f4b3a0d7c11", "00000000-1111-2222-3333-4
 
 
 @pytest.fixture(scope="module")
-def booted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ArrayGuest]:
-    with running_arrays(tmp_path_factory.mktemp("guest"), networks=2) as made:
+def one_for_all(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[SharedGuest[ArrayGuest]]:
+    with shared(request.session, lambda: running_arrays(tmp_path_factory.mktemp("guest"), networks=2)) as made:
         yield made
 
 
 @pytest.fixture
-def guest(booted: ArrayGuest) -> Iterator[ArrayGuest]:
-    """A test that fails leaves no network that is cut to the next one."""
-    yield booted
-    booted.mend(1)
+def guest(one_for_all: SharedGuest[ArrayGuest]) -> ArrayGuest:
+    return one_for_all.get()
 
 
 def test_an_array_outlives_a_server_and_its_legs_become_equal_again(guest: ArrayGuest, tmp_path: Path) -> None:

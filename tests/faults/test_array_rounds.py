@@ -12,6 +12,7 @@ from ansible_collections.platter.qemu.tests.lab.amounts import generator
 from ansible_collections.platter.qemu.tests.lab.array_guest import ArrayGuest, running_arrays
 from ansible_collections.platter.qemu.tests.lab.array_hurts import Hurts, settle
 from ansible_collections.platter.qemu.tests.lab.arrays import Array
+from ansible_collections.platter.qemu.tests.lab.shared_guest import SharedGuest, shared
 from ansible_collections.platter.qemu.tests.lab.stores import stores
 
 pytestmark = [pytest.mark.soak, pytest.mark.xdist_group("array guest")]
@@ -22,9 +23,16 @@ KINDS = ("kill", "freeze", "cut", "stale", "swap", "all")
 
 
 @pytest.fixture(scope="module")
-def guest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ArrayGuest]:
-    with running_arrays(tmp_path_factory.mktemp("guest"), networks=4) as made:
+def one_for_all(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[SharedGuest[ArrayGuest]]:
+    with shared(request.session, lambda: running_arrays(tmp_path_factory.mktemp("guest"), networks=4)) as made:
         yield made
+
+
+@pytest.fixture
+def guest(one_for_all: SharedGuest[ArrayGuest]) -> ArrayGuest:
+    return one_for_all.get()
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import pytest
 
 from ansible_collections.platter.qemu.tests.lab.array_guest import ArrayGuest, running_arrays
 from ansible_collections.platter.qemu.tests.lab.arrays import Array
+from ansible_collections.platter.qemu.tests.lab.shared_guest import SharedGuest, shared
 from ansible_collections.platter.qemu.tests.lab.stores import stores
 
 pytestmark = [pytest.mark.soak, pytest.mark.xdist_group("array guest")]
@@ -16,9 +17,16 @@ UUID, OTHER = "6f9b0c1e-6f0c-4c43-9a5e-0f4b3a0d7c11", "00000000-1111-2222-3333-4
 
 
 @pytest.fixture(scope="module")
-def guest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ArrayGuest]:
-    with running_arrays(tmp_path_factory.mktemp("guest")) as made:
+def one_for_all(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[SharedGuest[ArrayGuest]]:
+    with shared(request.session, lambda: running_arrays(tmp_path_factory.mktemp("guest"))) as made:
         yield made
+
+
+@pytest.fixture
+def guest(one_for_all: SharedGuest[ArrayGuest]) -> ArrayGuest:
+    return one_for_all.get()
 
 
 def test_a_leg_that_has_gone_on_alone_is_not_thrown_away(guest: ArrayGuest, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from ansible_collections.platter.qemu.tests.lab.amounts import generator
 from ansible_collections.platter.qemu.tests.lab.device_guest import DeviceGuest, running_devices
+from ansible_collections.platter.qemu.tests.lab.shared_guest import SharedGuest, shared
 
 pytestmark = [pytest.mark.soak, pytest.mark.xdist_group("nbd guest")]
 MIB = 1 << 20
@@ -18,14 +19,17 @@ TASK: dict[str, Any] = {"name": "web1", "source": IMAGE, "format": "qcow2"}
 
 
 @pytest.fixture(scope="module")
-def booted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DeviceGuest]:
-    with running_devices(tmp_path_factory.mktemp("guest")) as guest:
-        yield guest
+def one_for_all(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[SharedGuest[DeviceGuest]]:
+    with shared(request.session, lambda: running_devices(tmp_path_factory.mktemp("guest"))) as made:
+        yield made
 
 
 @pytest.fixture
-def guest(booted: DeviceGuest) -> Iterator[DeviceGuest]:
+def guest(one_for_all: SharedGuest[DeviceGuest]) -> Iterator[DeviceGuest]:
     """With an image of 8 MiB whose second MiB holds 0x5a, and no devices."""
+    booted = one_for_all.get()
     booted.run(f"rm -f /images/*; qemu-img create -q -f qcow2 {IMAGE} 8M")
     booted.run(f"qemu-io -f qcow2 -c 'write -P 0x5a 1M 1M' {IMAGE}")
     yield booted
