@@ -31,7 +31,7 @@ def _chosen(trials: Trials) -> list[tuple[str, int]]:
 
 def _after_kill(trials: Trials, child: Child, point: object) -> None:
     status = child.wait()
-    wait_until_quiet(trials.world)
+    wait_until_quiet(trials.world, trials.zygote)
     try:
         if status == -signal.SIGKILL:
             trials.judge()

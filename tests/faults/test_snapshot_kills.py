@@ -150,7 +150,7 @@ class Trials:
 
     def after_kill(self, child: Child, point: object) -> None:
         status = child.wait()
-        wait_until_quiet(self.world)
+        wait_until_quiet(self.world, self.zygote)
         try:
             if status != -signal.SIGKILL and child.result().get("failed"):
                 assert child.result()["msg"].startswith(("failed", "refused"))

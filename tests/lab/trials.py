@@ -154,15 +154,16 @@ def _plain(name: str) -> str:
     return re.sub(r"-[0-9a-f]{8}(?=-[sf]\d{3}\.)", "", name)
 
 
-def wait_until_quiet(directory: Path) -> None:
-    """Until no process uses the directory: programs of a killed module die a little later.
+def wait_until_quiet(directory: Path, zygote: Zygote) -> None:
+    """Until no process uses the directory: programs of a killed module die a little later. It was a child of C(zygote).
 
     One that had not got as far as to ask to die with its module (prctl(2), PR_SET_PDEATHSIG) does what it was started for,
-    under the lock that it inherits. Looked at twice, as between vfork and exec it has the command line of another.
+    under the lock that it inherits. Between vfork and exec it has the command line of the module, for as long as a busy
+    machine gives it no processor; looked at twice, as between two looks at F(/proc) it has become what it is.
     """
     end, quiet = time.monotonic() + DEADLINE, 0
     while quiet < 2:
-        quiet = 0 if _users(str(directory)) else quiet + 1
+        quiet = 0 if zygote.copies() or _users(str(directory)) else quiet + 1
         assert time.monotonic() < end, "a program outlived its module"
         time.sleep(0.005)
 

@@ -58,10 +58,22 @@ class Zygote:
         self._directory = directory
         self._number = 0
         paths = [path for path in sys.path if path]
-        code = f"import sys; sys.path[:0] = {paths!r}; from {__name__} import serve; serve()"
+        # what it and its copies are known by: no other has the directory
+        self._code = f"import sys; sys.path[:0] = {paths!r}; from {__name__} import serve; serve()  # {directory}"
         self._process = subprocess.Popen(
-            [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", self._code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
+
+    def copies(self) -> list[int]:
+        """Its children that are there, and theirs that have not become another program yet."""
+        return [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if self._is_copy(pid)]
+
+    def _is_copy(self, pid: int) -> bool:
+        try:
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        except OSError:
+            return False
+        return pid != self._process.pid and self._code.encode() in words
 
     def close(self) -> None:
         """End the parent."""

@@ -27,6 +27,8 @@ from ansible_collections.platter.qemu.tests.lab.programs import exported, runnin
 MIB = 1 << 20
 needs_loops = pytest.mark.skipif(not HAVE_LOOPS, reason="needs root and loop devices")
 READ = "import sys; f = open(sys.argv[1], sys.argv[2]); sys.stdin.read()"
+#: with mounts of its own, and none that others have undone: a test beside this one waits for its device
+ELSEWHERE = ("unshare", "--mount", "--propagation", "slave")
 
 
 @pytest.fixture
@@ -85,7 +87,7 @@ def test_a_process_in_another_mount_namespace_is_found(image: Path, tmp_path: Pa
         pytest.skip("needs root")
     (tmp_path / "elsewhere").mkdir()
     inside = f"mount --bind '{image.parent}' '{tmp_path}/elsewhere' && exec tail -f '{tmp_path}/elsewhere/{image.name}'"
-    with running("unshare", "-m", "sh", "-c", inside) as process:
+    with running(*ELSEWHERE, "sh", "-c", inside) as process:
         assert [holder.pid for holder in wait_for_holder(image)] == [process.pid]
 
 
@@ -159,7 +161,7 @@ def test_a_mount_in_another_namespace_is_found(image: Path, tmp_path: Path) -> N
     (tmp_path / "mnt").mkdir()
     with attached(image) as device:
         inside = f"mount {device} '{tmp_path}/mnt' && exec sleep 60"
-        with running("unshare", "-m", "sh", "-c", inside):
+        with running(*ELSEWHERE, "sh", "-c", inside):
             wait_until(lambda: [holder.kind for holder in holders(device)] == ["mount"], "the mount is seen")
 
 
