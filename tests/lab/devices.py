@@ -75,8 +75,11 @@ def marked(name: str) -> list[str]:
 
 
 def _mark(device: str) -> str:
-    """C(lo_file_name) is behind 56 bytes of numbers (linux/loop.h)."""
-    descriptor = os.open(device, os.O_RDONLY | os.O_NONBLOCK)
+    """C(lo_file_name) is behind 56 bytes of numbers (linux/loop.h). Nothing of a device that goes meanwhile."""
+    try:
+        descriptor = os.open(device, os.O_RDONLY | os.O_NONBLOCK)
+    except OSError:
+        return ""
     try:
         return fcntl.ioctl(descriptor, 0x4C05, bytes(232))[56:120].rstrip(b"\0").decode()
     except OSError:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import subprocess
-from typing import Iterator
+from pathlib import Path
+from typing import BinaryIO, Iterator
+
+from ansible_collections.platter.qemu.tests.lab.programs import wait_until
 
 HAVE_LOOPS = os.geteuid() == 0 and os.path.exists("/dev/loop-control")
 _ADD, _REMOVE = 0x4C80, 0x4C81
@@ -20,7 +24,22 @@ def attached(path: object, *options: str) -> Iterator[str]:
     try:
         yield device
     finally:
-        subprocess.run(["losetup", "-d", device], check=True)
+        detach(device)
+
+
+def detach(device: str) -> None:
+    """Returns when the file has gone. As long as others look at the device, as at all that there are, the kernel keeps it."""
+    file = _backing(device)
+    subprocess.run(["losetup", "-d", device], check=True)
+    wait_until(lambda: _backing(device) != file, "nobody has the device open")
+
+
+def _backing(device: str) -> str:
+    """The file that is attached, by the kernel's name of it; another one may be attached at once."""
+    try:
+        return Path("/sys/block", os.path.basename(device), "loop/backing_file").read_text()
+    except OSError:
+        return ""
 
 
 @contextlib.contextmanager
@@ -32,7 +51,18 @@ def numbered() -> Iterator[str]:
         try:
             yield f"/dev/loop{number}"
         finally:
-            fcntl.ioctl(control, _REMOVE, number)
+            wait_until(lambda: _removed(control, number), "nobody looks at the device")
+
+
+def _removed(control: BinaryIO, number: int) -> bool:
+    """Others have a device open for a moment when they look at all that there are."""
+    try:
+        fcntl.ioctl(control, _REMOVE, number)
+    except OSError as exc:
+        if exc.errno != errno.EBUSY:
+            raise
+        return False
+    return True
 
 
 @contextlib.contextmanager
