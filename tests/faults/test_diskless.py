@@ -128,7 +128,8 @@ def test_a_leg_that_may_be_old_is_not_started_alone(place: Path, legs: list[Stor
 
 def test_legs_that_have_gone_on_without_each_other_are_left_as_they_are(place: Path, legs: list[Store]) -> None:
     vm = Diskless(place, ("nbd", "raid1"))
-    assert vm.make({**root_on(legs), "start_degraded": True}, wait=15)["changed"]
+    root = {**root_on(legs), "start_degraded": True}
+    assert vm.make(root)["changed"]
     for leg in legs:
         leg.start()
     with vm.booted() as guest:
@@ -136,6 +137,7 @@ def test_legs_that_have_gone_on_without_each_other_are_left_as_they_are(place: P
         guest.wait(lambda: "[UU]" in guest.run("cat /proc/mdstat"), "both legs have all of it")
         guest.run("sync; echo 1 >/proc/sys/kernel/sysrq; echo u >/proc/sysrq-trigger")
         guest.power_off()
+    assert vm.make(root, wait=15)["changed"]  # for a leg that does not come
     for leg, other in (legs, legs[::-1]):
         leg.kill()
         other.kill()
@@ -145,6 +147,8 @@ def test_legs_that_have_gone_on_without_each_other_are_left_as_they_are(place: P
             guest.power_off()
     before = [leg.image.read_bytes() for leg in legs]
     legs[0].start()
+    # a busy machine must not start the one before it has seen the other
+    assert vm.make(root)["changed"]
     with vm.booted(wait=False) as guest:
         wait_until(lambda: "two legs have gone on without each other" in guest.console(), "it gives up")
     assert [leg.image.read_bytes() for leg in legs] == before

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Callable, Iterator
 
 LIFETIME = 3600.0
-PATIENCE = 60.0
+PATIENCE = 180.0
 #: of those who call by DIRECTORY/ssh
 CALLER = "10.98.0.1"
 NETWORK = "network"

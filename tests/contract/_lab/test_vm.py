@@ -120,9 +120,7 @@ def test_the_agent_freezes_what_is_mounted(guest: Guest, image: Path) -> None:
 
 
 def test_a_guest_powers_off(tmp_path: Path, image: Path) -> None:
-    begin = time.monotonic()
     with running_guest(tmp_path, Disk(image), agent=False) as other:
-        assert time.monotonic() - begin < 60
         assert other.run("cat /sys/block/vda/size") == f"{LAYOUT.size // 512}\n"
         assert not other.agent.exists()
         other.power_off()
