@@ -93,7 +93,7 @@ def test_of_hosts_that_want_one_disk_for_writing_one_gets_it(place: Path, count:
     more = {**WHERE, "insecure_plaintext": True}
     with hosts(CLIENTS) as there, served(there, name, **options, **more):
         names = {host: f"{name}-{n}" for n, host in enumerate(there.clients)}
-        claim = {"source": f"nbd://{ADDRESS}/{name}", "read_only": False, "timeout": amount(4, 20)}
+        claim = {"source": f"nbd://{ADDRESS}/{name}", "read_only": False, "timeout": amount(10, 20)}
         with detached(names):
             results = together([(host, dict(claim, name=each)) for host, each in names.items()])
             winners = [result for result in results if not result.get("failed")]
