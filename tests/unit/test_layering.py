@@ -57,6 +57,7 @@ PURE_NAMES = (
     "keep_places",
     "claims",
     "start_guard",
+    "besides",
     "schema",
     "proof",
     "image",

@@ -177,12 +177,7 @@ def _runs_with(words: t.Sequence[str], arguments: t.Sequence[str]) -> bool:
 def _is_altered(spec: PowerSpec, made: VmDefinition) -> bool:
     from ansible_collections.platter.qemu.plugins.module_utils._vm import store
 
-    try:
-        path = os.path.join(spec.config, START)
-        with open(path, encoding="utf-8", errors="surrogateescape", newline="") as stream:
-            return stream.read() != store.texts(made)[START]
-    except FileNotFoundError:
-        return True
+    return not store.starts_as_defined(spec.config, made)
 
 
 def _about_socket(spec: PowerSpec, reading: PowerReading) -> PowerReading:

@@ -3,11 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
 # PRIVATE to the collection: it can change at any time without notice.
-"""Whether a VM may be started with its images: python3 start_check.py VM IMAGE...
-
-What a snapshot has become the backing file of another image since the VM was defined is not written to, nor a device that the
-host itself has: QEMU would, as it asks for locks of other QEMUs only. It needs nothing but this text and the standard
-library of Python 3.6 or later, as it stands in a program that outlives the play.
+"""Whether a VM may write to an image: what a snapshot has made the backing file of another image since the VM was defined, or
+what the host itself has. QEMU would, as it asks for locks of other QEMUs only. Read-only.
 """
 
 from __future__ import annotations
@@ -18,7 +15,6 @@ import json
 import os
 import stat
 import struct
-import sys
 import time
 import typing as t
 
@@ -131,25 +127,3 @@ def _recorded(image: str) -> t.List[str]:
         return [each for each in found if isinstance(each, str) and os.path.isabs(each)]
     except (ValueError, LookupError, TypeError, RecursionError):
         return []
-
-
-def main() -> None:
-    """Ends with 1 where the VM must not be started, and says why."""
-    vm, images = sys.argv[1], sys.argv[2:]
-    for image in images:
-        if is_claimed(image):
-            fact = "VM %s is not started: the host itself has %s (mounted, swapped on, or below a volume or an array), and QEMU"
-            raise SystemExit((fact + " would write to it all the same. Stop what uses it.") % (vm, image))
-        try:
-            found = overlays_of(image)
-        except OSError as exc:
-            fact = "VM %s is not started: %s cannot be looked at: %s"
-            raise SystemExit(fact % (vm, image, exc.strerror)) from exc
-        if found:
-            fact = "VM %s is not started: %s is the backing file of %s, and what the VM writes there would damage that."
-            way_out = "Define the drive on the active overlay (platter.qemu.qemu_drive, image.path)."
-            raise SystemExit("%s %s" % (fact % (vm, image, ", ".join(found[:5])), way_out))
-
-
-if __name__ == "__main__":
-    main()

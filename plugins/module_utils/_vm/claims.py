@@ -62,6 +62,11 @@ class Claim(t.NamedTuple):
     chain: bool = True
     sharable: bool = True
 
+    @property
+    def declared(self) -> t.Optional[str]:
+        """The format that is said; None where QEMU guesses it."""
+        return None if self.format == GUESSED else self.format
+
 
 class _Above(t.NamedTuple):
     """What the nodes above make of one: the format of its data, and whether that opens what its header names."""

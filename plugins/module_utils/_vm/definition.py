@@ -20,6 +20,8 @@ from ansible_collections.platter.qemu.plugins.module_utils._live.state import GE
 
 #: the files of a definition: what it says, and what is made of that
 DEFINITION, ARGS, START = "definition.json", "args", "start"
+#: what C(start) asks before it starts QEMU, beside it
+PROGRAM = "before_start.pyz"
 _START = """\
 #!/bin/sh
 # Made by platter.qemu.qemu_drive, which writes it anew when the drives of VM %s change.

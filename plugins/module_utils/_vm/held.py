@@ -11,12 +11,8 @@ import json
 import os
 import typing as t
 
-from ansible_collections.platter.qemu.plugins.module_utils._core import errors
-from ansible_collections.platter.qemu.plugins.module_utils._inspect import occupied
+from ansible_collections.platter.qemu.plugins.module_utils._inspect import occupied, opening
 from ansible_collections.platter.qemu.plugins.module_utils._vm import claims, definition
-
-#: formats of images that can name other files
-_NAMING = frozenset(("qcow2", "qcow", "qed", "vmdk", "vhdx", claims.GUESSED))
 
 
 class Held(t.NamedTuple):
@@ -72,16 +68,9 @@ def _on_server(claim: claims.Claim) -> t.Tuple[occupied.Extent, ...]:
 
 def _below(claim: claims.Claim) -> t.Iterator[Held]:
     """Data files and extents are written to with their image, backing files are only read."""
-    if not claim.local or claim.format not in _NAMING:
+    if not claim.local or not opening.names_others(claim.declared):
         return
-    from ansible_collections.platter.qemu.plugins.module_utils._inspect import named_files
-
-    format = None if claim.format == claims.GUESSED else claim.format
-    try:
-        opened = list(named_files.opened_with(claim.name, format, below=claim.chain))
-    except (errors.EngineError, OSError):  # what opens the image says what is wrong with it
-        return
-    for each in opened:
+    for each in opening.opened_with(claim.name, claim.declared, below=claim.chain):
         writes = claim.writes and each.own
         yield Held(
             claim._replace(name=each.path, writes=writes, format="", sharable=False), (), False, True, not each.own

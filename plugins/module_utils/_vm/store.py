@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import secrets
 import shutil
@@ -15,7 +16,7 @@ import stat
 import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
-from ansible_collections.platter.qemu.plugins.module_utils._tools import files, walk
+from ansible_collections.platter.qemu.plugins.module_utils._tools import files, own_zipapp, walk
 from ansible_collections.platter.qemu.plugins.module_utils._vm import definition, places, start_guard
 
 _MODES = {definition.START: 0o700}
@@ -51,21 +52,34 @@ def is_whole(config: str, made: definition.VmDefinition) -> bool:
         return False
     if not _is_ours(os.path.join(config, places.CURRENT), 0o700):
         return False
+    if not _is_ours(places.current_file(config, definition.PROGRAM), 0o600) or not _has_program(config):
+        return False
     return all(_is_file(places.current_file(config, name), name, text) for name, text in wanted.items())
+
+
+def starts_as_defined(config: str, made: definition.VmDefinition) -> bool:
+    """Whether the program that starts the VM, and the one that it asks, are as they are made of the definition."""
+    return _text(os.path.join(config, definition.START)) == texts(made)[definition.START] and _has_program(config)
 
 
 def texts(made: definition.VmDefinition) -> t.Dict[str, str]:
     """The content of each file, with what its program asks before it starts QEMU."""
     made_of_it = definition.texts(made)
-    start = start_guard.guarded(made_of_it[definition.START], made, _program())
-    return dict(made_of_it, **{definition.START: start})
+    return dict(made_of_it, **{definition.START: start_guard.guarded(made_of_it[definition.START], made)})
 
 
-def _program() -> str:
-    """The text of our own file, wherever the play has put it."""
-    from ansible_collections.platter.qemu.plugins.module_utils._tools import own_programs, start_check
+@functools.lru_cache(maxsize=None)
+def _sources() -> t.Mapping[str, bytes]:
+    """Of the program that C(start) asks; once for all VMs."""
+    from ansible_collections.platter.qemu.plugins.module_utils._vm import before_start
 
-    return own_programs.text_of(start_check)
+    return own_zipapp.sources(before_start)
+
+
+def _has_program(config: str) -> bool:
+    """By what is in it: another zlib makes other bytes of the same."""
+    there = _content(places.current_file(config, definition.PROGRAM))
+    return own_zipapp.sources_in(there or b"") == _sources()
 
 
 def _is_file(path: str, name: str, text: str) -> bool:
@@ -89,17 +103,20 @@ def _link(path: str) -> str:
 
 
 def _text(path: str) -> t.Optional[str]:
-    """None where nothing is; what is no file has no text, and is never waited for."""
+    content = _content(path)
+    return None if content is None else content.decode("utf-8", "surrogateescape")
+
+
+def _content(path: str) -> t.Optional[bytes]:
+    """None where nothing is; what is no file has no content, and is never waited for."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as exc:
         raise errors.EngineError("%s cannot be read: %s" % (path, exc.strerror), path=path) from exc
-    with os.fdopen(descriptor, encoding="utf-8", errors="surrogateescape", newline="") as stream:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            return ""
-        return stream.read()
+    with os.fdopen(descriptor, "rb") as stream:
+        return stream.read() if stat.S_ISREG(os.fstat(descriptor).st_mode) else b""
 
 
 def has_any(vm: str, config: str) -> bool:
@@ -171,7 +188,8 @@ def write(config: str, made: definition.VmDefinition) -> None:
     built = os.path.join(config, generation)
     os.mkdir(built, 0o700)
     for name, text in texts(made).items():
-        _write(os.path.join(built, name), text, _MODES.get(name, 0o600))
+        _write(os.path.join(built, name), text.encode("utf-8", "surrogateescape"), _MODES.get(name, 0o600))
+    _write(os.path.join(built, definition.PROGRAM), own_zipapp.packed(_sources()), 0o600)
     files.fsync_path(built)
     for path, target in places.links(config).items():
         with contextlib.suppress(FileExistsError):
@@ -191,11 +209,11 @@ def _make_directories(path: str) -> None:
     files.fsync_path(os.path.dirname(path))
 
 
-def _write(path: str, text: str, mode: int) -> None:
+def _write(path: str, content: bytes, mode: int) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
-    with os.fdopen(descriptor, "w", encoding="utf-8", errors="surrogateescape", newline="") as stream:
+    with os.fdopen(descriptor, "wb") as stream:
         os.fchmod(stream.fileno(), mode)
-        stream.write(text)
+        stream.write(content)
         stream.flush()
         os.fsync(stream.fileno())
 
