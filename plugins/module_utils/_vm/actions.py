@@ -25,7 +25,7 @@ class WriteDefinition(Action[VmState]):
     changes: t.Tuple[str, ...]
 
     def apply(self, state: VmState) -> VmState:
-        return replace(state, defined=self.wanted, whole=True, left=True)
+        return replace(state, defined=self.wanted, whole=True, left=True, current=True)
 
     def __str__(self) -> str:
         return "Define the drives of VM %s in %s: %s." % (self.vm, self.config, "; ".join(self.changes))
@@ -39,7 +39,7 @@ class RemoveDefinition(Action[VmState]):
     config: str
 
     def apply(self, state: VmState) -> VmState:
-        return replace(state, defined=None, whole=True, left=False)
+        return replace(state, defined=None, whole=True, left=False, current=True)
 
     def __str__(self) -> str:
         return "Remove the definition of the drives of VM %s from %s." % (self.vm, self.config)

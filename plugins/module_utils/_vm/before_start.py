@@ -53,8 +53,8 @@ def _objections(vm: str, asked: t.Mapping[str, t.Any]) -> t.Iterator[str]:
 
 def _to_writing(image: str) -> t.Iterator[str]:
     if start_check.is_claimed(image):
-        fact = "the host itself has %s (mounted, swapped on, or below a volume or an array), and QEMU would write to it all the same."
-        yield "%s Stop what uses it." % (fact % image)
+        fact = "the host itself has %s (mounted, swapped on, or below a volume or an array), and QEMU would write to it"
+        yield fact % image + " all the same. Stop what uses it."
     overlays = start_check.overlays_of(image)
     if overlays:
         fact = "%s is the backing file of %s, and what the VM writes there would damage that."
@@ -73,7 +73,7 @@ def _to_image(asked: t.Mapping[str, t.Any]) -> t.Iterator[str]:
     yield from _to_names((each.path for each in opening.opened_with(path, format, below=below)), asked["is"])
     found = opening.to_image(path, format, writes=asked["writes"], below=below)
     if found is not None:
-        yield "%s: %s. %s" % (asked["is"], found.fact, found.way_out)
+        yield "%s (%s): %s. %s" % (asked["is"], path, found.fact, found.way_out)
 
 
 def _to_key(vm: str, asked: t.Mapping[str, t.Any]) -> t.Iterator[str]:

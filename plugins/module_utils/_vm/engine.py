@@ -100,7 +100,8 @@ class VmEngine:
         spec = self._spec
         defined = store.read(spec.config)
         whole = defined is None or store.is_whole(spec.config, defined)
-        return VmState(spec.vm, spec.config, defined, whole, store.has_any(spec.vm, spec.config))
+        current = defined is None or store.is_current(spec.config)
+        return VmState(spec.vm, spec.config, defined, whole, store.has_any(spec.vm, spec.config), current)
 
     def _refuse_elsewhere(self) -> None:
         """To say that there is no definition, where there is one that the task has not named, would be wrong."""

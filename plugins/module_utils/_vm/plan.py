@@ -27,9 +27,11 @@ def plan_vm(spec: VmSpec, state: VmState, qemu: str) -> t.List[Action[VmState]]:
     if spec.state == "absent":
         return [actions.RemoveDefinition(spec.vm, spec.config)] if state.left else []
     wanted = define(spec, state.defined, qemu)
-    if wanted == state.defined and state.whole:
+    if wanted == state.defined and state.whole and state.current:
         return []
-    changes = differences(state.defined, wanted) or ("written anew, as its files were not what they should be",)
+    altered = "written anew, as its files were not what they should be"
+    outdated = "what looks at its images before a start is of another version"
+    changes = differences(state.defined, wanted) or (outdated if state.whole else altered,)
     return [actions.WriteDefinition(spec.vm, spec.config, wanted, changes)]
 
 

@@ -16,8 +16,8 @@ from ansible_collections.platter.qemu.plugins.module_utils._vm import definition
 @dataclass(frozen=True)
 class VmState:
     """C(defined) None: there is no definition. C(whole): all of its files are as they are made of it, and it is known to
-    other VMs' tasks. C(left): there is something of ours, be it only what a killed run has left. C(live): a C(LiveState) of
-    the running VM; None where none was looked at.
+    other VMs' tasks. C(left): there is something of ours, be it only what a killed run has left. C(current): what C(start) asks
+    is that of this version. C(live): a C(LiveState) of the running VM; None where none was looked at.
     """
 
     vm: str
@@ -25,6 +25,7 @@ class VmState:
     defined: t.Optional[definition.VmDefinition] = None
     whole: bool = True
     left: bool = False
+    current: bool = True
     live: t.Any = field(default=None, compare=False)
 
     def to_facts(self) -> t.Dict[str, t.Any]:

@@ -52,14 +52,21 @@ def is_whole(config: str, made: definition.VmDefinition) -> bool:
         return False
     if not _is_ours(os.path.join(config, places.CURRENT), 0o700):
         return False
-    if not _is_ours(places.current_file(config, definition.PROGRAM), 0o600) or not _has_program(config):
+    if not _is_ours(places.current_file(config, definition.PROGRAM), 0o600):
         return False
     return all(_is_file(places.current_file(config, name), name, text) for name, text in wanted.items())
 
 
 def starts_as_defined(config: str, made: definition.VmDefinition) -> bool:
-    """Whether the program that starts the VM, and the one that it asks, are as they are made of the definition."""
-    return _text(os.path.join(config, definition.START)) == texts(made)[definition.START] and _has_program(config)
+    """Whether the program that starts the VM is as it is made of the definition, and what it asks is there."""
+    asks = _is_ours(places.current_file(config, definition.PROGRAM), 0o600)
+    return asks and _text(os.path.join(config, definition.START)) == texts(made)[definition.START]
+
+
+def is_current(config: str) -> bool:
+    """Whether C(start) asks what this version would, by what is in it: another zlib makes other bytes of the same."""
+    there = _content(places.current_file(config, definition.PROGRAM))
+    return own_zipapp.sources_in(there or b"") == _sources()
 
 
 def texts(made: definition.VmDefinition) -> t.Dict[str, str]:
@@ -74,12 +81,6 @@ def _sources() -> t.Mapping[str, bytes]:
     from ansible_collections.platter.qemu.plugins.module_utils._vm import before_start
 
     return own_zipapp.sources(before_start)
-
-
-def _has_program(config: str) -> bool:
-    """By what is in it: another zlib makes other bytes of the same."""
-    there = _content(places.current_file(config, definition.PROGRAM))
-    return own_zipapp.sources_in(there or b"") == _sources()
 
 
 def _is_file(path: str, name: str, text: str) -> bool:

@@ -152,6 +152,13 @@ def test_files_that_others_have_changed_are_written_anew() -> None:
     assert actions(broken, disk("a")) == ["written anew, as its files were not what they should be."]
 
 
+def test_a_start_asks_what_this_version_asks() -> None:
+    state = after(NOTHING, disk("a"))
+    earlier = VmState("web1", state.config, state.defined, left=True, current=False)
+    assert actions(earlier, disk("a")) == ["what looks at its images before a start is of another version."]
+    assert after(earlier, disk("a")) == state
+
+
 def test_absent_is_absent() -> None:
     state = after(NOTHING, disk("a"))
     assert after(state, state="absent") == NOTHING
