@@ -15,7 +15,7 @@ from typing import Any, Iterator
 import pytest
 
 from ansible_collections.platter.qemu.plugins.module_utils._power import places, watched
-from ansible_collections.platter.qemu.plugins.module_utils._tools import processes, start_check, supervise
+from ansible_collections.platter.qemu.plugins.module_utils._tools import processes, start_check, supervise, supervised
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qmp import Qmp
 from ansible_collections.platter.qemu.plugins.module_utils._vm import places as vm_places
 from ansible_collections.platter.qemu.tests.lab import power
@@ -240,6 +240,17 @@ def test_an_image_that_leads_elsewhere_since_it_was_defined_is_not_opened(vm: po
         image.unlink()
         create(image, "qcow2", "1M")
         assert vm.call("started")["changed"]
+        # and not by what starts it again, or with the host
+        image.unlink()
+        led(image, place / "secret")
+        os.kill(vm.qemu(), signal.SIGKILL)
+        log = Path(supervised.log_file(places.directory_of(vm.name)))
+        fact = f"VM {vm.name} is not started: drive more ({image}): it names {place / 'secret'} as its backing file"
+        wait_until(lambda: fact in log.read_text(), "it is asked before it is started again")
+        assert not any(Path(f"/proc/{pid}/exe").resolve().name.startswith("qemu") for pid in vm.processes())
+        image.unlink()
+        create(image, "qcow2", "1M")
+        assert vm.call("started")["vm"]["state"] == "started"
 
 
 @pytest.mark.skipif(not HAVE_LOOPS, reason="needs root and loop devices")
