@@ -255,8 +255,9 @@ def test_without_a_python_that_can_look_it_is_not_started(tmp_path: Path) -> Non
     )
     missing = "as there is no Python 3.8 or later in /usr/bin"
     assert missing in not_started(start(tmp_path), PATH="/nowhere")
-    for status in (69, 127):  # too old; one that cannot be run
-        (programs / "python3").write_text(f"#!/bin/sh\nexit {status}\n")
+    too_old = """exec /usr/bin/python3 "$1" "$2" "$3" "$(echo "$4" | /bin/sed 's/(3, 8)/(99, 0)/')" "$5" "$6" "$7" """
+    for line in (too_old, "exit 127"):  # that is one that cannot be run
+        (programs / "python3").write_text(f"#!/bin/sh\n{line}\n")
         (programs / "python3").chmod(0o755)
         assert missing in not_started(start(tmp_path), PATH="/nowhere")
     (programs / "python3.12").symlink_to("/usr/bin/python3")
