@@ -402,9 +402,11 @@ notes:
     directories shared over 9p, kernels and initrds in directories of other users are refused (C(unsafe_directory)), images
     that name what those who can write to them could not open (C(image_references_file)), chains that lead to another host
     (C(backing_protocol_refused)), and secrets that others can read (C(key_permissions)). What is meant so can be described
-    in C(image.blockdev), with C(backing). It is looked at when something changes.
-  - C(start) asks the Python of the host, each time, whether an image that the VM writes to has become the backing file of
-    another one since, and does not start QEMU then. C(args) with C(xargs) does not ask.
+    in C(image.blockdev), with C(backing). It is looked at when something changes, and by C(start).
+  - C(start) looks, each time, whether that is still so, and whether an image that the VM writes to has become the backing file
+    of another one since, and does not start QEMU otherwise. It needs Python 3.8 or newer on the host, in C(/usr/bin),
+    C(/usr/local/bin) or C(PATH). C(args) with C(xargs) does not look.
+  - What C(start) asks is made anew, as a change, when another version of the collection has made it.
   - With V(open) and V(device) QEMU connects to the servers of the drives. A C(qemu-nbd) without C(--persistent) ends after
     that.
   - Places on servers are the same if they are written alike. Two names of one server are two servers.
