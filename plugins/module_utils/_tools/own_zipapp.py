@@ -15,7 +15,6 @@ import posixpath
 import re
 import typing as t
 import zipfile
-import zlib
 from types import ModuleType
 
 _BASE = "ansible_collections.platter.qemu.plugins.module_utils"
@@ -25,42 +24,23 @@ _MAIN = "from %s import main\n\nmain()\n"
 _DATE = (1980, 1, 1, 0, 0, 0)
 
 
-def build(start: ModuleType) -> bytes:
+def build(start: ModuleType, *, packed: bool = True) -> bytes:
     """The bytes of the file, which Python runs, always the same of the same files. C(start): imported by the caller, so that
-    Ansible has sent to the host what it imports.
+    Ansible has sent to the host what it imports. C(packed): small, but another zlib makes other bytes.
     """
-    return packed(sources(start))
-
-
-def sources(start: ModuleType) -> t.Dict[str, bytes]:
-    """What is in it, by names."""
-    found = {"__main__.py": (_MAIN % start.__name__).encode()}
+    sources = {"__main__.py": (_MAIN % start.__name__).encode()}
     top = _BASE.replace(".", "/")
     for name, text in _needed(start).items():
-        found["%s/%s" % (top, name)] = text
-    directories = {path.rpartition("/")[0] for path in found if "/" in path}
+        sources["%s/%s" % (top, name)] = text
+    directories = {path.rpartition("/")[0] for path in sources if "/" in path}
     for directory in list(directories):
         parts = directory.split("/")
-        found.update(("/".join(parts[: end + 1]) + "/__init__.py", b"") for end in range(len(parts)))
-    return found
-
-
-def packed(content: t.Mapping[str, bytes]) -> bytes:
-    """The bytes of a file with that in it."""
-    made = io.BytesIO()
-    with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as archive:
-        for path, text in sorted(content.items()):
-            archive.writestr(zipfile.ZipInfo(path, _DATE), text, zipfile.ZIP_DEFLATED)
+        sources.update(("/".join(parts[: end + 1]) + "/__init__.py", b"") for end in range(len(parts)))
+    made, how = io.BytesIO(), zipfile.ZIP_DEFLATED if packed else zipfile.ZIP_STORED
+    with zipfile.ZipFile(made, "w", how) as archive:
+        for path, text in sorted(sources.items()):
+            archive.writestr(zipfile.ZipInfo(path, _DATE), text, how)
     return made.getvalue()
-
-
-def sources_in(program: bytes) -> t.Dict[str, bytes]:
-    """What is in a file; nothing where it is none of these."""
-    try:
-        with zipfile.ZipFile(io.BytesIO(program)) as archive:
-            return {name: archive.read(name) for name in archive.namelist()}
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError):
-        return {}
 
 
 def digest_of(program: bytes) -> str:

@@ -64,9 +64,8 @@ def starts_as_defined(config: str, made: definition.VmDefinition) -> bool:
 
 
 def is_current(config: str) -> bool:
-    """Whether C(start) asks what this version would, by what is in it: another zlib makes other bytes of the same."""
-    there = _content(places.current_file(config, definition.PROGRAM))
-    return own_zipapp.sources_in(there or b"") == _sources()
+    """Whether C(start) asks what this version would."""
+    return _content(places.current_file(config, definition.PROGRAM)) == _program()
 
 
 def texts(made: definition.VmDefinition) -> t.Dict[str, str]:
@@ -76,11 +75,11 @@ def texts(made: definition.VmDefinition) -> t.Dict[str, str]:
 
 
 @functools.lru_cache(maxsize=None)
-def _sources() -> t.Mapping[str, bytes]:
-    """Of the program that C(start) asks; once for all VMs."""
+def _program() -> bytes:
+    """What C(start) asks; once for all VMs, and the same with every zlib, or it would be written anew for nothing."""
     from ansible_collections.platter.qemu.plugins.module_utils._vm import before_start
 
-    return own_zipapp.sources(before_start)
+    return own_zipapp.build(before_start, packed=False)
 
 
 def _is_file(path: str, name: str, text: str) -> bool:
@@ -190,7 +189,7 @@ def write(config: str, made: definition.VmDefinition) -> None:
     os.mkdir(built, 0o700)
     for name, text in texts(made).items():
         _write(os.path.join(built, name), text.encode("utf-8", "surrogateescape"), _MODES.get(name, 0o600))
-    _write(os.path.join(built, definition.PROGRAM), own_zipapp.packed(_sources()), 0o600)
+    _write(os.path.join(built, definition.PROGRAM), _program(), 0o600)
     files.fsync_path(built)
     for path, target in places.links(config).items():
         with contextlib.suppress(FileExistsError):
