@@ -138,6 +138,26 @@ def test_what_is_below_can_be_said_in_the_definition(tmp_path: Path) -> None:
     is_started(tmp_path)
 
 
+@AS_ROOT
+def test_a_vm_of_an_ordinary_user_opens_what_that_user_could(place: Path) -> None:
+    image, config = given(create(place / "disk", "qcow2", "1M")), place / "one"
+    made = call("qemu_drive", **dict(asked(place, disk(image)), config=str(config)))
+    assert made["changed"], made
+    for path in (config, *config.rglob("*")):
+        os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
+
+    def tried() -> str:
+        words = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", config / "start", "-version"]
+        ended = subprocess.run(words, check=False, capture_output=True, text=True)
+        return ended.stdout or ended.stderr
+
+    assert tried().startswith("QEMU")
+    qemu_img("rebase", "-u", "-f", "qcow2", "-b", place / "secret", "-F", "raw", image)
+    assert tried().startswith("QEMU"), "which will not let it open that"
+    qemu_img("rebase", "-u", "-f", "qcow2", "-b", "nbd://203.0.113.1/x", "-F", "raw", image)
+    assert "VM one is not started: " in tried() and "nbd://203.0.113.1/x" in tried()
+
+
 # --- who decides what a name means, and who reads secrets
 
 
