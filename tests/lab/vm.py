@@ -25,6 +25,10 @@ WAIT_SECONDS = 180.0
 READY = b"GUEST READY"
 #: what the guest answers to a line of which a part was lost on the way (seen once in some 10,000: the first 14 bytes)
 GARBLED = b"GARBLED\n"
+#: the same of a line of which its end was lost, or all, when it is asked; and after how many seconds of silence it is
+LOST, SILENCE = b"LOST %d\n", 15.0
+#: answers to what was sent again in vain, before what a command prints
+_IDLE = re.compile(rb"\A(GARBLED\n|LOST \d+\n)+")
 MACHINE = ("qemu-system-x86_64", "-accel", "tcg", "-machine", "pc", "-cpu", "qemu64", "-m", "192", "-smp", "1")
 #: a place for disks that are plugged in while it runs
 SCSI = ("-device", "virtio-scsi-pci,id=scsi")
@@ -127,21 +131,30 @@ class Guest:
         """What the command of that number, which was sent, printed. It is sent again if it has not come whole."""
         end, said = re.compile(rb"END %d (\d+)\n" % number), b""
         while True:
-            if said.endswith(GARBLED):
+            if said.endswith((GARBLED, LOST % number)):
                 self.send(line(number, command))
                 said = b""
-            self._serial.settimeout(max(0.01, deadline - time.monotonic()))
-            try:
-                part = self._serial.recv(65536)
-            except TimeoutError:
-                part = b""
-            assert part, f"no answer to: {command}\n{said!r}\n{self.console()[-1000:]}"
+            part = self._hear(deadline)
+            assert part or (part is None and time.monotonic() < deadline), (
+                f"no answer to: {command}\n{said!r}\n{self.console()[-1000:]}"
+            )
+            if part is None:
+                self.send(b"\n? %d\n" % number)
+                continue
             said += part
             found = end.search(said)
             if found:
-                text = said[: found.start()].decode(errors="replace")
+                text = _IDLE.sub(b"", said[: found.start()]).decode(errors="replace")
                 assert found.group(1) == b"0", f"{command}\n{text}"
                 return text
+
+    def _hear(self, deadline: float) -> bytes | None:
+        """What comes next from the guest's shell; nothing when QEMU has ended, None when nothing comes for a while."""
+        self._serial.settimeout(max(0.01, min(SILENCE, deadline - time.monotonic())))
+        try:
+            return self._serial.recv(65536)
+        except TimeoutError:
+            return None
 
     def wait(self, fact: Callable[[], object], what: str, seconds: float = WAIT_SECONDS) -> None:
         """Until it is so in the guest."""

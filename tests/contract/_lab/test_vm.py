@@ -108,6 +108,23 @@ def test_a_command_that_has_lost_its_beginning_is_sent_again(guest: Guest) -> No
     assert guest.answer(77000, "echo $((6 * 7))", time.monotonic() + 60) == "42\n"
 
 
+@pytest.mark.parametrize("sent", [slice(0), slice(-1), slice(-9)], ids=["nothing", "no end", "a part"])
+def test_a_command_that_has_not_come_is_sent_again_and_done_once(
+    guest: Guest, monkeypatch: pytest.MonkeyPatch, sent: slice
+) -> None:
+    monkeypatch.setattr(vm, "SILENCE", 0.5)
+    command = "echo done >>/run/once; cat /run/once; rm /run/once"
+    guest.send(vm.line(77001, command)[sent])
+    assert guest.answer(77001, command, time.monotonic() + 60) == "done\n"
+    assert guest.run("echo more") == "more\n"
+
+
+def test_what_takes_longer_than_a_silence_is_done_once(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vm, "SILENCE", 0.1)
+    assert guest.run("echo one >>/run/times; sleep 2; cat /run/times") == "one\n"
+    assert guest.run("cat /run/times; rm /run/times") == "one\n"
+
+
 def test_the_agent_freezes_what_is_mounted(guest: Guest, image: Path) -> None:
     with plugged(guest, Disk(image)) as plugged_in, mounted(guest, plugged_in[0]):
         with GuestAgent.connect(str(guest.agent)) as agent, frozen(agent) as state:
