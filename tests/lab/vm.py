@@ -25,10 +25,11 @@ WAIT_SECONDS = 180.0
 READY = b"GUEST READY"
 #: what the guest answers to a line of which a part was lost on the way (seen once in some 10,000: the first 14 bytes)
 GARBLED = b"GARBLED\n"
-#: the same of a line of which its end was lost, or all, when it is asked; and after how many seconds of silence it is
+#: the same of a line of which its end was lost, or all, when it is asked; and after how many seconds of silence it is.
+#: It also answers (HEARD) where it has done the command, so that an answer that got stuck on its way comes with that
 LOST, SILENCE = b"LOST %d\n", 15.0
 #: answers to what was sent again in vain, before what a command prints
-_IDLE = re.compile(rb"\A(GARBLED\n|LOST \d+\n)+")
+_IDLE = re.compile(rb"\A(GARBLED\n|(LOST|HEARD) \d+\n)+")
 MACHINE = ("qemu-system-x86_64", "-accel", "tcg", "-machine", "pc", "-cpu", "qemu64", "-m", "192", "-smp", "1")
 #: a place for disks that are plugged in while it runs
 SCSI = ("-device", "virtio-scsi-pci,id=scsi")

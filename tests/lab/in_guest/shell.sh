@@ -10,7 +10,9 @@ while read -r number length command again <&3; do
     case "$number" in
         '' | "$last") continue ;;
         '?')
-            [ "$length" = "$last" ] || printf 'LOST %s\n' "$length" >&3
+            heard=LOST
+            [ "$length" != "$last" ] || heard=HEARD
+            printf '%s %s\n' "$heard" "$length" >&3
             continue
             ;;
     esac
