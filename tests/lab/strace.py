@@ -74,9 +74,9 @@ class Call:
 
 
 @contextlib.contextmanager
-def tracing(child: Child, log: Path, *options: str, follow: bool = True) -> t.Iterator[None]:
+def tracing(child: Child, log: Path, *options: str, follow: bool = True) -> t.Iterator[subprocess.Popen[bytes]]:
     """strace on a stopped child while the block runs, and until all that it started has ended; without C(follow) until
-    it has itself.
+    it has itself. It may be killed: what it holds up goes on then.
     """
     command = [
         "strace",
@@ -96,7 +96,7 @@ def tracing(child: Child, log: Path, *options: str, follow: bool = True) -> t.It
         try:
             _wait_for_tracer(child.pid, tracer)
             child.go_on()
-            yield
+            yield tracer
             tracer.wait(timeout=DEADLINE)
         finally:
             tracer.kill()
