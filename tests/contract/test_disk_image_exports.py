@@ -261,7 +261,7 @@ def test_a_killed_run_leaves_a_part_and_the_next_run_says_so(tmp_path: Path, dis
     source = create(tmp_path / "source.qcow2", "qcow2", "8M")
     scribble(source, "qcow2", ((0x11, 0, 7 * MIB),))
     before = digest(disk)
-    with nbdkit(tmp_path / "slow", "--filter=delay", "file", str(disk), "delay-write=300ms") as place:
+    with nbdkit(tmp_path / "slow", "--filter=delay", "file", str(disk), "delay-write=1500ms") as place:
         run = process("disk_image", **task(place, source))
         wait_until(lambda: digest(disk) != before, "something is written")
         run.kill()
