@@ -161,7 +161,7 @@ def test_what_was_sent_when_the_network_was_cut_does_not_arrive_after_the_leg_is
         guest.cut(1)
         guest.wait(lambda: array.md("degraded") == ["1"], "the leg is given up")
         # else it is sent for minutes; what came last was sent just before that, and has as long as a request has
-        guest.wait(lambda: guest.run(ORPHANS).strip() == "0", "what was sent is given up with it", seconds=15)
+        guest.wait(lambda: guest.run(ORPHANS).strip() == "0", "what was sent is given up with it", seconds=25)
         assert re.match("Take nbd[01], which failed, out of array cut", array.call()["actions"][0])
         array.written_past(array.written() + LAYOUT.slots)
         guest.mend(1)

@@ -41,7 +41,7 @@ class Array:
         identity = {"signature": ["none", "linux_raid_member"], "uuid": self.uuid, "size": "16M"}
         chosen = numbers or range(len(self.servers))
         devices = [{"name": self.device(each), "source": self.servers[each].uri} for each in chosen]
-        task = {"devices": devices, "read_only": False, "io_timeout": 5, "identity": identity, "timeout": 20}
+        task = {"devices": devices, "read_only": False, "io_timeout": 10, "identity": identity, "timeout": 20}
         return self.guest.call("host_device", **{**task, **options})
 
     def detach(self) -> None:
@@ -86,7 +86,7 @@ class Array:
     def keep(self, **options: Any) -> dict[str, Any]:
         """The result of C(md_keeper), a failed one too."""
         legs = [{"name": self.device(each), "source": store.uri, "server": store.name} for each, store in self._legs()]
-        task = {"name": self.name, "uuid": self.uuid, "legs": legs, "size": "16M", "io_timeout": 5, "interval": 1}
+        task = {"name": self.name, "uuid": self.uuid, "legs": legs, "size": "16M", "io_timeout": 10, "interval": 1}
         return self.guest.call("md_keeper", **{**task, "alarm": ALARM, "timeout": 20, **self.more, **options})
 
     def kept(self, *conditions: str) -> None:
