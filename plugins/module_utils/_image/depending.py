@@ -33,12 +33,12 @@ def writes_existing(item: Item) -> bool:
 def opened_files(item: Item) -> t.List[str]:
     """The image and the files that hold its content: who uses one of them uses the image."""
     if _removes(item):  # what is no file of its own stays as it is
-        return _own_files(item)
+        return own_files(item)
     data = _data_file(item)
     return members.extent_paths(item.spec.path, item.reading.header) + ([data] if data else [])
 
 
-def _own_files(item: Item) -> t.List[str]:
+def own_files(item: Item) -> t.List[str]:
     """Those that go with the image: a data file only if we made it for the image."""
     data = _data_file(item)
     own = [data] if data and data_file.is_of(data, item.spec.name) else []
@@ -49,7 +49,7 @@ def taken_along(items: t.Sequence[Item], paths: t.Iterable[str]) -> t.Dict[str, 
     """Which of C(items) each of C(paths) goes with when all of them are removed, or replaced."""
     going: t.Dict[t.Any, str] = {}
     for item in items:
-        going.update({block_use.identity_of(path): item.name for path in _own_files(item)[1:]})
+        going.update({block_use.identity_of(path): item.name for path in own_files(item)[1:]})
     going.pop(None, None)
     known = {path: block_use.identity_of(path) for path in paths}
     return {path: going[which] for path, which in known.items() if which in going}
@@ -58,7 +58,7 @@ def taken_along(items: t.Sequence[Item], paths: t.Iterable[str]) -> t.Dict[str, 
 def _changed_files(item: Item) -> t.List[str]:
     """The image, and the other files whose content the plan changes or removes."""
     if any(isinstance(action, _WHOLE) for action in item.plan):
-        return _own_files(item)
+        return own_files(item)
     return opened_files(item)
 
 

@@ -49,6 +49,7 @@ def guard(
     overlays = depending.overlays_of(local)
     depending.guard_bases(local, overlays, needs)
     waited = _guard_holders(local, patience)
+    _guard_claimed(local)
     while depending.guard_bases(local, overlays, needs):  # what is refused or skipped keeps its base
         pass
     depending.warn_of_orphans(local, overlays)
@@ -150,6 +151,23 @@ def _in_use(item: Item, text: str, evidence: t.Mapping[str, t.Any]) -> errors.Re
     return refuse.refused(
         item.spec, "image_in_use", "it is in use by %s" % text, "Stop what uses it, %s." % others, evidence
     )
+
+
+# --- whose drive it is
+
+
+def _guard_claimed(items: t.Sequence[Item]) -> None:
+    """A VM that is stopped has its images all the same."""
+    going = [item for item in items if not item.refusal and any(_ends(action) for action in item.plan)]
+    if going:
+        from ansible_collections.platter.qemu.plugins.module_utils._image import claimed
+
+        claimed.guard(going)
+
+
+def _ends(action: t.Any) -> bool:
+    """Whether the file that has the name now has it no more."""
+    return isinstance(action, (actions.RemoveImage, actions.ImportImage, actions.RewriteImage))
 
 
 # --- whether it opens

@@ -10,20 +10,17 @@ from __future__ import annotations
 import os
 import typing as t
 
+from ansible_collections.platter.qemu.plugins.module_utils._inspect import vm_definitions
 from ansible_collections.platter.qemu.plugins.module_utils._vm import definition
 
-#: leads to the generation that counts
-CURRENT = "current"
+CURRENT = vm_definitions.CURRENT
 #: a generation is a directory: of the definition with all that is made of it
 GENERATION = ".generation-"
 
 
 def registry() -> str:
     """A directory with a link for each VM, to where its definition is."""
-    if os.geteuid() == 0:
-        return "/var/lib/platter/vm"
-    state = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
-    return os.path.join(state, "platter", "vm")
+    return vm_definitions.registry()
 
 
 def record(vm: str) -> str:

@@ -1,0 +1,129 @@
+# Copyright: the platter.qemu authors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# PRIVATE to the collection: it can change at any time without notice.
+"""The files that the VMs of this host are defined with, whether they run or not. Read-only.
+
+Only what lies at the bottom of each drive is read of a definition (C(_vm/definition.py) reads all of it): whoever removes an
+image needs no more, and no values of drives.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import typing as t
+
+from ansible_collections.platter.qemu.plugins.module_utils._core import errors
+
+#: in the directory of a definition, leads to the generation that counts
+CURRENT = "current"
+#: what the definition says, in that; the name is that of C(_vm/definition.py), which is pure and cannot have it from here
+DEFINITION = "definition.json"
+#: bytes of a definition that are read: thousands of drives have room
+_LARGEST = 16 << 20
+
+
+class Named(t.NamedTuple):
+    """A file that a drive of a VM names. C(config): the directory of the definition. C(format): of the image in it; empty
+    for bytes, or where nothing is said.
+    """
+
+    vm: str
+    config: str
+    drive: str
+    path: str
+    format: str
+
+
+def registry() -> str:
+    """A directory with a link for each VM, to where its definition is."""
+    if os.geteuid() == 0:
+        return "/var/lib/platter/vm"
+    state = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
+    return os.path.join(state, "platter", "vm")
+
+
+def named_files() -> t.List[Named]:
+    """What all definitions of this user's VMs name. Raises RefusedError (definition_unreadable), as nobody knows what such a
+    one names.
+    """
+    found = []
+    for name in _names(registry()):
+        config = os.path.realpath(os.path.join(registry(), name))
+        text = _text(os.path.join(config, CURRENT, DEFINITION))
+        if text is not None:
+            found += _read(config, text)
+    return found
+
+
+def _names(directory: str) -> t.List[str]:
+    """Those with a dot are links that are half made."""
+    try:
+        return sorted(name for name in os.listdir(directory) if not name.startswith("."))
+    except OSError:
+        return []
+
+
+def _text(path: str) -> t.Optional[str]:
+    """None where nothing is: the VM is defined no more. What is no file has no text, and is never waited for."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as exc:
+        raise errors.EngineError("%s cannot be read: %s" % (path, exc.strerror), path=path) from exc
+    with os.fdopen(descriptor, encoding="utf-8", errors="surrogateescape", newline="") as stream:
+        return stream.read(_LARGEST) if stat.S_ISREG(os.fstat(descriptor).st_mode) else ""
+
+
+def _read(config: str, text: str) -> t.List[Named]:
+    try:
+        written = json.loads(text)
+        vm, drives = str(written["vm"]), written["drives"]
+        named = [(each["id"], file) for each in drives["drives"] for file in files_of(each.get("image") or {})]
+        named += [(each.get("node-name", ""), file) for each in drives.get("nodes", ()) for file in files_in(each)]
+        return [Named(vm, config, str(drive), *file) for drive, file in named]
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as exc:
+        raise _unreadable(config) from exc
+
+
+def _unreadable(config: str) -> errors.RefusedError:
+    path, current = os.path.join(config, CURRENT, DEFINITION), os.path.join(config, CURRENT)
+    return errors.RefusedError(
+        "a definition of drives",
+        config,
+        "%s is no definition of this collection" % path,
+        reason="definition_unreadable",
+        way_out="Remove the link %s, if it is not needed." % current,
+        evidence={"path": path},
+        joined="in",
+    )
+
+
+def files_of(image: t.Mapping[str, t.Any]) -> t.Iterator[t.Tuple[str, str]]:
+    """(path, format) of each file that the image of a drive names, as its path or in a tree of nodes."""
+    if "path" in image:
+        yield str(image["path"]), _format(str(image.get("format", "")), image.get("options") or {})
+    yield from files_in(image.get("blockdev"))
+
+
+def files_in(tree: t.Any, above: str = "") -> t.Iterator[t.Tuple[str, str]]:
+    """The same of a node, with all that are described in it. C(above): the driver of the node whose C(file) it is."""
+    if isinstance(tree, (list, tuple)):
+        for each in tree:
+            yield from files_in(each)
+    if not isinstance(tree, dict):
+        return
+    if isinstance(tree.get("filename"), str):
+        yield tree["filename"], above
+    driver = _format(str(tree.get("driver", "")), tree)
+    for key, value in tree.items():
+        yield from files_in(value, driver if key == "file" else "")
+
+
+def _format(driver: str, options: t.Mapping[str, t.Any]) -> str:
+    """In a window of a raw file there can be anything."""
+    return "" if driver == "raw" and {"offset", "size"} & set(options) else driver

@@ -1,0 +1,142 @@
+"""The image of a VM that is defined and does not run is nobody's open file, and is not removed all the same."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ansible_collections.platter.qemu.plugins.module_utils._inspect import vm_definitions
+from ansible_collections.platter.qemu.tests.lab.beats import four_beats, refused
+from ansible_collections.platter.qemu.tests.lab.modules import call
+from ansible_collections.platter.qemu.tests.lab.oracle import create, qemu_img
+
+
+@pytest.fixture(autouse=True)
+def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The links to all VMs, of this test only."""
+    path = tmp_path / "registry"
+    monkeypatch.setattr(vm_definitions, "registry", lambda: str(path))
+    return path
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    (tmp_path / "images").mkdir()
+    return create(tmp_path / "images" / "a.qcow2", "qcow2", "4M")
+
+
+def define(tmp_path: Path, image: Any, vm: str = "web1", **more: Any) -> dict[str, Any]:
+    """A VM that does not run, with a drive on a file, or on a node. The options of the task."""
+    named = {"blockdev": image} if isinstance(image, dict) else {"path": str(image), "format": "qcow2"}
+    drive = {"id": "system", "image": named, "device": "virtio-blk-pci", **more}
+    options = {"vm": vm, "config": str(tmp_path / "vms" / vm), "drives": [drive], "validate": "none"}
+    (tmp_path / "vms").mkdir(exist_ok=True)
+    result = call("qemu_drive", **options)
+    assert result["changed"], result.get("msg")
+    return options
+
+
+def test_the_image_of_a_stopped_vm_is_not_removed(tmp_path: Path, image: Path) -> None:
+    options = define(tmp_path, image)
+    for consent in ({}, {"backup": True}, {"on_in_use": "skip"}):
+        refusal = refused("image_claimed", path=str(image), state="absent", **consent)
+    assert refusal["evidence"] == {"vm": "web1", "config": options["config"], "drive": "system", "place": str(image)}
+    assert "drive system of VM web1 (defined in %s)" % options["config"] in refusal["msg"]
+    call("qemu_drive", vm="web1", config=options["config"], state="absent")
+    four_beats(path=str(image), state="absent")
+
+
+def test_one_that_the_vm_has_given_up_can_go(tmp_path: Path, image: Path) -> None:
+    options = define(tmp_path, image)
+    call("qemu_drive", **dict(options, drives=[{"id": "system", "state": "absent"}]))
+    four_beats(path=str(image), state="absent")
+
+
+def test_one_of_a_vm_whose_directory_is_gone_can_go(tmp_path: Path, image: Path) -> None:
+    shutil.rmtree(define(tmp_path, image)["config"])
+    four_beats(path=str(image), state="absent")
+
+
+def test_whatever_the_drive_is_and_by_whatever_name(tmp_path: Path, image: Path) -> None:
+    (tmp_path / "link").symlink_to(image)
+    node = {"driver": "raw", "offset": 0, "file": {"driver": "file", "filename": str(tmp_path / "link")}}
+    define(tmp_path, node, vm="by-node")
+    refused("image_claimed", path=str(image), state="absent")
+    call("qemu_drive", vm="by-node", config=str(tmp_path / "vms" / "by-node"), state="absent")
+    define(tmp_path, image, vm="reader", read_only=True, device="scsi-cd")
+    refused("image_claimed", path=str(tmp_path / "link"), state="absent")
+
+
+def test_another_name_of_the_file_can_go(tmp_path: Path, image: Path) -> None:
+    define(tmp_path, image)
+    os.link(image, tmp_path / "images" / "second")
+    four_beats(path=str(tmp_path / "images" / "second"), state="absent")
+    refused("image_claimed", path=str(image), state="absent")
+
+
+def test_a_data_file_goes_with_its_image_only(tmp_path: Path) -> None:
+    path, data = tmp_path / "d.qcow2", tmp_path / "d.data"
+    options = {"data_file": str(data), "data_file_raw": True}
+    four_beats(path=str(path), format="qcow2", size="4M", options=options)
+    define(tmp_path, {"driver": "raw", "file": {"driver": "file", "filename": str(data)}}, read_only=True)
+    refusal = refused("image_claimed", path=str(path), state="absent")
+    assert "its file %s is drive system" % data in refusal["msg"]
+
+
+def test_what_keeps_the_disk_is_allowed(tmp_path: Path, image: Path) -> None:
+    define(tmp_path, image)
+    four_beats(path=str(image), format="qcow2", size="8M")
+    four_beats(path=str(image), format="qcow2", options={"cluster_size": "32K"}, allow_rewrite=True)
+    four_beats(path=str(image), format="qcow2", options={"lazy_refcounts": True})
+    snapshot = {"image": str(image), "format": "qcow2", "name": "before"}
+    assert call("image_snapshot", **snapshot)["changed"]
+    assert call("image_snapshot", state="absent", **snapshot)["changed"]
+
+
+def test_another_format_is_said_where_the_definition_does_not_follow(tmp_path: Path, image: Path) -> None:
+    define(tmp_path, image)
+    asked = {"path": str(image), "format": "raw", "current_format": "qcow2", "allow_rewrite": True}
+    assert str(four_beats(**asked)["warnings"]).count("VM web1 is defined with it as qcow2 (drive system") == 1
+
+
+def test_an_import_over_it_is_of_the_format_that_the_vm_expects(tmp_path: Path) -> None:
+    source = {"path": str(tmp_path / "source.raw"), "format": "raw"}
+    disk = tmp_path / "imported.qcow2"
+    again = {"path": str(disk), "source": source, "source_policy": "if_changed"}
+    create(tmp_path / "source.raw", "raw", "4M")
+    four_beats(format="qcow2", **again)
+    define(tmp_path, disk)
+    create(tmp_path / "source.raw", "raw", "8M")
+    refusal = refused("image_claimed", format="raw", current_format="qcow2", allow_rewrite=True, **again)
+    assert "which expects qcow2 there, and not raw" in refusal["msg"]
+    four_beats(format="qcow2", **again)
+
+
+def test_a_definition_that_cannot_be_read_keeps_all_images(tmp_path: Path, image: Path) -> None:
+    config = Path(define(tmp_path, image)["config"])
+    (config / "definition.json").write_text("{}")
+    refusal = refused("definition_unreadable", path=str(image), state="absent")
+    assert refusal["evidence"]["path"] == str(config / "current" / "definition.json")
+    four_beats(path=str(image), format="qcow2", size="8M")
+
+
+def test_many_images_are_looked_for_once(tmp_path: Path, image: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    define(tmp_path, image)
+    seen = []
+    real = vm_definitions.named_files
+    monkeypatch.setattr(vm_definitions, "named_files", lambda: seen.append(1) or real())
+    others = [create(tmp_path / "images" / ("%d.qcow2" % number), "qcow2", "1M") for number in range(20)]
+    result = call("disk_image", images=[{"path": str(each), "state": "absent"} for each in (image, *others)])
+    assert [bool(each.get("reason")) for each in result["images"]] == [True] + [False] * 20
+    assert len(seen) == 1 and image.exists() and others[0].exists()
+
+
+def test_nobody_looks_for_a_vm_where_nothing_goes(tmp_path: Path, image: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vm_definitions, "named_files", lambda: pytest.fail("looked"))
+    four_beats(path=str(image), format="qcow2", size="8M")
+    four_beats(path=str(tmp_path / "new.qcow2"), format="qcow2", size="1M")
+    assert qemu_img("info", tmp_path / "new.qcow2")
