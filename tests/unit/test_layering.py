@@ -88,6 +88,7 @@ ALLOWED = {
     "_keeper": {"_core", "_formats", "_tools", "_inspect", "_device", "_array", "_keeper"},
     "_timer": {"_core", "_formats", "_tools", "_inspect", "_snapshot", "_timer"},
     "_keys": {"_core", "_tools", "_keys"},
+    "_directory": {"_core", "_tools", "_directory"},
     "_initramfs": {"_core", "_tools", "_initramfs"},
     "_drive": {"_core", "_drive"},
     "_vm": {"_core", "_formats", "_tools", "_inspect", "_drive", "_live", "_vm"},
@@ -133,6 +134,7 @@ def _is_pure(path: Path) -> bool:
             "_vm",
             "_power",
             "_initramfs",
+            "_directory",
         )
         and path.stem in PURE_NAMES
     )

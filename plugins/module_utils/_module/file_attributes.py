@@ -23,15 +23,22 @@ if t.TYPE_CHECKING:
 Pairs = t.Tuple[t.Tuple[str, t.Any], ...]
 #: a new image is for its owner only, unless the task says otherwise
 NEW_MODE = 0o600
+#: what changes are made to that a task writes in symbols (C(g+w)), of what is still to be made
+OF_FILES, OF_DIRECTORIES = stat.S_IFREG | NEW_MODE, stat.S_IFDIR | 0o755
 #: flags that the file system sets itself (lsattr shows them, chattr cannot change them)
 _FIXED_FLAGS = frozenset("eEINV")
 _NAMES = ("owner", "group", "mode", "seuser", "serole", "setype", "selevel", "attributes")
 
 
 class FileAttributes:
-    """Answers what they are and should be, and sets them. C(params) of an item are found by its path."""
+    """Answers what they are and should be, and sets them. C(params) of an item are found by its path. C(new): type and mode of
+    what is still to be made.
+    """
 
-    def __init__(self, module: AnsibleModule, params_by_path: t.Mapping[str, t.Mapping[str, t.Any]]) -> None:
+    def __init__(
+        self, module: AnsibleModule, params_by_path: t.Mapping[str, t.Mapping[str, t.Any]], new: int = OF_FILES
+    ) -> None:
+        self._new = new
         self._module = copy.copy(module)
         # one file's failure is that of its image, and ends no list, and no thread, by SystemExit
         vars(self._module)["fail_json"] = _fail
@@ -69,7 +76,7 @@ class FileAttributes:
             raise ValueError("mode: %d without quotes is the number %04o in octal; write '%04d'" % (mode, mode, mode))
         if isinstance(mode, int) or text.isdigit():
             return "%04o" % (mode if isinstance(mode, int) else int(text, 8))
-        there = os.stat(path) if os.path.exists(path) else os.stat_result((stat.S_IFREG | NEW_MODE,) + (0,) * 9)
+        there = os.stat(path) if os.path.exists(path) else os.stat_result((self._new,) + (0,) * 9)
         return "%04o" % self._module._symbolic_mode_to_octal(there, text)
 
     def current(self, members: t.Sequence[str], desired: Pairs) -> Pairs:
