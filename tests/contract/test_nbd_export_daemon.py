@@ -293,3 +293,17 @@ def test_options_reach_the_daemon(lot: Lot) -> None:
 )
 def test_what_a_daemon_cannot_do_is_refused(lot: Lot, more: dict[str, Any], reason: str) -> None:
     refused(reason, **{**lot.one(0, read_only=True), **more})
+
+
+def test_the_place_of_another_export_is_not_taken_and_that_one_is_named(lot: Lot) -> None:
+    """Exports with servers of their own move into a storage daemon at the place of one of them."""
+    place = {"bind": "127.0.0.1", "port": exports.free_port()}
+    alone = {key: value for key, value in lot.one(0).items() if key != "daemon"}
+    assert call("nbd_export", **alone, **place)["changed"]
+    refusal = refused("socket_in_use", **lot.task(0, 1), **place)
+    assert refusal["evidence"] == {"place": "127.0.0.1:%d" % place["port"], "export": lot.names[0]}
+    assert "export %s is served on" % lot.names[0] in refusal["msg"] and "state: absent" in refusal["msg"]
+    assert call("nbd_export", name=lot.names[0], state="absent")["changed"]
+    four_beats(**lot.task(0, 1), **place, unpredictable=["virtual_size"])
+    other = dict(alone, name=lot.names[2], image=str(lot.images[2]))
+    assert "storage daemon %s is served on" % lot.daemon in refused("socket_in_use", **other, **place)["msg"]

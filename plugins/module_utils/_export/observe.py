@@ -132,7 +132,20 @@ def _about_rest(
         clients = _clients(daemon.pids, its_own - _monitors(daemon.name, now), now)
         reading = replace(reading, host=state.Host(argv, _supervisor_of_daemon(daemon), tuple(others), clients))
         own |= its_own
-    return about.about_image(spec, about.about_place(spec, reading, own, now.sockets, now.tcp))
+    reading = about.about_place(spec, reading, own, now.sockets, now.tcp)
+    if reading.foreign_listener:
+        reading = replace(reading, foreign_export=_export_at(spec, own, now))
+    return about.about_image(spec, reading)
+
+
+def _export_at(spec: ExportSpec, own: t.FrozenSet[int], now: Ground) -> str:
+    """Which other export of ours has the place; empty where it is a program of others."""
+    if spec.bind is not None:
+        numbers = tcp_sockets.listeners_at(spec.bind, spec.port, now.tcp) - own
+    else:
+        numbers = frozenset((unix_sockets.listener_at(str(spec.socket), now.sockets) or 0,))
+    pids = unix_sockets.holders(numbers).values()
+    return next(filter(None, (watched.whose(pid, now.processes, now.services) for pid in pids)), "")
 
 
 def _supervisor_of_daemon(daemon: daemons.Daemon) -> str:

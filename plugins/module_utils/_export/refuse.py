@@ -149,6 +149,8 @@ def no_systemd(spec: ExportSpec, root: bool) -> errors.RefusedError:
 
 def refuse_bad_place(spec: ExportSpec, reading: ExportReading) -> None:
     """The socket must be ours to make."""
+    if reading.foreign_export:
+        raise _taken_by_export(spec, reading.foreign_export)
     if reading.foreign_listener:
         way_out = "Stop it, or set socket to another path." if spec.bind is None else "Stop it, or set another port."
         fact = "another program listens on %s" % spec.where
@@ -156,6 +158,20 @@ def refuse_bad_place(spec: ExportSpec, reading: ExportReading) -> None:
     if reading.socket_problem:
         reason, fact, way_out = reading.socket_problem
         raise refused(spec, reason, fact, way_out, {"place": spec.where})
+
+
+def _taken_by_export(spec: ExportSpec, other: str) -> errors.RefusedError:
+    """As where one that has a server of its own moves into a storage daemon: its place is free when that server has ended."""
+    whose = "storage daemon %s" % other[1:] if other.startswith(":") else "export %s" % other
+    way_out = "Remove %s first (state: absent, in a task before this one), or set another %s."
+    what = "its exports" if other.startswith(":") else "that export"
+    return refused(
+        spec,
+        "socket_in_use",
+        "%s is served on %s" % (whose, spec.where),
+        way_out % (what, "socket" if spec.bind is None else "port"),
+        {"place": spec.where, "export": other.lstrip(":")},
+    )
 
 
 def refuse_bad_secret(spec: ExportSpec, reading: ExportReading) -> None:

@@ -141,7 +141,8 @@ class ExportReading:
     C(pids): the processes that serve it; C(supervisors): those that watch over them; C(unit): what systemd does about
     it. C(clients): who is connected.
     C(answered): the size of the export as its server says it; None where it was not asked. C(silent): it was asked, and
-    did not answer. C(foreign_listener): somebody else listens at the socket that the task names.
+    did not answer. C(foreign_listener): somebody else listens at the socket that the task names; C(foreign_export): that is
+    another export of ours, or a storage daemon (with a colon).
     The rest is about the image: C(target) is the file behind its name.
     """
 
@@ -151,6 +152,7 @@ class ExportReading:
     answered: t.Optional[int] = None
     silent: bool = False
     foreign_listener: bool = False
+    foreign_export: str = ""
     #: (reason, fact, way out)
     socket_problem: t.Optional[t.Tuple[str, str, str]] = None
     #: a digest of the certificates that a server would have now

@@ -11,6 +11,7 @@ Facts: systemd.syntax(7), systemd.unit(5), systemd.service(5) "COMMAND LINES", s
 from __future__ import annotations
 
 import posixpath
+import re
 import typing as t
 from dataclasses import replace
 
@@ -29,6 +30,12 @@ def unit_name(name: str) -> str:
     themselves in names of units.
     """
     return "platter-storage-%s.service" % name[1:] if name.startswith(":") else "platter-nbd-%s.service" % name
+
+
+def name_in(service: str) -> str:
+    """Whose unit that is, as C(unit_name) takes it; empty where it is nobody's of ours."""
+    found = re.match(r"platter-(storage|nbd)-(.+)\.service\Z", service)
+    return (":" if found.group(1) == "storage" else "") + found.group(2) if found else ""
 
 
 def unit_file(name: str) -> str:

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import os
 import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import unit_text
@@ -48,6 +49,13 @@ def find(name: str, made: t.Optional[state.Definition], table: Table, service_of
     if supervisors and not servers:
         servers = {pid for pid in table if pid not in supervisors and processes.parent_of(pid) in supervisors}
     return Watch(tuple(sorted(servers)), supervisors)
+
+
+def whose(pid: int, table: Table, service_of: t.Mapping[int, str]) -> str:
+    """The export that a process serves, or the storage daemon that it is (C(places.host_name)); empty for none of ours."""
+    words = table.get(processes.parent_of(pid), ())
+    directory = next((each for program, each in zip(words, words[1:]) if program == places.program_file()), "")
+    return os.path.basename(directory) or unit.name_in(service_of.get(pid, ""))
 
 
 def now(name: str) -> Watch:

@@ -125,6 +125,7 @@ def test_what_clients_may_lose_depends_on_what_was_served_until_now() -> None:
         ({"header": Header("vdi", 1 << 20, least_length=2 << 20)}, "image_damaged"),
         ({"chain_problem": ("base_missing", "x does not exist")}, "base_missing"),
         ({"foreign_listener": True}, "socket_in_use"),
+        ({"foreign_listener": True, "foreign_export": ":lot"}, "socket_in_use"),
         ({"socket_problem": ("unsafe_directory", "x", "y")}, "unsafe_directory"),
     ],
 )

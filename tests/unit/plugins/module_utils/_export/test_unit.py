@@ -118,3 +118,9 @@ def test_a_stop_timeout_is_that_of_the_unit() -> None:
 def test_a_low_port_needs_a_capability() -> None:
     low = unit_of(replace(SPEC, socket=None, bind="127.0.0.1", port=809))
     assert "CAP_NET_BIND_SERVICE" in directives(low, "CapabilityBoundingSet")[0]
+
+
+def test_a_unit_tells_whose_it_is() -> None:
+    for name in ("web1", ":lot", "platter-nbd-x.service"):
+        assert unit.name_in(unit.unit_name(name)) == name
+    assert unit.name_in("sshd.service") == ""
