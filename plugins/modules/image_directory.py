@@ -83,8 +83,14 @@ EXAMPLES = r"""
 - name: One for each user who has VMs
   platter.qemu.image_directory:
     directories:
-      - {path: /srv/vms/root, owner: root, group: root, mode: '0700'}
-      - {path: /srv/vms/daemon, owner: daemon, group: daemon, mode: '0750'}
+      - path: /srv/vms/root
+        owner: root
+        group: root
+        mode: '0700'
+      - path: /srv/vms/daemon
+        owner: daemon
+        group: daemon
+        mode: '0750'
 """
 
 RETURN = r"""
