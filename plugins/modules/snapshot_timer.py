@@ -19,8 +19,9 @@ description:
   - Writes a program of this collection to the host, which needs nothing but Python and QEMU's programs there, and a timer of
     systemd that runs it. The program does what M(platter.qemu.image_snapshot) would do, by the same code and with the same
     refusals, whether a VM runs or not.
-  - What is refused or fails does not keep other images from being done. For its own image, the entries that come after it are
-    left out of that run - without a new snapshot, no old one goes.
+  - What is refused or fails does not keep other images from being done. For its own image, and the other disks of its VM, the
+    entries that come after it are left out of that run - without a new snapshot, no old one goes. It is the same after an image
+    that was left alone (O(snapshots[].on_in_use=skip)), which fails no run.
   - What a run did is in the journal, one line for each entry (C(journalctl --unit=platter-snapshots-NAME)), and in
     C(/var/lib/platter/snapshots/NAME/status.json), which is RV(timer.last_run). If anything was refused or failed, its exit
     status is 1, and systemd shows the unit as failed.
@@ -83,7 +84,8 @@ options:
         description:
           - The name of the snapshot that is taken, with the date of the run in it (UTC). C(%Y), C(%m), C(%d), C(%H), C(%M) and
             C(%S) stand for the year, month, day, hour, minute and second, C(%%) for a percent sign; nothing else may follow one.
-          - A name that is there already is not taken anew, so that V(nightly-%Y%m%d) is one a day at most.
+          - A name that is there already is not taken anew, so that V(nightly-%Y%m%d) is one a day at most. Names that come again,
+            as one with the hour and no day would each night, are refused.
         type: str
       kind:
         description:
@@ -115,7 +117,8 @@ options:
         choices: [symlink, rename]
       match:
         description:
-          - As O(platter.qemu.image_snapshot#module:match).
+          - As O(platter.qemu.image_snapshot#module:match). Needed for C(state=pruned), as nobody looks at what goes. Those that
+            people have taken go too if their names fit.
         type: str
       retention:
         description:
@@ -235,7 +238,8 @@ timer:
           description:
             - What became of each entry of O(snapshots), in the order in which they were done - C(image), C(state), C(changed),
               C(failed), C(actions), and where it applies C(warnings), C(reason), C(msg), C(quiesced) and C(skipped_reason)
-              (V(needs_failed) after a failure of the same image, V(image_in_use)).
+              (V(image_in_use); V(needs_failed) and V(needs_skipped) after a failure, or an image left alone, of the same image or
+              another of its VM).
           type: list
           elements: dict
           returned: always

@@ -19,16 +19,15 @@ from ansible_collections.platter.qemu.plugins.module_utils._snapshot.spec import
 Entry = t.Dict[str, t.Any]
 #: what the date of a run is written with; all of them have one length, whatever the date is
 _DIRECTIVE = re.compile(r"%([YmdHMS%])")
+#: from the longest to the shortest: without what is before it, each comes again
+_PARTS = "YmdHMS"
 #: any date, to look at what names become
 _SOME_DAY = datetime(2026, 1, 2, 3, 4, 5)
 
 
 def from_params(params: t.Mapping[str, t.Any]) -> t.Dict[str, t.Any]:
     """The settings of a task. Raises SpecError, of C(image_snapshot) too."""
-    entries = [_without_nothing(entry) for entry in params.get("snapshots") or ()]
-    for entry in entries:
-        _refuse_contradictions(entry)
-        spec_of(entry, _SOME_DAY)
+    entries = [_entry(_without_nothing(entry)) for entry in params.get("snapshots") or ()]
     return {"name": params["name"], "snapshots": entries, "lock_timeout": params.get("lock_timeout") or 30}
 
 
@@ -48,18 +47,27 @@ def spec_of(entry: Entry, moment: datetime) -> SnapshotSpec:
     return read_spec.read_spec(named)
 
 
-def rounds(entries: t.Sequence[Entry]) -> t.List[t.List[t.List[Entry]]]:
+def rounds(entries: t.Sequence[Entry], files: t.Mapping[str, str]) -> t.List[t.List[t.List[Entry]]]:
     """Entries of one image are done one after the other, in their order: the first of each in the first round, and so on.
     Of a round, those of one VM are done together, all its disks at one moment.
+
+    C(files): the file behind each name of an image; two names of one are one image.
     """
     found: t.List[t.Dict[str, t.List[Entry]]] = []
     seen: t.Dict[str, int] = {}
     for entry in entries:
-        number = seen[entry["image"]] = seen.get(entry["image"], -1) + 1
+        file = files[entry["image"]]
+        number = seen[file] = seen.get(file, -1) + 1
         if number == len(found):
             found.append({})
         found[number].setdefault(entry.get("qmp_socket") or entry["image"], []).append(entry)
     return [list(groups.values()) for groups in found]
+
+
+def _entry(entry: Entry) -> Entry:
+    """With its image by the one name that a path has. Raises SpecError."""
+    _refuse_contradictions(entry)
+    return dict(entry, image=spec_of(entry, _SOME_DAY).image)
 
 
 def _without_nothing(entry: t.Mapping[str, t.Any]) -> Entry:
@@ -72,15 +80,28 @@ def _without_nothing(entry: t.Mapping[str, t.Any]) -> Entry:
 
 def _refuse_contradictions(entry: Entry) -> None:
     takes, name = entry.get("state") != "pruned", entry.get("name") or ""
-    if takes and not set("YmdHMS").intersection(_DIRECTIVE.findall(name)):
-        fact = "name %r has no date, so that only the first run would take a snapshot" % name
-        raise _refused(entry, "bad_name", fact, "Write the date into it, as in nightly-%Y%m%d-%H%M%S.")
+    if takes:
+        _refuse_name_that_comes_again(entry, name)
     if "%" in _DIRECTIVE.sub("", name):
         way_out = "Write %Y, %m, %d, %H, %M and %S for the date, and %% for a percent sign."
         raise _refused(entry, "bad_name", "name %r has a %% that is no part of a date" % name, way_out)
     if takes and entry.get("kind") == "external" and "switch" not in entry:
         fact = "nobody is there to tell the VM the name of the new overlay"
         raise _refused(entry, "bad_option", fact, "Set switch to symlink, or to rename.")
+    if not takes and "match" not in entry:
+        fact = "without match, what a person has taken by hand would go too, at night"
+        way_out = "Set match to what the names of this timer begin with, as in nightly-*; or to '*' for all."
+        raise _refused(entry, "bad_option", fact, way_out)
+
+
+def _refuse_name_that_comes_again(entry: Entry, name: str) -> None:
+    """A name that is there is not taken anew: a day of the month would be, once, and never again, and no run would fail."""
+    given = set(_DIRECTIVE.findall(name)).intersection(_PARTS)
+    missing = [part for part in _PARTS[: max(map(_PARTS.index, given), default=0) + 1] if part not in given]
+    if missing:
+        fact = "name %r comes again, as it has no %%%s, and a name that is there is not taken anew" % (name, missing[0])
+        way_out = "Write the date into it from the year on, as in nightly-%Y%m%d-%H%M%S."
+        raise _refused(entry, "bad_name", fact, way_out)
 
 
 def _refused(entry: Entry, reason: str, fact: str, way_out: str) -> errors.SpecError:

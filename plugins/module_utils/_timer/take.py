@@ -58,7 +58,8 @@ class Run:
         """Every entry; whether any was refused or failed."""
         self._write(ended=None)
         failed: t.Set[str] = set()
-        for groups in settings.rounds(self._entries):
+        files = {entry["image"]: os.path.realpath(entry["image"]) for entry in self._entries}
+        for groups in settings.rounds(self._entries, files):
             for group in groups:
                 failed |= self._together(group, failed)
         self._write(ended=_written(datetime.now(timezone.utc)))

@@ -26,7 +26,8 @@ NEW, OLD = Parts("new", "1", "service", "timer"), Parts("old", "1", "service", "
 STATES = st.builds(TimerState, st.just("web1"), st.sampled_from([NEW, OLD, None]), st.booleans(), active=st.booleans())
 NAME = "nightly-%Y%m%d-%H%M%S"
 TAKE = {"image": "/srv/a", "format": "qcow2", "name": NAME}
-PRUNE = {"image": "/srv/a", "format": "qcow2", "state": "pruned", "retention": {"keep_last": 2, "max_age": None}}
+PRUNED = {"image": "/srv/a", "format": "qcow2", "state": "pruned", "match": "nightly-*"}
+PRUNE = {**PRUNED, "retention": {"keep_last": 2, "max_age": None}}
 
 
 @given(STATES, st.sampled_from([NEW, None]))
@@ -68,12 +69,37 @@ def params(**more: t.Any) -> t.Dict[str, t.Any]:
         ({"snapshots": [dict(TAKE, kind="external")]}, "bad_option"),
         ({"snapshots": [dict(PRUNE, name=NAME)]}, "bad_option"),
         ({"snapshots": [dict(PRUNE, retention={})]}, "bad_option"),
+        ({"snapshots": [dict(PRUNE, match=None)]}, "bad_option"),
     ],
 )
 def test_contradictions(more: t.Dict[str, t.Any], due: str) -> None:
     with pytest.raises(errors.SpecError) as refused:
         read_spec(params(**more))
     assert refused.value.reason == due
+
+
+@pytest.mark.parametrize(
+    ("name", "comes_again"),
+    [
+        ("a-%Y%m%d-%H%M%S", None),
+        ("a-%d.%m.%Y", None),
+        ("monthly-%Y-%m", None),
+        ("a-%Y", None),
+        ("a-%d", "%Y"),
+        ("a-%H%M%S", "%Y"),
+        ("a-%Y-%d", "%m"),
+        ("a-%Y%m%d-%M", "%H"),
+    ],
+)
+def test_a_name_is_never_the_same_for_another_day(name: str, comes_again: t.Optional[str]) -> None:
+    """It would be taken once, and all runs would say that nothing is to do."""
+    asked = params(snapshots=[dict(TAKE, name=name)])
+    if comes_again is None:
+        assert read_spec(asked).settings
+        return
+    with pytest.raises(errors.SpecError, match="as it has no %s," % comes_again) as refused:
+        read_spec(asked)
+    assert refused.value.reason == "bad_name"
 
 
 def test_absent_needs_nothing_but_the_name() -> None:
@@ -92,13 +118,21 @@ def test_what_was_not_said_is_not_written_down() -> None:
     assert settings.spec_of(told["snapshots"][1], datetime(2026, 3, 2)).retention.keep_last == 2  # type: ignore[union-attr]
 
 
+def test_a_path_is_written_in_one_way() -> None:
+    told = settings.from_params(params(snapshots=[dict(TAKE, image="//srv/./a")]))
+    assert told["snapshots"] == [TAKE]
+
+
 def test_entries_of_an_image_keep_their_order_and_those_of_a_vm_are_together() -> None:
     def entry(image: str, state: str, vm: str = "") -> t.Dict[str, t.Any]:
         return {"image": image, "state": state, **({"qmp_socket": vm} if vm else {})}
 
     a, b, c = (entry("/a", "present", "/vm"), entry("/b", "present"), entry("/c", "present", "/vm"))
     prune = entry("/a", "pruned", "/vm")
-    assert settings.rounds([a, prune, b, c]) == [[[a, c], [b]], [[prune]]]
+    files = {"/a": "/a", "/b": "/b", "/c": "/c", "/link": "/b"}
+    assert settings.rounds([a, prune, b, c], files) == [[[a, c], [b]], [[prune]]]
+    again = entry("/link", "pruned")
+    assert settings.rounds([b, again], files) == [[[b]], [[again]]]
 
 
 def test_the_units() -> None:
