@@ -119,6 +119,39 @@ def test_one_that_another_run_works_on_keeps_no_other_waiting_for_ever(tmp_path:
     assert (names_in(busy), len(names_in(free))) == ([], 1)
 
 
+def skipped(told: dict[str, Any]) -> list[str | None]:
+    return [each.get("skipped_reason") for each in told["snapshots"]]
+
+
+@pytest.mark.parametrize("prune_by", ["a.qcow2", "link"])
+def test_what_was_not_taken_as_the_image_is_in_use_takes_no_old_one_with_it(tmp_path: Path, prune_by: str) -> None:
+    image = create(tmp_path / "a.qcow2", "qcow2", "64M")
+    (tmp_path / "link").symlink_to(image)
+    for name in ("nightly-1", "nightly-2"):
+        call("image_snapshot", image=str(image), format="qcow2", name=name)
+    take_it, prune = take_and_prune(image, 1, on_in_use="skip")
+    prune.update(image=str(tmp_path / prune_by), qmp_socket=str(tmp_path / "qmp"))
+    timer = Timer(tmp_path / "timer", take_it, prune)
+    with machine(tmp_path / "qmp", image):
+        status, _lines, told = timer.run()
+    assert (status, skipped(told), told["changed"]) == (0, ["image_in_use", "needs_skipped"], False)
+    assert names_in(image) == ["nightly-1", "nightly-2"]
+
+
+def test_the_disks_of_a_vm_keep_a_moment_that_all_of_them_have(tmp_path: Path) -> None:
+    images = [create(tmp_path / name, "qcow2", "64M") for name in ("a.qcow2", "b.qcow2")]
+    for image in images:
+        call("image_snapshot", image=str(image), format="qcow2", name="nightly-1")
+    create(tmp_path / "clone.qcow2", "qcow2", "", "", "-b", images[1], "-F", "qcow2")  # from now on, b is refused
+    entries = [take_and_prune(image, 1, qmp_socket=str(tmp_path / "qmp")) for image in images]
+    timer = Timer(tmp_path / "timer", *(each for pair in entries for each in pair))
+    with machine(tmp_path / "qmp", *images):
+        status, _lines, told = timer.run()
+    assert (status, [each.get("reason") for each in told["snapshots"]]) == (1, [None, "has_overlays", None, None])
+    assert skipped(told) == [None, None, "needs_failed", "needs_failed"]
+    assert (names_in(images[0])[0], len(names_in(images[0])), names_in(images[1])) == ("nightly-1", 2, ["nightly-1"])
+
+
 def test_by_hand_its_settings_can_be_named_from_where_they_lie(tmp_path: Path) -> None:
     timer = Timer(tmp_path / "timer", *take_and_prune(create(tmp_path / "a.qcow2", "qcow2", "64M"), 1))
     command = [*timer.words[:-1], timer.told.name]

@@ -26,7 +26,11 @@ from ansible_collections.platter.qemu.plugins.module_utils._tools import attribu
 
 #: seconds that the module, or another run of this timer, is waited for
 _PATIENCE = 120.0
-_AFTER_A_FAILURE = "left as it is, as what came before for this image was refused or failed"
+#: why what comes later is left out (C(skipped_reason)), and what is said of it
+_LEFT = {
+    "needs_failed": "left as it is, as what came before for this image, or another of its VM, was refused or failed",
+    "needs_skipped": "left as it is, as what came before for this image, or another of its VM, was left out",
+}
 
 
 def main() -> None:
@@ -53,40 +57,53 @@ class Run:
         self._status = status
         self._began = datetime.now(timezone.utc)
         self._done: t.List[t.Dict[str, t.Any]] = []
+        #: files of which nothing more is done in this run, and why
+        self._left: t.Dict[str, str] = {}
 
     def all(self) -> bool:
         """Every entry; whether any was refused or failed."""
         self._write(ended=None)
-        failed: t.Set[str] = set()
         files = {entry["image"]: os.path.realpath(entry["image"]) for entry in self._entries}
         for groups in settings.rounds(self._entries, files):
             for group in groups:
-                failed |= self._together(group, failed)
+                self._together(group, files)
         self._write(ended=_written(datetime.now(timezone.utc)))
-        return bool(failed)
+        return any(each["failed"] for each in self._done)
 
-    def _together(self, group: t.Sequence[settings.Entry], failed: t.AbstractSet[str]) -> t.Set[str]:
-        """One run of C(image_snapshot); the images of it that were refused or failed.
+    def _together(self, group: t.Sequence[settings.Entry], files: t.Mapping[str, str]) -> None:
+        """One run of C(image_snapshot).
 
-        What is kept of old ones depends on a new one having been taken: without it, none goes.
+        What is kept of old ones depends on a new one having been taken: without it, none goes. Nor does one of another
+        disk of that VM: no moment might be left that all of its disks have.
         """
+        todo = []
         for entry in group:
-            if entry["image"] in failed:
-                self._note(entry, {"skipped_reason": "needs_failed"}, [_AFTER_A_FAILURE])
-        todo = [entry for entry in group if entry["image"] not in failed]
-        if not todo:
-            return set()
+            why = self._left.get(files[entry["image"]])
+            if why:
+                self._note(entry, {"skipped_reason": why}, [_LEFT[why]])
+            else:
+                todo.append(entry)
+        begun = len(self._done)
+        self._do(todo)
+        done = self._done[begun:]
+        if any(each["failed"] or "skipped_reason" in each for each in done):
+            why = "needs_failed" if any(each["failed"] for each in done) else "needs_skipped"
+            self._left.update((files[entry["image"]], why) for entry in todo)
+
+    def _do(self, entries: t.Sequence[settings.Entry]) -> None:
+        """What becomes of each is noted."""
         try:
-            items = self._converge(todo)
+            items = self._converge(entries)
         except (errors.EngineError, OSError) as exc:
-            for entry in todo:
+            for entry in entries:
                 self._note_failure(entry, exc)
-            return {entry["image"] for entry in todo}
-        for entry, item in zip(todo, items):
+            return
+        for entry, item in zip(entries, items):
             self._note_item(entry, item)
-        return {entry["image"] for entry, item in zip(todo, items) if item.failure}
 
     def _converge(self, entries: t.Sequence[settings.Entry]) -> t.List[Item]:
+        if not entries:
+            return []
         specs = [settings.spec_of(entry, self._began) for entry in entries]
         qemu_img = shutil.which("qemu-img", path=own_places.PATH)
         engine = SnapshotEngine(specs, attributes.copy_attributes, qemu_img=qemu_img, lock_timeout=self._lock_timeout)
