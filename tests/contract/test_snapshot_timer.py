@@ -152,6 +152,25 @@ def test_the_disks_of_a_vm_keep_a_moment_that_all_of_them_have(tmp_path: Path) -
     assert (names_in(images[0])[0], len(names_in(images[0])), names_in(images[1])) == ("nightly-1", 2, ["nightly-1"])
 
 
+def test_where_no_status_can_be_written_snapshots_are_taken_still(tmp_path: Path) -> None:
+    image = create(tmp_path / "a.qcow2", "qcow2", "64M")
+    timer = Timer(tmp_path / "timer", *take_and_prune(image, 1))
+    timer.told.with_name("status.json").mkdir()
+    done = subprocess.run(timer.words, capture_output=True, text=True, check=False)
+    assert (done.returncode, len(names_in(image))) == (1, 1), done.stderr
+    assert "status.json cannot be written" in done.stderr and "Traceback" not in done.stderr
+    assert len(list(timer.told.parent.iterdir())) == 3
+
+
+def test_where_no_journal_takes_what_it_says_it_goes_on(tmp_path: Path) -> None:
+    images = [create(tmp_path / name, "qcow2", "64M") for name in ("a.qcow2", "b.qcow2")]
+    timer = Timer(tmp_path / "timer", *(each for image in images for each in take_and_prune(image, 1)))
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        done = subprocess.run(timer.words, stderr=full, check=False)
+    assert (done.returncode, [len(names_in(image)) for image in images]) == (0, [1, 1])
+    assert timer.status()["ended"]
+
+
 def test_by_hand_its_settings_can_be_named_from_where_they_lie(tmp_path: Path) -> None:
     timer = Timer(tmp_path / "timer", *take_and_prune(create(tmp_path / "a.qcow2", "qcow2", "64M"), 1))
     command = [*timer.words[:-1], timer.told.name]

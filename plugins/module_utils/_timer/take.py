@@ -11,6 +11,7 @@ beside its settings. Its exit status is 1 if anything was refused or failed, so 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -59,6 +60,7 @@ class Run:
         self._done: t.List[t.Dict[str, t.Any]] = []
         #: files of which nothing more is done in this run, and why
         self._left: t.Dict[str, str] = {}
+        self._unwritten = False
 
     def all(self) -> bool:
         """Every entry; whether any was refused or failed."""
@@ -68,7 +70,7 @@ class Run:
             for group in groups:
                 self._together(group, files)
         self._write(ended=_written(datetime.now(timezone.utc)))
-        return any(each["failed"] for each in self._done)
+        return self._unwritten or any(each["failed"] for each in self._done)
 
     def _together(self, group: t.Sequence[settings.Entry], files: t.Mapping[str, str]) -> None:
         """One run of C(image_snapshot).
@@ -142,7 +144,11 @@ class Run:
         """Of a run that was killed, C(ended) is null."""
         told: t.Dict[str, t.Any] = {"began": _written(self._began), "ended": ended, "snapshots": self._done}
         told.update({key: any(each[key] for each in self._done) for key in ("changed", "failed")})
-        own_places.write_private(self._status, (json.dumps(told, indent=1, sort_keys=True) + "\n").encode())
+        try:
+            own_places.write_private(self._status, (json.dumps(told, indent=1, sort_keys=True) + "\n").encode())
+        except OSError as exc:  # the disk of the system may be full: that is no reason to take no snapshots
+            say("%s cannot be written: %s" % (self._status, exc.strerror))
+            self._unwritten = True
 
 
 def _written(moment: datetime) -> str:
@@ -150,8 +156,9 @@ def _written(moment: datetime) -> str:
 
 
 def say(text: str) -> None:
-    """One line for the journal."""
-    os.write(2, (" ".join(text.split()) + "\n").encode("utf-8", "surrogateescape"))
+    """One line for the journal, if it takes any: that it does not is no reason to end half-way."""
+    with contextlib.suppress(OSError):
+        os.write(2, (" ".join(text.split()) + "\n").encode("utf-8", "surrogateescape"))
 
 
 if __name__ == "__main__":

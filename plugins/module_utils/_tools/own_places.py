@@ -45,12 +45,16 @@ def write_bytes(path: str, data: bytes, mode: int) -> None:
     """The same of bytes. C(mode) is what it gets, whatever the umask is."""
     built = "%s.%d" % (path, os.getpid())
     descriptor = os.open(built, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
-    with os.fdopen(descriptor, "wb") as stream:
-        os.fchmod(stream.fileno(), mode)
-        stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.rename(built, path)
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            os.fchmod(stream.fileno(), mode)
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.rename(built, path)
+    except OSError:  # no room: a part of it would take what is left, once for each process
+        os.unlink(built)
+        raise
     files.fsync_path(os.path.dirname(path))
 
 
