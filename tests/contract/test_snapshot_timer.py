@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
+import os
 import re
+import shutil
 import subprocess
+import zipfile
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -15,12 +20,13 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
 from ansible_collections.platter.qemu.plugins.module_utils._module import timer_options
 from ansible_collections.platter.qemu.plugins.module_utils._timer import read_spec, settings, take
-from ansible_collections.platter.qemu.plugins.module_utils._tools import locks, own_programs, own_zipapp, systemd
+from ansible_collections.platter.qemu.plugins.module_utils._tools import locks, own_places, own_programs, own_zipapp, systemd
 from ansible_collections.platter.qemu.plugins.modules import snapshot_timer
 from ansible_collections.platter.qemu.tests.lab.live import holds, sound
 from ansible_collections.platter.qemu.tests.lab.machine import machine
 from ansible_collections.platter.qemu.tests.lab.modules import call
 from ansible_collections.platter.qemu.tests.lab.oracle import create
+from ansible_collections.platter.qemu.tests.lab.programs import DEADLINE, wait_until
 from ansible_collections.platter.qemu.tests.lab.snapshots import Disk, disk, held, names_in
 
 GUIDE = (Path(__file__).parents[2] / "docs/docsite/rst/snapshots.rst").read_text()
@@ -169,6 +175,37 @@ def test_where_no_journal_takes_what_it_says_it_goes_on(tmp_path: Path) -> None:
         done = subprocess.run(timer.words, stderr=full, check=False)
     assert (done.returncode, [len(names_in(image)) for image in images]) == (0, [1, 1])
     assert timer.status()["ended"]
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_a_run_that_waits_while_its_program_is_changed_or_removed(tmp_path: Path, gone: bool) -> None:
+    image = create(tmp_path / "a.qcow2", "qcow2", "64M")
+    timer = Timer(tmp_path / "timer", *take_and_prune(image, 1))
+    with locks.ImageLocks([str(timer.told.parent)]):
+        run = subprocess.Popen(timer.words, stderr=subprocess.PIPE, text=True)
+        wait_until(lambda: has_open(run.pid, "images.lock"), "it waits")
+        if gone:
+            shutil.rmtree(timer.told.parent)
+        else:
+            own_places.write_private(str(timer.program), of_another_version(timer.program.read_bytes()))
+    said = run.communicate(timeout=DEADLINE)[1]
+    assert (run.returncode, len(names_in(image))) == (0, 0 if gone else 1), said
+    assert timer.told.parent.exists() != gone
+
+
+def has_open(pid: int, name: str) -> bool:
+    with contextlib.suppress(FileNotFoundError):  # closed in this moment
+        return any(os.readlink(each).endswith(f"/{name}") for each in Path(f"/proc/{pid}/fd").iterdir())
+    return False
+
+
+def of_another_version(program: bytes) -> bytes:
+    """The same, with every file somewhere else."""
+    made = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(program)) as before, zipfile.ZipFile(made, "w") as after:
+        for name in before.namelist():
+            after.writestr(name, before.read(name))
+    return made.getvalue()
 
 
 def test_by_hand_its_settings_can_be_named_from_where_they_lie(tmp_path: Path) -> None:

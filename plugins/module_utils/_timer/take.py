@@ -23,7 +23,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.engine import SnapshotEngine
 from ansible_collections.platter.qemu.plugins.module_utils._timer import places, settings
-from ansible_collections.platter.qemu.plugins.module_utils._tools import attributes, locks, own_places
+from ansible_collections.platter.qemu.plugins.module_utils._tools import attributes, locks, own_places, own_programs
 
 #: seconds that the module, or another run of this timer, is waited for
 _PATIENCE = 120.0
@@ -37,9 +37,12 @@ _LEFT = {
 def main() -> None:
     """All that the settings ask for, once."""
     os.environ["PATH"] = own_places.PATH
-    told = os.path.abspath(sys.argv[1])
+    program, told = (os.path.abspath(name) for name in sys.argv[:2])
+    begun_as = _which(program)
     try:
         with locks.ImageLocks([os.path.dirname(told)], (), _PATIENCE):
+            if _which(program) != begun_as:
+                _begin_anew(program, told)
             with open(told, encoding="utf-8", errors="surrogateescape") as stream:
                 asked = json.load(stream)
             failed = Run(asked, places.status_beside(told)).all()
@@ -47,6 +50,26 @@ def main() -> None:
         say(exc.message)
         failed = True
     raise SystemExit(1 if failed else 0)
+
+
+def _which(program: str) -> t.Optional[t.Tuple[int, ...]]:
+    """What tells it from another in its place; None where there is none any more."""
+    try:
+        facts = os.stat(program)
+    except FileNotFoundError:
+        return None
+    return (facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns)
+
+
+def _begin_anew(program: str, told: str) -> None:
+    """While this run waited, the module has put another program in its place, from which Python would read what this one
+    has not imported yet; or has removed it.
+    """
+    if _which(program) is None:
+        say("the timer was removed before its run could begin")
+        raise SystemExit(0)
+    words = [*own_programs.words(program), told]
+    os.execv(words[0], words)
 
 
 class Run:
