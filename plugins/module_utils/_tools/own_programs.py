@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import typing as t
 from types import ModuleType
@@ -16,12 +17,21 @@ from ansible_collections.platter.qemu.plugins.module_utils._tools import own_pla
 
 #: this one is there again after the host's Python was updated
 _PYTHON = "/usr/bin/python3"
+#: what our programs are written for
+_OLDEST = 8
+_VERSION = re.compile(r"python3\.(\d+)\Z")
 
 
 def words(path: str) -> t.Tuple[str, ...]:
     """What runs the program at C(path), without the modules of whoever runs it."""
-    python = _PYTHON if os.access(_PYTHON, os.X_OK) else sys.executable
+    python = _PYTHON if os.access(_PYTHON, os.X_OK) and not _too_old(_PYTHON) else sys.executable
     return (python, "-I", "-S", path)
+
+
+def _too_old(python: str) -> bool:
+    """RHEL 8 and SLES 15 have Python 3.6 under that name, and newer ones beside it, one of which runs this."""
+    version = _VERSION.search(os.path.realpath(python))
+    return version is not None and int(version[1]) < _OLDEST
 
 
 def file_name(module: ModuleType) -> str:
