@@ -18,7 +18,9 @@ import pytest
 import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
+from ansible_collections.platter.qemu.plugins.module_utils._keeper import places as keeper_places
 from ansible_collections.platter.qemu.plugins.module_utils._module import timer_options
+from ansible_collections.platter.qemu.plugins.module_utils._timer import places as timer_places
 from ansible_collections.platter.qemu.plugins.module_utils._timer import read_spec, settings, take
 from ansible_collections.platter.qemu.plugins.module_utils._tools import locks, own_places, own_programs, own_zipapp, systemd
 from ansible_collections.platter.qemu.plugins.modules import snapshot_timer
@@ -256,6 +258,22 @@ def test_without_systemd_there_is_no_timer(tmp_path: Path) -> None:
         assert (told["failed"], told["reason"], told["changed"]) == (True, "supervisor_missing", False)
         told = call("snapshot_timer", check=check, name="test", state="absent")
         assert (told["changed"], told["timer"]) == (False, {"name": "test", "state": "absent", "last_run": None})
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives a directory away")
+@pytest.mark.parametrize("module", ["snapshot_timer", "md_keeper"])
+@pytest.mark.parametrize("check", [True, False])
+def test_what_root_runs_is_not_put_where_others_can_exchange_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str, check: bool
+) -> None:
+    top = tmp_path / "top"
+    (top / "test").mkdir(parents=True)
+    os.chown(top, 65534, -1)
+    places = timer_places if module == "snapshot_timer" else keeper_places
+    monkeypatch.setattr(places, "_TOP", str(top))
+    told = call(module, check=check, name="test", state="absent")
+    assert (told["failed"], told["reason"], told["changed"]) == (True, "unsafe_directory", False)
+    assert (top / "test").is_dir()
 
 
 def _documented() -> list[dict[str, Any]]:

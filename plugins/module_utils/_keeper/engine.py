@@ -73,6 +73,7 @@ class KeeperEngine:
             raise errors.RefusedError(
                 "a keeper", spec.name, fact, reason="supervisor_missing", way_out=way_out, joined="of array"
             )
+        own_places.refuse_unsafe_way(places.directory(spec.name), "what a keeper runs")
         before = observe.observe(spec, self._runner)
         self._built = own_zipapp.build(watch) if spec.state == "present" else b""
         wanted = observe.wanted(spec, self._built) if spec.state == "present" else None

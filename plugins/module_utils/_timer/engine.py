@@ -56,6 +56,7 @@ class TimerEngine:
         """The timer observed and planned."""
         spec = self._spec
         self._refuse_impossible()
+        own_places.refuse_unsafe_way(places.directory(spec.name), "what a timer runs")
         observe.refuse_others(spec.name)
         before = observe.observe(spec.name, self._runner)
         self._built = own_zipapp.build(take) if spec.state == "present" else b""

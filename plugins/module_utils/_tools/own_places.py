@@ -59,8 +59,16 @@ def write_bytes(path: str, data: bytes, mode: int) -> None:
 
 
 def write_private(path: str, data: bytes, mode: int = 0o600) -> None:
-    """The same, with the directory that it lies in, which only its owner can enter."""
-    os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+    """The same, with the directory that it lies in, which only its owner can enter; whatever the umask is, nobody else can
+    write to one above that is made.
+    """
+    directory = os.path.dirname(path)
+    missing = []
+    while not os.path.isdir(directory):
+        missing.append(directory)
+        directory = os.path.dirname(directory)
+    for each in reversed(missing):
+        os.mkdir(each, 0o700 if each == missing[0] else 0o711)
     write_bytes(path, data, mode)
 
 
@@ -113,6 +121,20 @@ def refuse_unsafe(directory: str, what: str) -> None:
     problem = directory_problem(directory)
     if problem:
         reason, fact, way_out = problem
+        raise errors.RefusedError(what, directory, fact, reason=reason, way_out=way_out, joined="in")
+
+
+def refuse_unsafe_way(directory: str, what: str) -> None:
+    """The same of what is there of the way to C(directory), which may have to be made: what lies in it is run by root, so that
+    nobody else may move one of the directories above it either.
+    """
+    while not os.path.isdir(directory):
+        directory = os.path.dirname(directory)
+    mover = next(iter(walk.movers(os.path.realpath(directory))), None)
+    problem = _unsafe(*mover) if mover else directory_problem(directory)
+    if problem:
+        reason, fact, _other_place = problem
+        way_out = "Give it to root, and take write permission from others (chown root, chmod go-w)."
         raise errors.RefusedError(what, directory, fact, reason=reason, way_out=way_out, joined="in")
 
 
