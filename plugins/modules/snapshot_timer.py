@@ -47,8 +47,9 @@ options:
   on_calendar:
     description:
       - When it runs, as in systemd.time(7) - V(daily), V(02:30), V(Mon..Fri 22:00 UTC), V(hourly). Without a time zone it is the
-        host's. Needed for O(state=present).
-      - A time that the host has slept through is made up for at its next start.
+        host's. Needed for O(state=present). One that never comes, or not any more, is refused.
+      - A time that the host has slept through is made up for at its next start; one that has passed since the last run, when this
+        option is changed, at once.
     type: str
   randomized_delay:
     description:

@@ -276,6 +276,17 @@ def test_what_root_runs_is_not_put_where_others_can_exchange_it(
     assert (top / "test").is_dir()
 
 
+@pytest.mark.skipif(not shutil.which("systemd-analyze") or os.geteuid() != 0, reason="systemd is asked")
+@pytest.mark.parametrize(("when", "why"), [("2020-01-01 02:30", "never comes"), ("*-02-30", "never comes"), ("25:61", "systemd says")])
+def test_a_time_that_never_comes_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str, why: str
+) -> None:
+    """The timer would be active, wait for nothing, and no run would fail."""
+    monkeypatch.setattr(systemd, "_RUNS", str(tmp_path))
+    told = call("snapshot_timer", check=True, name="test", on_calendar=when, snapshots=list(take_and_prune(tmp_path, 1)))
+    assert (told["failed"], told["reason"], why in told["msg"]) == (True, "bad_option", True)
+
+
 def _documented() -> list[dict[str, Any]]:
     blocks = re.findall(r"^\.\. code-block:: yaml\+jinja\n\n((?: {4}.*\n|\n)+)", GUIDE, re.MULTILINE)
     tasks = [task for text in (*blocks, snapshot_timer.EXAMPLES) for task in yaml.safe_load(text)]

@@ -100,10 +100,14 @@ def test_what_is_refused_fails_the_unit_and_nothing_else(guest: SystemdGuest) ->
 
 
 def test_what_is_no_time_is_refused_in_check_mode_too(guest: SystemdGuest) -> None:
-    for check in (True, False):
-        told = ask(guest, "snapshot_timer", check=check, **{**OFTEN, "on_calendar": "now and then"})
+    for check, when, why in (
+        (True, "now and then", "systemd says"),
+        (False, "now and then", "systemd says"),
+        (True, "2020-01-01", "not any more"),
+    ):
+        told = ask(guest, "snapshot_timer", check=check, **{**OFTEN, "on_calendar": when})
         assert (told["failed"], told["reason"], told["changed"]) == (True, "bad_option", False)
-        assert "systemd says" in told["msg"]
+        assert why in told["msg"]
 
 
 @pytest.mark.parametrize("unit", [TIMER, SERVICE])

@@ -86,10 +86,12 @@ class TimerEngine:
     def _refuse_bad_calendar(self) -> None:
         when = self._spec.on_calendar
         try:
-            process.run(self._runner, ["systemd-analyze", "calendar", "--", when])
+            told = process.run(self._runner, ["systemd-analyze", "calendar", "--", when])[1]
         except errors.ToolError as exc:
             why = "systemd says %s" % " ".join((exc.stderr or exc.stdout).split())
             raise read_spec.no_calendar(self._spec.name, when, why) from exc
+        if "Next elapse: never" in told:  # systemd would show a timer that is active and waits for nothing
+            raise read_spec.never(self._spec.name, when)
 
     def execute(self, items: t.List[Item]) -> None:
         """Carry out the plan."""

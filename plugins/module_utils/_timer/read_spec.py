@@ -43,6 +43,12 @@ def no_calendar(name: str, when: str, why: str) -> errors.SpecError:
     return refused(name, "bad_option", "on_calendar %r is no calendar event: %s" % (when, why), way_out)
 
 
+def never(name: str, when: str) -> errors.SpecError:
+    """The refusal of a time that has passed, or that no year has."""
+    fact = "on_calendar %r never comes, or not any more" % when
+    return refused(name, "bad_option", fact, "Write a time that comes again; or set state: absent.")
+
+
 def refused(name: str, reason: str, fact: str, way_out: str) -> errors.SpecError:
     """A refusal of this timer."""
     return errors.SpecError("a timer of snapshots", name, fact, reason=reason, way_out=way_out, joined="")
