@@ -22,13 +22,20 @@ from ansible_collections.platter.qemu.plugins.module_utils._keeper import places
 from ansible_collections.platter.qemu.plugins.module_utils._module import timer_options
 from ansible_collections.platter.qemu.plugins.module_utils._timer import places as timer_places
 from ansible_collections.platter.qemu.plugins.module_utils._timer import read_spec, settings, take
-from ansible_collections.platter.qemu.plugins.module_utils._tools import locks, own_places, own_programs, own_zipapp, systemd
+from ansible_collections.platter.qemu.plugins.module_utils._tools import (
+    locks,
+    own_places,
+    own_programs,
+    own_zipapp,
+    systemd,
+)
 from ansible_collections.platter.qemu.plugins.modules import snapshot_timer
 from ansible_collections.platter.qemu.tests.lab.live import holds, sound
 from ansible_collections.platter.qemu.tests.lab.machine import machine
 from ansible_collections.platter.qemu.tests.lab.modules import call
 from ansible_collections.platter.qemu.tests.lab.oracle import create
 from ansible_collections.platter.qemu.tests.lab.programs import DEADLINE, wait_until
+from ansible_collections.platter.qemu.tests.lab.scripted import Peer, serving
 from ansible_collections.platter.qemu.tests.lab.snapshots import Disk, disk, held, names_in
 
 GUIDE = (Path(__file__).parents[2] / "docs/docsite/rst/snapshots.rst").read_text()
@@ -179,6 +186,28 @@ def test_where_no_journal_takes_what_it_says_it_goes_on(tmp_path: Path) -> None:
     assert timer.status()["ended"]
 
 
+def talks_nonsense(peer: Peer) -> None:
+    """As a QEMU may that its guest has taken over."""
+    peer.send({"QMP": {"version": {"qemu": {"major": 7, "minor": 2, "micro": 0}}}})
+    peer.answer({})
+    while asked := peer.receive():
+        peer.send({"return": [1], "id": asked["id"]})
+
+
+def test_one_vm_that_talks_nonsense_keeps_no_other_from_being_done(tmp_path: Path) -> None:
+    bad, good = (create(tmp_path / name, "qcow2", "64M") for name in ("bad.qcow2", "good.qcow2"))
+    timer = Timer(
+        tmp_path / "timer", *take_and_prune(bad, 1, qmp_socket=str(tmp_path / "qmp")), *take_and_prune(good, 1)
+    )
+    with serving(tmp_path / "qmp", talks_nonsense):
+        done = subprocess.run(timer.words, capture_output=True, text=True, check=False)
+    told = timer.status()
+    assert (done.returncode, len(names_in(good)), names_in(bad)) == (1, 1, []), done.stderr
+    assert [each.get("reason") for each in told["snapshots"]] == ["failed", None, None, None]
+    assert skipped(told) == [None, None, "needs_failed", None] and told["ended"]
+    assert "Traceback" in done.stderr  # for those who look for the fault
+
+
 @pytest.mark.parametrize("gone", [False, True])
 def test_a_run_that_waits_while_its_program_is_changed_or_removed(tmp_path: Path, gone: bool) -> None:
     image = create(tmp_path / "a.qcow2", "qcow2", "64M")
@@ -277,13 +306,17 @@ def test_what_root_runs_is_not_put_where_others_can_exchange_it(
 
 
 @pytest.mark.skipif(not shutil.which("systemd-analyze") or os.geteuid() != 0, reason="systemd is asked")
-@pytest.mark.parametrize(("when", "why"), [("2020-01-01 02:30", "never comes"), ("*-02-30", "never comes"), ("25:61", "systemd says")])
+@pytest.mark.parametrize(
+    ("when", "why"), [("2020-01-01 02:30", "never comes"), ("*-02-30", "never comes"), ("25:61", "systemd says")]
+)
 def test_a_time_that_never_comes_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str, why: str
 ) -> None:
     """The timer would be active, wait for nothing, and no run would fail."""
     monkeypatch.setattr(systemd, "_RUNS", str(tmp_path))
-    told = call("snapshot_timer", check=True, name="test", on_calendar=when, snapshots=list(take_and_prune(tmp_path, 1)))
+    told = call(
+        "snapshot_timer", check=True, name="test", on_calendar=when, snapshots=list(take_and_prune(tmp_path, 1))
+    )
     assert (told["failed"], told["reason"], why in told["msg"]) == (True, "bad_option", True)
 
 

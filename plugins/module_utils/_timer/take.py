@@ -16,6 +16,7 @@ import json
 import os
 import shutil
 import sys
+import traceback
 import typing as t
 from datetime import datetime, timezone
 
@@ -120,8 +121,12 @@ class Run:
         try:
             items = self._converge(entries)
         except (errors.EngineError, OSError) as exc:
-            for entry in entries:
-                self._note_failure(entry, exc)
+            self._note_failures(entries, exc)
+            return
+        except Exception as exc:  # noqa: BLE001 a fault of ours, which what one VM or image says may lead to, is not the others'
+            for line in traceback.format_exc().splitlines():
+                say(line)
+            self._note_failures(entries, errors.EngineError("failed: %s: %s" % (type(exc).__name__, exc)))
             return
         for entry, item in zip(entries, items):
             self._note_item(entry, item)
@@ -146,6 +151,10 @@ class Run:
             self._note_failure(entry, failure, facts)
             return
         self._note(entry, facts, [*actions, *item.warnings] or ["nothing to do"])
+
+    def _note_failures(self, entries: t.Sequence[settings.Entry], exc: t.Union[errors.EngineError, OSError]) -> None:
+        for entry in entries:
+            self._note_failure(entry, exc)
 
     def _note_failure(
         self,
