@@ -148,7 +148,8 @@ options:
             type: int
           max_age:
             description:
-              - As O(platter.qemu.image_snapshot#module:retention.max_age).
+              - As O(platter.qemu.image_snapshot#module:retention.max_age). It goes by the clock of the host - in a run with a clock
+                that is far ahead, all but the newest are older. The other rules count what there is.
             type: str
           max_depth:
             description:
@@ -189,6 +190,8 @@ seealso:
 notes:
   - Secrets are not taken, so that none lies on the host in a file of ours. An encrypted image whose VM runs needs none
     (O(snapshots[].qmp_socket)); while it does not run, its entries are refused.
+  - A run is root's. Images in a directory of another user are refused by each (C(unsafe_directory)); for those,
+    M(platter.qemu.image_snapshot) can be run by that user.
   - After an update of this collection the program is changed too. A run that goes on is waited for.
 """
 
@@ -226,8 +229,14 @@ timer:
     state: {description: 'V(present) or V(absent).', type: str, returned: always}
     active: {description: Whether it waits for its time., type: bool, returned: when it is present}
     program: {description: The SHA-256 of its program., type: str, returned: when it is present}
+    run_failed:
+      description:
+        - Whether systemd calls its last run failed. It does so too of one that could not begin, as without Python, or was killed,
+          of which RV(timer.last_run) is no account.
+      type: bool
+      returned: when it is present
     last_run:
-      description: What its last run did. V(null) before the first.
+      description: What its last run that began did. V(null) before the first.
       type: dict
       returned: always
       contains:
@@ -248,6 +257,7 @@ timer:
     name: web1
     state: present
     active: true
+    run_failed: false
     program: 3f0b8f3a7c0a...
     last_run:
       began: '2026-03-02T02:30:00Z'

@@ -92,8 +92,9 @@ def test_what_is_refused_fails_the_unit_and_nothing_else(guest: SystemdGuest) ->
     before = points(guest)
     guest.run(f"! systemctl start {SERVICE}")
     assert show(guest, SERVICE, "ActiveState", "Result") == ["failed", "exit-code"]
-    last = call(guest, **options)["timer"]["last_run"]
-    assert [each.get("reason") for each in last["snapshots"]] == ["image_missing", None]
+    timer = call(guest, **options)["timer"]
+    last = timer["last_run"]
+    assert [each.get("reason") for each in last["snapshots"]] == ["image_missing", None] and timer["run_failed"]
     assert len(points(guest)) == len(before) + 1
     call(guest, name="web1", state="absent")
     assert show(guest, SERVICE, "LoadState", "ActiveState") == ["not-found", "inactive"]
@@ -108,6 +109,50 @@ def test_what_is_no_time_is_refused_in_check_mode_too(guest: SystemdGuest) -> No
         told = ask(guest, "snapshot_timer", check=check, **{**OFTEN, "on_calendar": when})
         assert (told["failed"], told["reason"], told["changed"]) == (True, "bad_option", False)
         assert why in told["msg"]
+
+
+VM_UNIT = """
+[Unit]
+DefaultDependencies=no
+[Service]
+Type=oneshot
+ExecStart=/bin/sh -c "read line </run/go"
+"""
+
+
+def test_at_boot_it_begins_when_vms_have_their_images(guest: SystemdGuest) -> None:
+    """A merge of the image of a VM that is about to start would take longer than systemd tries to start it."""
+    before = len(points(guest))
+    call(guest, **{**YEARLY, "snapshots": [TAKE]})
+    wants = "/run/systemd/system/multi-user.target.wants"
+    guest.run(f"mkfifo /run/go; mkdir -p {wants}; ln -s ../vm.service {wants}")
+    guest.run(f"printf '%s' '{VM_UNIT}' >/run/systemd/system/vm.service; systemctl daemon-reload")
+    guest.run("systemctl stop multi-user.target; systemctl start --no-block multi-user.target")
+    guest.run(f"systemctl start --no-block {SERVICE}")
+    guest.wait(lambda: show(guest, "vm.service", "ActiveState") == ["activating"], "the VM is about to start", 60)
+    assert show(guest, SERVICE, "ActiveState") == ["inactive"]
+    guest.run("echo >/run/go")
+    ended = "ExecMainExitTimestampMonotonic"
+    guest.wait(lambda: show(guest, SERVICE, ended) != ["0"], "a run has ended", 120)
+    assert (
+        int(show(guest, SERVICE, "ExecMainStartTimestampMonotonic")[0]) > int(show(guest, "vm.service", ended)[0]) > 0
+    )
+    assert len(points(guest)) == before + 1
+    guest.run(f"rm {wants}/vm.service /run/systemd/system/vm.service /run/go; systemctl daemon-reload")
+    call(guest, name="web1", state="absent")
+
+
+def test_a_run_that_cannot_begin_is_told(guest: SystemdGuest) -> None:
+    options = {**YEARLY, "snapshots": [TAKE]}
+    call(guest, **options)
+    guest.run(f"systemctl start {SERVICE}")
+    well = call(guest, **options)["timer"]
+    assert (well["last_run"]["failed"], well["run_failed"]) == (False, False)
+    told = f"{DIRECTORY}/snapshots.json"
+    guest.run(f"mv {told} {told}.away; ! systemctl start {SERVICE}; mv {told}.away {told}")
+    timer = call(guest, **options)["timer"]
+    assert (timer["last_run"], timer["run_failed"]) == (well["last_run"], True)
+    call(guest, name="web1", state="absent")
 
 
 @pytest.mark.parametrize("unit", [TIMER, SERVICE])

@@ -64,6 +64,8 @@ class TimerEngine:
         plan = plan_timer(spec, before, wanted)
         item = Item(spec.name, spec, before=before, plan=list(plan), after=predict(before, plan))
         item.notes["readings"] = {"last_run": observe.last_run(spec.name) if wanted else None}
+        if wanted:
+            item.notes["readings"]["run_failed"] = observe.run_failed(spec.name, self._runner)
         return [item]
 
     def _refuse_impossible(self) -> None:

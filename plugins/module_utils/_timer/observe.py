@@ -59,6 +59,12 @@ def observe(name: str, run: process.RunCommand) -> TimerState:
     return TimerState(name, parts, enabled, told.get("ActiveState") == "active")
 
 
+def run_failed(name: str, run: process.RunCommand) -> bool:
+    """Whether systemd calls its last run failed: also one that could not begin, which has said nothing of itself."""
+    service = unit.service_name(name)
+    return systemd.show(run, [service])[service].get("ActiveState") == "failed"
+
+
 def last_run(name: str) -> t.Optional[t.Dict[str, t.Any]]:
     """What it says of itself; None before the first."""
     with contextlib.suppress(ValueError):

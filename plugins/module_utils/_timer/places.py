@@ -37,6 +37,14 @@ def status_beside(settings: str) -> str:
     return os.path.join(os.path.dirname(settings), "status.json")
 
 
+def remove_parts(status: str) -> None:
+    """What killed runs had written of theirs. For whoever has the lock on the timer."""
+    directory, start = os.path.dirname(status), os.path.basename(status) + "."
+    for name in os.listdir(directory):
+        if name.startswith(start):
+            os.unlink(os.path.join(directory, name))
+
+
 def remove(name: str, timer: str) -> None:
     """All of a timer, and what is known of its runs. C(timer): its unit."""
     with contextlib.suppress(FileNotFoundError):

@@ -28,7 +28,7 @@ _SOME_DAY = datetime(2026, 1, 2, 3, 4, 5)
 def from_params(params: t.Mapping[str, t.Any]) -> t.Dict[str, t.Any]:
     """The settings of a task. Raises SpecError, of C(image_snapshot) too."""
     entries = [_entry(_without_nothing(entry)) for entry in params.get("snapshots") or ()]
-    return {"name": params["name"], "snapshots": entries, "lock_timeout": params.get("lock_timeout") or 30}
+    return {"name": params["name"], "snapshots": entries, "lock_timeout": int(params.get("lock_timeout", 30))}
 
 
 def to_text(settings: t.Mapping[str, t.Any]) -> str:
@@ -47,17 +47,14 @@ def spec_of(entry: Entry, moment: datetime) -> SnapshotSpec:
     return read_spec.read_spec(named)
 
 
-def rounds(entries: t.Sequence[Entry], files: t.Mapping[str, str]) -> t.List[t.List[t.List[Entry]]]:
+def rounds(entries: t.Sequence[Entry]) -> t.List[t.List[t.List[Entry]]]:
     """Entries of one image are done one after the other, in their order: the first of each in the first round, and so on.
     Of a round, those of one VM are done together, all its disks at one moment.
-
-    C(files): the file behind each name of an image; two names of one are one image.
     """
     found: t.List[t.Dict[str, t.List[Entry]]] = []
     seen: t.Dict[str, int] = {}
     for entry in entries:
-        file = files[entry["image"]]
-        number = seen[file] = seen.get(file, -1) + 1
+        number = seen[entry["image"]] = seen.get(entry["image"], -1) + 1
         if number == len(found):
             found.append({})
         found[number].setdefault(entry.get("qmp_socket") or entry["image"], []).append(entry)

@@ -46,6 +46,7 @@ def main() -> None:
                 _begin_anew(program, told)
             with open(told, encoding="utf-8", errors="surrogateescape") as stream:
                 asked = json.load(stream)
+            places.remove_parts(places.status_beside(told))
             failed = Run(asked, places.status_beside(told)).all()
     except errors.EngineError as exc:
         say(exc.message)
@@ -84,19 +85,19 @@ class Run:
         self._done: t.List[t.Dict[str, t.Any]] = []
         #: files of which nothing more is done in this run, and why
         self._left: t.Dict[str, str] = {}
+        self._files: t.Dict[str, str] = {}
         self._unwritten = False
 
     def all(self) -> bool:
         """Every entry; whether any was refused or failed."""
         self._write(ended=None)
-        files = {entry["image"]: os.path.realpath(entry["image"]) for entry in self._entries}
-        for groups in settings.rounds(self._entries, files):
+        for groups in settings.rounds(self._entries):
             for group in groups:
-                self._together(group, files)
+                self._together(group)
         self._write(ended=_written(datetime.now(timezone.utc)))
         return self._unwritten or any(each["failed"] for each in self._done)
 
-    def _together(self, group: t.Sequence[settings.Entry], files: t.Mapping[str, str]) -> None:
+    def _together(self, group: t.Sequence[settings.Entry]) -> None:
         """One run of C(image_snapshot).
 
         What is kept of old ones depends on a new one having been taken: without it, none goes. Nor does one of another
@@ -104,7 +105,7 @@ class Run:
         """
         todo = []
         for entry in group:
-            why = self._left.get(files[entry["image"]])
+            why = self._left.get(self._file(entry))
             if why:
                 self._note(entry, {"skipped_reason": why}, [_LEFT[why]])
             else:
@@ -114,7 +115,11 @@ class Run:
         done = self._done[begun:]
         if any(each["failed"] or "skipped_reason" in each for each in done):
             why = "needs_failed" if any(each["failed"] for each in done) else "needs_skipped"
-            self._left.update((files[entry["image"]], why) for entry in todo)
+            self._left.update((self._file(entry), why) for entry in todo)
+
+    def _file(self, entry: settings.Entry) -> str:
+        """What is behind the name of its image as the run comes to it: two names of one file are one image."""
+        return self._files.setdefault(entry["image"], os.path.realpath(entry["image"]))
 
     def _do(self, entries: t.Sequence[settings.Entry]) -> None:
         """What becomes of each is noted."""

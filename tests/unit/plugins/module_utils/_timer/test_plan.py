@@ -123,16 +123,18 @@ def test_a_path_is_written_in_one_way() -> None:
     assert told["snapshots"] == [TAKE]
 
 
+@pytest.mark.parametrize("seconds", [0, 7])
+def test_a_run_waits_as_long_as_the_task(seconds: int) -> None:
+    assert settings.from_params(params(lock_timeout=seconds))["lock_timeout"] == seconds
+
+
 def test_entries_of_an_image_keep_their_order_and_those_of_a_vm_are_together() -> None:
     def entry(image: str, state: str, vm: str = "") -> t.Dict[str, t.Any]:
         return {"image": image, "state": state, **({"qmp_socket": vm} if vm else {})}
 
     a, b, c = (entry("/a", "present", "/vm"), entry("/b", "present"), entry("/c", "present", "/vm"))
     prune = entry("/a", "pruned", "/vm")
-    files = {"/a": "/a", "/b": "/b", "/c": "/c", "/link": "/b"}
-    assert settings.rounds([a, prune, b, c], files) == [[[a, c], [b]], [[prune]]]
-    again = entry("/link", "pruned")
-    assert settings.rounds([b, again], files) == [[[b]], [[again]]]
+    assert settings.rounds([a, prune, b, c]) == [[[a, c], [b]], [[prune]]]
 
 
 def test_the_units() -> None:
