@@ -148,8 +148,9 @@ options:
             type: int
           max_age:
             description:
-              - As O(platter.qemu.image_snapshot#module:retention.max_age). It goes by the clock of the host - in a run with a clock
-                that is far ahead, all but the newest are older. The other rules count what there is.
+              - As O(platter.qemu.image_snapshot#module:retention.max_age).
+              - It goes by the clock of the host - in a run with one that is far ahead, all but the newest are older. The other
+                rules count what there is.
             type: str
           max_depth:
             description:

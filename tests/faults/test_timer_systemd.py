@@ -112,8 +112,6 @@ def test_what_is_no_time_is_refused_in_check_mode_too(guest: SystemdGuest) -> No
 
 
 VM_UNIT = """
-[Unit]
-DefaultDependencies=no
 [Service]
 Type=oneshot
 ExecStart=/bin/sh -c "read line </run/go"

@@ -18,7 +18,8 @@ from ansible_collections.platter.qemu.plugins.module_utils._timer.spec import Ti
 _SERVICE = """\
 [Unit]
 Description=Snapshots %(name)s (platter.qemu)
-After=local-fs.target remote-fs.target
+# a run that was missed begins at boot: not before VMs that are started then have their images
+After=local-fs.target remote-fs.target multi-user.target
 
 [Service]
 Type=oneshot

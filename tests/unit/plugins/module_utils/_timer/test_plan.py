@@ -145,6 +145,7 @@ def test_the_units() -> None:
     service = unit.render_service("web1", ["/usr/bin/python3", "/x.pyz", "/x.json"]).splitlines()
     assert "ExecStart=/usr/bin/python3 /x.pyz /x.json" in service and "Type=oneshot" in service
     assert "[Install]" not in service
+    assert any(line.startswith("After=") and "multi-user.target" in line for line in service)
 
 
 def test_the_program_is_whole_and_always_the_same(tmp_path: Path) -> None:
