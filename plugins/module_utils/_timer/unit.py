@@ -26,7 +26,8 @@ Type=oneshot
 ExecStart=%(command)s
 # a merge takes as long as it takes
 TimeoutStartSec=infinity
-UMask=0077
+# as of a task: what is remembered beside an image (where it has no attributes) is for those who can read the image
+UMask=0022
 Environment=LC_ALL=C
 """
 _TIMER = """\

@@ -144,7 +144,7 @@ def test_the_units() -> None:
         assert line in timer
     service = unit.render_service("web1", ["/usr/bin/python3", "/x.pyz", "/x.json"]).splitlines()
     assert "ExecStart=/usr/bin/python3 /x.pyz /x.json" in service and "Type=oneshot" in service
-    assert "[Install]" not in service
+    assert "[Install]" not in service and "UMask=0022" in service
     assert any(line.startswith("After=") and "multi-user.target" in line for line in service)
 
 
