@@ -46,8 +46,10 @@ options:
     default: present
   on_calendar:
     description:
-      - When it runs, as in systemd.time(7) - V(daily), V(02:30), V(Mon..Fri 22:00 UTC), V(hourly). Without a time zone it is the
-        host's. Needed for O(state=present). One that never comes, or not any more, is refused.
+      - When it runs, as in systemd.time(7) - V(daily), V(02:30 UTC), V(Mon..Fri 22:00), V(hourly). Needed for O(state=present).
+        One that never comes, or not any more, is refused.
+      - Without a time zone it is the host's, and a night that does not have that time, as V(02:30) where summer time begins, is
+        left out.
       - A time that the host has slept through is made up for at its next start; one that has passed since the last run, when this
         option is changed, at once.
     type: str
@@ -200,7 +202,7 @@ EXAMPLES = r"""
 - name: Each night a snapshot of the VM's disk, whether it runs or not, and a week of them is kept
   platter.qemu.snapshot_timer:
     name: web1
-    on_calendar: '02:30'
+    on_calendar: '02:30 UTC'
     randomized_delay: 600
     snapshots:
       - image: /srv/images/web1.qcow2
