@@ -140,6 +140,21 @@ def test_at_boot_it_begins_when_vms_have_their_images(guest: SystemdGuest) -> No
     call(guest, name="web1", state="absent")
 
 
+def test_without_room_for_a_new_one_the_old_timer_goes_on(guest: SystemdGuest) -> None:
+    top = "/var/lib/platter/snapshots"
+    guest.run(f"mkdir -p {top}; mount -t tmpfs -o size=1m,mode=711 none {top}")
+    call(guest, **YEARLY)
+    before = guest.run(f"cat {DIRECTORY}/snapshots.json")
+    guest.run(f"dd if=/dev/zero of={top}/fill bs=4k 2>/dev/null; true")
+    told = ask(guest, "snapshot_timer", **{**YEARLY, "snapshots": [TAKE]})
+    assert told["failed"] and "No space left" in told["msg"], told
+    assert show(guest, TIMER, "ActiveState") == ["active"]
+    assert guest.run(f"cat {DIRECTORY}/snapshots.json") == before
+    guest.run(f"rm {top}/fill")
+    call(guest, name="web1", state="absent")
+    guest.run(f"umount {top}")
+
+
 def test_a_run_that_cannot_begin_is_told(guest: SystemdGuest) -> None:
     options = {**YEARLY, "snapshots": [TAKE]}
     call(guest, **options)

@@ -109,6 +109,7 @@ class TimerEngine:
             actions.WriteTimer: self._write,
             actions.StartTimer: lambda _action: self._start(timer),
         }
+        self._find_room(item)
         for action in item.plan:
             methods[type(action)](action)
             item.done += 1
@@ -118,6 +119,12 @@ class TimerEngine:
             raise errors.FailedError(
                 text % (item.name, self.facts(found), self.facts(item.after)), reason="not_as_planned"
             )
+
+    def _find_room(self, item: Item) -> None:
+        """Before the timer that is there is stopped. Raises OSError."""
+        for parts in (action.parts for action in item.plan if isinstance(action, actions.WriteTimer)):
+            own_places.find_room(places.program_file(item.name), self._built.decode("latin-1") + parts.settings)
+            own_places.find_room(unit_text.unit_file(unit.timer_name(item.name)), parts.service + parts.timer)
 
     def _remove(self) -> None:
         name = self._spec.name
