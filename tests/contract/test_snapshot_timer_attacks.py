@@ -18,7 +18,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._timer import places 
 from ansible_collections.platter.qemu.plugins.module_utils._tools import locks, own_places, systemd
 from ansible_collections.platter.qemu.tests.lab.machine import machine
 from ansible_collections.platter.qemu.tests.lab.modules import call
-from ansible_collections.platter.qemu.tests.lab.oracle import create
+from ansible_collections.platter.qemu.tests.lab.oracle import create, qemu_img
 from ansible_collections.platter.qemu.tests.lab.programs import DEADLINE, wait_until
 from ansible_collections.platter.qemu.tests.lab.scripted import Peer, serving
 from ansible_collections.platter.qemu.tests.lab.snapshots import names_in
@@ -75,6 +75,22 @@ def test_where_no_journal_takes_what_it_says_it_goes_on(tmp_path: Path) -> None:
         done = subprocess.run(timer.words, stderr=full, check=False)
     assert (done.returncode, [len(names_in(image)) for image in images]) == (0, [1, 1])
     assert timer.status()["ended"]
+
+
+def test_what_it_says_can_be_printed_whatever_names_are_in_an_image(tmp_path: Path) -> None:
+    """Else journalctl shows how many bytes there were, and no reason."""
+    image = create(tmp_path / "a.qcow2", "qcow2", "64M")
+    qemu_img("snapshot", "-c", "nightly-\x1b[31mred", image)
+    status, lines, told = Timer(tmp_path / "timer", *take_and_prune(image, 1)).run()
+    assert (status, len(names_in(image)), told["failed"]) == (0, 1, False)
+    assert "Delete snapshot nightly-\\x1b[31mred " in lines[1] and all(map(str.isprintable, lines))
+
+
+def test_a_name_that_no_file_can_have_keeps_no_other_from_being_done(tmp_path: Path) -> None:
+    image = create(tmp_path / "a.qcow2", "qcow2", "64M")
+    timer = Timer(tmp_path / "timer", *take_and_prune(tmp_path / "\ud800", 1), *take_and_prune(image, 1))
+    done = subprocess.run(timer.words, capture_output=True, check=False)
+    assert (done.returncode, len(names_in(image)), timer.status()["failed"]) == (1, 1, True), done.stderr
 
 
 def talks_nonsense(peer: Peer) -> None:

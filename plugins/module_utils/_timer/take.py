@@ -119,7 +119,9 @@ class Run:
 
     def _file(self, entry: settings.Entry) -> str:
         """What is behind the name of its image as the run comes to it: two names of one file are one image."""
-        return self._files.setdefault(entry["image"], os.path.realpath(entry["image"]))
+        with contextlib.suppress(ValueError):  # a name that no file can have
+            return self._files.setdefault(entry["image"], os.path.realpath(entry["image"]))
+        return str(entry["image"])
 
     def _do(self, entries: t.Sequence[settings.Entry]) -> None:
         """What becomes of each is noted."""
@@ -193,9 +195,14 @@ def _written(moment: datetime) -> str:
 
 
 def say(text: str) -> None:
-    """One line for the journal, if it takes any: that it does not is no reason to end half-way."""
+    """One line for the journal, if it takes any: that it does not is no reason to end half-way.
+
+    Of a line with letters that cannot be printed, as there may be in the names that are in an image, journalctl(1) shows
+    nothing.
+    """
+    printed = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in " ".join(text.split()))
     with contextlib.suppress(OSError):
-        os.write(2, (" ".join(text.split()) + "\n").encode("utf-8", "surrogateescape"))
+        os.write(2, (printed + "\n").encode())
 
 
 if __name__ == "__main__":
