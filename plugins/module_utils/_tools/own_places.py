@@ -9,6 +9,7 @@ put.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 import tempfile
@@ -68,7 +69,8 @@ def write_private(path: str, data: bytes, mode: int = 0o600) -> None:
         missing.append(directory)
         directory = os.path.dirname(directory)
     for each in reversed(missing):
-        os.mkdir(each, 0o700 if each == missing[0] else 0o711)
+        with contextlib.suppress(FileExistsError):  # another task was faster
+            os.mkdir(each, 0o700 if each == missing[0] else 0o711)
     write_bytes(path, data, mode)
 
 
