@@ -52,7 +52,8 @@ def test_the_image_of_a_stopped_vm_is_not_removed(tmp_path: Path, image: Path) -
 
 def test_one_that_the_vm_has_given_up_can_go(tmp_path: Path, image: Path) -> None:
     options = define(tmp_path, image)
-    call("qemu_drive", **dict(options, drives=[{"id": "system", "state": "absent"}]))
+    without = {**options, "drives": [{"id": "system", "state": "absent"}]}
+    call("qemu_drive", **without)
     four_beats(path=str(image), state="absent")
 
 

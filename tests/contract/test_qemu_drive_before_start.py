@@ -141,7 +141,8 @@ def test_what_is_below_can_be_said_in_the_definition(tmp_path: Path) -> None:
 @AS_ROOT
 def test_a_vm_of_an_ordinary_user_opens_what_that_user_could(place: Path) -> None:
     image, config = given(create(place / "disk", "qcow2", "1M")), place / "one"
-    made = call("qemu_drive", **dict(asked(place, disk(image)), config=str(config)))
+    options = {**asked(place, disk(image)), "config": str(config)}
+    made = call("qemu_drive", **options)
     assert made["changed"], made
     for path in (config, *config.rglob("*")):
         os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
