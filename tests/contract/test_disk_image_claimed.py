@@ -141,3 +141,33 @@ def test_nobody_looks_for_a_vm_where_nothing_goes(tmp_path: Path, image: Path, m
     four_beats(path=str(image), format="qcow2", size="8M")
     four_beats(path=str(tmp_path / "new.qcow2"), format="qcow2", size="1M")
     assert qemu_img("info", tmp_path / "new.qcow2")
+
+
+def test_what_lies_below_the_disk_of_a_stopped_vm_stays_in_whatever_directory(tmp_path: Path, image: Path) -> None:
+    (tmp_path / "golden").mkdir()
+    (tmp_path / "middle").mkdir()
+    base = create(tmp_path / "golden" / "base.qcow2", "qcow2", "4M")
+    middle, overlay = tmp_path / "middle" / "m.qcow2", tmp_path / "images" / "o.qcow2"
+    for path, below in ((middle, base), (overlay, middle)):
+        four_beats(path=str(path), format="qcow2", backing={"path": str(below), "format": "qcow2"})
+    options = define(tmp_path, overlay)
+    assert refused("has_overlays", path=str(base), state="absent")["evidence"] == {"overlays": [str(middle)]}
+    refusal = refused("has_overlays", path=str(middle), state="absent")
+    assert refusal["evidence"] == {"overlays": [str(overlay)]}
+    four_beats(path=str(image), state="absent")
+    call("qemu_drive", vm="web1", config=options["config"], state="absent")
+    four_beats(path=str(overlay), state="absent")
+    four_beats(path=str(base), state="absent")
+
+
+def test_a_golden_image_of_a_stopped_vm_is_not_made_anew_in_another_directory(tmp_path: Path) -> None:
+    source, base = {"path": str(tmp_path / "source.raw"), "format": "raw"}, tmp_path / "golden.qcow2"
+    again = {"path": str(base), "format": "qcow2", "source": source, "source_policy": "if_changed"}
+    create(tmp_path / "source.raw", "raw", "4M")
+    four_beats(**again)
+    (tmp_path / "images").mkdir()
+    overlay = tmp_path / "images" / "o.qcow2"
+    four_beats(path=str(overlay), format="qcow2", backing={"path": str(base), "format": "qcow2"})
+    define(tmp_path, overlay)
+    create(tmp_path / "source.raw", "raw", "8M")
+    assert refused("has_overlays", **again)["evidence"] == {"overlays": [str(overlay)]}

@@ -22,20 +22,23 @@ from ansible_collections.platter.qemu.plugins.module_utils._inspect import block
 Known = t.Mapping[t.Any, t.Sequence[vm_definitions.Named]]
 
 
-def guard(items: t.Sequence[Item]) -> None:
-    """Refuse the removal of what a VM is defined with, and an import that puts another format there; warn where the image
-    itself becomes one of another format. All definitions are read once for all images.
-    """
+def look(items: t.Sequence[Item]) -> t.Sequence[vm_definitions.Named]:
+    """What all VMs are defined with, read once for all images. Where a definition cannot be read, each is refused."""
     there = [item for item in items if item.before.exists or item.reading.kind != "absent"]
-    if not there:
-        return
     try:
-        known = _by_identity(vm_definitions.named_files())
+        return vm_definitions.named_files() if there else ()
     except errors.EngineError as exc:
         for item in there:
             item.refusal = not_begun(exc)
-        return
-    for item in there:
+        return ()
+
+
+def guard(items: t.Sequence[Item], named: t.Iterable[vm_definitions.Named]) -> None:
+    """Refuse the removal of what a VM is defined with, and an import that puts another format there; warn where the image
+    itself becomes one of another format.
+    """
+    known = _by_identity(named)
+    for item in items:
         _judge(item, known)
 
 

@@ -15,6 +15,9 @@ from ansible_collections.platter.qemu.plugins.module_utils._core.item import Ite
 from ansible_collections.platter.qemu.plugins.module_utils._image import actions, backups, data_file, refuse
 from ansible_collections.platter.qemu.plugins.module_utils._inspect import block_use, dependents, members, named_files
 
+if t.TYPE_CHECKING:
+    from ansible_collections.platter.qemu.plugins.module_utils._inspect import vm_definitions
+
 #: the images built on each file that is to be changed
 Found = t.Mapping[str, t.Sequence[str]]
 Needs = t.Mapping[str, t.AbstractSet[str]]
@@ -74,26 +77,37 @@ def _data_file(item: Item) -> t.Optional[str]:
 # --- who builds on them
 
 
-def overlays_of(items: t.Sequence[Item]) -> Found:
+def overlays_of(items: t.Sequence[Item], named: t.Sequence[vm_definitions.Named] = ()) -> Found:
     """What is built on each file that is to be changed, by one look through the directories of the task: those that
-    headers name may be any, such as that of a pseudo file system. And what is known to be built on it wherever it is.
+    headers name may be any, such as that of a pseudo file system. And what is known to be built on it wherever it is,
+    as the images of VMs are (C(named)).
     """
     touched = [path for item in items if writes_existing(item) for path in _changed_files(item)]
     new = [item.spec.path for item in items if _is_new(item)]
     try:
-        return _find([*touched, *new], items)
+        return _find([*touched, *new], items, _images_of(named))
     except errors.EngineError:
         if touched:
             raise
         return {}  # for a warning only: nobody has to be able to read what else lies there
 
 
-def _find(touched: t.Sequence[str], items: t.Sequence[Item]) -> Found:
+def _images_of(named: t.Sequence[vm_definitions.Named]) -> t.Iterator[str]:
+    """Those that VMs are defined with, and those below them: each of these can be built on what goes."""
+    if named:
+        from ansible_collections.platter.qemu.plugins.module_utils._inspect import opening
+    for each in named:
+        yield each.path
+        if each.format and opening.names_others(each.format):
+            yield from (below.path for below in opening.opened_with(each.path, each.format, below=True))
+
+
+def _find(touched: t.Sequence[str], items: t.Sequence[Item], others: t.Iterable[str]) -> Found:
     if not touched:
         return {}
     named = {name for item in items for name in item.spec.overlay_directories}
     directories = named | {os.path.dirname(item.spec.path) for item in items}
-    known = dict.fromkeys(path for item in items for path in _known_images(item))
+    known = dict.fromkeys([*(path for item in items for path in _known_images(item)), *others])
     return dependents.find_dependents(
         touched, sorted(directories), named_files.recorded_base, also=known, with_devices=named
     )

@@ -27,6 +27,9 @@ from ansible_collections.platter.qemu.plugins.module_utils._inspect import holde
 from ansible_collections.platter.qemu.plugins.module_utils._tools import process
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qemu_img import QemuImg
 
+if t.TYPE_CHECKING:
+    from ansible_collections.platter.qemu.plugins.module_utils._inspect import vm_definitions
+
 Needs = t.Mapping[str, t.AbstractSet[str]]
 Holders = t.Mapping[str, t.List[holders.Holder]]
 
@@ -46,10 +49,11 @@ def guard(
     local = [item for item in items if item.spec.place is None]
     _guard_places(local)
     _guard_led(local)
-    overlays = depending.overlays_of(local)
+    named = _named_by_vms(local)
+    overlays = depending.overlays_of(local, named)
     depending.guard_bases(local, overlays, needs)
     waited = _guard_holders(local, patience)
-    _guard_claimed(local)
+    _guard_claimed(local, named)
     while depending.guard_bases(local, overlays, needs):  # what is refused or skipped keeps its base
         pass
     depending.warn_of_orphans(local, overlays)
@@ -156,13 +160,26 @@ def _in_use(item: Item, text: str, evidence: t.Mapping[str, t.Any]) -> errors.Re
 # --- whose drive it is
 
 
-def _guard_claimed(items: t.Sequence[Item]) -> None:
+def _named_by_vms(items: t.Sequence[Item]) -> t.Sequence[vm_definitions.Named]:
+    """What VMs are defined with. It is looked for only where something goes."""
+    going = _going(items)
+    if not going:
+        return ()
+    from ansible_collections.platter.qemu.plugins.module_utils._image import claimed
+
+    return claimed.look(going)
+
+
+def _guard_claimed(items: t.Sequence[Item], named: t.Sequence[vm_definitions.Named]) -> None:
     """A VM that is stopped has its images all the same."""
-    going = [item for item in items if not item.refusal and any(_ends(action) for action in item.plan)]
-    if going:
+    if named:
         from ansible_collections.platter.qemu.plugins.module_utils._image import claimed
 
-        claimed.guard(going)
+        claimed.guard(_going(items), named)
+
+
+def _going(items: t.Sequence[Item]) -> t.List[Item]:
+    return [item for item in items if not item.refusal and any(_ends(action) for action in item.plan)]
 
 
 def _ends(action: t.Any) -> bool:
