@@ -228,6 +228,15 @@ def test_what_is_not_defined_is_not_started(vm: power.Vm, tmp_path: Path) -> Non
     refused("definition_altered", **vm.told)
 
 
+def test_a_refusal_before_all_is_read_says_whether_it_runs(vm: power.Vm, tmp_path: Path) -> None:
+    elsewhere = dict(vm.told, config=str(tmp_path / "vms" / "none"))
+    assert refused("definition_missing", **elsewhere)["vm"] == {"vm": vm.name, "state": "absent"}
+    for state in ("started", "stopped"):
+        vm.call(state)
+        told = refused("definition_missing", **elsewhere)["vm"]
+        assert (told["state"], told["config"]) == (state, vm.config)
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, who can give files to others")
 def test_an_image_that_leads_elsewhere_since_it_was_defined_is_not_opened(vm: power.Vm) -> None:
     with place_of_roots() as place:

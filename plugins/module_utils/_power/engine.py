@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
@@ -89,6 +90,9 @@ def _planned(spec: PowerSpec, now: observe.Ground) -> Item:
         item.after = predict(item.before, item.plan)
     except errors.EngineError as exc:
         item.refusal = not_begun(exc)
+        if item.reading is None:
+            with contextlib.suppress(errors.EngineError):  # what cannot be read is what is refused
+                item.before = item.after = observe.look(spec, now, spec.vm)[0]
     return item
 
 

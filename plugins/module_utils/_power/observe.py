@@ -90,7 +90,20 @@ def observe(spec: PowerSpec, now: Ground) -> Found:
     """One VM. Raises RefusedError where what is to be started is not there, or not ours."""
     made = _defined(spec)
     called = running.name_of(["qemu", *made.general()]) if made else spec.vm
-    watch = watched.find(spec.vm, called or spec.vm, now.processes, now.services)
+    state, reading = look(spec, now, called or spec.vm)
+    if spec.state != "started":
+        _refuse_unsafe_monitor(spec, state, reading)
+        return Found(state, reading)
+    if made is None or made.vm != spec.vm:
+        reading = replace(reading, defined=made is not None, defined_as=made.vm if made else "")
+        refuse.refuse_foreign(spec, reading)
+        refuse.refuse_undefined(spec, replace(reading, elsewhere=_elsewhere(spec)))
+    return _about_start(spec, Found(state, reading), t.cast(VmDefinition, made), now)
+
+
+def look(spec: PowerSpec, now: Ground, called: str) -> t.Tuple[PowerState, PowerReading]:
+    """How one VM is declared and whether it runs, whatever is defined. C(called): the name of its QEMU."""
+    watch = watched.find(spec.vm, called, now.processes, now.services)
     told = now.units.get(unit.unit_name(spec.vm), {})
     lively = told.get("ActiveState", "inactive") not in _OVER
     state = PowerState(
@@ -103,14 +116,7 @@ def observe(spec: PowerSpec, now: Ground) -> Found:
         bool(watch.supervisors) or lively,
         told.get("LoadState", "not-found"),
     )
-    if spec.state != "started":
-        _refuse_unsafe_monitor(spec, state, reading)
-        return Found(state, reading)
-    if made is None or made.vm != spec.vm:
-        reading = replace(reading, defined=made is not None, defined_as=made.vm if made else "")
-        refuse.refuse_foreign(spec, reading)
-        refuse.refuse_undefined(spec, replace(reading, elsewhere=_elsewhere(spec)))
-    return _about_start(spec, Found(state, reading), t.cast(VmDefinition, made), now)
+    return state, reading
 
 
 def _defined(spec: PowerSpec) -> t.Optional[VmDefinition]:
