@@ -94,6 +94,7 @@ def test_a_header_that_was_rewritten_to_lead_to_a_secret_is_not_followed(
     said = not_started(start(tmp_path))
     assert f"drive sys ({image}): it names {place / 'secret'} as its backing file, and user {NOBODY}" in said, said
     assert f"cannot read that file. If that is the right file, let user {NOBODY}" in said, said
+    assert "; if not, the image is not to be used." in said
     qemu_img("rebase", "-u", "-f", "qcow2", "-b", "", image)
     is_started(tmp_path)
 

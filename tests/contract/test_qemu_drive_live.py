@@ -115,6 +115,7 @@ def test_a_vm_that_loses_its_definition_while_it_runs_is_told(tmp_path: Path, vm
         for check in (True, False):
             told = call("qemu_drive", check=check, **gone)
             assert told["changed"] and f"VM web1 runs (process {qemu.pid}), and goes on with" in str(told["warnings"])
+            assert ("unless an earlier task stops it" in str(told["warnings"])) is check
         again = call("qemu_drive", **gone)
         assert not again["changed"] and "warnings" not in again and qemu.poll() is None
     four_beats(drives=[disk(tmp_path, "a")], **vm)

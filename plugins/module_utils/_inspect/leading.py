@@ -58,7 +58,7 @@ class Closed(t.NamedTuple):
     @property
     def way_out(self) -> str:
         """A sentence."""
-        return "If that is the right file, let %s %s it." % (self.who, self.verb)
+        return "If that is the right file, let %s %s it; if not, the image is not to be used." % (self.who, self.verb)
 
     @property
     def evidence(self) -> t.Dict[str, str]:

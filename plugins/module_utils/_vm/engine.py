@@ -48,14 +48,16 @@ class VmEngine:
         """Every command that was run, as argument lists."""
         return self._runner.commands + self._told
 
-    def planned(self) -> Item:
-        """The VM observed and planned; a refusal is in the item."""
+    def planned(self, *, foretold: bool = False) -> Item:
+        """The VM observed and planned; a refusal is in the item. C(foretold): in a check, where what earlier tasks would do
+        has not been done.
+        """
         spec = self._spec
         nothing = VmState(spec.vm, spec.config)
         item = Item(spec.vm, spec, before=nothing, after=nothing)
         with _refusal_in(item):
             item.before = item.after = self._observe()
-            item.warnings += _warnings_of_absent(spec, item.before)
+            item.warnings += _warnings_of_absent(spec, item.before, foretold)
             if item.before.left or spec.state == "present":
                 store.refuse_unsafe(spec.config)
             if spec.state == "absent" and not spec.config_given:
@@ -233,7 +235,7 @@ def _files(*definitions: t.Optional[definition.VmDefinition]) -> t.List[str]:
     return [held.claim.name for each in definitions for held in _opened(each) if held.claim.local]
 
 
-def _warnings_of_absent(spec: VmSpec, before: VmState) -> t.List[str]:
+def _warnings_of_absent(spec: VmSpec, before: VmState, foretold: bool) -> t.List[str]:
     """About what is to be absent: whether a VM runs without a definition then, and what may be a slip."""
     made = before.defined
     if made is None or (spec.state == "present" and not spec.absent):
@@ -243,7 +245,7 @@ def _warnings_of_absent(spec: VmSpec, before: VmState) -> t.List[str]:
     if spec.state == "present":
         return warn.misspelt(spec, made)
     pids = running.started(_names(made), lambda: _files(made))
-    return [warn.left_running(spec.vm, pids)] if pids else []
+    return [warn.left_running(spec.vm, pids, foretold=foretold)] if pids else []
 
 
 def _warnings(state: VmState, opened: t.Sequence[held.Held]) -> t.List[str]:

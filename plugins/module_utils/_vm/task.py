@@ -71,7 +71,7 @@ class TaskEngine:
 
     def prepare(self, patient: bool) -> t.List[Item]:
         """Every VM observed, planned, guarded and proven, in the order of the task; refusals are in the items."""
-        items = [vm.planned() for vm in self._vms]
+        items = [vm.planned(foretold=not patient) for vm in self._vms]
         _refuse_duplicates(items)
         self._guard(_going_on(zip(self._vms, items)), items)
         return items

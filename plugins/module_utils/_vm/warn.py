@@ -40,11 +40,13 @@ def built_on(vm: str, claim: claims.Claim, overlays: t.Sequence[str]) -> str:
     )
 
 
-def left_running(vm: str, pids: t.Collection[int]) -> str:
-    """A VM that goes on while its definition goes."""
+def left_running(vm: str, pids: t.Collection[int], *, foretold: bool) -> str:
+    """A VM that goes on while its definition goes. C(foretold): in a check, which has not stopped it."""
     fact = "VM %s runs (process %s), and goes on with images that no definition claims any more" % (
         (vm, words.listed(sorted(pids), 5))
     )
+    if foretold:
+        fact += ", unless an earlier task stops it, as this check has not done"
     return fact + ". Stop it (qemu_vm, state: stopped), or define it again."
 
 
