@@ -53,9 +53,9 @@ def named_files() -> t.List[Named]:
     found = []
     for name in _names(registry()):
         config = os.path.realpath(os.path.join(registry(), name))
-        text = _text(os.path.join(config, CURRENT, DEFINITION))
-        if text is not None:
-            found += _read(config, text)
+        written = content(os.path.join(config, CURRENT, DEFINITION), _LARGEST)
+        if written is not None:
+            found += _read(config, written.decode("utf-8", "surrogateescape"))
     return found
 
 
@@ -67,16 +67,18 @@ def _names(directory: str) -> t.List[str]:
         return []
 
 
-def _text(path: str) -> t.Optional[str]:
-    """None where nothing is: the VM is defined no more. What is no file has no text, and is never waited for."""
+def content(path: str, largest: int = -1) -> t.Optional[bytes]:
+    """What is in a file of a definition, at most C(largest) bytes; None where nothing is: the VM is defined no more. What is
+    no file has no content, and is never waited for. Raises EngineError where it cannot be read.
+    """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as exc:
         raise errors.EngineError("%s cannot be read: %s" % (path, exc.strerror), path=path) from exc
-    with os.fdopen(descriptor, encoding="utf-8", errors="surrogateescape", newline="") as stream:
-        return stream.read(_LARGEST) if stat.S_ISREG(os.fstat(descriptor).st_mode) else ""
+    with os.fdopen(descriptor, "rb") as stream:
+        return stream.read(largest) if stat.S_ISREG(os.fstat(descriptor).st_mode) else b""
 
 
 def _read(config: str, text: str) -> t.List[Named]:

@@ -16,6 +16,7 @@ import stat
 import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
+from ansible_collections.platter.qemu.plugins.module_utils._inspect import vm_definitions
 from ansible_collections.platter.qemu.plugins.module_utils._tools import files, own_zipapp, walk
 from ansible_collections.platter.qemu.plugins.module_utils._vm import definition, places, start_guard
 
@@ -65,7 +66,7 @@ def starts_as_defined(config: str, made: definition.VmDefinition) -> bool:
 
 def is_current(config: str) -> bool:
     """Whether C(start) asks what this version would."""
-    return _content(places.current_file(config, definition.PROGRAM)) == _program()
+    return vm_definitions.content(places.current_file(config, definition.PROGRAM)) == _program()
 
 
 def texts(made: definition.VmDefinition) -> t.Dict[str, str]:
@@ -103,20 +104,8 @@ def _link(path: str) -> str:
 
 
 def _text(path: str) -> t.Optional[str]:
-    content = _content(path)
+    content = vm_definitions.content(path)
     return None if content is None else content.decode("utf-8", "surrogateescape")
-
-
-def _content(path: str) -> t.Optional[bytes]:
-    """None where nothing is; what is no file has no content, and is never waited for."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except OSError as exc:
-        raise errors.EngineError("%s cannot be read: %s" % (path, exc.strerror), path=path) from exc
-    with os.fdopen(descriptor, "rb") as stream:
-        return stream.read() if stat.S_ISREG(os.fstat(descriptor).st_mode) else b""
 
 
 def has_any(vm: str, config: str) -> bool:
