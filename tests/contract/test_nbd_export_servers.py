@@ -19,7 +19,7 @@ from ansible_collections.platter.qemu.tests.lab.beats import refused, settled
 from ansible_collections.platter.qemu.tests.lab.guest import MIB
 from ansible_collections.platter.qemu.tests.lab.modules import call
 from ansible_collections.platter.qemu.tests.lab.oracle import create
-from ansible_collections.platter.qemu.tests.lab.programs import wait_until
+from ansible_collections.platter.qemu.tests.lab.programs import first_client, wait_until
 from ansible_collections.platter.qemu.tests.lab.tls import OTHER_KEY, USER, Certificates, certificates, psk_file
 
 DOORS = ("unix", "tcp", "x509", "psk")
@@ -192,6 +192,17 @@ def test_who_talks_nonsense_keeps_nobody_out(name: str, image: Path, keys: Keys,
         if door == "unix":
             exports.io(name, "read -P 0x5a 0 1M")
     settled(**options)
+
+
+@pytest.mark.parametrize("server", servers.ORDER)
+def test_a_server_whose_clients_were_quicker_than_the_look_at_it_serves(name: str, image: Path, server: str) -> None:
+    options = {"name": name, "image": str(image), "format": "raw", **by(server, name), "shared": 1}
+    place = Path(own_places.socket_directory(), f"{name}.sock")
+    with first_client(place, name) as served:
+        made = call("nbd_export", **options)
+        assert not made.get("failed"), made
+        served()
+        settled(**options)
 
 
 def _connection(name: str, options: dict[str, Any]) -> socket.socket:

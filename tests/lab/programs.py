@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import socket as socket_module
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Callable, Iterator
@@ -68,8 +70,8 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 @contextlib.contextmanager
 def exported(path: object, format: str, socket: object, *options: str) -> Iterator[subprocess.Popen[bytes]]:
-    """An image served by qemu-nbd."""
-    with running("qemu-nbd", "-t", "-f", format, "-k", socket, *options, path) as process:
+    """An image served by qemu-nbd, to any number: a client that is quicker than the look at it must not keep that waiting."""
+    with running("qemu-nbd", "-t", "--shared=0", "-f", format, "-k", socket, *options, path) as process:
         wait_until(lambda: answers_nbd(str(socket)) or process.poll() is not None, "qemu-nbd serves")
         assert process.poll() is None
         yield process
@@ -85,3 +87,18 @@ def answers_nbd(where: str | tuple[str, int]) -> bool:
             return connection.recv(8) == b"NBDMAGIC"
         except OSError:
             return False
+
+
+@contextlib.contextmanager
+def first_client(where: Path, name: str = "") -> Iterator[Callable[[], None]]:
+    """A client that has the export from when a server listens at the path until the block ends, as one does that has lost
+    its server. What it gives waits until it has it.
+    """
+    with running(sys.executable, "-I", "-S", Path(__file__).with_name("stubborn_client.py"), where, name) as client:
+        output = client.stdout
+        assert output and output.readline() == b"tries\n"
+
+        def served() -> None:
+            wait_until(lambda: select.select([output], [], [], 0)[0], f"{where} serves its first client")
+
+        yield served

@@ -140,12 +140,12 @@ class Executor:
         supervisor.start(spec)
         deadline = time.monotonic() + START_SECONDS
         while True:
-            problem = _problem(action)
+            problem = _problem(spec, action)
             if problem is None:
                 return
             if problem or time.monotonic() >= deadline:
                 self._end_unfit(supervisor, spec, problem or "it did not answer within %g s" % START_SECONDS)
-            if supervisor.has_given_up(spec.name) and _problem(action) is not None:
+            if supervisor.has_given_up(spec.name) and _problem(spec, action) is not None:
                 said = self._gave_up(supervisor, spec.name)
                 raise _not_started(supervisor, spec, "the server did not start: %s" % said)
             time.sleep(_POLL_SECONDS)
@@ -253,12 +253,14 @@ def _kind(state: t.Any) -> str:
     return str(state.definition.options.get("supervisor", "")) if state.definition else ""
 
 
-def _problem(action: actions.StartServer) -> t.Optional[str]:
-    """Why a server that was started does not serve; empty when it may only need time, None when it does."""
+def _problem(spec: ExportSpec, action: actions.StartServer) -> t.Optional[str]:
+    """Why a server that was started does not serve; empty when it may only need time, None when it does, be it others only."""
     try:
         observe.asked_size(action.name, action.definition)
     except errors.NbdError as exc:
-        return "it says no" if exc.reason in ("nbd_refused", "export_missing") else ""
+        if exc.reason in ("nbd_refused", "export_missing"):
+            return "it says no"
+        return None if observe.has_no_place(spec, action.definition) else ""
     return None
 
 

@@ -259,6 +259,15 @@ def _asked(
         return replace(reading, silent=exc.reason == "export_unresponsive")
 
 
+def has_no_place(spec: ExportSpec, declared: state.Definition) -> bool:
+    """Whether its server has as many clients as it serves, just now: it says nothing to one more until one of them ends."""
+    table = processes.own_processes()
+    now = Ground(table, watched.services(table), unix_sockets.read_table(), tcp_sockets.read_table())
+    servers = watched.find(spec.name, declared, now.processes, now.services).servers
+    own = unix_sockets.sockets_of(servers)
+    return _listens_as(declared, own, now) and len(_clients(servers, own, now)) >= spec.shared
+
+
 def asked_size(name: str, declared: state.Definition) -> t.Optional[int]:
     """Bytes of the export as its server says it; None where it says that to nobody without TLS. Raises NbdError."""
     options = declared.options
