@@ -402,7 +402,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._device.read_spec imp
 from ansible_collections.platter.qemu.plugins.module_utils._module import device_options, run
 
 
-def make_engine(module: AnsibleModule) -> run.Engine:
+def make_engine(module: AnsibleModule) -> engine.DeviceEngine:
     """The parts put together."""
     return engine.DeviceEngine(
         [read_spec(params) for params in device_options.items(module.params)],

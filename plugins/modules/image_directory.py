@@ -136,7 +136,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._directory import eng
 from ansible_collections.platter.qemu.plugins.module_utils._module import directory_options, file_attributes, run
 
 
-def make_engine(module: AnsibleModule) -> run.Engine:
+def make_engine(module: AnsibleModule) -> engine.DirectoryEngine:
     """The parts put together."""
     entries = directory_options.entries(module.params)
     specs = [spec.read_spec(entry) for entry in entries]

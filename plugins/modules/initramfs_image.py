@@ -251,7 +251,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._initramfs import eng
 from ansible_collections.platter.qemu.plugins.module_utils._module import initramfs_options, run
 
 
-def make_engine(module: AnsibleModule) -> run.Engine:
+def make_engine(module: AnsibleModule) -> engine.InitramfsEngine:
     """The parts put together."""
     spec = read_spec.read_spec(module.params, platform.release())
     return engine.InitramfsEngine(spec, lock_timeout=module.params["lock_timeout"])

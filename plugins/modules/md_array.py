@@ -257,7 +257,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._array.read_spec impo
 from ansible_collections.platter.qemu.plugins.module_utils._module import array_options, run
 
 
-def make_engine(module: AnsibleModule) -> run.Engine:
+def make_engine(module: AnsibleModule) -> engine.ArrayEngine:
     """The parts put together."""
     return engine.ArrayEngine(
         read_spec(module.params), module.get_bin_path("mdadm"), lock_timeout=module.params["lock_timeout"]

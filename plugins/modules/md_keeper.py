@@ -233,7 +233,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._module import keeper
 from ansible_collections.platter.qemu.plugins.module_utils._tools import systemd
 
 
-def make_engine(module: AnsibleModule) -> run.Engine:
+def make_engine(module: AnsibleModule) -> engine.KeeperEngine:
     """The parts put together."""
     return engine.KeeperEngine(read_spec(module.params, systemd.runs()), lock_timeout=module.params["lock_timeout"])
 

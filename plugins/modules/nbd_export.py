@@ -519,7 +519,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._module import export
 from ansible_collections.platter.qemu.plugins.module_utils._tools import own_places
 
 
-def make_engine(module: AnsibleModule) -> run.Engine:
+def make_engine(module: AnsibleModule) -> engine.ExportEngine:
     """The parts put together."""
     directory = own_places.socket_directory()
     return engine.ExportEngine(

@@ -169,7 +169,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._keys import engine, 
 from ansible_collections.platter.qemu.plugins.module_utils._module import run
 
 
-def make_engine(module: AnsibleModule) -> run.Engine:
+def make_engine(module: AnsibleModule) -> engine.KeysEngine:
     """The parts put together."""
     return engine.KeysEngine(
         spec.read_spec(module.params), module.get_bin_path("openssl"), lock_timeout=module.params["lock_timeout"]

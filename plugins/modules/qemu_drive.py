@@ -635,7 +635,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._vm import task
 from ansible_collections.platter.qemu.plugins.module_utils._vm.read_spec import read_spec
 
 
-def make_engine(module: AnsibleModule) -> run.Engine:
+def make_engine(module: AnsibleModule) -> task.TaskEngine:
     """The parts put together."""
     return task.TaskEngine(
         [read_spec(params) for params in drive_options.items(module.params)],

@@ -255,7 +255,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._power.read_spec impo
 from ansible_collections.platter.qemu.plugins.module_utils._tools import own_places
 
 
-def make_engine(module: AnsibleModule) -> run.Engine:
+def make_engine(module: AnsibleModule) -> engine.PowerEngine:
     """The parts put together."""
     directory = own_places.socket_directory()
     return engine.PowerEngine(

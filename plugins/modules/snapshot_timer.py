@@ -307,7 +307,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._timer import engine
 from ansible_collections.platter.qemu.plugins.module_utils._timer.read_spec import read_spec
 
 
-def make_engine(module: AnsibleModule) -> run.Engine:
+def make_engine(module: AnsibleModule) -> engine.TimerEngine:
     """The parts put together."""
     return engine.TimerEngine(read_spec(module.params), lock_timeout=module.params["lock_timeout"])
 

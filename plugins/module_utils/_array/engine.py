@@ -15,13 +15,14 @@ from ansible_collections.platter.qemu.plugins.module_utils._array.plan import co
 from ansible_collections.platter.qemu.plugins.module_utils._array.spec import ArraySpec
 from ansible_collections.platter.qemu.plugins.module_utils._array.state import ArrayReading, ArrayState, LegReading
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
+from ansible_collections.platter.qemu.plugins.module_utils._core.engine import Engine
 from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item, not_begun
 from ansible_collections.platter.qemu.plugins.module_utils._core.plan import predict
 from ansible_collections.platter.qemu.plugins.module_utils._tools import locks, process
 
 
-class ArrayEngine:
-    """What C(_module/run.py) drives. C(program): mdadm, where it is installed."""
+class ArrayEngine(Engine):
+    """One array. C(program): mdadm, where it is installed."""
 
     noun = "array"
     nouns = "arrays"
@@ -31,11 +32,7 @@ class ArrayEngine:
         self._program = program or ""
         self._lock_timeout = lock_timeout
         self._runner = process.Runner()
-
-    @property
-    def commands(self) -> t.List[t.List[str]]:
-        """Every command that was run, as argument lists."""
-        return self._runner.commands
+        super().__init__(self._runner.commands)
 
     def facts(self, state: ArrayState) -> t.Dict[str, t.Any]:
         """A state as results show it."""

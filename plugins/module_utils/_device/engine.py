@@ -12,6 +12,7 @@ import typing as t
 from dataclasses import replace
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
+from ansible_collections.platter.qemu.plugins.module_utils._core.engine import Engine
 from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item, not_begun
 from ansible_collections.platter.qemu.plugins.module_utils._core.plan import predict
 from ansible_collections.platter.qemu.plugins.module_utils._device import observe, places, refuse
@@ -21,8 +22,8 @@ from ansible_collections.platter.qemu.plugins.module_utils._device.state import 
 from ansible_collections.platter.qemu.plugins.module_utils._tools import locks, process
 
 
-class DeviceEngine:
-    """What C(_module/run.py) drives. C(programs): the servers that are installed, by name, and where they are."""
+class DeviceEngine(Engine):
+    """Block devices. C(programs): the servers that are installed, by name, and where they are."""
 
     noun = "device"
     nouns = "devices"
@@ -40,20 +41,10 @@ class DeviceEngine:
         self._workers = workers
         self._lock_timeout = lock_timeout
         self._runner = process.Runner()
+        super().__init__(self._runner.commands)
 
-    @property
-    def commands(self) -> t.List[t.List[str]]:
-        """Every command that was run, as argument lists."""
-        return self._runner.commands
-
-    @staticmethod
-    def facts(state: DeviceState) -> t.Dict[str, t.Any]:
+    def facts(self, state: DeviceState) -> t.Dict[str, t.Any]:
         """A state as results show it."""
-        return state.to_facts(places.link_of(state.name))
-
-    @staticmethod
-    def managed(state: DeviceState) -> t.Dict[str, t.Any]:
-        """A state as diffs show it."""
         return state.to_facts(places.link_of(state.name))
 
     def hold(self) -> t.ContextManager[t.Any]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
+from ansible_collections.platter.qemu.plugins.module_utils._core.engine import Engine
 from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item, attempt, failed_at, not_begun
 from ansible_collections.platter.qemu.plugins.module_utils._core.plan import predict
 from ansible_collections.platter.qemu.plugins.module_utils._directory import descend, plan
@@ -31,31 +32,17 @@ class Attributes(t.Protocol):
         """Makes it so."""
 
 
-class DirectoryEngine:
-    """What C(_module/run.py) drives."""
+class DirectoryEngine(Engine):
+    """Directories for images."""
 
     noun = "directory"
     nouns = "directories"
 
     def __init__(self, specs: t.Sequence[DirectorySpec], attributes: Attributes, *, lock_timeout: float = 30.0) -> None:
+        super().__init__()
         self._specs = specs
         self._attributes = attributes
         self._lock_timeout = lock_timeout
-
-    @property
-    def commands(self) -> t.List[t.List[str]]:
-        """No program is run."""
-        return []
-
-    @staticmethod
-    def facts(state: DirectoryState) -> t.Dict[str, t.Any]:
-        """A state as results show it."""
-        return state.to_facts()
-
-    @staticmethod
-    def managed(state: DirectoryState) -> t.Dict[str, t.Any]:
-        """A state as diffs show it."""
-        return state.to_facts()
 
     def hold(self) -> t.ContextManager[t.Any]:
         """Our locks on the directories."""

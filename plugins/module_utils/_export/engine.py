@@ -12,6 +12,7 @@ import typing as t
 from dataclasses import replace
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors, words
+from ansible_collections.platter.qemu.plugins.module_utils._core.engine import Engine
 from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item, not_begun
 from ansible_collections.platter.qemu.plugins.module_utils._core.plan import predict
 from ansible_collections.platter.qemu.plugins.module_utils._export import (
@@ -35,9 +36,8 @@ from ansible_collections.platter.qemu.plugins.module_utils._tools.side_by_side i
 _ASKED_AT_ONCE = 16
 
 
-class ExportEngine:
-    """What C(_module/run.py) drives. C(programs): the servers by name, and where they are; None for
-    one that is not installed."""
+class ExportEngine(Engine):
+    """Exports. C(programs): the servers by name, and where they are; None for one that is not installed."""
 
     noun = "export"
     nouns = "exports"
@@ -55,21 +55,7 @@ class ExportEngine:
         self._workers = workers
         self._lock_timeout = lock_timeout
         self._runner = process.Runner()
-
-    @property
-    def commands(self) -> t.List[t.List[str]]:
-        """Every command that was run, as argument lists."""
-        return self._runner.commands
-
-    @staticmethod
-    def facts(state: ExportState) -> t.Dict[str, t.Any]:
-        """A state as results show it."""
-        return state.to_facts()
-
-    @staticmethod
-    def managed(state: ExportState) -> t.Dict[str, t.Any]:
-        """A state as diffs show it."""
-        return state.to_facts()
+        super().__init__(self._runner.commands)
 
     def hold(self) -> t.ContextManager[t.Any]:
         """Our locks on every export and image of the task."""

@@ -11,6 +11,7 @@ import os
 import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
+from ansible_collections.platter.qemu.plugins.module_utils._core.engine import Engine
 from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item, Patience, in_order, not_begun
 from ansible_collections.platter.qemu.plugins.module_utils._image import leftovers, observe
 from ansible_collections.platter.qemu.plugins.module_utils._image.order import (
@@ -30,8 +31,8 @@ from ansible_collections.platter.qemu.plugins.module_utils._tools import file_sy
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qemu_img import QemuImg
 
 
-class ImageEngine:
-    """What C(_module/run.py) drives. C(specs): one per image, paths resolved by C(resolved_spec)."""
+class ImageEngine(Engine):
+    """Images. C(specs): one per image, paths resolved by C(resolved_spec)."""
 
     noun = "image"
     nouns = "images"
@@ -50,6 +51,7 @@ class ImageEngine:
         _refuse_duplicates(specs)
         self._specs = list(specs)
         self._runner = process.Runner(patience=tool_timeout)
+        super().__init__(self._runner.commands)
         self._lock_timeout = lock_timeout
         self._fail_fast = fail_fast
         tool = QemuImg(self._runner, qemu_img)
@@ -62,21 +64,6 @@ class ImageEngine:
         self._levels: t.List[t.List[str]] = []
         self._held: t.Optional[_Hold] = None
         self._needs: t.Mapping[str, t.AbstractSet[str]] = {}
-
-    @property
-    def commands(self) -> t.List[t.List[str]]:
-        """Every command that was run, as argument lists."""
-        return self._runner.commands
-
-    @staticmethod
-    def facts(state: ImageState) -> t.Dict[str, t.Any]:
-        """A state as results show it."""
-        return state.to_facts()
-
-    @staticmethod
-    def managed(state: ImageState) -> t.Dict[str, t.Any]:
-        """A state as diffs show it."""
-        return state.to_facts()
 
     def hold(self) -> _Hold:
         """Locks on all images of the task, shared ones on their bases."""

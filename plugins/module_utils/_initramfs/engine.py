@@ -10,6 +10,7 @@ from __future__ import annotations
 import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
+from ansible_collections.platter.qemu.plugins.module_utils._core.engine import Engine
 from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item, not_begun
 from ansible_collections.platter.qemu.plugins.module_utils._core.plan import predict
 from ansible_collections.platter.qemu.plugins.module_utils._initramfs import observe, plan
@@ -18,8 +19,8 @@ from ansible_collections.platter.qemu.plugins.module_utils._initramfs.state impo
 from ansible_collections.platter.qemu.plugins.module_utils._tools import locks, process
 
 
-class InitramfsEngine:
-    """What C(_module/run.py) drives."""
+class InitramfsEngine(Engine):
+    """One initramfs."""
 
     noun = "initramfs"
     nouns = "initramfses"
@@ -28,21 +29,7 @@ class InitramfsEngine:
         self._spec = spec
         self._lock_timeout = lock_timeout
         self._runner = process.Runner()
-
-    @property
-    def commands(self) -> t.List[t.List[str]]:
-        """Every command that was run, as argument lists."""
-        return self._runner.commands
-
-    @staticmethod
-    def facts(state: InitramfsState) -> t.Dict[str, t.Any]:
-        """A state as results show it."""
-        return state.to_facts()
-
-    @staticmethod
-    def managed(state: InitramfsState) -> t.Dict[str, t.Any]:
-        """A state as diffs show it."""
-        return state.to_facts()
+        super().__init__(self._runner.commands)
 
     def hold(self) -> t.ContextManager[t.Any]:
         """Our lock on the file."""

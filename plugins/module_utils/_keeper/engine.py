@@ -13,6 +13,7 @@ import os
 import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors, unit_text
+from ansible_collections.platter.qemu.plugins.module_utils._core.engine import Engine
 from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item, attempt, failed_at
 from ansible_collections.platter.qemu.plugins.module_utils._core.plan import predict
 from ansible_collections.platter.qemu.plugins.module_utils._keeper import actions, observe, places, unit, watch
@@ -30,8 +31,8 @@ from ansible_collections.platter.qemu.plugins.module_utils._tools import (
 )
 
 
-class KeeperEngine:
-    """What C(_module/run.py) drives."""
+class KeeperEngine(Engine):
+    """The keeper of one array."""
 
     noun = "keeper"
     nouns = "keepers"
@@ -40,20 +41,14 @@ class KeeperEngine:
         self._spec = spec
         self._lock_timeout = lock_timeout
         self._runner = process.Runner()
+        super().__init__(self._runner.commands)
         self._built = b""
 
-    @property
-    def commands(self) -> t.List[t.List[str]]:
-        """Every command that was run, as argument lists."""
-        return self._runner.commands
-
-    @staticmethod
-    def facts(state: KeeperState) -> t.Dict[str, t.Any]:
+    def facts(self, state: KeeperState) -> t.Dict[str, t.Any]:
         """A state as results show it."""
         return {key: value for key, value in state.to_facts().items() if key != "settings"}
 
-    @staticmethod
-    def managed(state: KeeperState) -> t.Dict[str, t.Any]:
+    def managed(self, state: KeeperState) -> t.Dict[str, t.Any]:
         """A state as diffs show it."""
         return state.to_facts()
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
+from ansible_collections.platter.qemu.plugins.module_utils._core.engine import Engine
 from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item, not_begun
 from ansible_collections.platter.qemu.plugins.module_utils._core.plan import predict
 from ansible_collections.platter.qemu.plugins.module_utils._keys import observe, plan
@@ -18,8 +19,8 @@ from ansible_collections.platter.qemu.plugins.module_utils._keys.state import Ke
 from ansible_collections.platter.qemu.plugins.module_utils._tools import locks, openssl, process
 
 
-class KeysEngine:
-    """What C(_module/run.py) drives. C(program): openssl; None where it is not installed."""
+class KeysEngine(Engine):
+    """The keys of one directory. C(program): openssl; None where it is not installed."""
 
     noun = "nbd_keys"
     nouns = "directories"
@@ -28,22 +29,8 @@ class KeysEngine:
         self._spec = spec
         self._lock_timeout = lock_timeout
         self._runner = process.Runner()
+        super().__init__(self._runner.commands)
         self._tool = openssl.Openssl(self._runner, program) if program else None
-
-    @property
-    def commands(self) -> t.List[t.List[str]]:
-        """Every command that was run, as argument lists."""
-        return self._runner.commands
-
-    @staticmethod
-    def facts(state: KeysState) -> t.Dict[str, t.Any]:
-        """A state as results show it."""
-        return state.to_facts()
-
-    @staticmethod
-    def managed(state: KeysState) -> t.Dict[str, t.Any]:
-        """A state as diffs show it."""
-        return state.to_facts()
 
     def hold(self) -> t.ContextManager[t.Any]:
         """Our lock on the directory."""

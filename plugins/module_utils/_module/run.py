@@ -11,37 +11,12 @@ import contextlib
 import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
+from ansible_collections.platter.qemu.plugins.module_utils._core.engine import Engine
 from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item, not_begun
 from ansible_collections.platter.qemu.plugins.module_utils._module import utf8
 
 if t.TYPE_CHECKING:
     from ansible.module_utils.basic import AnsibleModule
-
-
-class Engine(t.Protocol):
-    """What a resource gives to the loop. C(noun)/C(nouns): the keys of its facts in the result."""
-
-    noun: str
-    nouns: str
-
-    @property
-    def commands(self) -> t.List[t.List[str]]:
-        """Every command that was run."""
-
-    def hold(self) -> t.ContextManager[t.Any]:
-        """Locks everything that may change."""
-
-    def prepare(self, patient: bool) -> t.List[Item]:
-        """Observes and plans every item; read-only. C(patient): may wait for an image in use."""
-
-    def execute(self, items: t.List[Item]) -> None:
-        """Carries out the plans; errors end up in the items."""
-
-    def facts(self, state: t.Any) -> t.Dict[str, t.Any]:
-        """A state as a result shows it."""
-
-    def managed(self, state: t.Any) -> t.Dict[str, t.Any]:
-        """A state as a diff shows it: what is managed, and so can be predicted."""
 
 
 def run_module(module: AnsibleModule, make_engine: t.Callable[[AnsibleModule], Engine]) -> None:

@@ -11,6 +11,7 @@ import contextlib
 import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
+from ansible_collections.platter.qemu.plugins.module_utils._core.engine import Engine
 from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item, not_begun
 from ansible_collections.platter.qemu.plugins.module_utils._core.plan import predict
 from ansible_collections.platter.qemu.plugins.module_utils._power import observe, places, refuse
@@ -20,8 +21,8 @@ from ansible_collections.platter.qemu.plugins.module_utils._power.state import P
 from ansible_collections.platter.qemu.plugins.module_utils._tools import locks, process
 
 
-class PowerEngine:
-    """What C(_module/run.py) drives."""
+class PowerEngine(Engine):
+    """VMs that run or do not."""
 
     noun = "vm"
     nouns = "vms"
@@ -31,22 +32,7 @@ class PowerEngine:
         self._workers = workers
         self._lock_timeout = lock_timeout
         self._runner = process.Runner()
-        self._told: t.List[t.List[str]] = []
-
-    @property
-    def commands(self) -> t.List[t.List[str]]:
-        """Every command that was run, as argument lists."""
-        return self._runner.commands + self._told
-
-    @staticmethod
-    def facts(state: PowerState) -> t.Dict[str, t.Any]:
-        """A state as results show it."""
-        return state.to_facts()
-
-    @staticmethod
-    def managed(state: PowerState) -> t.Dict[str, t.Any]:
-        """A state as diffs show it."""
-        return state.to_facts()
+        super().__init__(self._runner.commands)
 
     def hold(self) -> t.ContextManager[t.Any]:
         """Our locks on the processes of these VMs; what defines their drives goes on meanwhile."""
@@ -74,7 +60,7 @@ class PowerEngine:
 
             executor = Executor(self._runner, workers=self._workers)
             executor.run(todo)
-            self._told += executor.told
+            self._commands += executor.told
             for item in todo:
                 item.notes["readings"] = _readings(item.reading)
 

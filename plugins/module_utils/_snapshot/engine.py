@@ -14,6 +14,7 @@ import typing as t
 from dataclasses import replace
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
+from ansible_collections.platter.qemu.plugins.module_utils._core.engine import Engine
 from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item, Patience, not_begun
 from ansible_collections.platter.qemu.plugins.module_utils._core.plan import predict
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot import observe, plan, plan_switch, target, warn
@@ -26,8 +27,8 @@ from ansible_collections.platter.qemu.plugins.module_utils._tools.qemu_img impor
 _ROUNDS = 5
 
 
-class SnapshotEngine:
-    """What C(_module/run.py) drives. C(dress(like, built)): gives a new file the owner, mode and label of another."""
+class SnapshotEngine(Engine):
+    """Snapshots of images. C(dress(like, built)): gives a new file the owner, mode and label of another."""
 
     noun = "snapshot"
     nouns = "snapshots"
@@ -45,6 +46,7 @@ class SnapshotEngine:
         self._specs = list(specs)
         self._dress = dress
         self._runner = process.Runner()
+        super().__init__(self._runner.commands)
         self._tool = QemuImg(self._runner, qemu_img)
         self._observer = observe.Observer(self._tool, self._runner.commands)
         self._workers = workers
@@ -52,18 +54,7 @@ class SnapshotEngine:
         self._lock_timeout = lock_timeout
         self._held: t.Optional[_Hold] = None
 
-    @property
-    def commands(self) -> t.List[t.List[str]]:
-        """Every command that was run, as argument lists; what was said to a QEMU as C([socket, command])."""
-        return self._runner.commands
-
-    @staticmethod
-    def facts(state: SnapshotState) -> t.Dict[str, t.Any]:
-        """A state as results show it."""
-        return state.to_facts()
-
-    @staticmethod
-    def managed(state: SnapshotState) -> t.Dict[str, t.Any]:
+    def managed(self, state: SnapshotState) -> t.Dict[str, t.Any]:
         """A state as diffs show it."""
         return state.managed()
 

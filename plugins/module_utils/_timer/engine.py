@@ -12,6 +12,7 @@ import shutil
 import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors, unit_text
+from ansible_collections.platter.qemu.plugins.module_utils._core.engine import Engine
 from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item, attempt, failed_at
 from ansible_collections.platter.qemu.plugins.module_utils._core.plan import predict
 from ansible_collections.platter.qemu.plugins.module_utils._timer import actions, observe, places, read_spec, take, unit
@@ -21,8 +22,8 @@ from ansible_collections.platter.qemu.plugins.module_utils._timer.state import T
 from ansible_collections.platter.qemu.plugins.module_utils._tools import locks, own_places, own_zipapp, process, systemd
 
 
-class TimerEngine:
-    """What C(_module/run.py) drives."""
+class TimerEngine(Engine):
+    """The timer of one name."""
 
     noun = "timer"
     nouns = "timers"
@@ -31,20 +32,14 @@ class TimerEngine:
         self._spec = spec
         self._lock_timeout = lock_timeout
         self._runner = process.Runner()
+        super().__init__(self._runner.commands)
         self._built = b""
 
-    @property
-    def commands(self) -> t.List[t.List[str]]:
-        """Every command that was run, as argument lists."""
-        return self._runner.commands
-
-    @staticmethod
-    def facts(state: TimerState) -> t.Dict[str, t.Any]:
+    def facts(self, state: TimerState) -> t.Dict[str, t.Any]:
         """A state as results show it."""
         return {key: value for key, value in state.to_facts().items() if key not in ("settings", "timer")}
 
-    @staticmethod
-    def managed(state: TimerState) -> t.Dict[str, t.Any]:
+    def managed(self, state: TimerState) -> t.Dict[str, t.Any]:
         """A state as diffs show it."""
         return state.to_facts()
 

@@ -12,6 +12,7 @@ import os
 import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
+from ansible_collections.platter.qemu.plugins.module_utils._core.engine import Engine
 from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item
 from ansible_collections.platter.qemu.plugins.module_utils._tools import locks
 from ansible_collections.platter.qemu.plugins.module_utils._tools.side_by_side import side_by_side
@@ -28,13 +29,14 @@ Pairs = t.Sequence[t.Tuple[engine.VmEngine, Item]]
 _MOST_WORKERS = 8
 
 
-class TaskEngine:
-    """What C(_module/run.py) drives. C(qemu): the program of this host, where nothing says which."""
+class TaskEngine(Engine):
+    """Definitions of VMs. C(qemu): the program of this host, where nothing says which."""
 
     noun = "definition"
     nouns = "vms"
 
     def __init__(self, specs: t.Sequence[VmSpec], qemu: str, *, workers: int = 0, lock_timeout: float = 30.0) -> None:
+        super().__init__()
         self._vms = [engine.VmEngine(spec, qemu) for spec in specs]
         self._workers = workers or min(_MOST_WORKERS, os.cpu_count() or 1)
         self._lock_timeout = lock_timeout
@@ -45,13 +47,7 @@ class TaskEngine:
         """Every command that was run, as argument lists."""
         return [command for vm in self._vms for command in vm.commands]
 
-    @staticmethod
-    def facts(state: VmState) -> t.Dict[str, t.Any]:
-        """A state as results show it."""
-        return state.to_facts()
-
-    @staticmethod
-    def managed(state: VmState) -> t.Dict[str, t.Any]:
+    def managed(self, state: VmState) -> t.Dict[str, t.Any]:
         """A state as diffs show it, with the drives of the running VM."""
         if state.live is None:
             return state.to_facts()
