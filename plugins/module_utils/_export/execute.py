@@ -223,7 +223,7 @@ def _find_room(plan: t.Sequence[t.Any]) -> None:
         path = places.declarations(made.daemon, made.options["supervisor"]) + "/" + action.name
     elif made.options["supervisor"] == "process":
         path = places.definition_file(action.name)
-    own_places.find_room(path, made.text)
+    own_places.find_room(path, made.text.encode("utf-8", "surrogateescape"))
 
 
 def _daemons_of(item: Item) -> t.Set[str]:

@@ -118,8 +118,10 @@ class TimerEngine(Engine):
     def _find_room(self, item: Item) -> None:
         """Before the timer that is there is stopped. Raises OSError."""
         for parts in (action.parts for action in item.plan if isinstance(action, actions.WriteTimer)):
-            own_places.find_room(places.program_file(item.name), self._built.decode("latin-1") + parts.settings)
-            own_places.find_room(unit_text.unit_file(unit.timer_name(item.name)), parts.service + parts.timer)
+            told = parts.settings.encode("utf-8", "surrogateescape")
+            own_places.find_room(places.program_file(item.name), self._built + told)
+            units = (parts.service + parts.timer).encode()
+            own_places.find_room(unit_text.unit_file(unit.timer_name(item.name)), units)
 
     def _remove(self) -> None:
         name = self._spec.name

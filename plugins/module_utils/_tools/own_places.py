@@ -96,13 +96,13 @@ def read(path: str) -> t.Optional[str]:
         raise errors.EngineError("%s cannot be read: %s" % (exc.filename, exc.strerror)) from exc
 
 
-def find_room(path: str, text: str) -> None:
+def find_room(path: str, data: bytes) -> None:
     """Raises OSError where a file like that cannot be written, before what it replaces has ended."""
     directory = os.path.dirname(path)
     while not os.path.isdir(directory):
         directory = os.path.dirname(directory)
-    with tempfile.NamedTemporaryFile("w", dir=directory, encoding="utf-8", errors="surrogateescape") as stream:
-        stream.write(text)
+    with tempfile.NamedTemporaryFile(dir=directory) as stream:
+        stream.write(data)
         stream.flush()
         os.fsync(stream.fileno())
 
