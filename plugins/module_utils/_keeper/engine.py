@@ -98,6 +98,7 @@ class KeeperEngine(Engine):
             actions.WriteKeeper: self._write,
             actions.StartKeeper: lambda _action: self._start(),
         }
+        self._find_room(item)
         while item.done < len(item.plan):
             action = item.plan[item.done]
             methods[type(action)](action)
@@ -108,6 +109,14 @@ class KeeperEngine(Engine):
             raise errors.FailedError(
                 text % (item.name, self.facts(found), self.facts(item.after)), reason="not_as_planned"
             )
+
+    def _find_room(self, item: Item) -> None:
+        """Before the keeper that is there is ended: an array without one loses its legs. Raises OSError."""
+        for action in (action for action in item.plan if isinstance(action, actions.WriteKeeper)):
+            own_places.find_room(places.program_file(item.name), self._built + action.parts.settings.encode())
+            if action.supervisor == "systemd":
+                unit_file = unit_text.unit_file(unit.unit_name(item.name))
+                own_places.find_room(unit_file, action.parts.definition.encode())
 
     def _end(self, supervisor: str) -> None:
         name = self._spec.name
