@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import resource
+import signal
+import sys
 import uuid
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any, Callable, Iterator
 
 import pytest
 
 from ansible_collections.platter.qemu.plugins.module_utils._keeper import observe, places
 from ansible_collections.platter.qemu.tests.lab.modules import call
+from ansible_collections.platter.qemu.tests.lab.programs import wait_until
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="keepers are root's")
 #: bytes; the program does not fit
@@ -55,3 +58,36 @@ def test_without_room_for_a_new_one_the_old_keeper_goes_on(keeper: Keeper) -> No
     assert told["failed"] and "File too large" in told["msg"] and not told["changed"], told
     assert keeper.supervisors() == before != []
     assert not keeper.call()["changed"]
+
+
+@pytest.mark.parametrize("killed_at", ["os.kill", "subprocess.Popen"])
+def test_a_run_that_is_killed_while_it_exchanges_one_is_mended_by_the_next(keeper: Keeper, killed_at: str) -> None:
+    """As it is about to end the old one, and to start the new one."""
+    keeper.call()
+    before = keeper.supervisors()
+    run_until(killed_at, lambda: keeper.call(interval=2))
+    assert keeper.supervisors() == (before if killed_at == "os.kill" else [])
+    told = keeper.call(interval=2)
+    assert told["actions"] == [f"Start the keeper of array {keeper.name}."], told
+    assert keeper.supervisors() not in (before, [])
+    assert not keeper.call(interval=2)["changed"]
+
+
+def test_one_that_has_lost_its_supervisor_is_exchanged_for_one_that_has_one(keeper: Keeper) -> None:
+    keeper.call()
+    wait_until(lambda: len(observe.processes_of(keeper.name)) == 2, "it runs")
+    os.kill(keeper.supervisors()[0], signal.SIGKILL)
+    wait_until(lambda: not keeper.supervisors(), "its supervisor has ended")
+    (alone,) = observe.processes_of(keeper.name)
+    assert keeper.call()["actions"] == [f"Start the keeper of array {keeper.name}."]
+    assert keeper.supervisors() and alone not in observe.processes_of(keeper.name)
+
+
+def run_until(event: str, function: Callable[[], object]) -> None:
+    """Have it killed as it is about to do that (an event of sys.addaudithook)."""
+    child = os.fork()
+    if child == 0:
+        sys.addaudithook(lambda told, _args: os._exit(9) if told == event else None)
+        function()
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9

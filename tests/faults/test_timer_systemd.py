@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any, Iterator
 
@@ -28,7 +29,7 @@ def guest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SystemdGuest]:
         (directory / "content" / name).mkdir(parents=True)
     disk = make_disk(directory / "disk.raw", directory / "content")
     where: Path = tmp_path_factory.mktemp("guest") / "first"
-    with running_systemd(where, disk, modules=("snapshot_timer",)) as found:
+    with running_systemd(where, disk, modules=("snapshot_timer", "md_keeper")) as found:
         found.run(f"qemu-img create -q -f qcow2 {IMAGE} 8M")
         yield found
 
@@ -60,6 +61,10 @@ def runs(guest: SystemdGuest) -> int:
     return guest.run(f"journalctl --no-pager --output=cat --unit={SERVICE}").count(": Take snapshot often-")
 
 
+def is_due_in_a_new_year(guest: SystemdGuest) -> bool:
+    return "-01-01 " in show(guest, TIMER, "NextElapseUSecRealtime")[0]
+
+
 def points(guest: SystemdGuest) -> list[str]:
     lines = guest.run(f"qemu-img snapshot -l -U {IMAGE}").splitlines()
     return [line.split()[1] for line in lines if "often-" in line]
@@ -71,9 +76,9 @@ def test_a_timer_fires_and_the_retention_holds(guest: SystemdGuest) -> None:
     assert show(guest, TIMER, "ActiveState", "UnitFileState", "NeedDaemonReload") == ["active", "enabled", "no"]
     guest.wait(lambda: runs(guest) >= 3, "it has fired three times", 400)
     told = call(guest, **YEARLY)  # it waits for a run that goes on
-    steps = ["Stop the timer of snapshots web1.", *result["actions"]]
-    assert told["actions"] == steps and told["timer"]["active"]
+    assert told["actions"] == result["actions"] and told["timer"]["active"]
     assert show(guest, TIMER, "ActiveState", "NeedDaemonReload") == ["active", "no"]
+    guest.wait(lambda: is_due_in_a_new_year(guest), "a run that had begun meanwhile has ended", 120)
     last = call(guest, **YEARLY)["timer"]["last_run"]
     assert (last["failed"], last["changed"]) == (False, True) and last["ended"]
     assert len(points(guest)) == 2
@@ -153,6 +158,58 @@ def test_without_room_for_a_new_one_the_old_timer_goes_on(guest: SystemdGuest) -
     guest.run(f"rm {top}/fill")
     call(guest, name="web1", state="absent")
     guest.run(f"umount {top}")
+
+
+def kill_at(guest: SystemdGuest, word: str, module: str, **options: Any) -> None:
+    """The module is killed as it is about to tell systemd this."""
+    guest.run("mkdir -p /run/killing")
+    script = f'#!/bin/sh\n[ "$1" != {word} ] || kill -9 $PPID\nexec /usr/bin/systemctl "$@"\n'
+    guest.run(f"printf '%s' {shlex.quote(script)} >/run/killing/systemctl; chmod 755 /run/killing/systemctl")
+    path = {"PATH": "/run/killing:/usr/sbin:/usr/bin:/sbin:/bin"}
+    assert ask(guest, module, environment=path, killed_after=300, **options) == {}
+
+
+def test_a_timer_waits_on_while_it_is_written_anew_and_after_a_killed_run_the_next_one_settles_it(
+    guest: SystemdGuest,
+) -> None:
+    hourly = {**YEARLY, "on_calendar": "hourly"}
+    call(guest, **hourly)
+    since = show(guest, TIMER, "ActiveEnterTimestampMonotonic")
+    kill_at(guest, "daemon-reload", "snapshot_timer", lock_timeout=120, **YEARLY)
+    assert show(guest, TIMER, "ActiveState", "NeedDaemonReload") == ["active", "yes"]
+    assert not is_due_in_a_new_year(guest)
+    assert beats(guest, **YEARLY)["actions"] == ["Start the timer of snapshots web1."]
+    assert is_due_in_a_new_year(guest)
+    call(guest, **hourly)
+    assert not is_due_in_a_new_year(guest)
+    assert show(guest, TIMER, "ActiveState", "ActiveEnterTimestampMonotonic") == ["active", *since]
+    call(guest, name="web1", state="absent")
+
+
+ARRAY = {
+    "name": "data",
+    "uuid": "6f9b0c1e-6f0c-4c43-9a5e-0f4b3a0d7c11",
+    "legs": [{"name": f"leg{n}", "source": f"nbd://127.0.0.{n}:1/leg"} for n in (1, 2)],
+    "supervisor": "systemd",
+}
+KEEPER = "platter-array-data.service"
+
+
+@pytest.mark.parametrize("word", ["daemon-reload", "restart"])
+def test_a_keeper_runs_on_until_another_is_written_and_after_a_killed_run_the_next_one_starts_that(
+    guest: SystemdGuest, word: str
+) -> None:
+    start = ["Start the keeper of array data."]
+    assert ask(guest, "md_keeper", **ARRAY)["actions"][1:] == start
+    before = show(guest, KEEPER, "MainPID", "ActiveState")
+    kill_at(guest, word, "md_keeper", **ARRAY, interval=7)
+    assert show(guest, KEEPER, "MainPID", "ActiveState") == before
+    assert ask(guest, "md_keeper", **ARRAY, interval=7)["actions"] == start
+    assert show(guest, KEEPER, "ActiveState", "NeedDaemonReload") == ["active", "no"]
+    assert show(guest, KEEPER, "MainPID") != before[:1]
+    assert not ask(guest, "md_keeper", **ARRAY, interval=7)["changed"]
+    assert ask(guest, "md_keeper", name="data", state="absent")["changed"]
+    assert show(guest, KEEPER, "LoadState") == ["not-found"]
 
 
 def test_a_run_that_cannot_begin_is_told(guest: SystemdGuest) -> None:

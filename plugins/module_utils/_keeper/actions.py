@@ -21,7 +21,7 @@ class EndKeeper(Action[KeeperState]):
     name: str
 
     def apply(self, state: KeeperState) -> KeeperState:
-        return replace(state, running=False)
+        return replace(state, running=False, outdated=False)
 
     def __str__(self) -> str:
         return "End the keeper of array %s." % self.name
@@ -49,8 +49,8 @@ class WriteKeeper(Action[KeeperState]):
     supervisor: str
 
     def apply(self, state: KeeperState) -> KeeperState:
-        enabled = self.supervisor == "systemd"
-        return replace(state, parts=self.parts, supervisor=self.supervisor, enabled=enabled)
+        written = replace(state, parts=self.parts, supervisor=self.supervisor, outdated=state.running)
+        return replace(written, enabled=self.supervisor == "systemd")
 
     def __str__(self) -> str:
         how = "a unit of systemd" if self.supervisor == "systemd" else "a process"
@@ -59,12 +59,12 @@ class WriteKeeper(Action[KeeperState]):
 
 @dataclass(frozen=True)
 class StartKeeper(Action[KeeperState]):
-    """Have it run."""
+    """Have it run, as it is written, instead of what may run."""
 
     name: str
 
     def apply(self, state: KeeperState) -> KeeperState:
-        return replace(state, running=True)
+        return replace(state, running=True, outdated=False)
 
     def __str__(self) -> str:
         return "Start the keeper of array %s." % self.name

@@ -123,9 +123,9 @@ class KeeperEngine(Engine):
         if supervisor == "systemd":
             systemd.tell(self._runner, "stop", "--", unit.unit_name(name))
             return
-        if not processes.end_all(lambda: observe.supervisors(name), self._spec.timeout):
+        if not processes.end_all(lambda: observe.processes_of(name), self._spec.timeout):
             message = "the keeper has not ended in %g s" % self._spec.timeout
-            raise errors.FailedError(message, reason="stop_timeout", evidence={"pids": observe.supervisors(name)})
+            raise errors.FailedError(message, reason="stop_timeout", evidence={"pids": observe.processes_of(name)})
 
     def _remove(self, supervisor: str) -> None:
         name = self._spec.name
@@ -146,13 +146,15 @@ class KeeperEngine(Engine):
             return
         own_places.write_private(unit_text.unit_file(unit.unit_name(name)), action.parts.definition.encode(), 0o644)
         systemd.enable(unit.unit_name(name))
-        systemd.reload(self._runner, ())
 
     def _start(self) -> None:
+        """Instead of what runs. systemd goes through with it when we are killed; else the next run does."""
         name = self._spec.name
         if self._spec.supervisor == "systemd":
-            systemd.tell(self._runner, "start", "--", unit.unit_name(name))
+            systemd.reload(self._runner, ())
+            systemd.tell(self._runner, "restart", "--", unit.unit_name(name))
             return
+        self._end("process")
         supervised.start(self._runner, places.supervisor_file(name), places.directory(name), timeout=self._spec.timeout)
 
 

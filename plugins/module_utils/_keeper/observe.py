@@ -25,18 +25,17 @@ from ansible_collections.platter.qemu.plugins.module_utils._tools import (
     systemd,
 )
 
+#: of the digest that tells a process which of its programs and settings it was started with
+_VERSION_LETTERS = 16
+
 
 def wanted(spec: KeeperSpec, built: bytes) -> Parts:
     """What it is to consist of. C(built): its program."""
-    return Parts(spec.settings, own_zipapp.digest_of(built), definition(spec.name, spec.supervisor))
-
-
-def definition(name: str, supervisor: str) -> str:
-    """What declares it to its supervisor; and the supervisor itself, where that is ours."""
-    argv = [*own_programs.words(places.program_file(name)), places.settings_file(name)]
-    if supervisor == "systemd":
-        return unit.render(name, argv)
-    return json.dumps({"argv": argv, "options": {}}) + "\n"
+    version = own_zipapp.digest_of(built + spec.settings.encode())[:_VERSION_LETTERS]
+    argv = [*own_programs.words(places.program_file(spec.name)), places.settings_file(spec.name), version]
+    by_unit = spec.supervisor == "systemd"
+    definition = unit.render(spec.name, argv) if by_unit else json.dumps({"argv": argv, "options": {}}) + "\n"
+    return Parts(spec.settings, own_zipapp.digest_of(built), definition)
 
 
 def supervisor_source() -> bytes:
@@ -49,20 +48,25 @@ def observe(spec: KeeperSpec, run: process.RunCommand) -> KeeperState:
     name, own = spec.name, unit.unit_name(spec.name)
     by_unit = os.path.lexists(unit_text.unit_file(own))
     if not by_unit and not os.path.isdir(places.directory(name)):
-        return KeeperState(name, running=bool(supervisors(name)))
-    declared = unit_text.unit_file(own) if by_unit else os.path.join(places.directory(name), places.DEFINITION)
-    parts = Parts(
-        _text(places.settings_file(name)),
-        own_zipapp.digest_of(own_places.read_bytes(places.program_file(name))),
-        _text(declared)
-        if by_unit or own_places.read_bytes(places.supervisor_file(name)) == supervisor_source()
-        else "",
-    )
+        return KeeperState(name, running=bool(processes_of(name)))
+    path = unit_text.unit_file(own) if by_unit else os.path.join(places.directory(name), places.DEFINITION)
+    program, declared = own_places.read_bytes(places.program_file(name)), _text(path)
+    # its last word is its version (wanted())
+    outdated = any(argv[-1] not in declared for argv in _keepers(name).values())
+    if not by_unit and own_places.read_bytes(places.supervisor_file(name)) != supervisor_source():
+        declared = ""
+    parts = Parts(_text(places.settings_file(name)), own_zipapp.digest_of(program), declared)
     if by_unit:
         told = systemd.show(run, [own])[own] if systemd.runs() else {}
-        enabled = os.path.lexists(unit_text.wants_link(own))
-        return KeeperState(name, "systemd", parts, enabled, told.get("ActiveState") in ("active", "activating"))
-    return KeeperState(name, "process", parts, False, bool(supervisors(name)))
+        running = told.get("ActiveState") in ("active", "activating")
+        return KeeperState(name, "systemd", parts, os.path.lexists(unit_text.wants_link(own)), running, outdated)
+    running, alone = bool(processes_of(name)), not supervisors(name)
+    return KeeperState(name, "process", parts, False, running, running and (outdated or alone))
+
+
+def processes_of(name: str) -> t.List[int]:
+    """The processes of one that a supervisor of ours runs: that, and itself, which may have lost it."""
+    return [*supervisors(name), *_keepers(name)]
 
 
 def supervisors(name: str) -> t.List[int]:
@@ -70,6 +74,11 @@ def supervisors(name: str) -> t.List[int]:
     words = (places.supervisor_file(name), places.directory(name))
     table = processes.own_processes()
     return sorted(pid for pid, argv in table.items() if words in zip(argv, argv[1:]))
+
+
+def _keepers(name: str) -> t.Dict[int, t.Tuple[str, ...]]:
+    program = places.program_file(name)
+    return {pid: argv for pid, argv in processes.own_processes().items() if program in argv}
 
 
 def _text(path: str) -> str:

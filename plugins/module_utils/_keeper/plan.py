@@ -18,18 +18,22 @@ Plan = t.List[Action[KeeperState]]
 
 
 def plan_keeper(spec: KeeperSpec, state: KeeperState, wanted: t.Optional[Parts]) -> Plan:
-    """The steps to what C(spec) asks. C(wanted): what it is to consist of; None where it is to go."""
-    is_right = state.parts == wanted and state.supervisor == (spec.supervisor if wanted else "")
-    is_right = is_right and state.enabled == (bool(wanted) and spec.supervisor == "systemd")
+    """The steps to what C(spec) asks. C(wanted): what it is to consist of; None where it is to go.
+
+    What runs goes on until others are written: a task that is killed in between would leave the array without a keeper.
+    """
     plan: Plan = []
-    if state.running and (wanted is None or not is_right):
-        plan.append(actions.EndKeeper(spec.name))
-    if state.parts is not None and (wanted is None or state.supervisor != spec.supervisor):
-        plan.append(actions.RemoveKeeper(spec.name))
+    if wanted is None or state.supervisor != spec.supervisor:
+        if state.running:
+            plan.append(actions.EndKeeper(spec.name))
+        if state.parts is not None:
+            plan.append(actions.RemoveKeeper(spec.name))
     if wanted is None:
         return plan
+    is_right = state.parts == wanted and state.supervisor == spec.supervisor
+    is_right = is_right and state.enabled == (spec.supervisor == "systemd")
     if not is_right:
         plan.append(actions.WriteKeeper(spec.name, wanted, spec.supervisor))
-    if not (is_right and state.running):
+    if not (is_right and state.running and not state.outdated):
         plan.append(actions.StartKeeper(spec.name))
     return plan

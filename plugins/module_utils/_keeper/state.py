@@ -17,7 +17,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._keeper.spec import P
 class KeeperState:
     """The managed part. C(supervisor): what runs it, empty for none; C(parts): its files, None where there are none.
 
-    C(enabled): it is started at boot (systemd).
+    C(enabled): it is started at boot (systemd). C(outdated): what runs is what was written before.
     """
 
     name: str
@@ -25,11 +25,12 @@ class KeeperState:
     parts: t.Optional[Parts] = None
     enabled: bool = False
     running: bool = False
+    outdated: bool = False
 
     def to_facts(self) -> t.Dict[str, t.Any]:
         """As results and diffs show it."""
         facts: t.Dict[str, t.Any] = {"name": self.name, "state": "present" if self.parts else "absent"}
         if self.parts:
-            facts.update(supervisor=self.supervisor, running=self.running, program=self.parts.program)
-            facts.update(settings=self.parts.settings)
+            facts.update(supervisor=self.supervisor, running=self.running and not self.outdated)
+            facts.update(program=self.parts.program, settings=self.parts.settings)
         return facts

@@ -21,7 +21,7 @@ class StopTimer(Action[TimerState]):
     name: str
 
     def apply(self, state: TimerState) -> TimerState:
-        return replace(state, active=False)
+        return replace(state, active=False, outdated=False)
 
     def __str__(self) -> str:
         return "Stop the timer of snapshots %s." % self.name
@@ -48,7 +48,7 @@ class WriteTimer(Action[TimerState]):
     parts: Parts
 
     def apply(self, state: TimerState) -> TimerState:
-        return replace(state, parts=self.parts, enabled=True)
+        return replace(state, parts=self.parts, enabled=True, outdated=state.active)
 
     def __str__(self) -> str:
         return "Write the timer of snapshots %s." % self.name
@@ -56,12 +56,12 @@ class WriteTimer(Action[TimerState]):
 
 @dataclass(frozen=True)
 class StartTimer(Action[TimerState]):
-    """Have it wait for its time."""
+    """Have it wait for its time, as it is written. One that waits goes on."""
 
     name: str
 
     def apply(self, state: TimerState) -> TimerState:
-        return replace(state, active=True)
+        return replace(state, active=True, outdated=False)
 
     def __str__(self) -> str:
         return "Start the timer of snapshots %s." % self.name

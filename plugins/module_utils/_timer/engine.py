@@ -116,7 +116,7 @@ class TimerEngine(Engine):
             )
 
     def _find_room(self, item: Item) -> None:
-        """Before the timer that is there is stopped. Raises OSError."""
+        """Before any of its files is another's. Raises OSError."""
         for parts in (action.parts for action in item.plan if isinstance(action, actions.WriteTimer)):
             told = parts.settings.encode("utf-8", "surrogateescape")
             own_places.find_room(places.program_file(item.name), self._built + told)
@@ -141,7 +141,7 @@ class TimerEngine(Engine):
         systemd.enable(unit.timer_name(name))
 
     def _start(self, timer: str) -> None:
-        """A killed run may have written it without systemd having read it."""
+        """Reading its units again systemd has a timer that waits do so for its new time."""
         systemd.reload(self._runner, ())
         systemd.tell(self._runner, "start", "--", timer)
 

@@ -54,9 +54,10 @@ def observe(name: str, run: process.RunCommand) -> TimerState:
         return TimerState(name, None, enabled)
     texts = [own_places.read_bytes(path).decode("utf-8", "replace") for path in (places.settings_file(name), *declared)]
     program = own_zipapp.digest_of(own_places.read_bytes(places.program_file(name)))
-    told = systemd.show(run, [timer])[timer] if systemd.runs() else {}
-    parts = Parts(texts[0], program, *texts[1:])
-    return TimerState(name, parts, enabled, told.get("ActiveState") == "active")
+    told = systemd.show(run, [timer, service]) if systemd.runs() else {timer: {}}
+    active = told[timer].get("ActiveState") == "active"
+    unread = any(each.get("NeedDaemonReload") == "yes" for each in told.values())
+    return TimerState(name, Parts(texts[0], program, *texts[1:]), enabled, active, active and unread)
 
 
 def run_failed(name: str, run: process.RunCommand) -> bool:

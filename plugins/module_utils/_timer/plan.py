@@ -18,15 +18,18 @@ Plan = t.List[Action[TimerState]]
 
 
 def plan_timer(spec: TimerSpec, state: TimerState, wanted: t.Optional[Parts]) -> Plan:
-    """The steps to what C(spec) asks. C(wanted): what it is to consist of; None where it is to go."""
-    is_right = state.parts == wanted and state.enabled == (wanted is not None)
+    """The steps to what C(spec) asks. C(wanted): what it is to consist of; None where it is to go.
+
+    It is never stopped for others to be written: a task that is killed in between would leave it so.
+    """
     plan: Plan = []
-    if state.active and (wanted is None or not is_right):
-        plan.append(actions.StopTimer(spec.name))
     if wanted is None:
+        if state.active:
+            plan.append(actions.StopTimer(spec.name))
         return [*plan, actions.RemoveTimer(spec.name)] if state.parts is not None or state.enabled else plan
+    is_right = state.parts == wanted and state.enabled
     if not is_right:
         plan.append(actions.WriteTimer(spec.name, wanted))
-    if not (is_right and state.active):
+    if not (is_right and state.active and not state.outdated):
         plan.append(actions.StartTimer(spec.name))
     return plan

@@ -17,18 +17,19 @@ from ansible_collections.platter.qemu.plugins.module_utils._timer.spec import Pa
 class TimerState:
     """The managed part. C(parts): its files, None where there are none. C(enabled): it waits after a boot too.
 
-    C(active): it waits for its time now.
+    C(active): it waits for its time now. C(outdated): as systemd has read it before it was written anew.
     """
 
     name: str
     parts: t.Optional[Parts] = None
     enabled: bool = False
     active: bool = False
+    outdated: bool = False
 
     def to_facts(self) -> t.Dict[str, t.Any]:
         """As results and diffs show it."""
         facts: t.Dict[str, t.Any] = {"name": self.name, "state": "present" if self.parts else "absent"}
         if self.parts:
-            facts.update(active=self.active, program=self.parts.program)
+            facts.update(active=self.active and not self.outdated, program=self.parts.program)
             facts.update(settings=self.parts.settings, timer=self.parts.timer)
         return facts

@@ -18,7 +18,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._tools import files, 
 _RUNS = "/run/systemd/system"
 #: seconds; a start waits for what the unit needs
 PATIENCE = 120.0
-_PROPERTIES = ("Id", "LoadState", "ActiveState", "MainPID")
+_PROPERTIES = ("Id", "LoadState", "ActiveState", "MainPID", "NeedDaemonReload")
 
 #: the properties of a unit (org.freedesktop.systemd1(5)), as text
 Properties = t.Mapping[str, str]

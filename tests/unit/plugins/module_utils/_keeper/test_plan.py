@@ -32,6 +32,7 @@ STATES = st.one_of(
         st.sampled_from([NEW, OLD]),
         st.booleans(),
         st.booleans(),
+        st.booleans(),
     ),
 )
 
@@ -41,15 +42,22 @@ def test_a_plan_leaves_nothing_to_do(supervisor: str, state: KeeperState, wanted
     spec = KeeperSpec("data", supervisor=supervisor)
     after = predict(state, plan.plan_keeper(spec, state, wanted))
     assert plan.plan_keeper(spec, after, wanted) == []
-    assert (after.parts, after.running) == (wanted, wanted is not None)
+    assert (after.parts, after.running, after.outdated) == (wanted, wanted is not None, False)
 
 
 @given(st.sampled_from(["systemd", "process"]), STATES)
-def test_what_runs_is_ended_before_its_files_change(supervisor: str, state: KeeperState) -> None:
+def test_what_runs_goes_on_until_another_is_written(supervisor: str, state: KeeperState) -> None:
     kinds = [type(step).__name__ for step in plan.plan_keeper(KeeperSpec("data", supervisor=supervisor), state, NEW)]
+    assert kinds.count("EndKeeper") == (state.running and state.supervisor != supervisor)
     if "WriteKeeper" in kinds:
         assert kinds[-2:] == ["WriteKeeper", "StartKeeper"]
-        assert (kinds[0] == "EndKeeper") == state.running
+
+
+def test_one_that_was_written_and_not_started_is_started() -> None:
+    killed = KeeperState("data", "systemd", NEW, True, running=True, outdated=True)
+    assert [str(step) for step in plan.plan_keeper(KeeperSpec("data", supervisor="systemd"), killed, NEW)] == [
+        "Start the keeper of array data."
+    ]
 
 
 def params(**more: t.Any) -> t.Dict[str, t.Any]:

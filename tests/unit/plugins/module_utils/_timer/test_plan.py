@@ -23,7 +23,9 @@ from ansible_collections.platter.qemu.plugins.module_utils._timer.state import T
 from ansible_collections.platter.qemu.plugins.module_utils._tools import own_zipapp
 
 NEW, OLD = Parts("new", "1", "service", "timer"), Parts("old", "1", "service", "timer")
-STATES = st.builds(TimerState, st.just("web1"), st.sampled_from([NEW, OLD, None]), st.booleans(), active=st.booleans())
+STATES = st.builds(
+    TimerState, st.just("web1"), st.sampled_from([NEW, OLD, None]), st.booleans(), st.booleans(), st.booleans()
+)
 NAME = "nightly-%Y%m%d-%H%M%S"
 TAKE = {"image": "/srv/a", "format": "qcow2", "name": NAME}
 PRUNED = {"image": "/srv/a", "format": "qcow2", "state": "pruned", "match": "nightly-*"}
@@ -39,11 +41,16 @@ def test_a_plan_leaves_nothing_to_do(state: TimerState, wanted: t.Optional[Parts
 
 
 @given(STATES)
-def test_it_is_stopped_before_its_files_change(state: TimerState) -> None:
+def test_it_waits_for_its_time_while_its_files_change(state: TimerState) -> None:
     kinds = [type(step).__name__ for step in plan.plan_timer(TimerSpec("web1"), state, NEW)]
-    if "WriteTimer" in kinds:
-        assert kinds[-2:] == ["WriteTimer", "StartTimer"]
-        assert (kinds[0] == "StopTimer") == state.active
+    assert kinds in ([], ["StartTimer"], ["WriteTimer", "StartTimer"])
+
+
+def test_one_that_was_written_and_not_read_by_systemd_is() -> None:
+    killed = TimerState("web1", NEW, True, active=True, outdated=True)
+    assert [str(step) for step in plan.plan_timer(TimerSpec("web1"), killed, NEW)] == [
+        "Start the timer of snapshots web1."
+    ]
 
 
 def params(**more: t.Any) -> t.Dict[str, t.Any]:
