@@ -204,7 +204,7 @@ actions:
   returned: always
   type: list
   elements: str
-  sample: ['Write the keeper of array data, as a unit of systemd.', Start the keeper of array data.]
+  sample: [Write the keeper of array data., Start the keeper of array data.]
 commands:
   description: Every command that was run, as a list of arguments.
   returned: always

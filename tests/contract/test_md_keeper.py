@@ -36,6 +36,12 @@ class Keeper:
     def supervisors(self) -> list[int]:
         return observe.supervisors(self.name)
 
+    def begin(self) -> list[int]:
+        """Its supervisor, once it has started it: between fork and exec there are two of these."""
+        assert self.call()["changed"]
+        wait_until(lambda: observe.keepers(self.name), "it runs")
+        return self.supervisors()
+
 
 @pytest.fixture
 def keeper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Keeper]:
@@ -47,8 +53,7 @@ def keeper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Keeper]:
 
 
 def test_without_room_for_a_new_one_the_old_keeper_goes_on(keeper: Keeper) -> None:
-    assert keeper.call()["changed"]
-    before = keeper.supervisors()
+    before = keeper.begin()
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (LITTLE_ROOM, limits[1]))
     try:
@@ -63,8 +68,7 @@ def test_without_room_for_a_new_one_the_old_keeper_goes_on(keeper: Keeper) -> No
 @pytest.mark.parametrize("killed_at", ["os.kill", "subprocess.Popen"])
 def test_a_run_that_is_killed_while_it_exchanges_one_is_mended_by_the_next(keeper: Keeper, killed_at: str) -> None:
     """As it is about to end the old one, and to start the new one."""
-    keeper.call()
-    before = keeper.supervisors()
+    before = keeper.begin()
     run_until(killed_at, lambda: keeper.call(interval=2))
     assert keeper.supervisors() == (before if killed_at == "os.kill" else [])
     told = keeper.call(interval=2)
@@ -74,13 +78,11 @@ def test_a_run_that_is_killed_while_it_exchanges_one_is_mended_by_the_next(keepe
 
 
 def test_one_that_has_lost_its_supervisor_is_exchanged_for_one_that_has_one(keeper: Keeper) -> None:
-    keeper.call()
-    wait_until(lambda: len(observe.processes_of(keeper.name)) == 2, "it runs")
-    os.kill(keeper.supervisors()[0], signal.SIGKILL)
+    os.kill(keeper.begin()[0], signal.SIGKILL)
     wait_until(lambda: not keeper.supervisors(), "its supervisor has ended")
-    (alone,) = observe.processes_of(keeper.name)
-    assert keeper.call()["actions"] == [f"Start the keeper of array {keeper.name}."]
-    assert keeper.supervisors() and alone not in observe.processes_of(keeper.name)
+    alone = observe.processes_of(keeper.name)
+    assert alone and keeper.call()["actions"] == [f"Start the keeper of array {keeper.name}."]
+    assert keeper.supervisors() and not set(alone).intersection(observe.processes_of(keeper.name))
 
 
 def run_until(event: str, function: Callable[[], object]) -> None:

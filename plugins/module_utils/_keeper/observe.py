@@ -13,8 +13,8 @@ import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import unit_text
 from ansible_collections.platter.qemu.plugins.module_utils._keeper import places, unit
-from ansible_collections.platter.qemu.plugins.module_utils._keeper.spec import KeeperSpec, Parts
-from ansible_collections.platter.qemu.plugins.module_utils._keeper.state import KeeperState
+from ansible_collections.platter.qemu.plugins.module_utils._keeper.spec import KeeperSpec
+from ansible_collections.platter.qemu.plugins.module_utils._service.state import Parts, ServiceState
 from ansible_collections.platter.qemu.plugins.module_utils._tools import (
     own_places,
     own_programs,
@@ -35,7 +35,7 @@ def wanted(spec: KeeperSpec, built: bytes) -> Parts:
     argv = [*own_programs.words(places.program_file(spec.name)), places.settings_file(spec.name), version]
     by_unit = spec.supervisor == "systemd"
     definition = unit.render(spec.name, argv) if by_unit else json.dumps({"argv": argv, "options": {}}) + "\n"
-    return Parts(spec.settings, own_zipapp.digest_of(built), definition)
+    return Parts(spec.settings, own_zipapp.digest_of(built), (definition,))
 
 
 def supervisor_source() -> bytes:
@@ -43,42 +43,45 @@ def supervisor_source() -> bytes:
     return own_programs.text_of(supervise).encode()
 
 
-def observe(spec: KeeperSpec, run: process.RunCommand) -> KeeperState:
+def observe(name: str, run: process.RunCommand) -> ServiceState:
     """The state of one keeper."""
-    name, own = spec.name, unit.unit_name(spec.name)
+    own = unit.unit_name(name)
     by_unit = os.path.lexists(unit_text.unit_file(own))
     if not by_unit and not os.path.isdir(places.directory(name)):
-        return KeeperState(name, running=bool(processes_of(name)))
+        return ServiceState(name, running=bool(processes_of(name)))
     path = unit_text.unit_file(own) if by_unit else os.path.join(places.directory(name), places.DEFINITION)
     program, declared = own_places.read_bytes(places.program_file(name)), _text(path)
     # its last word is its version (wanted())
-    outdated = any(argv[-1] not in declared for argv in _keepers(name).values())
+    outdated = any(argv[-1] not in declared for argv in keepers(name).values())
     if not by_unit and own_places.read_bytes(places.supervisor_file(name)) != supervisor_source():
         declared = ""
-    parts = Parts(_text(places.settings_file(name)), own_zipapp.digest_of(program), declared)
+    parts = Parts(_text(places.settings_file(name)), own_zipapp.digest_of(program), (declared,))
     if by_unit:
         told = systemd.show(run, [own])[own] if systemd.runs() else {}
         running = told.get("ActiveState") in ("active", "activating")
-        return KeeperState(name, "systemd", parts, os.path.lexists(unit_text.wants_link(own)), running, outdated)
+        return ServiceState(name, "systemd", parts, os.path.lexists(unit_text.wants_link(own)), running, outdated)
     running, alone = bool(processes_of(name)), not supervisors(name)
-    return KeeperState(name, "process", parts, False, running, running and (outdated or alone))
+    return ServiceState(name, "process", parts, False, running, running and (outdated or alone))
 
 
 def processes_of(name: str) -> t.List[int]:
     """The processes of one that a supervisor of ours runs: that, and itself, which may have lost it."""
-    return [*supervisors(name), *_keepers(name)]
+    return [*supervisors(name), *keepers(name)]
 
 
 def supervisors(name: str) -> t.List[int]:
     """The processes that keep it running."""
-    words = (places.supervisor_file(name), places.directory(name))
+    return sorted(_started_with(places.supervisor_file(name), places.directory(name)))
+
+
+def keepers(name: str) -> t.Dict[int, t.Tuple[str, ...]]:
+    """Itself, by its number, with its command line."""
+    return _started_with(places.program_file(name), places.settings_file(name))
+
+
+def _started_with(program: str, told: str) -> t.Dict[int, t.Tuple[str, ...]]:
     table = processes.own_processes()
-    return sorted(pid for pid, argv in table.items() if words in zip(argv, argv[1:]))
-
-
-def _keepers(name: str) -> t.Dict[int, t.Tuple[str, ...]]:
-    program = places.program_file(name)
-    return {pid: argv for pid, argv in processes.own_processes().items() if program in argv}
+    return {pid: argv for pid, argv in table.items() if (program, told) in zip(argv, argv[1:])}
 
 
 def _text(path: str) -> str:

@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import typing as t
 from dataclasses import dataclass
 
 
@@ -20,11 +19,3 @@ class KeeperSpec:
     settings: str = ""
     supervisor: str = "process"
     timeout: float = 60.0
-
-
-class Parts(t.NamedTuple):
-    """What a keeper consists of: texts of files. C(program) as its digest."""
-
-    settings: str
-    program: str
-    definition: str

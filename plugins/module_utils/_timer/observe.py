@@ -13,9 +13,9 @@ import os
 import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import unit_text
+from ansible_collections.platter.qemu.plugins.module_utils._service.state import Parts, ServiceState
 from ansible_collections.platter.qemu.plugins.module_utils._timer import places, read_spec, unit
-from ansible_collections.platter.qemu.plugins.module_utils._timer.spec import Parts, TimerSpec
-from ansible_collections.platter.qemu.plugins.module_utils._timer.state import TimerState
+from ansible_collections.platter.qemu.plugins.module_utils._timer.spec import TimerSpec
 from ansible_collections.platter.qemu.plugins.module_utils._tools import (
     own_places,
     own_programs,
@@ -29,7 +29,7 @@ def wanted(spec: TimerSpec, built: bytes) -> Parts:
     """What it is to consist of. C(built): its program."""
     argv = [*own_programs.words(places.program_file(spec.name)), places.settings_file(spec.name)]
     service = unit.render_service(spec.name, argv)
-    return Parts(spec.settings, own_zipapp.digest_of(built), service, unit.render_timer(spec))
+    return Parts(spec.settings, own_zipapp.digest_of(built), (service, unit.render_timer(spec)))
 
 
 def refuse_others(name: str) -> None:
@@ -45,19 +45,20 @@ def refuse_others(name: str) -> None:
             raise read_spec.refused(name, "unit_foreign", fact, "Choose another name, or move that unit away.")
 
 
-def observe(name: str, run: process.RunCommand) -> TimerState:
+def observe(name: str, run: process.RunCommand) -> ServiceState:
     """The state of one timer."""
     timer, service = unit.timer_name(name), unit.service_name(name)
     declared = [unit_text.unit_file(each) for each in (service, timer)]
     enabled = os.path.lexists(unit_text.wants_link(timer))
     if not any(map(os.path.lexists, [*declared, places.directory(name)])):
-        return TimerState(name, None, enabled)
+        return ServiceState(name, enabled=enabled)
     texts = [own_places.read_bytes(path).decode("utf-8", "replace") for path in (places.settings_file(name), *declared)]
     program = own_zipapp.digest_of(own_places.read_bytes(places.program_file(name)))
     told = systemd.show(run, [timer, service]) if systemd.runs() else {timer: {}}
     active = told[timer].get("ActiveState") == "active"
     unread = any(each.get("NeedDaemonReload") == "yes" for each in told.values())
-    return TimerState(name, Parts(texts[0], program, *texts[1:]), enabled, active, active and unread)
+    parts = Parts(texts[0], program, tuple(texts[1:]))
+    return ServiceState(name, "systemd", parts, enabled, active, active and unread)
 
 
 def run_failed(name: str, run: process.RunCommand) -> bool:

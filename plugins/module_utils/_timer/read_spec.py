@@ -34,7 +34,8 @@ def read_spec(params: t.Mapping[str, t.Any]) -> TimerSpec:
         raise refused(name, "bad_option", "randomized_delay is negative", "Write seconds.")
     if not params.get("snapshots"):
         raise refused(name, "bad_option", "no snapshots are asked for", "List them in snapshots, or set state: absent.")
-    return TimerSpec(name, state, settings.to_text(settings.from_params(params)), when, delay)
+    told = settings.to_text(settings.from_params(params))
+    return TimerSpec(name, state, told, on_calendar=when, randomized_delay=delay)
 
 
 def no_calendar(name: str, when: str, why: str) -> errors.SpecError:

@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import typing as t
 from dataclasses import dataclass
 
 
@@ -18,14 +17,6 @@ class TimerSpec:
     name: str
     state: str = "present"
     settings: str = ""
+    supervisor: str = "systemd"
     on_calendar: str = ""
     randomized_delay: int = 0
-
-
-class Parts(t.NamedTuple):
-    """What a timer consists of: texts of files. C(program) as its digest."""
-
-    settings: str
-    program: str
-    service: str
-    timer: str

@@ -1,4 +1,4 @@
-"""From asked and so to steps, what the units and names become, and in which order a run does what it is told."""
+"""What a timer is told, what the units and names become, and in which order a run does what it is told."""
 
 from __future__ import annotations
 
@@ -11,46 +11,17 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
-from ansible_collections.platter.qemu.plugins.module_utils._core.plan import predict
-from ansible_collections.platter.qemu.plugins.module_utils._timer import plan, settings, take, unit
+from ansible_collections.platter.qemu.plugins.module_utils._timer import settings, take, unit
 from ansible_collections.platter.qemu.plugins.module_utils._timer.read_spec import read_spec
-from ansible_collections.platter.qemu.plugins.module_utils._timer.spec import Parts, TimerSpec
-from ansible_collections.platter.qemu.plugins.module_utils._timer.state import TimerState
+from ansible_collections.platter.qemu.plugins.module_utils._timer.spec import TimerSpec
 from ansible_collections.platter.qemu.plugins.module_utils._tools import own_zipapp
 
-NEW, OLD = Parts("new", "1", "service", "timer"), Parts("old", "1", "service", "timer")
-STATES = st.builds(
-    TimerState, st.just("web1"), st.sampled_from([NEW, OLD, None]), st.booleans(), st.booleans(), st.booleans()
-)
 NAME = "nightly-%Y%m%d-%H%M%S"
 TAKE = {"image": "/srv/a", "format": "qcow2", "name": NAME}
 PRUNED = {"image": "/srv/a", "format": "qcow2", "state": "pruned", "match": "nightly-*"}
 PRUNE = {**PRUNED, "retention": {"keep_last": 2, "max_age": None}}
-
-
-@given(STATES, st.sampled_from([NEW, None]))
-def test_a_plan_leaves_nothing_to_do(state: TimerState, wanted: t.Optional[Parts]) -> None:
-    spec = TimerSpec("web1")
-    after = predict(state, plan.plan_timer(spec, state, wanted))
-    assert plan.plan_timer(spec, after, wanted) == []
-    assert (after.parts, after.enabled, after.active) == (wanted, wanted is not None, wanted is not None)
-
-
-@given(STATES)
-def test_it_waits_for_its_time_while_its_files_change(state: TimerState) -> None:
-    kinds = [type(step).__name__ for step in plan.plan_timer(TimerSpec("web1"), state, NEW)]
-    assert kinds in ([], ["StartTimer"], ["WriteTimer", "StartTimer"])
-
-
-def test_one_that_was_written_and_not_read_by_systemd_is() -> None:
-    killed = TimerState("web1", NEW, True, active=True, outdated=True)
-    assert [str(step) for step in plan.plan_timer(TimerSpec("web1"), killed, NEW)] == [
-        "Start the timer of snapshots web1."
-    ]
 
 
 def params(**more: t.Any) -> t.Dict[str, t.Any]:

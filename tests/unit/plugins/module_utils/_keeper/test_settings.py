@@ -1,4 +1,4 @@
-"""From asked and so to steps: a plan leaves nothing to do, and what runs is what is written down."""
+"""What a keeper is told, and what it consists of."""
 
 from __future__ import annotations
 
@@ -10,54 +10,13 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
-from ansible_collections.platter.qemu.plugins.module_utils._core.plan import predict
-from ansible_collections.platter.qemu.plugins.module_utils._keeper import plan, settings, unit, watch
+from ansible_collections.platter.qemu.plugins.module_utils._keeper import settings, unit, watch
 from ansible_collections.platter.qemu.plugins.module_utils._keeper.read_spec import read_spec
-from ansible_collections.platter.qemu.plugins.module_utils._keeper.spec import KeeperSpec, Parts
-from ansible_collections.platter.qemu.plugins.module_utils._keeper.state import KeeperState
 from ansible_collections.platter.qemu.plugins.module_utils._tools import own_zipapp
 
 UUID = "6f9b0c1e-6f0c-4c43-9a5e-0f4b3a0d7c11"
-NEW, OLD = Parts("new", "1", "unit"), Parts("old", "1", "unit")
-STATES = st.one_of(
-    st.builds(KeeperState, st.just("data"), running=st.booleans()),
-    st.builds(
-        KeeperState,
-        st.just("data"),
-        st.sampled_from(["systemd", "process"]),
-        st.sampled_from([NEW, OLD]),
-        st.booleans(),
-        st.booleans(),
-        st.booleans(),
-    ),
-)
-
-
-@given(st.sampled_from(["systemd", "process"]), STATES, st.sampled_from([NEW, None]))
-def test_a_plan_leaves_nothing_to_do(supervisor: str, state: KeeperState, wanted: t.Optional[Parts]) -> None:
-    spec = KeeperSpec("data", supervisor=supervisor)
-    after = predict(state, plan.plan_keeper(spec, state, wanted))
-    assert plan.plan_keeper(spec, after, wanted) == []
-    assert (after.parts, after.running, after.outdated) == (wanted, wanted is not None, False)
-
-
-@given(st.sampled_from(["systemd", "process"]), STATES)
-def test_what_runs_goes_on_until_another_is_written(supervisor: str, state: KeeperState) -> None:
-    kinds = [type(step).__name__ for step in plan.plan_keeper(KeeperSpec("data", supervisor=supervisor), state, NEW)]
-    assert kinds.count("EndKeeper") == (state.running and state.supervisor != supervisor)
-    if "WriteKeeper" in kinds:
-        assert kinds[-2:] == ["WriteKeeper", "StartKeeper"]
-
-
-def test_one_that_was_written_and_not_started_is_started() -> None:
-    killed = KeeperState("data", "systemd", NEW, True, running=True, outdated=True)
-    assert [str(step) for step in plan.plan_keeper(KeeperSpec("data", supervisor="systemd"), killed, NEW)] == [
-        "Start the keeper of array data."
-    ]
 
 
 def params(**more: t.Any) -> t.Dict[str, t.Any]:
