@@ -7,10 +7,15 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import typing as t
 
+from ansible_collections.platter.qemu.plugins.module_utils._core import errors
+from ansible_collections.platter.qemu.plugins.module_utils._tools import process
+
 _ST_NOATIME = 1024
+_ALONE = ("unshare", "--mount", "--propagation", "slave", "--")
 #: the number of directories, they, the command. What cannot be mounted so is read as it is.
 _SCRIPT = (
     'n=$1; shift; while [ "$n" -gt 0 ]; do mount -n -o rbind,noatime -- "$1" "$1" 2>/dev/null; shift; n=$((n - 1)); done; '
@@ -19,17 +24,25 @@ _SCRIPT = (
 
 
 def quietly(argv: t.Sequence[str], directories: t.Sequence[str]) -> t.List[str]:
-    """C(argv) as root runs it where it sees C(directories) mounted with noatime: in a mount namespace of its own.
+    """C(argv) as root runs it where it sees C(directories) mounted with noatime, if root may mount: in a namespace of its own.
 
     unshare(1) makes the namespace, which nobody else sees, and which ends with the program. What the host unmounts
     meanwhile is unmounted there too, where the host's mounts are shared (as systemd has them): else a file system that
     nobody has any more would keep its device for as long as the program runs.
     """
     mounted = [name for name in directories if os.path.isdir(name) and not os.statvfs(name).f_flag & _ST_NOATIME]
-    if not mounted:
+    if not mounted or not _may_mount():
         return list(argv)
-    alone = ["unshare", "--mount", "--propagation", "slave"]
-    return [*alone, "--", "sh", "-c", _SCRIPT, "sh", str(len(mounted)), *mounted, *argv]
+    return [*_ALONE, "sh", "-c", _SCRIPT, "sh", str(len(mounted)), *mounted, *argv]
+
+
+@functools.lru_cache(maxsize=None)
+def _may_mount() -> bool:
+    """Not in many containers."""
+    try:
+        return process.Runner()([*_ALONE, "mount", "-n", "-o", "rbind", "--", "/proc", "/proc"])[0] == 0
+    except errors.EngineError:
+        return False
 
 
 def directories_of(node: t.Mapping[str, t.Any]) -> t.List[str]:
