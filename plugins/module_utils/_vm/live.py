@@ -116,9 +116,9 @@ def to_facts(path: str, looked: t.Optional[Looked], defined: definition.VmDefini
     """As results show it: what was not as it is defined, when it was looked at."""
     if looked is None:
         return {"qmp_socket": path, "running": False}
-    waiting = [{"drive": None, "what": what, "why": why} for what, why in restart.needed(looked.state, defined)]
+    whole = [*restart.needed(looked.state, defined), *fixed.needed(defined.spec, looked.state.words)]
+    waiting = [{"drive": None, "what": what, "why": why} for what, why in whole]
     waiting += [each._asdict() for each in looked.plan.needs_restart]
-    waiting += fixed.needs_restart(defined.spec, looked.state.words)
     return {
         "qmp_socket": path,
         "running": True,

@@ -212,16 +212,16 @@ def test_what_a_vm_was_started_with_stays_until_it_is_started_again() -> None:
     new = after(NOTHING, shares=[dict(NINE_P, read_only=True)], boot={"kernel": "/k", "append": "quiet"}).defined
     assert old and new
     words = ["qemu-system-x86_64", *old.general(), *old.drive_words()]
-    assert fixed.needs_restart(old.spec, words) == fixed.needs_restart(old.spec, []) == []
-    told = {each["what"]: each["why"] for each in fixed.needs_restart(new.spec, words)}
+    assert fixed.needed(old.spec, words) == fixed.needed(old.spec, []) == []
+    told = dict(fixed.needed(new.spec, words))
     assert told == {
         "share home": "it is shared otherwise than it is defined",
         "share data": "the VM was started with it, and it is not defined",
         "boot": "it was started with kernel=/k, and is defined with kernel=/k append=quiet",
         "shared_memory": "it was started with 1073741824, and is defined without",
     }
-    (added,) = fixed.needs_restart(new.spec, ["qemu-system-x86_64", "-kernel", "/k", "-append", "quiet"])
-    assert added["why"] == "the VM was started without it"
+    ((_what, why),) = fixed.needed(new.spec, ["qemu-system-x86_64", "-kernel", "/k", "-append", "quiet"])
+    assert why == "the VM was started without it"
 
 
 # --- what is refused
