@@ -32,6 +32,7 @@ from ansible_collections.platter.qemu.tests.lab.guest import (
 )
 from ansible_collections.platter.qemu.tests.lab.modules import call
 from ansible_collections.platter.qemu.tests.lab.oracle import create, qemu_img, try_qemu_img
+from ansible_collections.platter.qemu.tests.lab.programs import DEADLINE
 
 SECRET = "ge,heim: 'ü'"
 #: where the key has 192 bits only xts will do, and cast5's block is too short for xts
@@ -108,7 +109,7 @@ def slots(path: object, format: str) -> list[int]:
 def opens(path: object, format: str, secret: object) -> bool:
     """Whether the image opens with the secret in that file."""
     argv = ["qemu-io", "--object", f"secret,id=sec0,file={secret}", "-c", "read -q 0 512", filename(path, format, True)]
-    return subprocess.run(argv, capture_output=True, timeout=60, check=False).returncode == 0
+    return subprocess.run(argv, capture_output=True, timeout=DEADLINE, check=False).returncode == 0
 
 
 def test_the_rows_hold_every_choice() -> None:

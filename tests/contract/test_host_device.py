@@ -18,7 +18,7 @@ from ansible_collections.platter.qemu.tests.lab.guest import MIB, scribble
 from ansible_collections.platter.qemu.tests.lab.loops import HAVE_LOOPS, attached, detach, mounted, numbered
 from ansible_collections.platter.qemu.tests.lab.modules import call
 from ansible_collections.platter.qemu.tests.lab.oracle import create, qemu_img
-from ansible_collections.platter.qemu.tests.lab.programs import exported
+from ansible_collections.platter.qemu.tests.lab.programs import DEADLINE, exported
 
 pytestmark = pytest.mark.skipif(not HAVE_LOOPS, reason="needs root and loop devices")
 
@@ -47,7 +47,7 @@ def asked(name: str, image: Path, **more: Any) -> dict[str, Any]:
 
 
 def run(*argv: object, **how: Any) -> str:
-    done = subprocess.run(list(map(str, argv)), check=True, stdout=subprocess.PIPE, text=True, timeout=60, **how)
+    done = subprocess.run(list(map(str, argv)), check=True, stdout=subprocess.PIPE, text=True, timeout=DEADLINE, **how)
     return done.stdout
 
 

@@ -137,7 +137,7 @@ def test_the_wait_ends(tmp_path: Path) -> None:
         begun = time.monotonic()
         result = call("image_snapshot", **one.task(name="s1", on_in_use="wait", wait_timeout=1))
         assert result["reason"] == "image_in_use"
-        assert 1 <= time.monotonic() - begun < 20
+        assert 1 <= time.monotonic() - begun < 60
 
 
 def _process(task: dict[str, Any]) -> dict[str, Any]:
@@ -159,7 +159,7 @@ def test_another_run_is_waited_for_and_not_for_ever(tmp_path: Path, kind: str) -
         begun = time.monotonic()
         result = call("image_snapshot", **one.task(name="s1", lock_timeout=1))
         assert (result["failed"], result["reason"]) == (True, "lock_timeout"), result
-        assert time.monotonic() - begun < 20
+        assert time.monotonic() - begun < 60
         assert call("image_snapshot", check=True, **one.task(name="s1", lock_timeout=1))["changed"]
     one.take("s1")
 

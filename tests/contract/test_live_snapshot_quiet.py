@@ -16,6 +16,7 @@ from ansible_collections.platter.qemu.tests.lab.load import mounted
 from ansible_collections.platter.qemu.tests.lab.modules import call, process
 from ansible_collections.platter.qemu.tests.lab.oracle import create, qemu_img
 from ansible_collections.platter.qemu.tests.lab.plug import plugged
+from ansible_collections.platter.qemu.tests.lab.programs import DEADLINE
 from ansible_collections.platter.qemu.tests.lab.strace import Call, calls_of
 from ansible_collections.platter.qemu.tests.lab.vm import Disk, Guest
 
@@ -95,7 +96,7 @@ def run_under_strace(log: Path, task: dict[str, Any], *more: str) -> int:
     """The module's exit status, after all that it started has ended."""
     strace = ("strace", "-f", "-qq", "-s", "400", "-o", str(log), "-e", "trace=sendto", *more)
     module = process("image_snapshot", under=strace, **task)
-    module.communicate(timeout=60)
+    module.communicate(timeout=DEADLINE)
     return module.returncode
 
 
@@ -110,7 +111,7 @@ def test_a_snapshot_whose_guest_cannot_be_thawed_at_once_is_told_as_taken(
         inject = f"inject=sendto:error=EPIPE:when={moments(log)[-1]}"
         strace = ("strace", "-f", "-qq", "-o", str(log), "-e", "trace=sendto", "-e", inject)
         module = process("image_snapshot", under=strace, **task)
-        told = json.loads(module.communicate(timeout=60)[0].splitlines()[-1])
+        told = json.loads(module.communicate(timeout=DEADLINE)[0].splitlines()[-1])
         assert (told["failed"], told["changed"], told["reason"]) == (True, True, "agent_unreachable"), told
         assert "the snapshot was taken" in told["msg"]
         with GuestAgent.connect(str(guest.agent)) as agent:

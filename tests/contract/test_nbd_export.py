@@ -25,7 +25,7 @@ from ansible_collections.platter.qemu.tests.lab.beats import four_beats, refused
 from ansible_collections.platter.qemu.tests.lab.guest import MIB, shows
 from ansible_collections.platter.qemu.tests.lab.modules import call, process
 from ansible_collections.platter.qemu.tests.lab.oracle import create, qemu_img
-from ansible_collections.platter.qemu.tests.lab.programs import exported, running, stand_still, wait_until
+from ansible_collections.platter.qemu.tests.lab.programs import DEADLINE, exported, running, stand_still, wait_until
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def test_only_its_owner_can_connect(name: str, image: Path) -> None:
 def test_what_is_written_is_in_the_image_when_the_export_has_gone(name: str, image: Path, tmp_path: Path) -> None:
     four_beats(name=name, image=str(image), format="qcow2", read_only=False, unpredictable=["virtual_size"])
     exports.io(name, "write -P 0x11 2M 64k", writes=True)
-    subprocess.run(["nbdcopy", exports.uri(name), tmp_path / "copy"], check=True, timeout=60)
+    subprocess.run(["nbdcopy", exports.uri(name), tmp_path / "copy"], check=True, timeout=DEADLINE)
     four_beats(name=name, state="absent")
     qemu_img("compare", "-f", "qcow2", "-F", "raw", image, tmp_path / "copy")
     shows(image, "qcow2", [(0x11, 2 * MIB, 64 << 10)])
@@ -80,7 +80,7 @@ def test_what_is_written_is_in_the_image_when_the_export_has_gone(name: str, ima
 
 def test_raw_serves_the_file_as_it_is_whatever_is_in_it(name: str, image: Path, tmp_path: Path) -> None:
     call("nbd_export", name=name, image=str(image), format="raw")
-    subprocess.run(["nbdcopy", exports.uri(name), tmp_path / "copy"], check=True, timeout=60)
+    subprocess.run(["nbdcopy", exports.uri(name), tmp_path / "copy"], check=True, timeout=DEADLINE)
     assert (tmp_path / "copy").read_bytes() == image.read_bytes()
 
 
@@ -260,7 +260,7 @@ def test_a_socket_that_is_not_free_at_once_is_waited_for(name: str, image: Path)
             late.bind(socket_of(name))
             late.listen()
             os.kill(supervisor, signal.SIGCONT)
-            late.settimeout(30)
+            late.settimeout(DEADLINE)
             late.accept()[0].close()
     finally:
         os.kill(supervisor, signal.SIGCONT)

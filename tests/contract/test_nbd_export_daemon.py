@@ -23,6 +23,7 @@ from ansible_collections.platter.qemu.tests.lab.beats import four_beats, refused
 from ansible_collections.platter.qemu.tests.lab.guest import MIB, shows
 from ansible_collections.platter.qemu.tests.lab.modules import call
 from ansible_collections.platter.qemu.tests.lab.oracle import create, qemu_img
+from ansible_collections.platter.qemu.tests.lab.ports import free_port
 from ansible_collections.platter.qemu.tests.lab.programs import running, stand_still, wait_until
 from ansible_collections.platter.qemu.tests.lab.qemu import waiting
 
@@ -62,7 +63,7 @@ class Lot:
         """Kill the daemon, and wait until there is another."""
         before = self.server
         os.kill(before, signal.SIGKILL)
-        wait_until(lambda: exports.processes_of(self.daemon)[-1:] != [before] and any(self.serves()), "it is back")
+        wait_until(lambda: before not in exports.processes_of(self.daemon) and any(self.serves()), "it is back")
 
 
 @pytest.fixture
@@ -297,7 +298,7 @@ def test_what_a_daemon_cannot_do_is_refused(lot: Lot, more: dict[str, Any], reas
 
 def test_the_place_of_another_export_is_not_taken_and_that_one_is_named(lot: Lot) -> None:
     """Exports with servers of their own move into a storage daemon at the place of one of them."""
-    place = {"bind": "127.0.0.1", "port": exports.free_port()}
+    place = {"bind": "127.0.0.1", "port": free_port()}
     alone = {key: value for key, value in lot.one(0).items() if key != "daemon"}
     assert call("nbd_export", **alone, **place)["changed"]
     refusal = refused("socket_in_use", **lot.task(0, 1), **place)

@@ -15,6 +15,7 @@ from ansible_collections.platter.qemu.tests.lab.beats import four_beats, refused
 from ansible_collections.platter.qemu.tests.lab.guest import MIB
 from ansible_collections.platter.qemu.tests.lab.modules import call
 from ansible_collections.platter.qemu.tests.lab.oracle import qemu_img
+from ansible_collections.platter.qemu.tests.lab.programs import DEADLINE
 
 SECRET = "open, sesame: 7"
 
@@ -47,7 +48,7 @@ def vault(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(*argv: object) -> None:
-    subprocess.run([str(word) for word in argv], check=True, timeout=60, stdout=subprocess.DEVNULL)
+    subprocess.run([str(word) for word in argv], check=True, timeout=DEADLINE, stdout=subprocess.DEVNULL)
 
 
 def served(name: str, vault: Path, server: str, format: str) -> dict[str, Any]:

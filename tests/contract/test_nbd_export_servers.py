@@ -19,7 +19,8 @@ from ansible_collections.platter.qemu.tests.lab.beats import refused, settled
 from ansible_collections.platter.qemu.tests.lab.guest import MIB
 from ansible_collections.platter.qemu.tests.lab.modules import call
 from ansible_collections.platter.qemu.tests.lab.oracle import create
-from ansible_collections.platter.qemu.tests.lab.programs import first_client, wait_until
+from ansible_collections.platter.qemu.tests.lab.ports import free_port
+from ansible_collections.platter.qemu.tests.lab.programs import DEADLINE, first_client, wait_until
 from ansible_collections.platter.qemu.tests.lab.tls import OTHER_KEY, USER, Certificates, certificates, psk_file
 
 DOORS = ("unix", "tcp", "x509", "psk")
@@ -59,7 +60,7 @@ def door_options(door: str, server: str, keys: Keys) -> dict[str, Any]:
     """Where it is served, and to whom."""
     if door == "unix":
         return {}
-    where = {"bind": "127.0.0.1", "port": exports.free_port()}
+    where = {"bind": "127.0.0.1", "port": free_port()}
     if door == "tcp":
         return where
     if door == "psk":
@@ -92,7 +93,7 @@ def qemu_words(export: dict[str, Any], door: str, keys: Keys) -> tuple[list[str]
 
 
 def run(*argv: object) -> None:
-    subprocess.run([str(word) for word in argv], check=True, timeout=60, stdout=subprocess.DEVNULL)
+    subprocess.run([str(word) for word in argv], check=True, timeout=DEADLINE, stdout=subprocess.DEVNULL)
 
 
 @pytest.mark.parametrize("door", DOORS)
@@ -108,7 +109,7 @@ def test_clients_read_and_write_at_each_door(
     uri = client_uri(result["export"]["uri"], door, keys)
     (tmp_path / "new").write_bytes(os.urandom(MIB) + bytes(7 * MIB))
     run("nbdcopy", "--flush", tmp_path / "new", uri)
-    told = subprocess.run(["nbdinfo", uri], capture_output=True, text=True, timeout=60, check=True).stdout
+    told = subprocess.run(["nbdinfo", uri], capture_output=True, text=True, timeout=DEADLINE, check=True).stdout
     assert "export-size: 8388608" in told and "is_read_only: false" in told
     result = call("nbd_export", **dict(options, read_only=True))
     assert len(result["actions"]) == 3, result
@@ -165,12 +166,12 @@ def _lists(uri: str, certificates: Path) -> bool:
     """Whether the names of the exports can be had."""
     place = uri[: uri.rindex("/") + 1]
     argv = ["nbdinfo", "--list", f"{place}?tls-certificates={certificates}"]
-    return subprocess.run(argv, capture_output=True, timeout=30, check=False).returncode == 0
+    return subprocess.run(argv, capture_output=True, timeout=DEADLINE, check=False).returncode == 0
 
 
 def test_with_any_client_all_of_that_ca_get_in(name: str, image: Path, keys: Keys) -> None:
     tls = {"x509_dir": str(keys.made.server), "any_client": True}
-    where = {"bind": "127.0.0.1", "port": exports.free_port()}
+    where = {"bind": "127.0.0.1", "port": free_port()}
     uri = call("nbd_export", name=name, image=str(image), format="raw", **where, tls=tls)["export"]["uri"]
     assert _who(uri, keys) == ANY_CLIENT
 
@@ -207,7 +208,7 @@ def test_a_server_whose_clients_were_quicker_than_the_look_at_it_serves(name: st
 
 def _connection(name: str, options: dict[str, Any]) -> socket.socket:
     if "port" in options:
-        return socket.create_connection((options["bind"], options["port"]), timeout=30)
+        return socket.create_connection((options["bind"], options["port"]), timeout=DEADLINE)
     made = socket.socket(socket.AF_UNIX)
     made.connect(f"{own_places.socket_directory()}/{name}.sock")
     return made
@@ -326,7 +327,7 @@ def test_a_throttled_export_is_slow(name: str, image: Path, server: str) -> None
 
 def test_only_addresses_that_are_allowed_get_in(name: str, image: Path) -> None:
     """Where nbdkit can read addresses: that of Debian 12 (1.32.5) cannot, and so serves nobody."""
-    options = {"name": name, "image": str(image), "format": "raw", "bind": "127.0.0.1", "port": exports.free_port()}
+    options = {"name": name, "image": str(image), "format": "raw", "bind": "127.0.0.1", "port": free_port()}
     result = call("nbd_export", **options, allow_from=["192.0.2.0/24", "127.0.0.1"])
     if result.get("failed"):
         assert result["reason"] == "server_failed" and "cannot parse address" in result["msg"], result["msg"]

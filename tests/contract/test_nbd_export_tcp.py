@@ -15,7 +15,8 @@ from ansible_collections.platter.qemu.tests.lab.beats import four_beats, refused
 from ansible_collections.platter.qemu.tests.lab.guest import MIB
 from ansible_collections.platter.qemu.tests.lab.modules import call
 from ansible_collections.platter.qemu.tests.lab.oracle import create
-from ansible_collections.platter.qemu.tests.lab.programs import running, wait_until
+from ansible_collections.platter.qemu.tests.lab.ports import free_port
+from ansible_collections.platter.qemu.tests.lab.programs import DEADLINE, running, wait_until
 from ansible_collections.platter.qemu.tests.lab.tls import OTHER_KEY, USER, Certificates, certificates, psk_file
 
 
@@ -36,7 +37,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 def served(name: str, tmp_path: Path) -> dict[str, Any]:
     """The options of an export of 8 MiB at a free port of the loopback interface."""
     image = create(tmp_path / "web1.qcow2", "qcow2", "8M")
-    return {"name": name, "image": str(image), "format": "qcow2", "bind": "127.0.0.1", "port": exports.free_port()}
+    return {"name": name, "image": str(image), "format": "qcow2", "bind": "127.0.0.1", "port": free_port()}
 
 
 def listeners(name: str) -> set[str]:
@@ -47,7 +48,9 @@ def listeners(name: str) -> set[str]:
 
 def gets_in(uri: str) -> bool:
     """Whether libnbd does."""
-    return subprocess.run(["nbdinfo", "--size", uri], capture_output=True, timeout=60, check=False).returncode == 0
+    return (
+        subprocess.run(["nbdinfo", "--size", uri], capture_output=True, timeout=DEADLINE, check=False).returncode == 0
+    )
 
 
 def test_loopback_needs_no_more(served: dict[str, Any]) -> None:

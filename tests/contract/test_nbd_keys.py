@@ -16,6 +16,7 @@ from ansible_collections.platter.qemu.tests.lab import exports
 from ansible_collections.platter.qemu.tests.lab.modules import call, process
 from ansible_collections.platter.qemu.tests.lab.oracle import create
 from ansible_collections.platter.qemu.tests.lab.patterns import files_of
+from ansible_collections.platter.qemu.tests.lab.ports import free_port
 
 SERVER, CLIENTS = ["localhost", "127.0.0.1"], ["backup1", "backup2"]
 
@@ -77,7 +78,7 @@ def test_who_is_listed_gets_in(asked: dict[str, Any], tmp_path: Path) -> None:
     made = four_beats(**asked)["nbd_keys"]
     assert made["authorized"] == ["CN=backup1", "CN=backup2"]
     name, image = exports.new_name(), create(tmp_path / "a.raw", "raw", "1M")
-    served = {"name": name, "image": str(image), "format": "raw", "bind": "127.0.0.1", "port": exports.free_port()}
+    served = {"name": name, "image": str(image), "format": "raw", "bind": "127.0.0.1", "port": free_port()}
     with exports.cleaned(name):
         tls = {"x509_dir": made["x509_dir"], "authorized": made["authorized"][:1]}
         uri = call("nbd_export", **served, tls=tls)["export"]["uri"]

@@ -17,7 +17,7 @@ from ansible_collections.platter.qemu.tests.lab.beats import four_beats, refused
 from ansible_collections.platter.qemu.tests.lab.drive_qemu import started
 from ansible_collections.platter.qemu.tests.lab.modules import call
 from ansible_collections.platter.qemu.tests.lab.oracle import create
-from ansible_collections.platter.qemu.tests.lab.programs import exported
+from ansible_collections.platter.qemu.tests.lab.programs import DEADLINE, exported
 
 ODD = "a,b=c:d {e}'f\" $HOME.raw"
 Drive = dict[str, Any]
@@ -74,7 +74,7 @@ def files_of(config: str, *words: str) -> list[str]:
         stdout=subprocess.PIPE,
         text=True,
         check=True,
-        timeout=60,
+        timeout=DEADLINE,
     )
     (answer,) = [each for each in map(json.loads, done.stdout.splitlines()) if each.get("id") == 1]
     return sorted(each["file"] for each in answer["return"] if each["drv"] == "file")

@@ -17,9 +17,10 @@ from typing import Callable
 
 sys.path.insert(0, os.environ["ANSIBLE_COLLECTIONS_PATH"])  # where tests/tools/run_in_venv.py has put this checkout
 
+from ansible_collections.platter.qemu.tests.lab.ports import free_port
 from ansible_collections.platter.qemu.tests.lab.sequence import Layout, in_raw
 from ansible_collections.platter.qemu.tests.lab.ssh_guest import SshGuest, running_ssh
-from ansible_collections.platter.qemu.tests.lab.stores import HOST, free_port
+from ansible_collections.platter.qemu.tests.lab.stores import HOST
 
 ROOT = Path(__file__).resolve().parents[2]
 SIZE, DATA = "20M", 1 << 20

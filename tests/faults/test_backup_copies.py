@@ -11,6 +11,7 @@ import pytest
 from ansible_collections.platter.qemu.tests.lab.beats import digest
 from ansible_collections.platter.qemu.tests.lab.modules import process
 from ansible_collections.platter.qemu.tests.lab.oracle import create
+from ansible_collections.platter.qemu.tests.lab.programs import DEADLINE
 
 #: strace(1): as a file system without hard links answers (vfat, some of FUSE)
 INJECT = ("-e", "trace=link,linkat", "-e", "inject=link,linkat:error=EPERM")
@@ -34,7 +35,7 @@ def test_what_goes_can_be_kept_without_second_names(tmp_path: Path, removed: boo
     more = {"state": "absent"} if removed else anew
     log = ["-o", str(tmp_path / "log")]
     with process("disk_image", under=[*WITHOUT_LINKS, *log], path=str(image), backup=True, **more) as run:
-        result = json.loads(run.communicate(timeout=60)[0].splitlines()[-1])
+        result = json.loads(run.communicate(timeout=DEADLINE)[0].splitlines()[-1])
     assert result["changed"] and image.exists() is not removed, result
     kept = os.stat(result["backup_file"])
     assert digest(result["backup_file"]) == before

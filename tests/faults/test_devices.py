@@ -16,7 +16,7 @@ from ansible_collections.platter.qemu.tests.lab.amounts import amount, share
 from ansible_collections.platter.qemu.tests.lab.loops import HAVE_LOOPS, numbered
 from ansible_collections.platter.qemu.tests.lab.modules import call, process
 from ansible_collections.platter.qemu.tests.lab.oracle import create
-from ansible_collections.platter.qemu.tests.lab.programs import running, wait_until
+from ansible_collections.platter.qemu.tests.lab.programs import DEADLINE, listens, running, wait_until
 from ansible_collections.platter.qemu.tests.lab.zygote import Zygote
 
 pytestmark = pytest.mark.skipif(not HAVE_LOOPS, reason="needs loop devices")
@@ -163,7 +163,7 @@ def test_a_silent_server_does_not_hold_the_task_that_detaches(zygote: Zygote, pl
     argv = ("qemu-nbd", "--persistent", "--shared=0", f"--socket={place}/socket", "-f", "qcow2", str(image))
     with running(*argv) as server, devices.cleaned(name):
         uri = f"nbd+unix:///?socket={place}/socket"
-        wait_until((place / "socket").exists, "it listens")
+        wait_until(lambda: listens(place / "socket"), "it listens")
         assert call("host_device", name=name, source=uri, read_only=False)["changed"]
         os.kill(server.pid, signal.SIGSTOP)
         try:
@@ -211,7 +211,7 @@ def test_a_host_without_loop_devices_says_so(place: Path) -> None:
     image = blank(place / "image.raw")
     hidden = 'mount -t tmpfs none /dev && mknod /dev/null c 1 3 && exec "$@"'
     child = process("host_device", under=("unshare", "--mount", "sh", "-c", hidden, "sh"), **task("none", image))
-    printed = child.communicate(timeout=60)[0]
+    printed = child.communicate(timeout=DEADLINE)[0]
     assert '"reason": "devices_unsupported"' in printed, printed
 
 

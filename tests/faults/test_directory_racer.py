@@ -16,7 +16,7 @@ import pytest
 from ansible_collections.platter.qemu.plugins.module_utils._tools import files
 from ansible_collections.platter.qemu.tests.lab import strace
 from ansible_collections.platter.qemu.tests.lab.oracle import create, qemu_img
-from ansible_collections.platter.qemu.tests.lab.programs import wait_until
+from ansible_collections.platter.qemu.tests.lab.programs import DEADLINE, wait_until
 from ansible_collections.platter.qemu.tests.lab.zygote import Zygote
 
 NOBODY = 65534
@@ -57,7 +57,7 @@ def home(place: Path) -> t.Iterator[Home]:
 def as_nobody(*command: object) -> None:
     """The user's own doing: what that user may not do fails the test."""
     argv = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--", *map(str, command)]
-    subprocess.run(argv, check=True, timeout=60)
+    subprocess.run(argv, check=True, timeout=DEADLINE)
 
 
 def instead(name: Path, target: object) -> None:

@@ -17,8 +17,9 @@ from ansible_collections.platter.qemu.plugins.module_utils._vm import places
 from ansible_collections.platter.qemu.tests.lab import diskless
 from ansible_collections.platter.qemu.tests.lab.diskless import Diskless, own_host
 from ansible_collections.platter.qemu.tests.lab.linux import MODULES, kernel_with
+from ansible_collections.platter.qemu.tests.lab.ports import free_port
 from ansible_collections.platter.qemu.tests.lab.programs import wait_until
-from ansible_collections.platter.qemu.tests.lab.stores import Store, free_port
+from ansible_collections.platter.qemu.tests.lab.stores import Store
 
 pytestmark = pytest.mark.xdist_group("diskless")
 soak = pytest.mark.soak

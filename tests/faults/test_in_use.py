@@ -15,7 +15,7 @@ from ansible_collections.platter.qemu.tests.lab.loops import attached
 from ansible_collections.platter.qemu.tests.lab.modules import call
 from ansible_collections.platter.qemu.tests.lab.oracle import create, info
 from ansible_collections.platter.qemu.tests.lab.patterns import files_of, write_pattern
-from ansible_collections.platter.qemu.tests.lab.programs import exported, running, wait_until
+from ansible_collections.platter.qemu.tests.lab.programs import exported, listens, running, wait_until
 from ansible_collections.platter.qemu.tests.lab.zygote import Zygote
 
 Count = t.Callable[[str, int], None]
@@ -257,7 +257,7 @@ def test_nbdkit_is_seen_while_a_client_has_the_image_open(place: Path) -> None:
     world = _world(place)
     socket = place / "socket"
     with running("nbdkit", "-f", "-U", socket, "file", world / "disk.qcow2") as server:
-        wait_until(socket.exists, "nbdkit serves")
+        wait_until(lambda: listens(socket), "nbdkit serves")
         with running("qemu-io", "-f", "raw", f"nbd+unix:///?socket={socket}") as client:
             wait_until(lambda: _has_open(server.pid, world / "disk.qcow2"), "nbdkit has the file open")
             result = call("disk_image", **_task(world, "grow"))
@@ -267,5 +267,8 @@ def test_nbdkit_is_seen_while_a_client_has_the_image_open(place: Path) -> None:
 
 
 def _has_open(pid: int, path: Path) -> bool:
-    links = (os.readlink(f"/proc/{pid}/fd/{number}") for number in os.listdir(f"/proc/{pid}/fd"))
-    return str(path) in links
+    for number in os.listdir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(FileNotFoundError):  # it has just closed it
+            if os.readlink(f"/proc/{pid}/fd/{number}") == str(path):
+                return True
+    return False

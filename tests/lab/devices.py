@@ -107,7 +107,7 @@ def wait_for_servers(name: str, number: int) -> None:
 @contextlib.contextmanager
 def held(name: str) -> Iterator[subprocess.Popen[bytes]]:
     """A program that has the device open while the block runs."""
-    with running("sh", "-c", f"exec sleep 60 < {link(name)}") as process:
+    with running("sh", "-c", f"exec sleep 600 < {link(name)}") as process:
         file = f"/proc/{process.pid}/fd/0"
         wait_until(lambda: os.readlink(file) == os.path.realpath(link(name)), "it is open")
         yield process

@@ -18,8 +18,8 @@ from ansible_collections.platter.qemu.tests.lab import superblocks
 from ansible_collections.platter.qemu.tests.lab.initramfs import SCRIPTS
 from ansible_collections.platter.qemu.tests.lab.linux import kernel_with
 from ansible_collections.platter.qemu.tests.lab.modules import call
+from ansible_collections.platter.qemu.tests.lab.ports import free_port
 from ansible_collections.platter.qemu.tests.lab.programs import listens, running, wait_until
-from ansible_collections.platter.qemu.tests.lab.stores import free_port
 from ansible_collections.platter.qemu.tests.lab.vm import CLOCK, KERNEL_LINE, Guest
 
 MIB = 1 << 20

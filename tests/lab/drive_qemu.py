@@ -9,7 +9,7 @@ import subprocess
 import typing as t
 from pathlib import Path
 
-from ansible_collections.platter.qemu.tests.lab.programs import listens, running, wait_until
+from ansible_collections.platter.qemu.tests.lab.programs import DEADLINE, listens, running, wait_until
 
 QEMU = "qemu-system-x86_64"
 Question = t.Tuple[str, t.Dict[str, t.Any]]
@@ -20,7 +20,7 @@ class QemuRefusedError(Exception):
 
 
 def ask(
-    words: t.Sequence[str], questions: t.Sequence[Question], machine: str = "pc", timeout: float = 60
+    words: t.Sequence[str], questions: t.Sequence[Question], machine: str = "pc", timeout: float = DEADLINE
 ) -> t.List[t.Any]:
     """The answer to each question; None where QEMU said no. Raises QemuRefusedError."""
     told = [{"execute": "qmp_capabilities"}]
@@ -62,7 +62,7 @@ def started(monitor: Path, *words: object) -> t.Iterator[subprocess.Popen[bytes]
     with running(*words, *stopped) as process:
         wait_until(lambda: listens(monitor) or process.poll() is not None, "the monitor is there")
         with socket.socket(socket.AF_UNIX) as client:
-            client.settimeout(60)
+            client.settimeout(DEADLINE)
             client.connect(str(monitor))
             assert b"QMP" in client.recv(100)  # it greets when all is open
         monitor.chmod(0o600)

@@ -14,7 +14,7 @@ from typing import Any, Iterator
 
 from ansible_collections.platter.qemu.plugins.module_utils._tools import own_places
 from ansible_collections.platter.qemu.tests.lab.modules import call, process
-from ansible_collections.platter.qemu.tests.lab.programs import wait_until
+from ansible_collections.platter.qemu.tests.lab.programs import DEADLINE, wait_until
 
 PROMPT = b"qemu-io> "
 
@@ -34,7 +34,7 @@ def cleaned(*names: str) -> Iterator[None]:
             for pid in processes_of(name):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGCONT)
-            result = call("nbd_export", name=name, state="absent", allow_disconnect=True, stop_timeout=20)
+            result = call("nbd_export", name=name, state="absent", allow_disconnect=True, stop_timeout=120)
             assert not result.get("failed"), result["msg"]
 
 
@@ -43,26 +43,49 @@ SERVERS = ("qemu-nbd", "nbdkit", "qemu-storage-daemon")
 
 def processes_of(name: str) -> list[int]:
     """Every process with the name of the export in its command line that is a supervisor or a server."""
-    found = []
+    return list(_command_lines(name))
+
+
+def _command_lines(name: str) -> dict[int, list[str]]:
+    """The words of each of them, by its number. All is read once: any of them may end meanwhile."""
+    found = {}
     for pid in (entry for entry in os.listdir("/proc") if entry.isdigit()):
         with contextlib.suppress(OSError):
             words = Path("/proc", pid, "cmdline").read_bytes().decode(errors="replace").split("\0")
             ours = "supervise.py" in " ".join(words[:5]) or os.path.basename(words[0]) in SERVERS
             if ours and any(name in word for word in words):
-                found.append(int(pid))
+                found[int(pid)] = words
     return found
+
+
+def servers_of(name: str) -> list[int]:
+    """Those that are no supervisors."""
+    return [pid for pid, words in _command_lines(name).items() if not _supervises(words)]
+
+
+def _supervises(words: list[str]) -> bool:
+    return any("supervise.py" in word for word in words)
 
 
 def server_of(name: str) -> int:
     """The process that serves it."""
-    servers = [p for p in processes_of(name) if "supervise.py" not in Path(f"/proc/{p}/cmdline").read_text()]
+    servers = servers_of(name)
     assert len(servers) == 1, servers
     return servers[0]
 
 
 def supervisor_of(name: str) -> int:
     """The process that watches over its server."""
-    return next(p for p in processes_of(name) if "supervise.py" in Path(f"/proc/{p}/cmdline").read_text())
+    found = [pid for pid, words in _command_lines(name).items() if _supervises(words)]
+    # until a child of its own has become the server, that has the same words; and numbers of processes begin anew
+    return next(pid for pid in found if _parent(pid) not in found)
+
+
+def _parent(pid: int) -> int:
+    """0 of one that has ended."""
+    with contextlib.suppress(OSError):
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    return 0
 
 
 def leftovers(name: str) -> list[str]:
@@ -80,7 +103,7 @@ def uri(name: str) -> str:
 
 def nbdinfo(name: str) -> dict[str, Any]:
     """The export as libnbd sees it."""
-    told = subprocess.run(["nbdinfo", "--json", uri(name)], stdout=subprocess.PIPE, check=True, timeout=60)
+    told = subprocess.run(["nbdinfo", "--json", uri(name)], stdout=subprocess.PIPE, check=True, timeout=DEADLINE)
     return dict(json.loads(told.stdout)["exports"][0])
 
 
@@ -88,7 +111,9 @@ def io(name: str, *commands: str, writes: bool = False) -> None:
     """qemu-io's commands on the export; they must succeed."""
     words = [word for command in commands for word in ("-c", command)]
     argv = ["qemu-io", "-f", "raw", *([] if writes else ["-r"]), *words, uri(name)]
-    done = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=DEADLINE, check=False
+    )
     assert done.returncode == 0 and "failed" not in done.stdout, done.stdout
 
 
@@ -129,16 +154,11 @@ def connects(path: object) -> bool:
         return True
 
 
-def free_port() -> int:
-    """That nobody listens at, just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def gets_in(uri: str) -> bool:
     """Whether libnbd does."""
-    return subprocess.run(["nbdinfo", "--size", uri], capture_output=True, timeout=60, check=False).returncode == 0
+    return (
+        subprocess.run(["nbdinfo", "--size", uri], capture_output=True, timeout=DEADLINE, check=False).returncode == 0
+    )
 
 
 def killed_after(milliseconds: int, **options: Any) -> None:
@@ -157,8 +177,9 @@ def kill_server(name: str) -> int:
     os.kill(before, signal.SIGKILL)
 
     def another() -> bool:
-        servers = [p for p in processes_of(name) if p not in (before, supervisor_of(name))]
-        return bool(servers) and connects(f"{own_places.socket_directory()}/{name}.sock") and gets_in(uri(name))
+        servers = servers_of(name)
+        new = bool(servers) and before not in servers
+        return new and connects(f"{own_places.socket_directory()}/{name}.sock") and gets_in(uri(name))
 
     wait_until(another, "the supervisor starts it again")
     return server_of(name)

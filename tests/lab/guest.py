@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.platter.qemu.tests.lab.oracle import qemu_img
+from ansible_collections.platter.qemu.tests.lab.programs import DEADLINE
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 #: (byte, offset, length): what C(scribble) leaves at the beginning, in the middle and at the end of 4 MiB
@@ -40,7 +41,7 @@ def qemu_io(path: object, format: str, *commands: str, secret: object = None) ->
     for command in commands:
         argv += ["-c", command]
     argv.append(filename(path, format, bool(secret)))
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=DEADLINE, check=False)
     said = done.stdout + done.stderr
     assert done.returncode == 0 and "failed" not in said and "error" not in said.lower(), said
     return said
@@ -88,6 +89,6 @@ def extents(path: object, format: str) -> list[dict[str, Any]]:
 def check(path: object, format: str) -> dict[str, Any]:
     """C(qemu-img check) of an image, whatever it finds."""
     argv = ["qemu-img", "check", "--output=json", filename(path, format)]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=DEADLINE, check=False)
     assert done.returncode in (0, 2, 3), done.stderr
     return dict(json.loads(done.stdout))

@@ -31,10 +31,10 @@ from ansible_collections.platter.qemu.plugins.module_utils._tools.qmp import Qmp
 from ansible_collections.platter.qemu.tests.lab.array_guest import NETWORK, archive_of
 from ansible_collections.platter.qemu.tests.lab.initramfs import add_program, interpreter
 from ansible_collections.platter.qemu.tests.lab.linux import kernel
+from ansible_collections.platter.qemu.tests.lab.ports import free_port
 from ansible_collections.platter.qemu.tests.lab.programs import listens, wait_until
 from ansible_collections.platter.qemu.tests.lab.sequence import Layout
 from ansible_collections.platter.qemu.tests.lab.ssh_guest import SERVER, add_ssh
-from ansible_collections.platter.qemu.tests.lab.stores import free_port
 from ansible_collections.platter.qemu.tests.lab.systemd_guest import SYSTEMD, add_systemd
 from ansible_collections.platter.qemu.tests.lab.vm import CLOCK, KERNEL_LINE, MACHINE, Guest
 

@@ -10,8 +10,8 @@ from ansible_collections.platter.qemu.tests.lab.array_guest import NETWORK
 from ansible_collections.platter.qemu.tests.lab.device_guest import START_UDEV, add_udev
 from ansible_collections.platter.qemu.tests.lab.guest_modules import add_modules
 from ansible_collections.platter.qemu.tests.lab.initramfs import add_program, basis
+from ansible_collections.platter.qemu.tests.lab.ports import free_port
 from ansible_collections.platter.qemu.tests.lab.ssh_guest import SERVER, SshGuest, add_ssh
-from ansible_collections.platter.qemu.tests.lab.stores import free_port
 from ansible_collections.platter.qemu.tests.lab.systemd_guest import add_qemu
 from ansible_collections.platter.qemu.tests.lab.vm import CLOCK, Disk
 

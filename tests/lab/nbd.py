@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-import socket
 import subprocess
 import typing as t
 from dataclasses import dataclass
 from pathlib import Path
 
 from ansible_collections.platter.qemu.plugins.module_utils._core.nbd_uri import Address
+from ansible_collections.platter.qemu.tests.lab.ports import free_port
 from ansible_collections.platter.qemu.tests.lab.programs import DEADLINE, answers_nbd, running, wait_until
 
 SERVERS = ("qemu-nbd", "qemu-storage-daemon", "nbdkit")
@@ -39,10 +39,8 @@ def unix(tmp_path: Path, name: str = "disk", **more: t.Any) -> Address:
 
 
 def tcp(name: str = "disk", **more: t.Any) -> Address:
-    """An address on loopback, with a port that nobody has at the moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return Address(name, host="127.0.0.1", port=probe.getsockname()[1], **more)
+    """An address on loopback, with a port that nobody has."""
+    return Address(name, host="127.0.0.1", port=free_port(), **more)
 
 
 @contextlib.contextmanager

@@ -41,7 +41,7 @@ def try_qemu_img(*argv: object, cwd: Path | None = None) -> subprocess.Completed
     """One run; again only where QEMU fails by chance."""
     for _again in range(_TRIES):
         command = ["qemu-img", *map(str, argv)]
-        done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=180, check=False)
         if _BY_CHANCE not in done.stderr:
             break
     return done

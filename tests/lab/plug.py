@@ -30,7 +30,7 @@ def _plug(guest: Guest, disk: Disk, undo: contextlib.ExitStack) -> str:
             guest.monitor.execute("blockdev-add", node)
     device = {"driver": "scsi-hd", "bus": "scsi.0", "id": f"{disk.name}-device", "drive": disk.name}
     guest.monitor.execute("device_add", device)
-    undo.callback(_unplug, guest, device["id"])
+    undo.callback(_unplug, guest, device["id"], before)
     guest.wait(lambda: _seen(guest) - before, "the guest sees its new disk")
     return f"/dev/{(_seen(guest) - before).pop()}"
 
@@ -40,11 +40,15 @@ def _seen(guest: Guest) -> set[str]:
     return set(guest.run("cd /sys/block; echo sd*").split()) - {"sd*"}
 
 
-def _unplug(guest: Guest, device: str) -> None:
-    """The guest lets go of a SCSI disk at once; what -drive has made goes with its device."""
+def _unplug(guest: Guest, device: str, before: set[str]) -> None:
+    """The guest lets go of a SCSI disk at once; what -drive has made goes with its device. QEMU does not wait for that: a
+    guest that has not yet seen it go gives the next disk the same name, which is then not taken for a new one.
+    """
     guest.monitor.execute("device_del", {"id": device})
     deadline = time.monotonic() + DEADLINE
     assert guest.monitor.wait_event(lambda event: _is_end_of(event, device), deadline), f"{device} is still there"
+    if guest.process.poll() is None:
+        guest.wait(lambda: _seen(guest) <= before, "the guest has seen its disk go")
 
 
 def _is_end_of(event: dict[str, Any], device: str) -> bool:

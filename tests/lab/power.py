@@ -75,24 +75,28 @@ class Vm:
 
     def processes(self) -> list[int]:
         """Every process with its name in the command line: QEMU, and what watches over it."""
-        found = []
+        return list(self._command_lines())
+
+    def _command_lines(self) -> dict[int, str]:
+        """By the number of the process. All is read once: any of them may end meanwhile."""
+        found = {}
         for pid in (int(entry) for entry in os.listdir("/proc") if entry.isdigit()):
             with contextlib.suppress(OSError):
                 words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
                 ours = "supervise.py" in " ".join(words[:5]) or Path(words[0]).name in ("qemu-system-x86_64", "sh")
                 if ours and any(self.name in word for word in words):
-                    found.append(pid)
+                    found[pid] = " ".join(words)
         return found
 
     def qemu(self) -> int:
         """Its QEMU."""
-        found = [pid for pid in self.processes() if "supervise.py" not in Path(f"/proc/{pid}/cmdline").read_text()]
+        found = [pid for pid, words in self._command_lines().items() if "supervise.py" not in words]
         assert len(found) == 1, found
         return found[0]
 
     def supervisor(self) -> int:
         """What watches over it."""
-        return next(pid for pid in self.processes() if "supervise.py" in Path(f"/proc/{pid}/cmdline").read_text())
+        return next(pid for pid, words in self._command_lines().items() if "supervise.py" in words)
 
     def leftovers(self) -> list[str]:
         """What is there of it besides its definition."""
@@ -102,9 +106,9 @@ class Vm:
     def end(self) -> None:
         """Whatever it does."""
         for kind in ("supervise.py", ""):
-            for pid in self.processes():
-                with contextlib.suppress(OSError):
-                    if kind in Path(f"/proc/{pid}/cmdline").read_text():
+            for pid, words in self._command_lines().items():
+                with contextlib.suppress(ProcessLookupError):
+                    if kind in words:
                         os.kill(pid, signal.SIGKILL)
         wait_until(lambda: not self.processes(), "it has ended")
         told = self.call("absent")

@@ -10,7 +10,7 @@ from typing import Iterator
 from ansible_collections.platter.qemu.tests.lab.array_guest import NETWORK, ArrayGuest, archive_of
 from ansible_collections.platter.qemu.tests.lab.cpio import Archive
 from ansible_collections.platter.qemu.tests.lab.initramfs import add_program, add_python, interpreter
-from ansible_collections.platter.qemu.tests.lab.stores import free_port
+from ansible_collections.platter.qemu.tests.lab.ports import free_port
 from ansible_collections.platter.qemu.tests.lab.vm import CLOCK
 
 SERVER = "/usr/sbin/sshd"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import signal
-import socket
 import subprocess
 from pathlib import Path
 from typing import Iterator
 
+from ansible_collections.platter.qemu.tests.lab.ports import free_port
 from ansible_collections.platter.qemu.tests.lab.programs import DEADLINE, answers_nbd, wait_until
 
 #: this machine's loopback, as a guest with QEMU's own network sees it
@@ -60,13 +60,6 @@ class Store:
         """It goes on."""
         assert self.process
         self.process.send_signal(signal.SIGCONT)
-
-
-def free_port() -> int:
-    """Of loopback, that nobody has at the moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextlib.contextmanager

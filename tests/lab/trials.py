@@ -175,11 +175,17 @@ def _users(directory: str) -> list[str]:
 def _uses(pid: str, directory: str) -> bool:
     """Whether a program has a file of the directory open, or is named one on its command line."""
     try:
-        links = [os.readlink(f"/proc/{pid}/fd/{number}") for number in os.listdir(f"/proc/{pid}/fd")]
-        return any(link.startswith(directory) for link in links) or directory in _command_line(pid)
-    except OSError:
+        named = Path(f"/proc/{pid}/cmdline").read_bytes().decode("utf-8", "replace")
+        return directory in named or any(
+            _link(pid, each).startswith(directory) for each in os.listdir(f"/proc/{pid}/fd")
+        )
+    except OSError:  # it has ended
         return False
 
 
-def _command_line(pid: str) -> str:
-    return Path(f"/proc/{pid}/cmdline").read_bytes().decode("utf-8", "replace")
+def _link(pid: str, number: str) -> str:
+    """What it has open there; nothing where it has just closed it."""
+    try:
+        return os.readlink(f"/proc/{pid}/fd/{number}")
+    except OSError:
+        return ""

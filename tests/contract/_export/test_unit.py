@@ -10,6 +10,7 @@ from pathlib import Path
 from ansible_collections.platter.qemu.plugins.module_utils._export import definition, places, servers, unit
 from ansible_collections.platter.qemu.plugins.module_utils._export.ground import Ground
 from ansible_collections.platter.qemu.plugins.module_utils._export.spec import ExportSpec, TlsSpec
+from ansible_collections.platter.qemu.tests.lab.programs import DEADLINE
 
 SPEC = ExportSpec("web1", "/run/platter/web1.sock", "/srv/a.qcow2", "qcow2")
 ODD = "/srv/a b%n$HOME${x};'\"\\\u00e9\n[Service]\nExecStart=/bin/false\\"
@@ -42,7 +43,7 @@ def write(directory: Path, spec: ExportSpec) -> Path:
 def complaints(*paths: Path) -> str:
     """What systemd-analyze(1) says of these units."""
     argv = ["systemd-analyze", "verify", "--man=no", *map(str, paths)]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=DEADLINE, check=False)
     told = [line for line in done.stderr.splitlines() if "platter" in line]
     return "\n".join(told) or ("" if done.returncode == 0 else done.stderr)
 

@@ -39,14 +39,16 @@ def image(tmp_path: Path) -> Path:
 
 
 def holders(path: object) -> list[Holder]:
-    """Without the losetup of another test, which opens each device for a moment when it looks for a free one."""
+    """Without those of other tests who open each device for a moment: losetup, when it looks for a free one, and modules,
+    which look for theirs. Whoever has it open for longer is there when it is looked at again.
+    """
     found: list[Holder] = []
 
     def settled() -> bool:
-        found[:] = find_holders([str(path)])[str(path)]
-        return all(holder.name != "losetup" for holder in found)
+        before, found[:] = found[:], find_holders([str(path)])[str(path)]
+        return found == before and all(holder.name != "losetup" for holder in found)
 
-    wait_until(settled, "losetup has ended")
+    wait_until(settled, "nobody comes or goes")
     return found
 
 
@@ -160,7 +162,7 @@ def test_a_mount_in_another_namespace_is_found(image: Path, tmp_path: Path) -> N
     subprocess.run(["mkfs.ext4", "-q", image], check=True)
     (tmp_path / "mnt").mkdir()
     with attached(image) as device:
-        inside = f"mount {device} '{tmp_path}/mnt' && exec sleep 60"
+        inside = f"mount {device} '{tmp_path}/mnt' && exec sleep 600"
         with running(*ELSEWHERE, "sh", "-c", inside):
             wait_until(lambda: [holder.kind for holder in holders(device)] == ["mount"], "the mount is seen")
 

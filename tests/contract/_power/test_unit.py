@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ansible_collections.platter.qemu.plugins.module_utils._power import definition, unit
 from ansible_collections.platter.qemu.plugins.module_utils._power.spec import PowerSpec
+from ansible_collections.platter.qemu.tests.lab.programs import DEADLINE
 
 SPEC = PowerSpec("web1", "/etc/platter/vm/web1", "/run/platter/web1.qmp", stop_timeout=0.5)
 ODD = "/srv/a b%n$HOME${x};'\"\\\u00e9\n[Service]\nExecStart=/bin/false\\"
@@ -24,7 +25,7 @@ def write(directory: Path, spec: PowerSpec) -> Path:
 def complaints(*paths: Path) -> str:
     """What systemd-analyze(1) says of these units."""
     argv = ["systemd-analyze", "verify", "--man=no", *map(str, paths)]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=DEADLINE, check=False)
     told = [line for line in done.stderr.splitlines() if "platter" in line]
     return "\n".join(told) or ("" if done.returncode == 0 else done.stderr)
 

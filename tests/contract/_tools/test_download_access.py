@@ -122,11 +122,11 @@ def secure(tmp_path: Path) -> Iterator[tuple[Site, str]]:
 def test_certificates_are_verified(secure: tuple[Site, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     site, cert = secure
     dest = tmp_path / "new"
-    monkeypatch.setattr(module, "_PAUSES", (30.0,))
+    monkeypatch.setattr(module, "_PAUSES", (300.0,))
     start = time.monotonic()
     with pytest.raises(EngineError, match="certificate is not valid"):
         download(site.url("/disk"), str(dest))
-    assert time.monotonic() - start < 20, "it is not tried again"
+    assert time.monotonic() - start < 150, "it is not tried again"
     download(site.url("/disk"), str(dest), ca_path=cert, expected_digest=SHA256)
     download(site.url("/disk"), str(dest), validate_certs=False, expected_digest=SHA256)
     with pytest.raises(EngineError, match=r"certificates in .* cannot be read"):

@@ -18,7 +18,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._tools.nbd_client imp
 from ansible_collections.platter.qemu.tests.lab.guest import KIB, MIB
 from ansible_collections.platter.qemu.tests.lab.nbd import SERVERS, Served, nbdinfo, serving, tcp, unix
 from ansible_collections.platter.qemu.tests.lab.oracle import create, qemu_img
-from ansible_collections.platter.qemu.tests.lab.programs import listens, wait_until
+from ansible_collections.platter.qemu.tests.lab.programs import DEADLINE, listens, wait_until
 
 
 @pytest.fixture
@@ -155,7 +155,7 @@ def test_asking_is_not_using(tmp_path: Path, image: Path) -> None:
             assert process.poll() is None
             with NbdClient(address) as client:
                 client.open("disk").read(0, 1)
-            assert process.wait(timeout=60) == 0
+            assert process.wait(timeout=DEADLINE) == 0
         finally:
             process.kill()
 

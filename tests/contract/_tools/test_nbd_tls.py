@@ -18,6 +18,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._tools.tls import Cre
 from ansible_collections.platter.qemu.tests.lab.guest import MIB
 from ansible_collections.platter.qemu.tests.lab.nbd import SERVERS, Served, secured, serving, tcp, unix
 from ansible_collections.platter.qemu.tests.lab.nbd_peer import Peer, peer
+from ansible_collections.platter.qemu.tests.lab.programs import DEADLINE
 from ansible_collections.platter.qemu.tests.lab.tls import OTHER_KEY, Certificates, certificates, psk_file
 
 needs_psk = pytest.mark.skipif(not can_use_psk(), reason="this Python has no TLS with pre-shared keys")
@@ -50,7 +51,9 @@ def get_in(address: Address, credentials: Credentials | None = None) -> str:
 def libnbd_gets_in(address: Address, parameter: str) -> bool:
     """The same question to nbdinfo."""
     uri = f"{address}?{parameter}"
-    return subprocess.run(["nbdinfo", "--size", uri], capture_output=True, timeout=60, check=False).returncode == 0
+    return (
+        subprocess.run(["nbdinfo", "--size", uri], capture_output=True, timeout=DEADLINE, check=False).returncode == 0
+    )
 
 
 @pytest.mark.parametrize("where", [unix, lambda _path, **more: tcp(**more)], ids=["unix", "tcp"])

@@ -20,7 +20,7 @@ def ended(argv: list[str], **how: object) -> errors.ToolTimeoutError:
     started = time.monotonic()
     with pytest.raises(errors.ToolTimeoutError) as caught:
         process.Runner(patience=0.5)(argv, **how)
-    assert time.monotonic() - started < 15
+    assert time.monotonic() - started < 50
     assert caught.value.facts["reason"] == "tool_timeout"
     return caught.value
 

@@ -28,7 +28,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._tools.qmp_jobs impor
 )
 from ansible_collections.platter.qemu.tests.lab.guest import scribble, shows
 from ansible_collections.platter.qemu.tests.lab.oracle import create, info, version
-from ansible_collections.platter.qemu.tests.lab.programs import wait_until
+from ansible_collections.platter.qemu.tests.lab.programs import DEADLINE, wait_until
 from ansible_collections.platter.qemu.tests.lab.qemu import (
     BARE,
     DAEMON,
@@ -45,7 +45,7 @@ SIZE = 8 << 20
 SEEN = ((0x11, 0, 64 << 10), (0x77, 1 << 20, 64 << 10), (0x22, (1 << 20) + (64 << 10), 128 << 10))
 
 
-def soon(seconds: float = 20.0) -> float:
+def soon(seconds: float = DEADLINE) -> float:
     return time.monotonic() + seconds
 
 
@@ -105,7 +105,7 @@ def test_behind_others_it_waits_for_a_place(tmp_path: Path) -> None:
             Qmp.connect(str(tmp_path / "qmp"), timeout=0.3)
         assert caught.value.reason == "qmp_timeout"
         with ThreadPoolExecutor(1) as pool:
-            coming = pool.submit(Qmp.connect, str(tmp_path / "qmp"), 30.0)
+            coming = pool.submit(Qmp.connect, str(tmp_path / "qmp"), DEADLINE)
             with pytest.raises(FutureTimeoutError):
                 coming.result(0.3)
             for other in others:
@@ -135,7 +135,7 @@ def test_the_end_of_qemu_is_noticed_at_once(tmp_path: Path) -> None:
     with bare(tmp_path / "qmp") as process, Qmp.connect(str(tmp_path / "qmp")) as qmp:
         qmp.execute("quit")
         assert qmp.wait_event(["SHUTDOWN"], soon()) is not None
-        process.wait(60)
+        process.wait(DEADLINE)
         with pytest.raises(QmpConnectError) as caught:
             qmp.execute("query-status")
         assert caught.value.reason == "qmp_unreachable"
@@ -198,7 +198,7 @@ def test_a_job_survives_its_session_and_is_adopted(qmp: Qmp, tmp_path: Path) -> 
 
 
 def test_a_cancelled_job_leaves_all_as_it_was(qmp: Qmp, chain: tuple[Path, Path]) -> None:
-    start_job(qmp, "block-stream", "stream0", device="top", speed=64 << 10)
+    start_job(qmp, "block-stream", "stream0", device="top", speed=4 << 10)
     assert cancel_job(qmp, "stream0", soon()).status == "concluded"
     assert find_jobs(qmp) == {}
     assert cancel_job(qmp, "stream0", soon()).status == GONE
@@ -208,7 +208,7 @@ def test_a_cancelled_job_leaves_all_as_it_was(qmp: Qmp, chain: tuple[Path, Path]
 
 
 def test_a_job_that_takes_too_long_is_still_there(qmp: Qmp) -> None:
-    start_job(qmp, "block-stream", "stream0", device="top", speed=64 << 10)
+    start_job(qmp, "block-stream", "stream0", device="top", speed=4 << 10)
     with pytest.raises(JobTimeoutError) as caught:
         finish_job(qmp, "stream0", time.monotonic() + 0.3)
     assert (caught.value.facts["reason"], caught.value.status) == ("job_timeout", "running")
