@@ -181,11 +181,13 @@ def test_a_mount_that_lives_on_in_a_namespace_for_a_moment_is_waited_for(
 ) -> None:
     call("host_device", **asked(name, image, read_only=False))
     run("mkfs.ext4", "-q", devices.link(name))
-    (tmp_path / "mnt").mkdir()
+    for place in ("mnt", "other"):
+        (tmp_path / place).mkdir()
+    # nothing else lives on there: the mounts of tests beside this one are undone in it too
+    alone = ["unshare", "--mount", "--propagation", "slave", "sh", "-ec"]
+    inside = f"mount {devices.link(name)} {tmp_path}/other; echo; read word"
     with mounted(devices.link(name), tmp_path / "mnt"):
-        other = subprocess.Popen(
-            ["unshare", "--mount", "sh", "-c", "echo; read word"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        )
+        other = subprocess.Popen([*alone, inside], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         assert other.stdout.read(1)
     ending = threading.Timer(0.3, other.communicate)
     ending.start()

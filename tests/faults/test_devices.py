@@ -210,7 +210,8 @@ def test_a_file_system_without_direct_io_is_told(place: Path) -> None:
 def test_a_host_without_loop_devices_says_so(place: Path) -> None:
     image = blank(place / "image.raw")
     hidden = 'mount -t tmpfs none /dev && mknod /dev/null c 1 3 && exec "$@"'
-    child = process("host_device", under=("unshare", "--mount", "sh", "-c", hidden, "sh"), **task("none", image))
+    alone = ("unshare", "--mount", "--propagation", "slave", "sh", "-c", hidden, "sh")
+    child = process("host_device", under=alone, **task("none", image))
     printed = child.communicate(timeout=DEADLINE)[0]
     assert '"reason": "devices_unsupported"' in printed, printed
 

@@ -54,7 +54,9 @@ def up(directory: Path, addresses: dict[str, str]) -> None:
     _ip(network, "address", "add", f"{CALLER}/24", "dev", "br0")
     _ip(network, "link", "set", "br0", "up")
     for number, (name, address) in enumerate(addresses.items(), start=1):
-        host = _start(directory, name, "--net", "--mount", "--pid", "--ipc", "--uts", "--fork", "--kill-child")
+        # until it has files of its own, what the machine unmounts is unmounted there too
+        own = ("--net", "--mount", "--propagation", "slave", "--pid", "--ipc", "--uts", "--fork", "--kill-child")
+        host = _start(directory, name, *own)
         _connect(network, host, f"port{number}", address)
     _write_ssh(directory, network, addresses)
     for name, address in addresses.items():

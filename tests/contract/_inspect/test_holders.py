@@ -111,7 +111,7 @@ print(*find_holders(sys.argv[1:])[sys.argv[1]])
 def test_a_qemu_whose_process_cannot_be_seen_is_known_by_its_lock(image: Path, tmp_path: Path) -> None:
     if os.geteuid() != 0:
         pytest.skip("needs root")
-    looking = ["unshare", "-p", "-f", "--mount-proc", sys.executable, "-c", LOOK, str(image)]
+    looking = [*ELSEWHERE, "-p", "-f", "--mount-proc", sys.executable, "-c", LOOK, str(image)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     with exported(image, "raw", tmp_path / "sock"):
         seen = subprocess.run(looking, env=environment, check=True, capture_output=True, text=True).stdout

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import subprocess
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from ansible_collections.platter.qemu.plugins.module_utils._tools.quiet import quietly
 from ansible_collections.platter.qemu.tests.lab.loops import HAVE_LOOPS, attached, mounted
-from ansible_collections.platter.qemu.tests.lab.programs import running
+from ansible_collections.platter.qemu.tests.lab.programs import running, wait_until
 
 
 @pytest.mark.skipif(not HAVE_LOOPS, reason="needs root")
@@ -29,5 +30,14 @@ def test_what_the_host_unmounts_meanwhile_is_unmounted(tmp_path: Path) -> None:
         with mounted(device, place):
             reader = until.enter_context(running(*argv))
             assert reader.stdout and reader.stdout.readline() == b"ready\n"
-        # EBUSY where a file system is still mounted from it
+        # what programs of other tests have made of their mounts meanwhile ends with these, and the reader does not
+        wait_until(lambda: _is_free(device), "no file system is mounted from it any more")
+
+
+def _is_free(device: str) -> bool:
+    try:
         os.close(os.open(device, os.O_RDONLY | os.O_EXCL))
+    except OSError as exc:
+        assert exc.errno == errno.EBUSY
+        return False
+    return True
