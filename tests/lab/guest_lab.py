@@ -36,7 +36,7 @@ from ansible_collections.platter.qemu.tests.lab.programs import listens, wait_un
 from ansible_collections.platter.qemu.tests.lab.sequence import Layout
 from ansible_collections.platter.qemu.tests.lab.ssh_guest import SERVER, add_ssh
 from ansible_collections.platter.qemu.tests.lab.systemd_guest import SYSTEMD, add_systemd
-from ansible_collections.platter.qemu.tests.lab.vm import CLOCK, KERNEL_LINE, MACHINE, Guest
+from ansible_collections.platter.qemu.tests.lab.vm import CLOCK, KERNEL_LINE, MACHINE, WAIT_SECONDS, Guest
 
 CACHE = Path.home() / ".cache/platter.qemu-guests"
 LIFETIME = ("timeout", "--kill-after=5", "3600")
@@ -74,7 +74,7 @@ class LabGuest(Guest):
     def resume(self) -> None:
         """As C(boot), of what has booted long ago. Its clock is set."""
         self._wait(lambda: listens(self._shell) and listens(self._watch), "QEMU has not made its sockets")
-        self.monitor = self._open.enter_context(Qmp.connect(str(self._watch)))
+        self.monitor = self._open.enter_context(Qmp.connect(str(self._watch), WAIT_SECONDS))
         self._wait(lambda: self.monitor.execute("query-status")["status"] != "inmigrate", "the state is not read")
         self.monitor.execute("cont")  # it was saved while it stood still
         self._serial.connect(str(self._shell))

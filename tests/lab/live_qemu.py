@@ -37,7 +37,7 @@ class LiveQemu:
         assert self.process.poll() is None, "QEMU has not started"
         for path in (self.socket, watch):
             path.chmod(0o600)
-        self.qmp = Qmp.connect(str(watch))
+        self.qmp = Qmp.connect(str(watch), DEADLINE)
 
     def spec(self, *drives: Task, **more: t.Any) -> DrivesSpec:
         """What a task would say."""
@@ -45,7 +45,7 @@ class LiveQemu:
 
     def observe(self, spec: DrivesSpec) -> LiveState:
         """In a session of its own."""
-        with Qmp.connect(str(self.socket)) as qmp:
+        with Qmp.connect(str(self.socket), DEADLINE) as qmp:
             return observe.observe(qmp, spec)
 
     def plan(self, spec: DrivesSpec, **how: t.Any) -> plan.LivePlan:
@@ -56,7 +56,7 @@ class LiveQemu:
         """Look, plan, carry out; then it is as predicted (C(exact): all of it), and there is nothing more to do."""
         before = self.observe(spec)
         found = plan.plan(spec, before, **how)
-        with Qmp.connect(str(self.socket)) as qmp:
+        with Qmp.connect(str(self.socket), DEADLINE) as qmp:
             execute.execute(qmp, found.steps, seconds)
         after = self.observe(spec)
         if exact:

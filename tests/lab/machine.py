@@ -29,7 +29,7 @@ class Machine:
 
     def qmp(self, command: str, **arguments: Any) -> Any:
         """One command's answer; C(_) in names means C(-)."""
-        with Qmp.connect(str(self.socket)) as session:
+        with Qmp.connect(str(self.socket), DEADLINE) as session:
             return session.execute(command, {name.replace("_", "-"): value for name, value in arguments.items()})
 
     def _io(self, disk: int, command: str, said: str) -> str:

@@ -86,7 +86,7 @@ def info_of_hostile(path: Path, format: str, seconds: int = 5) -> dict[str, Any]
 
     command = ["qemu-img", "info", "--output=json", "-f", format, str(path)]
     try:
-        done = subprocess.run(command, capture_output=True, preexec_fn=limit, timeout=4 * seconds, check=False)
+        done = subprocess.run(command, capture_output=True, preexec_fn=limit, timeout=36 * seconds, check=False)
     except subprocess.TimeoutExpired:
         return None
     return json.loads(done.stdout.decode("utf-8", "replace")) if done.returncode == 0 else None

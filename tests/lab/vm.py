@@ -106,7 +106,7 @@ class Guest:
         for path in (self.qmp, self.agent):
             if path.exists():
                 path.chmod(0o600)
-        self.monitor = self._open.enter_context(Qmp.connect(str(self._watch)))
+        self.monitor = self._open.enter_context(Qmp.connect(str(self._watch), WAIT_SECONDS))
 
     def _wait(self, fact: Callable[[], object], trouble: str) -> None:
         end = time.monotonic() + BOOT_SECONDS

@@ -14,7 +14,7 @@ import pytest
 from ansible_collections.platter.qemu.plugins.module_utils._core.errors import QmpCommandError, QmpConnectError
 from ansible_collections.platter.qemu.plugins.module_utils._tools import json_lines
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qmp import Qmp, masked
-from ansible_collections.platter.qemu.tests.lab.scripted import Peer, Script, serving
+from ansible_collections.platter.qemu.tests.lab.scripted import SECONDS, Peer, Script, serving
 
 GREETING = {"QMP": {"version": {"qemu": {"major": 7, "minor": 2, "micro": 22}, "package": ""}, "capabilities": []}}
 SHORT = 0.2
@@ -38,7 +38,7 @@ def path(tmp_path: Path) -> str:
     return str(tmp_path / "qmp")
 
 
-def soon(seconds: float = 10.0) -> float:
+def soon(seconds: float = SECONDS) -> float:
     return time.monotonic() + seconds
 
 
@@ -203,7 +203,7 @@ def test_who_does_not_read_cannot_hold_us_up(path: str) -> None:
             qmp.execute("x", {"long": "x" * (8 << 20)}, timeout=SHORT)
         over.set()
         assert caught.value.reason == "qmp_timeout"
-        assert time.monotonic() - start < 5
+        assert time.monotonic() - start < SECONDS
 
 
 def test_ten_megabytes_in_one_line(path: str) -> None:
@@ -211,9 +211,9 @@ def test_ten_megabytes_in_one_line(path: str) -> None:
         peer.answer("x" * 10_000_000)
 
     with serving(path, greeted(script)), Qmp.connect(path) as qmp:
-        start = time.monotonic()
-        assert len(qmp.execute("query-much")) == 10_000_000
-        assert time.monotonic() - start < 5
+        start = time.process_time()
+        assert len(qmp.execute("query-much", timeout=SECONDS)) == 10_000_000
+        assert time.process_time() - start < 5
 
 
 SECRETS: list[dict[str, Any]] = [

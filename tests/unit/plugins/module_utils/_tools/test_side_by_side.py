@@ -17,7 +17,7 @@ ROOT = Path(next(iter(module_utils.__path__)))
 
 
 def test_jobs_meet_and_answers_are_in_their_order() -> None:
-    together = threading.Barrier(3, timeout=10)
+    together = threading.Barrier(3, timeout=60)
     assert side_by_side(lambda job: (together.wait() >= 0, job), [3, 1, 2], 3) == [(True, 3), (True, 1), (True, 2)]
 
 
