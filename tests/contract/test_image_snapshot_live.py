@@ -362,6 +362,7 @@ def test_all_disks_are_taken_at_one_moment_or_none(vm: Machine, task: Task, imag
     assert "Nothing was done before" in failed["msg"]
     assert (names(images), vm.active(0)) == (before, str(images / "a.qcow2"))
     vm.qmp("block-job-cancel", device="busy", force=True)
+    wait_until(lambda: vm.jobs() == [], "it has ended")
     four_beats(**given)
     assert (vm.active(0), vm.active(1)) == (str(images / "a.s1.qcow2"), str(images / "b.s1.qcow2"))
 

@@ -17,7 +17,7 @@ from ansible_collections.platter.qemu.tests.lab.loops import HAVE_LOOPS, numbere
 from ansible_collections.platter.qemu.tests.lab.modules import call, process
 from ansible_collections.platter.qemu.tests.lab.oracle import create
 from ansible_collections.platter.qemu.tests.lab.programs import DEADLINE, listens, running, wait_until
-from ansible_collections.platter.qemu.tests.lab.zygote import Zygote
+from ansible_collections.platter.qemu.tests.lab.zygote import RACE_SECONDS, Zygote
 
 pytestmark = pytest.mark.skipif(not HAVE_LOOPS, reason="needs loop devices")
 Count = t.Callable[[str, int], None]
@@ -43,7 +43,8 @@ def task(name: str, image: Path, **more: t.Any) -> dict[str, t.Any]:
 
 
 def _together(zygote: Zygote, tasks: t.Sequence[dict[str, t.Any]]) -> list[dict[str, t.Any]]:
-    children = [zygote.start("host_device", each, stopped=True) for each in tasks]
+    patient = {"lock_timeout": RACE_SECONDS, "timeout": RACE_SECONDS}
+    children = [zygote.start("host_device", {**each, **patient}, stopped=True) for each in tasks]
     for child in children:
         child.go_on()
     for child in children:

@@ -13,7 +13,7 @@ from ansible_collections.platter.qemu.tests.lab import kills
 from ansible_collections.platter.qemu.tests.lab.amounts import amount, share
 from ansible_collections.platter.qemu.tests.lab.modules import call
 from ansible_collections.platter.qemu.tests.lab.oracle import create
-from ansible_collections.platter.qemu.tests.lab.zygote import Zygote
+from ansible_collections.platter.qemu.tests.lab.zygote import RACE_SECONDS, Zygote
 
 Count = t.Callable[[str, int], None]
 #: all that the module writes goes through these
@@ -82,7 +82,8 @@ def test_killed_at_any_step_it_is_old_or_new(
 def test_of_many_vms_at_once_one_has_the_image(zygote: Zygote, place: Path) -> None:
     image, tag = create(place / "image", "raw", "1M"), secrets.token_hex(4)
     vms = [{"vm": f"test-{tag}-{n}", "config": str(place / "vms" / str(n))} for n in range(RACERS)]
-    children = [zygote.start("qemu_drive", task(each, drive(image)), stopped=True) for each in vms]
+    tasks = [task(each, drive(image), lock_timeout=RACE_SECONDS) for each in vms]
+    children = [zygote.start("qemu_drive", each, stopped=True) for each in tasks]
     try:
         for child in children:
             child.go_on()

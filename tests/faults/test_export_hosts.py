@@ -16,7 +16,7 @@ from ansible_collections.platter.qemu.tests.lab.hosts import ADDRESS, Hosts, hos
 from ansible_collections.platter.qemu.tests.lab.loops import HAVE_LOOPS
 from ansible_collections.platter.qemu.tests.lab.modules import call, process
 from ansible_collections.platter.qemu.tests.lab.oracle import create
-from ansible_collections.platter.qemu.tests.lab.zygote import Zygote
+from ansible_collections.platter.qemu.tests.lab.zygote import RACE_SECONDS, Zygote
 
 HAVE_FUSE = os.path.exists("/dev/fuse")
 pytestmark = pytest.mark.skipif(not (HAVE_LOOPS and HAVE_FUSE), reason="needs root, loop devices and FUSE")
@@ -95,11 +95,8 @@ def test_of_hosts_that_want_one_disk_for_writing_one_gets_it(place: Path, count:
         names = {host: f"{name}-{n}" for n, host in enumerate(there.clients)}
         claim = {"source": f"nbd://{ADDRESS}/{name}", "read_only": False}
         with detached(names):
-            for seconds in (
-                amount(10, 20),
-                60,
-                180,
-            ):  # all who do not get it wait for so long, and on a busy machine all
+            # all who do not get it wait for so long, and on a busy machine all
+            for seconds in (amount(10, 20), 60, 180):
                 results = together([(host, dict(claim, name=each, timeout=seconds)) for host, each in names.items()])
                 winners = [result for result in results if not result.get("failed")]
                 if winners:
@@ -137,7 +134,8 @@ def test_of_many_exports_that_write_to_one_image_one_is_served(zygote: Zygote, p
 
 
 def _at_once(zygote: Zygote, tasks: t.Sequence[Task]) -> t.Sequence[t.Any]:
-    children = [zygote.start("nbd_export", each, stopped=True) for each in tasks]
+    patient = {"lock_timeout": RACE_SECONDS}
+    children = [zygote.start("nbd_export", {**each, **patient}, stopped=True) for each in tasks]
     for child in children:
         child.go_on()
     for child in children:

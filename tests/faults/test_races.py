@@ -11,7 +11,7 @@ import pytest
 from ansible_collections.platter.qemu.tests.lab.amounts import amount, generator
 from ansible_collections.platter.qemu.tests.lab.oracle import create, info, qemu_img
 from ansible_collections.platter.qemu.tests.lab.patterns import check_status, guest_digest, write_pattern
-from ansible_collections.platter.qemu.tests.lab.zygote import Zygote
+from ansible_collections.platter.qemu.tests.lab.zygote import RACE_SECONDS, Zygote
 
 Count = t.Callable[[str, int], None]
 Result = t.Dict[str, t.Any]
@@ -21,7 +21,7 @@ RACERS = 50
 
 def _together(zygote: Zygote, tasks: t.Sequence[Result]) -> list[Result]:
     """All begun at the same time; their results. A traceback fails."""
-    children = [zygote.start("disk_image", dict(task, lock_timeout=120), stopped=True) for task in tasks]
+    children = [zygote.start("disk_image", dict(task, lock_timeout=RACE_SECONDS), stopped=True) for task in tasks]
     for child in children:
         child.go_on()
     for child in children:

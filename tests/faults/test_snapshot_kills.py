@@ -100,7 +100,7 @@ class Trials:
         return child
 
     def start(self, *, stopped: bool = False) -> Child:
-        return self.zygote.start(MODULE, dict(self.options, lock_timeout=10), stopped=stopped)
+        return self.zygote.start(MODULE, dict(self.options, lock_timeout=120), stopped=stopped)
 
     def points(self) -> list[tuple[str, int]]:
         """Every system call that changes something, by its name and number within its thread."""

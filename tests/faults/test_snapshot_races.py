@@ -19,7 +19,7 @@ from ansible_collections.platter.qemu.tests.lab.loops import mounted
 from ansible_collections.platter.qemu.tests.lab.modules import call
 from ansible_collections.platter.qemu.tests.lab.patterns import check_status, files_of
 from ansible_collections.platter.qemu.tests.lab.snapshots import Disk, disk, held, names_in
-from ansible_collections.platter.qemu.tests.lab.zygote import Zygote
+from ansible_collections.platter.qemu.tests.lab.zygote import RACE_SECONDS, Zygote
 
 Count = t.Callable[[str, int], None]
 Result = t.Dict[str, t.Any]
@@ -28,7 +28,7 @@ RACERS = 50
 
 def _together(zygote: Zygote, tasks: t.Sequence[Result]) -> list[Result]:
     """All begun at the same time; their results. A traceback fails."""
-    children = [zygote.start(MODULE, dict(task, lock_timeout=120), stopped=True) for task in tasks]
+    children = [zygote.start(MODULE, dict(task, lock_timeout=RACE_SECONDS), stopped=True) for task in tasks]
     for child in children:
         child.go_on()
     for child in children:

@@ -61,7 +61,7 @@ class Trials:
 
     def start(self, *, check: bool = False, stopped: bool = False) -> Child:
         """The verb's task as a process."""
-        return self.zygote.start(MODULE, dict(self.options, lock_timeout=10), check=check, stopped=stopped)
+        return self.zygote.start(MODULE, dict(self.options, lock_timeout=120), check=check, stopped=stopped)
 
     def run(self, *, check: bool = False) -> Result:
         """The verb's task to its end."""

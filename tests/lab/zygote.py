@@ -26,6 +26,8 @@ MODULES = "ansible_collections.platter.qemu.plugins.modules."
 #: imported by the engine where it needs them; in the parent once for all
 _LAZY = ("_image.fetch",)
 DEADLINE = 120.0
+#: for what many wait for that are started at once: the last of them for all others, on a busy machine
+RACE_SECONDS = 600
 
 
 @dataclass
