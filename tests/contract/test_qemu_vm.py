@@ -275,7 +275,8 @@ def test_a_device_that_the_host_has_mounted_since_is_not_started_with(vm: power.
         subprocess.run(["mke2fs", "-q", device], check=True)
         with mounted(device, tmp_path / "mnt"):
             refusal = refused("image_in_use", **vm.told)
-            assert [each["name"] for each in refusal["evidence"]["in_use_by"]] == [str(tmp_path / "mnt")]
+            using = [each["name"] for each in refusal["evidence"]["in_use_by"] if each["kind"] != "process"]
+            assert using == [str(tmp_path / "mnt")]  # another test may look at all loop devices just now
             # and not by what starts it again, or with the host
             told = subprocess.run([vm.config + "/start", "-version"], check=False, capture_output=True, text=True)
             fact = f"VM {vm.name} is not started: the host itself has {device} (mounted, "

@@ -170,7 +170,7 @@ def _others(members: t.Mapping[str, md_kernel.Member], legs: t.Mapping[str, LegR
 
 
 def _users(name: str) -> t.List[str]:
-    from ansible_collections.platter.qemu.plugins.module_utils._inspect import holders
+    from ansible_collections.platter.qemu.plugins.module_utils._inspect import holders, waiting
 
     path = "/dev/" + name
-    return [str(each) for each in holders.find_holders([path])[path]]
+    return [str(each) for each in waiting.lasting(lambda: holders.find_holders([path]))[path]]

@@ -19,6 +19,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._inspect import (
     leading,
     luks_secret,
     named_files,
+    waiting,
 )
 from ansible_collections.platter.qemu.plugins.module_utils._tools import process, walk
 
@@ -33,14 +34,22 @@ def guard(items: t.Sequence[Item], run: process.RunCommand) -> None:
     _guard_led(starting)
     _guard_opened_again(starting)
     _guard_certificates(run, starting)
-    found = holders.find_holders(sorted({item.reading.target for item in starting}))
-    stopping = {pid for item in items for pid in _stopped_by(item)}
-    for item in starting:
-        using = [each for each in found[item.reading.target] if _disturbs(item, each, stopping)]
-        if using and not item.refusal:
-            item.refusal = _in_use(item, using)
+    _guard_users(items, starting)
     _guard_bases([item for item in starting if item.spec.writes and not item.refusal])
     _guard_secrets(run, [item for item in starting if item.spec.encryption and not item.refusal])
+
+
+def _guard_users(items: t.Sequence[Item], starting: t.Sequence[Item]) -> None:
+    stopping = {pid for item in items for pid in _stopped_by(item)}
+
+    def look() -> waiting.Held:
+        found = holders.find_holders(sorted({item.reading.target for item in starting}))
+        return {i.name: [u for u in found[i.reading.target] if _disturbs(i, u, stopping)] for i in starting}
+
+    found = waiting.lasting(look)
+    for item in starting:
+        if found[item.name] and not item.refusal:
+            item.refusal = _in_use(item, found[item.name])
 
 
 def _guard_daemons(starting: t.Sequence[Item]) -> None:

@@ -125,8 +125,7 @@ def _grows_live(item: Item) -> bool:
     growing = [action for action in item.plan if isinstance(action, actions.ResizeImage) and not action.shrink]
     if not item.spec.qmp_socket or not growing or len(growing) < len(item.plan):
         return False
-    using = _held([item])[item.name]
-    if not using:
+    if not _held([item])[item.name]:
         return False
     from ansible_collections.platter.qemu.plugins.module_utils._image import live
 
@@ -135,10 +134,19 @@ def _grows_live(item: Item) -> bool:
     except errors.EngineError as exc:
         item.refusal = not_begun(exc)
         return True
-    if found is None or any(use.pid not in found.pids for use in using):
+    if found is None or _held_by_others(item, found.pids):
         return False
     item.reading = replace(item.reading, live=found)
     return True
+
+
+def _held_by_others(item: Item, pids: t.AbstractSet[int]) -> bool:
+    """By others than these processes."""
+
+    def look() -> Holders:
+        return {item.name: [use for use in _held([item])[item.name] if use.pid not in pids]}
+
+    return bool(waiting.lasting(look)[item.name])
 
 
 def _held(items: t.Sequence[Item]) -> t.Dict[str, t.List[holders.Holder]]:
@@ -230,11 +238,16 @@ def _copies_whole(action: t.Any) -> bool:
 
 def _guard_sources(items: t.Sequence[Item]) -> None:
     sources = {item.name: path for item in items if not item.refusal for path in [_source(item)] if path}
-    found: Holders = holders.find_holders(sorted(set(sources.values()))) if sources else {}
+    found = waiting.lasting(lambda: _writers(sorted(set(sources.values())))) if sources else {}
     for item in items:
-        writers = [holder for holder in found.get(sources.get(item.name, ""), []) if holder.writes is not False]
+        writers = found.get(sources.get(item.name, ""), [])
         if writers:
             item.refusal = _being_written(item, sources[item.name], writers)
+
+
+def _writers(paths: t.Sequence[str]) -> Holders:
+    found = holders.find_holders(paths)
+    return {path: [holder for holder in found[path] if holder.writes is not False] for path in paths}
 
 
 def _source(item: Item) -> t.Optional[str]:

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 import typing as t
 
@@ -15,7 +16,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._core.item import Ite
 from ansible_collections.platter.qemu.plugins.module_utils._inspect.holders import Holder
 
 _POLL_SECONDS = 0.2
-#: whoever only reads a header, as other runs of this collection do, has gone after less
+#: whoever only reads a header, as other runs of this collection do and udev, has gone after less
 _PASSING_SECONDS, _PASSING_POLL_SECONDS = 1.0, 0.05
 Held = t.Mapping[str, t.List[Holder]]
 #: (item, who has it, as text, the same as evidence): the refusal
@@ -31,7 +32,7 @@ def wait_until_free(
     """
     waited, waiting = False, list(items)
     while waiting:
-        found = _held_for_longer(waiting, held)
+        found = lasting(functools.partial(held, waiting))
         waiting = [item for item in waiting if found[item.name]]
         still = [item for item in waiting if item.spec.on_in_use == "wait" and patience and _goes_on(patience, items)]
         for item in waiting:
@@ -57,13 +58,15 @@ def _users(item: Item, holders: t.Sequence[Holder], patience: t.Optional[Patienc
     return text + ", also when wait_timeout (%g s) was over" % item.spec.wait_timeout if over else text
 
 
-def _held_for_longer(items: t.Sequence[Item], held: t.Callable[[t.Sequence[Item]], Held]) -> Held:
-    """The holders, without the readers that are gone a moment later."""
-    found = held(items)
+def lasting(look: t.Callable[[], Held]) -> Held:
+    """The holders that C(look) finds, by any name, without the readers that are gone a moment later. It leaves out those that
+    do not matter: nobody is waited for whom it does not tell of.
+    """
+    found = look()
     deadline = time.monotonic() + _PASSING_SECONDS
     while any(_may_pass(holders) for holders in found.values()) and time.monotonic() < deadline:
         time.sleep(_PASSING_POLL_SECONDS)
-        now = held(items)
+        now = look()
         found = {name: [h for h in now[name] if h in found[name] or not _reads_only(h)] for name in now}
     return found
 
@@ -73,7 +76,8 @@ def _may_pass(holders: t.Sequence[Holder]) -> bool:
 
 
 def _reads_only(holder: Holder) -> bool:
-    return holder.kind == "process" and holder.writes is False
+    """A claim that nobody is seen to have may be that of another look at the same device."""
+    return holder.kind == "kernel" or (holder.kind == "process" and holder.writes is False)
 
 
 def give_up(item: Item, holders: t.List[Holder], text: str, in_use: InUse) -> None:

@@ -7,12 +7,13 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._drive import shares
-from ansible_collections.platter.qemu.plugins.module_utils._inspect import block_use, holders
+from ansible_collections.platter.qemu.plugins.module_utils._inspect import block_use, holders, waiting
 from ansible_collections.platter.qemu.plugins.module_utils._tools import start_check
 from ansible_collections.platter.qemu.plugins.module_utils._vm import claims, definition, held, places, running
 
@@ -175,15 +176,14 @@ def _own_image(one: held.Held, other: held.Held) -> str:
 
 
 def _refuse_open(vm: str, wanted: Opened, find_own: t.Callable[[], t.AbstractSet[int]]) -> None:
-    found = holders.find_holders([each.claim.name for each in wanted])
-    own: t.Optional[t.AbstractSet[int]] = None
-    for each in wanted:
+    own = functools.lru_cache(maxsize=None)(find_own)
+
+    def look() -> waiting.Held:
+        found = holders.find_holders([each.claim.name for each in wanted])
+        return {str(n): [u for u in found[e.claim.name] if _disturbs(e, u, own)] for n, e in enumerate(wanted)}
+
+    for each, using in zip(wanted, waiting.lasting(look).values()):
         claim = each.claim
-        using = [use for use in found[claim.name] if claim.writes or use.writes is not False]
-        using = [use for use in using if not (each.shared and _is_vm(use))]
-        if using and own is None:
-            own = find_own()
-        using = [use for use in using if use.pid is None or use.pid not in (own or ())]
         if using:
             fact = "%s is in use by %s" % (claim.name, ", ".join(str(use) for use in using[:5]))
             evidence = {"place": claim.name, "in_use_by": [use.to_facts() for use in using]}
@@ -191,6 +191,13 @@ def _refuse_open(vm: str, wanted: Opened, find_own: t.Callable[[], t.AbstractSet
             if claim.sharable and not each.shared:
                 way_out = "Stop what uses it; or, if that is a VM and the use is meant, set share: true at that drive."
             raise _refused(vm, claim.drive, fact, "image_in_use", way_out, evidence)
+
+
+def _disturbs(each: held.Held, use: holders.Holder, own: t.Callable[[], t.AbstractSet[int]]) -> bool:
+    """C(own): the processes of the VM itself."""
+    if use.writes is False and not each.claim.writes:
+        return False
+    return not (each.shared and _is_vm(use)) and (use.pid is None or use.pid not in own())
 
 
 def _is_vm(use: holders.Holder) -> bool:

@@ -14,6 +14,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._inspect.waiting impo
 
 READER, OTHER = Holder("process", 7, "python", False), Holder("process", 8, "python", False)
 WRITER = Holder("process", 9, "dd", True)
+CLAIM = Holder("kernel", None, "exclusive open", None)
 LOCK = Holder("qemu_lock", None, "somebody", None)
 
 
@@ -35,7 +36,9 @@ def told(*looks: list[Holder]) -> list[str]:
     return named
 
 
-@pytest.mark.parametrize("looks", [([READER], []), ([READER], [OTHER], [READER], []), ([READER, OTHER], [OTHER], [])])
+@pytest.mark.parametrize(
+    "looks", [([READER], []), ([READER], [OTHER], [READER], []), ([READER, OTHER], [OTHER], []), ([CLAIM], [])]
+)
 def test_readers_that_go_do_not_count(looks: tuple[list[Holder], ...]) -> None:
     assert told(*looks) == []
 
@@ -45,6 +48,7 @@ def test_readers_that_go_do_not_count(looks: tuple[list[Holder], ...]) -> None:
     [
         (([READER],), ["python"]),
         (([WRITER], []), ["dd"]),
+        (([CLAIM],), ["exclusive open"]),
         (([LOCK], []), ["somebody"]),
         (([READER], [WRITER]), ["dd"]),
         (([READER, WRITER], [READER]), ["python", "dd"]),
