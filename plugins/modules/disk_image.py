@@ -698,8 +698,8 @@ seealso:
 notes:
   - Overlays are looked for in the directories of the task and in O(overlay_directories), in the backing chains of the images
     and sources of the task, and where the file itself remembers them (the overlays of external snapshots, the image of a data
-    file); before an image is removed or replaced, also among those that VMs are defined with, and what lies below these. An
-    overlay elsewhere, or on another host, is not seen.
+    file), and among those that VMs are defined with (M(platter.qemu.qemu_drive)), with what lies below these. An overlay
+    elsewhere, or on another host, is not seen.
   - An image that a VM is defined with (M(platter.qemu.qemu_drive)) is not removed, whether the VM runs or not, and no import
     puts another format in its place than the VM expects (C(image_claimed)). The definitions are those of the user who runs the
     task. Whatever keeps the disk is allowed; where it becomes another format, a warning names the VM.

@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 
 from ansible_collections.platter.qemu.plugins.module_utils._inspect import vm_definitions
-from ansible_collections.platter.qemu.tests.lab.beats import four_beats, refused
+from ansible_collections.platter.qemu.tests.lab.beats import four_beats, refused, settled
+from ansible_collections.platter.qemu.tests.lab.guest import scribble
 from ansible_collections.platter.qemu.tests.lab.modules import call
 from ansible_collections.platter.qemu.tests.lab.oracle import create, qemu_img
+from ansible_collections.platter.qemu.tests.lab.snapshots import held
 
 
 @pytest.fixture(autouse=True)
@@ -29,9 +31,9 @@ def image(tmp_path: Path) -> Path:
     return create(tmp_path / "images" / "a.qcow2", "qcow2", "4M")
 
 
-def define(tmp_path: Path, image: Any, vm: str = "web1", **more: Any) -> dict[str, Any]:
+def define(tmp_path: Path, image: Any, vm: str = "web1", format: str = "qcow2", **more: Any) -> dict[str, Any]:
     """A VM that does not run, with a drive on a file, or on a node. The options of the task."""
-    named = {"blockdev": image} if isinstance(image, dict) else {"path": str(image), "format": "qcow2"}
+    named = {"blockdev": image} if isinstance(image, dict) else {"path": str(image), "format": format}
     drive = {"id": "system", "image": named, "device": "virtio-blk-pci", **more}
     options = {"vm": vm, "config": str(tmp_path / "vms" / vm), "drives": [drive], "validate": "none"}
     (tmp_path / "vms").mkdir(exist_ok=True)
@@ -122,7 +124,9 @@ def test_a_definition_that_cannot_be_read_keeps_all_images(tmp_path: Path, image
     (config / "definition.json").write_text("{}")
     refusal = refused("definition_unreadable", path=str(image), state="absent")
     assert refusal["evidence"]["path"] == str(config / "current" / "definition.json")
-    four_beats(path=str(image), format="qcow2", size="8M")
+    refused("definition_unreadable", path=str(image), format="qcow2", size="8M")
+    four_beats(path=str(image.with_name("new.qcow2")), format="qcow2", size="1M")
+    settled(path=str(image), format="qcow2", size="4M")
 
 
 def test_many_images_are_looked_for_once(tmp_path: Path, image: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,9 +140,12 @@ def test_many_images_are_looked_for_once(tmp_path: Path, image: Path, monkeypatc
     assert len(seen) == 1 and image.exists() and others[0].exists()
 
 
-def test_nobody_looks_for_a_vm_where_nothing_goes(tmp_path: Path, image: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nobody_looks_for_a_vm_where_nothing_changes(
+    tmp_path: Path, image: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(vm_definitions, "named_files", lambda: pytest.fail("looked"))
-    four_beats(path=str(image), format="qcow2", size="8M")
+    settled(path=str(image), format="qcow2", size="4M")
+    four_beats(path=str(image), format="qcow2", mode="0600")
     four_beats(path=str(tmp_path / "new.qcow2"), format="qcow2", size="1M")
     assert qemu_img("info", tmp_path / "new.qcow2")
 
@@ -171,3 +178,55 @@ def test_a_golden_image_of_a_stopped_vm_is_not_made_anew_in_another_directory(tm
     define(tmp_path, overlay)
     create(tmp_path / "source.raw", "raw", "8M")
     assert refused("has_overlays", **again)["evidence"] == {"overlays": [str(overlay)]}
+
+
+#: what changes an image in place, each of a kind of its own
+IN_PLACE: list[dict[str, Any]] = [
+    {"size": "8M"},
+    {"size": "2M", "allow_shrink": True, "discard_data": True},
+    {"options": {"lazy_refcounts": True}},
+    {"options": {"cluster_size": "32K"}, "allow_rewrite": True},
+    {"flatten": True},
+    {"backing": {"path": "other", "format": "qcow2"}},
+]
+
+
+@pytest.mark.parametrize("change", IN_PLACE, ids=str)
+def test_a_base_of_a_stopped_vm_is_not_changed_in_whatever_directory(tmp_path: Path, change: dict[str, Any]) -> None:
+    base, overlay = golden(tmp_path)
+    if "backing" in change:
+        create(tmp_path / "golden" / "other", "qcow2", "4M")
+        change = {**change, "backing": {**change["backing"], "path": str(tmp_path / "golden" / "other")}}
+    options = define(tmp_path, overlay)
+    before = held(overlay)
+    task = {"path": str(base), "format": "qcow2", **change}
+    refusal = refused("has_overlays", watch=[overlay.parent], **task)
+    assert refusal["evidence"] == {"overlays": [str(overlay)]}
+    assert held(overlay) == before
+    beside = tmp_path / "golden" / "beside.qcow2"  # the same is refused for one that is found there
+    os.rename(overlay, beside)
+    call("qemu_drive", vm="web1", config=options["config"], state="absent")
+    assert refused("has_overlays", **task)["evidence"] == {"overlays": [str(beside)]}
+    beside.unlink()
+    assert call("disk_image", check=True, **task)["changed"]
+
+
+def test_what_the_guest_of_a_raw_disk_has_written_keeps_no_image_from_changing(tmp_path: Path) -> None:
+    base, overlay = golden(tmp_path)
+    raw = create(overlay.with_name("web1.raw"), "raw", "4M")
+    define(tmp_path, raw, format="raw")
+    raw.write_bytes(overlay.read_bytes())
+    overlay.unlink()
+    four_beats(path=str(base), format="qcow2", size="8M")
+
+
+def golden(tmp_path: Path) -> tuple[Path, Path]:
+    """A base on something in its directory, and an overlay on it in another directory."""
+    (tmp_path / "golden").mkdir()
+    (tmp_path / "disks").mkdir()
+    bottom = create(tmp_path / "golden" / "bottom.qcow2", "qcow2", "4M")
+    base, overlay = tmp_path / "golden" / "base.qcow2", tmp_path / "disks" / "web1.qcow2"
+    for path, below in ((base, bottom), (overlay, base)):
+        four_beats(path=str(path), format="qcow2", backing={"path": str(below), "format": "qcow2"})
+    scribble(base, "qcow2")
+    return base, overlay

@@ -14,23 +14,12 @@ import os
 import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
-from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item, not_begun
+from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item
 from ansible_collections.platter.qemu.plugins.module_utils._formats import registry
 from ansible_collections.platter.qemu.plugins.module_utils._image import actions, depending, refuse
 from ansible_collections.platter.qemu.plugins.module_utils._inspect import block_use, vm_definitions
 
 Known = t.Mapping[t.Any, t.Sequence[vm_definitions.Named]]
-
-
-def look(items: t.Sequence[Item]) -> t.Sequence[vm_definitions.Named]:
-    """What all VMs are defined with, read once for all images. Where a definition cannot be read, each is refused."""
-    there = [item for item in items if item.before.exists or item.reading.kind != "absent"]
-    try:
-        return vm_definitions.named_files() if there else ()
-    except errors.EngineError as exc:
-        for item in there:
-            item.refusal = not_begun(exc)
-        return ()
 
 
 def guard(items: t.Sequence[Item], named: t.Iterable[vm_definitions.Named]) -> None:

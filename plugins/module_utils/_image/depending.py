@@ -92,14 +92,12 @@ def overlays_of(items: t.Sequence[Item], named: t.Sequence[vm_definitions.Named]
         return {}  # for a warning only: nobody has to be able to read what else lies there
 
 
-def _images_of(named: t.Sequence[vm_definitions.Named]) -> t.Iterator[str]:
-    """Those that VMs are defined with, and those below them: each of these can be built on what goes."""
-    if named:
-        from ansible_collections.platter.qemu.plugins.module_utils._inspect import opening
-    for each in named:
-        yield each.path
-        if each.format and opening.names_others(each.format):
-            yield from (below.path for below in opening.opened_with(each.path, each.format, below=True))
+def _images_of(named: t.Sequence[vm_definitions.Named]) -> t.Iterable[str]:
+    if not named:
+        return ()
+    from ansible_collections.platter.qemu.plugins.module_utils._inspect import vm_images
+
+    return vm_images.images_of(named)
 
 
 def _find(touched: t.Sequence[str], items: t.Sequence[Item], others: t.Iterable[str]) -> Found:

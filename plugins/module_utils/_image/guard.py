@@ -169,13 +169,13 @@ def _in_use(item: Item, text: str, evidence: t.Mapping[str, t.Any]) -> errors.Re
 
 
 def _named_by_vms(items: t.Sequence[Item]) -> t.Sequence[vm_definitions.Named]:
-    """What VMs are defined with. It is looked for only where something goes."""
-    going = _going(items)
-    if not going:
+    """What VMs are defined with. It is looked for only where something changes that is there."""
+    changing = [item for item in items if not item.refusal and depending.writes_existing(item)]
+    if not changing:
         return ()
-    from ansible_collections.platter.qemu.plugins.module_utils._image import claimed
+    from ansible_collections.platter.qemu.plugins.module_utils._inspect import vm_images
 
-    return claimed.look(going)
+    return vm_images.named_for(changing)
 
 
 def _guard_claimed(items: t.Sequence[Item], named: t.Sequence[vm_definitions.Named]) -> None:
