@@ -313,8 +313,11 @@ seealso:
 notes:
   - An encrypted image gets internal snapshots only, as what an overlay takes would not be encrypted.
   - An external snapshot hides the internal ones that the image has by then; they stay in the lower file.
-  - Overlays are looked for in the directories of the image and its layers and in O(overlay_directories). An overlay
-    elsewhere, or on another host, is not seen.
+  - Overlays are looked for in the directories of the image and its layers and in O(overlay_directories), and among the images
+    that VMs are defined with (M(platter.qemu.qemu_drive)), with what lies below these. An overlay elsewhere, or on another
+    host, is not seen.
+  - No file goes that a VM is defined with, whether the VM runs or not (C(image_claimed)). Where the disk of now moves to another
+    file by a merge, a warning names the VM. The definitions are those of the user who runs the task.
   - Root works on the layers of an image, or on one that no QEMU has open, only where nobody else can rename things; in a
     directory of an ordinary user, run the task as that user.
   - Which files are external snapshots is remembered in their attribute C(user.platter.qemu), or beside them where the

@@ -11,6 +11,7 @@ import pytest
 
 from ansible_collections.platter.qemu.plugins.module_utils._inspect import vm_definitions
 from ansible_collections.platter.qemu.tests.lab.beats import four_beats, refused, settled
+from ansible_collections.platter.qemu.tests.lab.defined import define, own_registry
 from ansible_collections.platter.qemu.tests.lab.guest import scribble
 from ansible_collections.platter.qemu.tests.lab.modules import call
 from ansible_collections.platter.qemu.tests.lab.oracle import create, qemu_img
@@ -19,27 +20,13 @@ from ansible_collections.platter.qemu.tests.lab.snapshots import held
 
 @pytest.fixture(autouse=True)
 def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The links to all VMs, of this test only."""
-    path = tmp_path / "registry"
-    monkeypatch.setattr(vm_definitions, "registry", lambda: str(path))
-    return path
+    return own_registry(tmp_path, monkeypatch)
 
 
 @pytest.fixture
 def image(tmp_path: Path) -> Path:
     (tmp_path / "images").mkdir()
     return create(tmp_path / "images" / "a.qcow2", "qcow2", "4M")
-
-
-def define(tmp_path: Path, image: Any, vm: str = "web1", format: str = "qcow2", **more: Any) -> dict[str, Any]:
-    """A VM that does not run, with a drive on a file, or on a node. The options of the task."""
-    named = {"blockdev": image} if isinstance(image, dict) else {"path": str(image), "format": format}
-    drive = {"id": "system", "image": named, "device": "virtio-blk-pci", **more}
-    options = {"vm": vm, "config": str(tmp_path / "vms" / vm), "drives": [drive], "validate": "none"}
-    (tmp_path / "vms").mkdir(exist_ok=True)
-    result = call("qemu_drive", **options)
-    assert result["changed"], result.get("msg")
-    return options
 
 
 def test_the_image_of_a_stopped_vm_is_not_removed(tmp_path: Path, image: Path) -> None:

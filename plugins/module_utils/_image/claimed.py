@@ -10,41 +10,30 @@ Nobody has the image of a stopped VM open, and its next start would find nothing
 
 from __future__ import annotations
 
-import os
 import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item
 from ansible_collections.platter.qemu.plugins.module_utils._formats import registry
 from ansible_collections.platter.qemu.plugins.module_utils._image import actions, depending, refuse
-from ansible_collections.platter.qemu.plugins.module_utils._inspect import block_use, vm_definitions
-
-Known = t.Mapping[t.Any, t.Sequence[vm_definitions.Named]]
+from ansible_collections.platter.qemu.plugins.module_utils._inspect import vm_images
 
 
-def guard(items: t.Sequence[Item], named: t.Iterable[vm_definitions.Named]) -> None:
+def guard(items: t.Sequence[Item], named: t.Iterable[vm_images.Named]) -> None:
     """Refuse the removal of what a VM is defined with, and an import that puts another format there; warn where the image
     itself becomes one of another format.
     """
-    known = _by_identity(named)
+    claims = vm_images.Claims(named)
     for item in items:
-        _judge(item, known)
+        _judge(item, claims)
 
 
-def _by_identity(named: t.Iterable[vm_definitions.Named]) -> Known:
-    found: t.Dict[t.Any, t.List[vm_definitions.Named]] = {}
-    for each in named:
-        found.setdefault(block_use.identity_of(each.path), []).append(each)
-    found.pop(None, None)
-    return found
-
-
-def _judge(item: Item, known: Known) -> None:
+def _judge(item: Item, claims: vm_images.Claims) -> None:
     removed = any(isinstance(action, actions.RemoveImage) for action in item.plan)
     making = next((a for a in item.plan if isinstance(a, (actions.ImportImage, actions.RewriteImage))), None)
-    for path, each in _claims(item, known):
+    for path, each in _claimed(item, claims):
         if removed:
-            item.refusal = _refused(item, path, each, "which would not find it when it starts")
+            item.refusal = _refused(item, path, each, vm_images.NOT_FOUND)
             return
         if making is None or not _expects_another(each, making.format):
             continue
@@ -58,21 +47,18 @@ def _judge(item: Item, known: Known) -> None:
         )
 
 
-def _claims(item: Item, known: Known) -> t.Iterator[t.Tuple[str, vm_definitions.Named]]:
-    """What VMs have of the files that go. Of several names of a file only the last takes the content along."""
+def _claimed(item: Item, claims: vm_images.Claims) -> t.Iterator[t.Tuple[str, vm_images.Named]]:
+    """What VMs have of the files that go."""
     for path in depending.own_files(item):
-        for each in known.get(block_use.identity_of(path), ()):
-            if item.reading.nlink == 1 or os.path.realpath(each.path) == os.path.realpath(path):
-                yield path, each
+        for each in claims.on(path, names=item.reading.nlink):
+            yield path, each
 
 
-def _expects_another(named: vm_definitions.Named, format: str) -> bool:
+def _expects_another(named: vm_images.Named, format: str) -> bool:
     return named.format in registry.FORMAT_NAMES and named.format != format
 
 
-def _refused(item: Item, path: str, named: vm_definitions.Named, then: str) -> errors.RefusedError:
+def _refused(item: Item, path: str, named: vm_images.Named, then: str) -> errors.RefusedError:
     what = "it" if path == item.spec.path else "its file %s" % path
-    fact = "%s is drive %s of VM %s (defined in %s), %s" % (what, named.drive, named.vm, named.config, then)
-    way_out = "Have that VM give up the drive first (qemu_drive with state: absent, for the drive or for the VM)."
-    evidence = {"vm": named.vm, "config": named.config, "drive": named.drive, "place": named.path}
-    return refuse.refused(item.spec, "image_claimed", fact, way_out, evidence)
+    fact = vm_images.claimed(what, named, then)
+    return refuse.refused(item.spec, "image_claimed", fact, vm_images.GIVE_UP + ".", vm_images.evidence(named))

@@ -7,11 +7,12 @@
 
 from __future__ import annotations
 
+import os
 import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item, not_begun
-from ansible_collections.platter.qemu.plugins.module_utils._inspect import opening, vm_definitions
+from ansible_collections.platter.qemu.plugins.module_utils._inspect import block_use, opening, vm_definitions
 
 Named = vm_definitions.Named
 
@@ -21,7 +22,7 @@ def named_for(items: t.Sequence[Item]) -> t.Sequence[Named]:
     read, each of these is refused.
     """
     try:
-        return vm_definitions.named_files()
+        return vm_definitions.named_files() if items else ()
     except errors.EngineError as exc:
         for item in items:
             item.refusal = not_begun(exc)
@@ -37,3 +38,34 @@ def images_of(named: t.Iterable[Named]) -> t.Iterator[str]:
             yield each.path
         if each.format and opening.names_others(each.format):
             yield from (below.path for below in opening.opened_with(each.path, each.format, below=True))
+
+
+class Claims:
+    """Which VMs are defined with a file, by whatever name."""
+
+    def __init__(self, named: t.Iterable[Named]) -> None:
+        self._known: t.Dict[t.Any, t.List[Named]] = {}
+        for each in named:
+            self._known.setdefault(block_use.identity_of(each.path), []).append(each)
+        self._known.pop(None, None)
+
+    def on(self, path: str, *, names: int) -> t.Iterator[Named]:
+        """Those that find nothing when C(path) goes: of several C(names) of a file only the last takes the content along."""
+        for each in self._known.get(block_use.identity_of(path), ()):
+            if names == 1 or os.path.realpath(each.path) == os.path.realpath(path):
+                yield each
+
+
+#: what is wrong when a file goes, and how it can go
+NOT_FOUND = "which would not find it when it starts"
+GIVE_UP = "Have that VM give up the drive first (qemu_drive with state: absent, for the drive or for the VM)"
+
+
+def claimed(what: str, named: Named, then: str) -> str:
+    """That a VM is defined with C(what), in a sentence. C(then): what would come of it."""
+    return "%s is drive %s of VM %s (defined in %s), %s" % (what, named.drive, named.vm, named.config, then)
+
+
+def evidence(named: Named) -> t.Dict[str, str]:
+    """The same for programs."""
+    return {"vm": named.vm, "config": named.config, "drive": named.drive, "place": named.path}

@@ -42,14 +42,18 @@ def harmed(action: t.Any) -> t.Tuple[str, ...]:
     return ()
 
 
-def find_clones(paths: t.Collection[str], disks: t.Sequence[Disk]) -> t.Dict[str, t.List[str]]:
-    """By path, the images on it that no reading of C(disks) has. Raises EngineError for what cannot be looked at."""
+def find_clones(
+    paths: t.Collection[str], disks: t.Sequence[Disk], also: t.Collection[str] = ()
+) -> t.Dict[str, t.List[str]]:
+    """By path, the images on it that no reading of C(disks) has, in the directories of these and of C(also). Raises
+    EngineError for what cannot be looked at.
+    """
     if not paths:
         return {}
     layers = [layer for _spec, reading in disks for layer in (*reading.layers.values(), *reading.unused)]
     known = {block_use.identity_of(path) for layer in layers for path in (layer.path, *layer.children)}
     directories = {name for disk in disks for name in _directories(*disk)}
-    found = dependents.find_dependents(list(paths), sorted(directories), named_files.recorded_base)
+    found = dependents.find_dependents(list(paths), sorted(directories), named_files.recorded_base, also=also)
     return {
         path: [each for each in overlays if block_use.identity_of(each) not in known]
         for path, overlays in found.items()

@@ -17,9 +17,11 @@ from ansible_collections.platter.qemu.plugins.module_utils._inspect import (
     dependents,
     holders,
     named_files,
+    vm_images,
     waiting,
 )
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot import (
+    claimed,
     clones,
     family,
     layer_actions,
@@ -38,8 +40,12 @@ def guard(items: t.Sequence[Item], patience: t.Optional[Patience], runner: proce
     planned = [item for item in items if item.plan]
     places.guard_places(planned)
     planned = [item for item in planned if not item.refusal]
-    _guard_bases([item for item in planned if not item.spec.external])
-    _guard_layers([item for item in planned if item.spec.external])
+    named = vm_images.named_for(_harming(planned))
+    planned = [item for item in planned if not item.refusal]
+    images = list(dict.fromkeys(vm_images.images_of(named)))
+    _guard_bases([item for item in planned if not item.spec.external], images)
+    _guard_layers([item for item in planned if item.spec.external], images)
+    claimed.guard([item for item in planned if not item.refusal], named)
     led.guard_headers(planned)
     _guard_memory([item for item in planned if not item.refusal])
     waited = waiting.wait_until_free([item for item in planned if not item.refusal], patience, _held, _in_use)
@@ -73,9 +79,14 @@ def _secret_refusal(item: Item, run_command: process.RunCommand) -> t.Optional[e
     return refuse.refused(item.spec, *problem) if problem else None
 
 
-def _guard_bases(items: t.Sequence[Item]) -> None:
+def _harming(items: t.Sequence[Item]) -> t.List[Item]:
+    """Those by which others could be harmed: an overlay that is put on the disk harms nobody."""
+    return [item for item in items if not item.spec.external or any(clones.harmed(action) for action in item.plan)]
+
+
+def _guard_bases(items: t.Sequence[Item], images: t.Sequence[str]) -> None:
     """An internal snapshot is written into the image: not while others are built on it. Layers know their own."""
-    found = _as_far_as_seen(items, _overlays_of)
+    found = _as_far_as_seen(items, lambda some: _overlays_of(some, images))
     for item in items:
         overlays = found.get(item.before.active)
         if overlays and not item.refusal:
@@ -88,11 +99,12 @@ def _guard_bases(items: t.Sequence[Item]) -> None:
             )
 
 
-def _overlays_of(items: t.Sequence[Item]) -> t.Dict[str, t.List[str]]:
+def _overlays_of(items: t.Sequence[Item], images: t.Sequence[str]) -> t.Dict[str, t.List[str]]:
+    """What is built on them in their directories, and of C(images), those of VMs."""
     paths = [item.before.active for item in items]
     directories = {os.path.dirname(path) for path in paths}
     directories.update(name for item in items for name in item.spec.overlay_directories)
-    return dependents.find_dependents(paths, sorted(directories), named_files.recorded_base) if paths else {}
+    return dependents.find_dependents(paths, sorted(directories), named_files.recorded_base, also=images)
 
 
 def _as_far_as_seen(
@@ -110,14 +122,14 @@ def _as_far_as_seen(
         return {}
 
 
-def _guard_layers(items: t.Sequence[Item]) -> None:
+def _guard_layers(items: t.Sequence[Item], images: t.Sequence[str]) -> None:
     """What is built on a layer that is changed or goes, and does not count as a child of it, as it is behind a link."""
     harmed = {item.name: {path for action in item.plan for path in clones.harmed(action)} for item in items}
     items = [item for item in items if harmed[item.name]]
 
     def find_clones(some: t.Sequence[Item]) -> t.Dict[str, t.List[str]]:
         paths = sorted({path for item in some for path in harmed[item.name]})
-        return clones.find_clones(paths, [(item.spec, item.reading) for item in some])
+        return clones.find_clones(paths, [(item.spec, item.reading) for item in some], images)
 
     found = _as_far_as_seen(items, find_clones)
     for item in items:
