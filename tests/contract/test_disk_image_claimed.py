@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from ansible_collections.platter.qemu.plugins.module_utils._inspect import vm_definitions
+from ansible_collections.platter.qemu.plugins.module_utils._tools import locks
+from ansible_collections.platter.qemu.plugins.module_utils._vm import task
 from ansible_collections.platter.qemu.tests.lab.beats import four_beats, refused, settled
 from ansible_collections.platter.qemu.tests.lab.defined import define, own_registry
 from ansible_collections.platter.qemu.tests.lab.guest import scribble
@@ -217,3 +219,35 @@ def golden(tmp_path: Path) -> tuple[Path, Path]:
         four_beats(path=str(path), format="qcow2", backing={"path": str(below), "format": "qcow2"})
     scribble(base, "qcow2")
     return base, overlay
+
+
+# --- while a VM is being defined
+
+
+def test_a_vm_that_is_defined_after_the_look_keeps_its_image(
+    tmp_path: Path, image: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = create(image.with_name("other.qcow2"), "qcow2", "1M")
+    real, looks = vm_definitions.named_files, []
+
+    def look() -> list[vm_definitions.Named]:
+        found = real()
+        looks.append(found)
+        if len(looks) == 1:
+            define(tmp_path, image)
+        return found
+
+    monkeypatch.setattr(vm_definitions, "named_files", look)
+    entries = [{"path": str(each), "state": "absent"} for each in (image, other)]
+    result = call("disk_image", images=entries, fail_fast=False)
+    assert [each.get("reason") for each in result["images"]] == ["image_claimed", None]
+    assert (result["failed"], image.exists(), other.exists(), len(looks)) == (True, True, False, 2)
+
+
+def test_nothing_is_removed_while_a_vm_is_being_defined(tmp_path: Path, image: Path, registry: Path) -> None:
+    gone = {"path": str(image), "state": "absent"}
+    with task.TaskEngine([], "").hold():  # of qemu_drive, until the definition is written
+        result = call("disk_image", lock_timeout=0, **gone)
+    assert (result["reason"], result["changed"], image.exists()) == ("lock_timeout", False, True), result
+    with locks.ImageLocks((), [str(registry)]):  # as another that removes images
+        four_beats(**gone)

@@ -134,7 +134,9 @@ class ImageEngine(Engine):
             return
         from ansible_collections.platter.qemu.plugins.module_utils._image.execute import Executor
 
-        executor = Executor(self._runner, self._tool, self._attributes, self._observer, workers=self._workers)
+        executor = Executor(
+            self._runner, self._tool, self._attributes, self._observer, self._workers, self._lock_timeout
+        )
         by_path = {item.name: item for item in items}
         for level in self._levels:
             executor.run([by_path[name] for name in level if self._may_begin(by_path[name], by_path)])

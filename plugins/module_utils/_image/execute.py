@@ -40,8 +40,15 @@ class Executor:
     """Runs the actions of items. C(workers) 0: as many as help."""
 
     def __init__(
-        self, run_command: process.RunCommand, qemu_img: QemuImg, attributes: t.Any, observer: t.Any, *, workers: int
+        self,
+        run_command: process.RunCommand,
+        qemu_img: QemuImg,
+        attributes: t.Any,
+        observer: t.Any,
+        workers: int,
+        lock_timeout: float,
     ) -> None:
+        self._lock_timeout = lock_timeout
         self._observer = observer
         self._run_command = run_command
         self._qemu_img = qemu_img
@@ -54,9 +61,19 @@ class Executor:
     def run(self, items: t.Sequence[Item]) -> None:
         """Carry out the plans of items that do not need each other."""
         todo = [item for item in items if item.plan]
-        for item in todo[:1]:
+        going = [item for item in todo if _removes(item)]
+        if going:
+            self._remove(going)
+        making = [item for item in todo if not _removes(item)]
+        for item in making[:1]:
             self._run_one(item)  # alone: what it makes serves the others as a template
-        side_by_side(self._run_one, todo[1:], self._workers)
+        side_by_side(self._run_one, making[1:], self._workers)
+
+    def _remove(self, items: t.Sequence[Item]) -> None:
+        from ansible_collections.platter.qemu.plugins.module_utils._image import meanwhile
+
+        with meanwhile.no_vm_defined(items, self._lock_timeout) as free:
+            side_by_side(self._run_one, free, self._workers)
 
     def _run_one(self, item: Item) -> None:
         try:
@@ -137,6 +154,10 @@ class Executor:
         except (errors.EngineError, OSError):
             found = predict(item.before, item.plan[: item.done])
         return found
+
+
+def _removes(item: Item) -> bool:
+    return any(isinstance(action, act.RemoveImage) for action in item.plan)
 
 
 def _plan_on_what_came(item: Item) -> None:
