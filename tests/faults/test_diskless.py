@@ -237,6 +237,16 @@ def test_a_tree_is_laid_once_as_it_is_in_an_archive_or_an_image(place: Path) -> 
         assert " changed=0 " in play(roots)
         assert host.run("cat", "/srv/roots/a/etc/own", "/srv/roots/b/etc/own") == "mine\nmine\n"
 
+        with image.open("r+b") as stream:  # what is behind the superblock
+            stream.seek(2048)
+            stream.write(bytes(1024))
+        damaged = {"by": "virtiofs", "path": "/srv/roots/c", "from": roots[1]["from"]}
+        assert "mount: /srv/roots/c.partial: " in play([damaged], check=False)
+        assert (
+            host.run("ls", "/srv/roots", "/srv/roots/c.partial")
+            == "/srv/roots:\na\nb\nc.partial\n\n/srv/roots/c.partial:\n"
+        )
+
         everybody = {"by": "nfs", "path": "/srv/roots/a", "clients": ["*.example.org"]}
         assert "refused: the export of /srv/roots/a: clients has" in play([everybody], check=False)
         assert host.run("sh", "-c", "ls /etc/exports.d/platter-nfs.exports 2>/dev/null || true") == ""
