@@ -16,13 +16,15 @@ from ansible_collections.platter.qemu.plugins.module_utils._core import plain
 Told = t.Dict[str, t.Any]
 
 _STATES = ("started", "stopped", "defined", "absent")
-_OF_VM = ("name", "state", "disks", "definition", "process", "snapshot_before")
+_OF_VM = ("name", "state", "disks", "definition", "process", "snapshot_before", "revert_to")
 _OF_DISK = ("name", "state", "image", "drive", "keep", "snapshot")
-_COMMON = ("state", "image", "drive", "definition", "process", "snapshot_before", "sockets")
+_COMMON = ("state", "image", "drive", "definition", "process", "snapshot_before", "revert_to", "sockets")
 #: what says where an image is, and nothing of what it is to be
 _PLACE = frozenset(("path", "format"))
 #: of a definition, what drives are on
 _BESIDES = ("machine", "controllers", "objects", "nodes")
+#: what only counts where an image goes back
+_OF_REVERT = ("save", "save_as")
 #: what counts for an image that goes
 _OF_REMOVAL = ("path", "backup", "on_in_use", "wait_timeout", "overlay_directories")
 
@@ -30,7 +32,7 @@ _OF_REMOVAL = ("path", "backup", "on_in_use", "wait_timeout", "overlay_directori
 def vm_disks(vms: t.Any, common: t.Optional[t.Mapping[str, t.Any]] = None) -> t.Dict[str, t.List[Told]]:
     """For each module the list that it takes."""
     shared = _known(plain.value(common or {}), _COMMON, "what the VMs have in common")
-    found: t.Dict[str, t.List[Told]] = {name: [] for name in ("images", "gone", "snapshots", "definitions")}
+    found: t.Dict[str, t.List[Told]] = {name: [] for name in ("images", "gone", "snapshots", "reverts", "definitions")}
     found.update(stop=[], start=[], drives=[])
     everyone = [_Vm(each, shared) for each in plain.value(vms)]
     for vm in everyone:
@@ -49,11 +51,14 @@ def _add(found: t.Dict[str, t.List[Told]], vm: _Vm) -> None:
         elif _is_made(disk):
             found["images"].append({"vm": vm.name, "image": image})
             found["snapshots"] += vm.snapshot(disk)
+            found["reverts"] += vm.revert(disk)
     found["definitions"].append(vm.definition())
     if vm.state in ("stopped", "absent"):
         found["stop"].append(vm.process())
     elif vm.state == "started":
         found["start"].append(vm.process())
+        if any(each["vm"] == vm.name for each in found["reverts"]):
+            found["stop"].append(dict(vm.process(), state="stopped"))
     if vm.state != "absent":
         found["drives"].append({"vm": vm.name, "drives": vm.described()})
 
@@ -75,8 +80,9 @@ class _Vm:
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise _error("VM %s has two disks with the name %s" % (self.name, twice[0]))
-        self._definition, self._process, self._snapshot = (
-            _merged(common.get(name), whole.get(name)) for name in ("definition", "process", "snapshot_before")
+        self._definition, self._process, self._snapshot, self._revert = (
+            _merged(common.get(name), whole.get(name))
+            for name in ("definition", "process", "snapshot_before", "revert_to")
         )
 
     @property
@@ -93,6 +99,16 @@ class _Vm:
             return []
         image = self.image(disk)
         return [{"qmp_socket": self._socket, **self._snapshot, "image": image["path"], "format": image.get("format")}]
+
+    def revert(self, disk: Told) -> t.List[Told]:
+        """For image_snapshot, to go back and, of an image that was just made, to have something to go back to."""
+        if not self._revert.get("name") or disk.get("snapshot") is False:
+            return []
+        image = self.image(disk)
+        _refuse_no_way_back(self._revert, image, "VM %s" % self.name, "disk %s" % disk["name"])
+        told = {"qmp_socket": self._socket, **self._revert, "image": image["path"], "format": image.get("format")}
+        take = {name: value for name, value in told.items() if name not in _OF_REVERT}
+        return [{"vm": self.name, "revert": {**told, "state": "reverted"}, "take": {**take, "state": "present"}}]
 
     @property
     def present(self) -> t.List[Told]:
@@ -130,6 +146,15 @@ def _refuse_placeless(disks: t.Sequence[Told], what: str) -> None:
         image = disk.get("image") or {"path": "/"}
         if not isinstance(image, t.Mapping) or not image.get("path"):
             raise _error("%s, %s, has an image without a path" % (what, disk["name"]))
+
+
+def _refuse_no_way_back(wanted: Told, image: Told, vm: str, disk: str) -> None:
+    if wanted.get("kind", "internal") != "internal":
+        raise _error("%s: revert_to goes back to internal snapshots, and has kind %s" % (vm, wanted["kind"]))
+    if image.get("format", "qcow2") != "qcow2" or not str(image["path"]).startswith("/"):
+        told = (vm, disk, image.get("format", "no format"), image["path"])
+        fact = "%s is to be set back, and its %s can have no snapshot (%s at %s)" % told
+        raise _error(fact + ". Write snapshot: false for it, and it stays as it is")
 
 
 def _refuse_given_up_and_had(gone: t.Sequence[Told], everyone: t.Sequence[_Vm]) -> None:

@@ -9,7 +9,12 @@ from ansible.errors import AnsibleFilterError
 
 from ansible_collections.platter.qemu.plugins.filter.vm_disks import vm_disks
 from ansible_collections.platter.qemu.plugins.module_utils._drive import read_spec
-from ansible_collections.platter.qemu.plugins.module_utils._module import drive_options, image_options, power_options
+from ansible_collections.platter.qemu.plugins.module_utils._module import (
+    drive_options,
+    image_options,
+    power_options,
+    snapshot_options,
+)
 
 BASE = {"path": "/i/golden", "format": "qcow2"}
 IMAGE = {"path": "/i/web1", "size": "40G", "backing": BASE}
@@ -33,6 +38,7 @@ def test_an_image_and_its_drive() -> None:
         "images": [{"vm": "web1", "image": image}],
         "gone": [],
         "snapshots": [],
+        "reverts": [],
         "definitions": [{**vm, "purge": True, "arguments": ["-m", "1G"], "drives": [drive]}],
         "stop": [],
         "start": [{**vm, "stop_timeout": 5, "state": "started"}],
@@ -76,6 +82,53 @@ def test_snapshots_are_of_images_that_are_made_and_may_have_one() -> None:
     found = one(*disks, snapshot_before={"name": "before"})
     told = {"name": "before", "image": "/i/web1", "format": "qcow2", "qmp_socket": "/run/s/web1.qmp"}
     assert found["snapshots"] == [told] and one(*disks)["snapshots"] == []
+
+
+def test_a_vm_that_runs_is_stopped_while_its_images_are_set_back() -> None:
+    disks = [SYSTEM, {**SYSTEM, "name": "no", "snapshot": False}, {"name": "cd", "drive": {"device": "ide-cd"}}]
+    found = one(*disks, revert_to={"name": "pristine", "save": False, "on_in_use": "wait"})
+    place = {"image": "/i/web1", "format": "qcow2", "qmp_socket": "/run/s/web1.qmp", "on_in_use": "wait"}
+    back = {**place, "name": "pristine", "save": False, "state": "reverted"}
+    assert found["reverts"] == [
+        {"vm": "web1", "revert": back, "take": {**place, "name": "pristine", "state": "present"}}
+    ]
+    assert [each["state"] for each in found["stop"] + found["start"]] == ["stopped", "started"]
+    assert set(back) <= set(snapshot_options.argument_spec())
+
+
+@pytest.mark.parametrize(("state", "stopped"), [("stopped", ["stopped"]), ("defined", []), ("absent", ["absent"])])
+def test_a_vm_that_is_not_to_run_is_told_once(state: str, stopped: list[str]) -> None:
+    found = one(SYSTEM, state=state, revert_to={"name": "pristine"})
+    assert ([each["state"] for each in found["stop"]], found["start"]) == (stopped, [])
+    assert len(found["reverts"]) == (state != "absent")
+
+
+def test_one_vm_of_many_is_not_set_back() -> None:
+    common = {**COMMON, "revert_to": {"name": "pristine", "save": False}}
+    vms = [{"name": name, "disks": [{"name": "d", "image": {**IMAGE, "path": "/i/" + name}}]} for name in "ab"]
+    found = vm_disks([vms[0], {**vms[1], "revert_to": {"name": ""}}], common)
+    assert [each["vm"] for each in found["reverts"]] == ["a"] == [each["vm"] for each in found["stop"]]
+
+
+@pytest.mark.parametrize(
+    ("image", "more", "said"),
+    [
+        (
+            {"path": "/i/d", "format": "raw"},
+            {},
+            r"its disk d can have no snapshot \(raw at /i/d\). Write snapshot: false",
+        ),
+        ({"path": "nbd://store1/d"}, {}, r"can have no snapshot \(qcow2 at nbd://store1/d\)"),
+        (
+            {"path": "/i/d"},
+            {"kind": "external"},
+            "VM web1: revert_to goes back to internal snapshots, and has kind external",
+        ),
+    ],
+)
+def test_what_has_no_way_back_is_told(image: dict[str, t.Any], more: dict[str, t.Any], said: str) -> None:
+    with pytest.raises(AnsibleFilterError, match=said):
+        one({"name": "d", "image": {"size": "1G", **image}}, revert_to={"name": "pristine", **more})
 
 
 def test_many_say_what_is_their_own() -> None:

@@ -1,0 +1,128 @@
+"""The role vm_storage sets the disks of a VM back, with a real QEMU whose guest stands still."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Iterator, NamedTuple
+
+import pytest
+
+from ansible_collections.platter.qemu.tests.lab.modules import call
+from ansible_collections.platter.qemu.tests.lab.power import QUIET
+
+NAME = f"set-back-{os.getpid()}"
+PLAY = """
+- hosts: localhost
+  gather_facts: false
+  roles: [platter.qemu.vm_storage]
+"""
+
+
+class Ran(NamedTuple):
+    """What a run of the role has done, or in check mode would do. C(changed): tasks."""
+
+    changed: int
+    actions: list[str]
+
+
+class Role:
+    """The role with one VM, whose disks are C(system), a qcow2, and C(scratch), a raw."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self.system, scratch = directory / "web1.qcow2", directory / "scratch.raw"
+        self.vm = {"vm": NAME, "config": str(directory / "vm"), "qmp_socket": str(directory / "s" / f"{NAME}.qmp")}
+        self.disks: list[dict[str, Any]] = [
+            {"name": "system", "image": {"path": str(self.system), "format": "qcow2", "size": "8M"}},
+            {"name": "scratch", "snapshot": False, "image": {"path": str(scratch), "format": "raw", "size": "1M"}},
+        ]
+        (directory / "s").mkdir(mode=0o700)
+        (directory / "play.yml").write_text(PLAY)
+
+    def said(self, *words: str, **more: Any) -> str:
+        """The whole of what a run says."""
+        told = {
+            "ansible_python_interpreter": sys.executable,
+            "vm_storage_name": NAME,
+            "vm_storage_disks": self.disks,
+            "vm_storage_sockets": str(self._directory / "s"),
+            "vm_storage_revert_to": {"name": "pristine", "save": False},
+            "vm_storage_definition": {"arguments": [*QUIET, "-S", "-display", "none"], "config": self.vm["config"]},
+            "vm_storage_process": {"supervisor": "process", "stop_timeout": 1, "allow_power_off": True},
+            **{f"vm_storage_{name}": value for name, value in more.items()},
+        }
+        (self._directory / "vars.json").write_text(json.dumps(told))
+        playbook = [Path(sys.executable).parent / "ansible-playbook", "-i", "localhost,", "-c", "local"]
+        told_all = [*playbook, *words, "-e", f"@{self._directory}/vars.json", self._directory / "play.yml"]
+        done = subprocess.run(told_all, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
+        return done.stdout + done.stderr
+
+    def run(self, *words: str, **more: Any) -> Ran:
+        """What is no failure."""
+        said = self.said(*words, **more)
+        counts = dict(re.findall(r"(\w+)=(\d+)", said.rpartition("PLAY RECAP")[2]))
+        assert counts["failed"] == "0", said[-3000:]
+        return Ran(int(counts["changed"]), re.findall(r'"- (.*)"', said))
+
+    def write(self) -> None:
+        """As a guest would have; the VM does not run."""
+        subprocess.run(["qemu-io", "-f", "qcow2", "-c", "write -q -P 7 0 1M", self.system], check=True)
+
+    def is_blank(self) -> bool:
+        read = ["qemu-io", "-r", "-U", "-f", "qcow2", "-c", "read -P 0 0 8M", self.system]
+        return subprocess.run(read, capture_output=True, check=False).returncode == 0
+
+    def pid(self) -> str:
+        """Of the VM; nothing, if it does not run."""
+        found = subprocess.run(["pgrep", "-f", f"^[^ ]*qemu-system.*{self._directory}"], capture_output=True, text=True)
+        return found.stdout.strip()
+
+
+@pytest.fixture(name="role")
+def _role(tmp_path: Path) -> Iterator[Role]:
+    role = Role(tmp_path)
+    yield role
+    call("qemu_vm", **role.vm, state="absent", stop_timeout=1, allow_power_off=True)
+    call("qemu_drive", vm=NAME, config=role.vm["config"], state="absent")
+
+
+BACK, TAKE = "Revert ", "Take snapshot pristine of "
+
+
+def begun(actions: list[str], words: str) -> list[str]:
+    return [each for each in actions if each.startswith(words)]
+
+
+@pytest.mark.soak
+def test_a_vm_begins_each_run_with_the_disk_as_it_was_made(role: Role) -> None:
+    made = role.run().actions
+    assert (begun(made, TAKE), begun(made, BACK)) == ([f"{TAKE}{role.system}."], [])
+    first = role.pid()
+    foretold = role.run("--check").actions
+    assert {f"Not predicted: {each}" for each in (role.system, f"the start of {NAME}")} <= set(foretold)
+    assert role.pid() == first != ""
+
+    assert role.run(state="stopped").changed == 1  # the VM; its guest has written nothing
+    assert role.run(state="stopped") == Ran(0, ["Nothing to do. All is as described already."]) and not role.pid()
+    role.write()
+    assert begun(role.run("--check").actions, BACK) and not role.is_blank()
+    assert len(begun(role.run().actions, BACK)) == 1 and role.is_blank()
+    second = role.pid()
+    role.run()  # what a VM that runs has written cannot be told
+    assert "" != second != role.pid() != ""
+
+
+def test_what_has_no_way_back_is_refused_before_the_vm_is_stopped(role: Role) -> None:
+    role.run(revert_to={})
+    first = role.pid()
+    said = " ".join(role.said().split())
+    assert "there is no such snapshot (there are: none). Nothing was changed." in said
+    assert role.pid() == first != ""
+    call("image_snapshot", image=str(role.system), format="qcow2", name="pristine", qmp_socket=role.vm["qmp_socket"])
+    assert "its VM runs, and the memory of the guest would not fit" in " ".join(role.said(state="defined").split())
+    assert role.pid() == first
