@@ -134,6 +134,7 @@ def test_without_systemd_there_is_no_timer(tmp_path: Path) -> None:
     for check in (True, False):
         told = call("snapshot_timer", check=check, name="test", on_calendar="daily", snapshots=entries)
         assert (told["failed"], told["reason"], told["changed"]) == (True, "supervisor_missing", False)
+        assert told["msg"].startswith("refused: state=present of timer test: systemd does not run on this host.")
         told = call("snapshot_timer", check=check, name="test", state="absent")
         assert (told["changed"], told["timer"]) == (False, {"name": "test", "state": "absent", "last_run": None})
 

@@ -37,9 +37,7 @@ class KeeperEngine(engine.ServiceEngine):
         spec = self._spec
         if spec.state == "present" and spec.supervisor == "systemd" and not systemd.runs():
             fact, way_out = "systemd does not run here", "Set supervisor: process."
-            raise errors.RefusedError(
-                "a keeper", spec.name, fact, reason="supervisor_missing", way_out=way_out, joined="of array"
-            )
+            raise errors.refused_state("keeper", spec.state, spec.name, "supervisor_missing", fact, way_out)
 
     def _observe(self) -> ServiceState:
         return observe.observe(self._spec.name, self._runner)

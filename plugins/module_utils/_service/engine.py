@@ -85,7 +85,7 @@ class ServiceEngine(Engine):
         spec = self._spec
         if os.geteuid() != 0:
             fact, way_out = "only root can have it", "Run the task as root (become: true)."
-            raise errors.RefusedError(self._what, "", fact, reason="not_root", way_out=way_out, joined="")
+            raise errors.refused_state(self.noun, spec.state, spec.name, "not_root", fact, way_out)
         self._refuse()
         own_places.refuse_unsafe_way(self._directory, "what a %s runs" % self.noun)
         before = self._observe()

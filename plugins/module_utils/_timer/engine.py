@@ -37,15 +37,14 @@ class TimerEngine(engine.ServiceEngine):
         return {"active": state.running and not state.outdated}
 
     def _refuse(self) -> None:
-        name = self._spec.name
-        if self._spec.state == "present" and not systemd.runs():
+        spec = self._spec
+        if spec.state == "present" and not systemd.runs():
             way_out = "Run image_snapshot from a playbook there, at the times that your own scheduler knows."
-            fact = "systemd does not run on this host"
-            raise errors.RefusedError("a timer", name, fact, reason="supervisor_missing", way_out=way_out, joined="")
+            raise read_spec.refused_state(spec, "supervisor_missing", "systemd does not run on this host", way_out)
         # else systemd says so when the timer is started
-        if self._spec.state == "present" and shutil.which("systemd-analyze"):
+        if spec.state == "present" and shutil.which("systemd-analyze"):
             self._refuse_bad_calendar()
-        observe.refuse_others(name)
+        observe.refuse_others(spec)
 
     def _refuse_bad_calendar(self) -> None:
         when = self._spec.on_calendar

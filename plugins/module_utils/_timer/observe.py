@@ -32,17 +32,18 @@ def wanted(spec: TimerSpec, built: bytes) -> Parts:
     return Parts(spec.settings, own_zipapp.digest_of(built), (service, unit.render_timer(spec)))
 
 
-def refuse_others(name: str) -> None:
+def refuse_others(spec: TimerSpec) -> None:
     """Units of these names that somebody else has written, or does not want to run. Raises RefusedError."""
-    for each in (unit.service_name(name), unit.timer_name(name)):
+    for each in (unit.service_name(spec.name), unit.timer_name(spec.name)):
         path = unit_text.unit_file(each)
         if os.path.realpath(path) == os.devnull:
-            fact, way_out = "its unit %s is masked" % each, "Unmask it (systemctl unmask %s)." % each
-            raise read_spec.refused(name, "unit_masked", "%s: somebody does not want it to run" % fact, way_out)
+            fact = "its unit %s is masked: somebody does not want it to run" % each
+            way_out = "Unmask it (systemctl unmask %s)." % each
+            raise read_spec.refused_state(spec, "unit_masked", fact, way_out)
         ours = unit_text.head("snapshot_timer", each).encode()
         if os.path.lexists(path) and not own_places.read_bytes(path).startswith(ours):
             fact = "%s is a unit that this module has not written" % path
-            raise read_spec.refused(name, "unit_foreign", fact, "Choose another name, or move that unit away.")
+            raise read_spec.refused_state(spec, "unit_foreign", fact, "Choose another name, or move that unit away.")
 
 
 def observe(name: str, run: process.RunCommand) -> ServiceState:

@@ -51,5 +51,10 @@ def never(name: str, when: str) -> errors.SpecError:
 
 
 def refused(name: str, reason: str, fact: str, way_out: str) -> errors.SpecError:
-    """A refusal of this timer."""
-    return errors.SpecError("a timer of snapshots", name, fact, reason=reason, way_out=way_out, joined="")
+    """A refusal of what the options say of this timer."""
+    return errors.SpecError("timer", name, fact, reason=reason, way_out=way_out, joined="")
+
+
+def refused_state(spec: TimerSpec, reason: str, fact: str, way_out: str) -> errors.RefusedError:
+    """A refusal of what is asked of this timer, as its host is."""
+    return errors.refused_state("timer", spec.state, spec.name, reason, fact, way_out)

@@ -102,4 +102,4 @@ def _refuse_name_that_comes_again(entry: Entry, name: str) -> None:
 
 
 def _refused(entry: Entry, reason: str, fact: str, way_out: str) -> errors.SpecError:
-    return errors.SpecError("snapshots by a timer", str(entry.get("image")), fact, reason=reason, way_out=way_out)
+    return errors.SpecError("the options", str(entry.get("image")), fact, reason=reason, way_out=way_out)

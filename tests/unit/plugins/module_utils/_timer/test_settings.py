@@ -54,6 +54,10 @@ def test_contradictions(more: t.Dict[str, t.Any], due: str) -> None:
     with pytest.raises(errors.SpecError) as refused:
         read_spec(params(**more))
     assert refused.value.reason == due
+    asked = "timer %s" % more.get("name", "web1")
+    if more.get("snapshots"):  # as image_snapshot says of its own
+        asked = "the options for %s" % more["snapshots"][0]["image"]
+    assert refused.value.message.startswith("refused: %s: " % asked)
 
 
 @pytest.mark.parametrize(
