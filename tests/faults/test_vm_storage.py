@@ -1,4 +1,4 @@
-"""The role vm_storage sets the disks of a VM back, with a real QEMU whose guest stands still."""
+"""The role vm_storage with a real QEMU whose guest stands still: disks that are set back, and snapshots before changes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 from ansible_collections.platter.qemu.tests.lab.modules import call
 from ansible_collections.platter.qemu.tests.lab.power import QUIET
 
-NAME = f"set-back-{os.getpid()}"
+NAME = f"vm-storage-{os.getpid()}"
 PLAY = """
 - hosts: localhost
   gather_facts: false
@@ -126,3 +126,15 @@ def test_what_has_no_way_back_is_refused_before_the_vm_is_stopped(role: Role) ->
     call("image_snapshot", image=str(role.system), format="qcow2", name="pristine", qmp_socket=role.vm["qmp_socket"])
     assert "its VM runs, and the memory of the guest would not fit" in " ".join(role.said(state="defined").split())
     assert role.pid() == first
+
+
+def test_an_image_that_changes_without_a_snapshot_of_now_is_told_of(role: Role) -> None:
+    """As that name was given to an earlier one; the scratch disk, which is new, is not told of."""
+    call("disk_image", path=str(role.system), format="qcow2", size="4M")
+    taken = call("image_snapshot", image=str(role.system), format="qcow2", name="before")["snapshot"]["snapshots"][0]
+    why = f"Warning: {role.system} changes, and no snapshot is taken before: before is there already, of {taken['date']}. "
+    for words in (("--check",), ()):
+        said = role.said(*words, state="stopped", revert_to={}, snapshot_before={"name": "before"})
+        assert "failed=0" in said and said.count("Warning: ") == 1 and why in said
+    again = role.said(state="stopped", revert_to={}, snapshot_before={"name": "before"})
+    assert "changed=0" in again and "Warning: " not in again
