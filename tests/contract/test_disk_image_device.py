@@ -12,7 +12,7 @@ from typing import Any, Iterator
 
 import pytest
 
-from ansible_collections.platter.qemu.plugins.module_utils._tools import file_system, files, unfinished
+from ansible_collections.platter.qemu.plugins.module_utils._tools import build_directory, file_system, unfinished
 from ansible_collections.platter.qemu.tests.lab.beats import four_beats, refused, settled
 from ansible_collections.platter.qemu.tests.lab.guest import KIB, MIB, check, facts, scribble, shows
 from ansible_collections.platter.qemu.tests.lab.http_server import Resource, serving
@@ -274,7 +274,7 @@ def test_an_import_is_compressed_on_a_device_too(device: str, source: Path) -> N
 def test_nothing_is_staged_in_the_memory_below_dev(device: str, source: Path, tmp_path: Path, instead: Any) -> None:
     log = tmp_path / "log"
     instead(f'[ "$1" = check ] && ls -ad /dev/.platter* /var/tmp/.platter* >>{log} 2>/dev/null\nexec "$real" "$@"')
-    with files.BuildDirectory(file_system.build_place(device)) as killed:
+    with build_directory.BuildDirectory(file_system.build_place(device)) as killed:
         killed.keep = True
     with serving() as site:
         site.resources["/disk.qcow2"] = Resource(source.read_bytes())

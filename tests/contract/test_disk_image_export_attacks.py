@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ansible_collections.platter.qemu.plugins.module_utils._tools import file_system, files
+from ansible_collections.platter.qemu.plugins.module_utils._tools import build_directory, file_system
 from ansible_collections.platter.qemu.tests.lab.guest import MIB, scribble
 from ansible_collections.platter.qemu.tests.lab.modules import call
 from ansible_collections.platter.qemu.tests.lab.oracle import create
@@ -26,7 +26,7 @@ def test_a_server_that_shows_another_header_has_no_file_overwritten(tmp_path: Pa
 
 def test_what_a_killed_run_has_built_for_an_export_is_removed(tmp_path: Path) -> None:
     place = f"nbd+unix:///?socket={tmp_path / 's'}"
-    with files.BuildDirectory(file_system.build_place(place)) as killed:
+    with build_directory.BuildDirectory(file_system.build_place(place)) as killed:
         killed.keep = True
     with two_faced(tmp_path / "s", bytes(MIB)):
         result = call("disk_image", path=place, format="raw")

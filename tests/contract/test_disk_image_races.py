@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.platter.qemu.plugins.module_utils._tools.files import BuildDirectory
+from ansible_collections.platter.qemu.plugins.module_utils._tools.build_directory import BuildDirectory
 from ansible_collections.platter.qemu.tests.lab.beats import digest, settled
 from ansible_collections.platter.qemu.tests.lab.guest import facts, scribble, shows
 from ansible_collections.platter.qemu.tests.lab.modules import call

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.platter.qemu.plugins.module_utils._tools import files
+from ansible_collections.platter.qemu.plugins.module_utils._tools import build_directory
 from ansible_collections.platter.qemu.tests.lab import strace
 from ansible_collections.platter.qemu.tests.lab.oracle import create, qemu_img
 from ansible_collections.platter.qemu.tests.lab.programs import DEADLINE, wait_until
@@ -215,7 +215,7 @@ def test_images_are_made_and_removed_there(zygote: Zygote, home: Home, place: Pa
 
 def test_what_a_killed_run_has_left_there_is_removed_and_what_looks_like_it_is_not(zygote: Zygote, home: Home) -> None:
     options = {"path": str(home.disk), "format": "raw", "size": "1M"}
-    with files.BuildDirectory(str(home.disk)) as build:
+    with build_directory.BuildDirectory(str(home.disk)) as build:
         build.keep = True
     forged = Path(build.directory[:-1] + "x")
     as_nobody("mkdir", "-m", "0700", forged)
@@ -228,7 +228,7 @@ def test_a_directory_of_roots_is_no_leftover_because_of_its_name(zygote: Zygote,
     own = home.images / "backups"
     own.mkdir(0o700)
     (own / "precious").write_bytes(SECRET)
-    as_nobody("mv", "-T", own, renamed := Path(files.BuildDirectory(str(home.disk)).directory))
+    as_nobody("mv", "-T", own, renamed := Path(build_directory.BuildDirectory(str(home.disk)).directory))
     assert "removed_leftovers" not in zygote.run("disk_image", {"path": str(home.disk), "format": "raw", "size": "1M"})
     assert (renamed / "precious").read_bytes() == SECRET
 
@@ -295,7 +295,7 @@ def test_root_takes_no_snapshots_there_and_removes_none(zygote: Zygote, home: Ho
 
 def test_what_a_killed_snapshot_has_left_there_is_left_to_its_user(zygote: Zygote, home: Home) -> None:
     disk = create(home.images / "disk.qcow2", "qcow2", "1M")
-    with files.BuildDirectory(str(disk)) as build:
+    with build_directory.BuildDirectory(str(disk)) as build:
         build.keep = True
     options = {"image": str(disk), "format": "qcow2", "kind": "external", "name": "s1", "state": "absent"}
     assert "removed_leftovers" not in zygote.run("image_snapshot", options)

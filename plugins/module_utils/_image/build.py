@@ -18,7 +18,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._formats.options impo
 from ansible_collections.platter.qemu.plugins.module_utils._image import actions, data_file, publish, state
 from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec
 from ansible_collections.platter.qemu.plugins.module_utils._inspect import members
-from ansible_collections.platter.qemu.plugins.module_utils._tools import files, sparse
+from ansible_collections.platter.qemu.plugins.module_utils._tools import build_directory, files, sparse
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qemu_img import QemuImg, image_node
 
 #: an empty image larger than this is made by qemu-img each time
@@ -40,7 +40,7 @@ class Builder:
         """Carry out C(action); returns notes for the result."""
         if reading.kind == "block":
             return self._create_on_device(spec, action)
-        with data_file.claimed(spec), files.BuildDirectory(spec.path) as build:
+        with data_file.claimed(spec), build_directory.BuildDirectory(spec.path) as build:
             self._make_empty(spec, action, build.path)
             self._publisher.publish(spec, action, build, reading, {})
         return {}

@@ -31,7 +31,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._image.build import (
 )
 from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec
 from ansible_collections.platter.qemu.plugins.module_utils._inspect import image
-from ansible_collections.platter.qemu.plugins.module_utils._tools import copy, file_system, files
+from ansible_collections.platter.qemu.plugins.module_utils._tools import build_directory, copy, file_system, files
 from ansible_collections.platter.qemu.plugins.module_utils._tools.image_lock import image_lock
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qemu_img import QemuImg, image_node
 
@@ -62,7 +62,7 @@ class Converter:
         """
         if reading.kind == "block":
             return self._import_to_device(spec, action, reading, node, size, verify)
-        with files.BuildDirectory(spec.path, another_name=bool(reading.members)) as build:
+        with build_directory.BuildDirectory(spec.path, another_name=bool(reading.members)) as build:
             method = self._fill(spec, action, node, build, source, size)
             self._grow(spec, action, build.path)
             verify()
@@ -73,7 +73,7 @@ class Converter:
         self,
         spec: ImageSpec,
         action: t.Union[actions.ImportImage, actions.RewriteImage],
-        build: files.BuildDirectory,
+        build: build_directory.BuildDirectory,
         reading: state.ImageReading,
         record: t.Dict[str, t.Any],
     ) -> t.Dict[str, t.Any]:
@@ -99,7 +99,7 @@ class Converter:
         needed = self._space_needed(spec.import_secrets, node, action.format)
         if needed > reading.length:
             raise space.no_space(spec, needed, reading.length)
-        with files.BuildDirectory(file_system.build_place(spec.path)) as build:
+        with build_directory.BuildDirectory(file_system.build_place(spec.path)) as build:
             node = self._large_enough(action, node, build, size)
             with unfinished.filling(spec.path):
                 self._convert(spec, action, node, spec.path, action.options)
@@ -115,7 +115,7 @@ class Converter:
         spec: ImageSpec,
         action: actions.ImportImage,
         node: t.Mapping[str, t.Any],
-        build: files.BuildDirectory,
+        build: build_directory.BuildDirectory,
         source: t.Optional[str],
         size: int,
     ) -> str:
@@ -128,7 +128,7 @@ class Converter:
         return "convert"
 
     def _large_enough(
-        self, action: actions.ImportImage, node: t.Mapping[str, t.Any], build: files.BuildDirectory, size: int
+        self, action: actions.ImportImage, node: t.Mapping[str, t.Any], build: build_directory.BuildDirectory, size: int
     ) -> t.Mapping[str, t.Any]:
         """C(node), of C(size) bytes, as large as the new image where that cannot be resized afterwards."""
         if features.FEATURES[action.format].grow:
@@ -192,7 +192,9 @@ class Converter:
         file = {"driver": "file", "filename": spec.path}
         old, _secrets = secret.opened_node(spec, t.cast(Header, reading.header), file)
         space.require_space(spec, self._space_needed(spec.secrets, old, action.format))
-        with image_lock(spec.path), files.BuildDirectory(spec.path, another_name=bool(reading.members)) as build:
+        with image_lock(spec.path), build_directory.BuildDirectory(
+            spec.path, another_name=bool(reading.members)
+        ) as build:
             node = self._resized_view(action.virtual_size, old, old_size, build) or old
             options = action.options + _kept(spec, action, reading, old_size)
             self._convert(spec, action, node, build.path, tuple(sorted(options)))
@@ -201,7 +203,7 @@ class Converter:
             return self._publish(spec, action, build, reading, dict(reading.record))
 
     def _resized_view(
-        self, size: t.Optional[int], old: t.Mapping[str, t.Any], old_size: int, build: files.BuildDirectory
+        self, size: t.Optional[int], old: t.Mapping[str, t.Any], old_size: int, build: build_directory.BuildDirectory
     ) -> t.Optional[t.Dict[str, t.Any]]:
         """Formats that cannot be resized are read through an empty overlay of the new size."""
         if size is None or size == old_size:

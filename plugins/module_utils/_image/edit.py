@@ -16,7 +16,14 @@ from ansible_collections.platter.qemu.plugins.module_utils._formats import optio
 from ansible_collections.platter.qemu.plugins.module_utils._image import actions, data_file, publish, refuse, state
 from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec, Keyslot
 from ansible_collections.platter.qemu.plugins.module_utils._inspect import image, members
-from ansible_collections.platter.qemu.plugins.module_utils._tools import copy, files, pinned, process, records
+from ansible_collections.platter.qemu.plugins.module_utils._tools import (
+    build_directory,
+    copy,
+    files,
+    pinned,
+    process,
+    records,
+)
 from ansible_collections.platter.qemu.plugins.module_utils._tools.image_lock import image_lock
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qemu_img import QemuImg, image_node
 
@@ -102,7 +109,7 @@ class Editor:
         if not action.replaces_file:
             self._qemu_img.check(self._node(spec, action.format, reading), repair="leaks", secrets=spec.secrets)
             return self._durable(spec)
-        with image_lock(spec.path), files.BuildDirectory(spec.path) as build:
+        with image_lock(spec.path), build_directory.BuildDirectory(spec.path) as build:
             copy.copy_file(spec.path, build.path)
             protocol = {"driver": "file", "filename": build.path}
             node = image_node(action.format, protocol, "sec0" if spec.encryption else None)
@@ -156,7 +163,7 @@ class Editor:
         if not pinned.is_pinned(spec.path):
             self._set_attributes(spec, paths)
             return {}
-        with files.BuildDirectory(spec.path) as private:
+        with build_directory.BuildDirectory(spec.path) as private:
             own = [private.adopt(member) for member in paths]
             if files.file_facts(own[0]).identity != reading.identity:
                 raise publish.taken(spec)

@@ -13,21 +13,18 @@ import typing as t
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._core.engine import Engine
 from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item, Patience, in_order, not_begun
-from ansible_collections.platter.qemu.plugins.module_utils._image import leftovers, observe
-from ansible_collections.platter.qemu.plugins.module_utils._image.order import (
-    drops_files,
-    mentioned,
-    needs_of,
-    pass_on_refusals,
-    plan_item,
-    warn_of_other_sources,
-)
+from ansible_collections.platter.qemu.plugins.module_utils._image import leftovers, observe, order
 from ansible_collections.platter.qemu.plugins.module_utils._image.read_spec import read_spec
 from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec
 from ansible_collections.platter.qemu.plugins.module_utils._image.state import ImageState
 from ansible_collections.platter.qemu.plugins.module_utils._image.target import refuse_unsafe_directory
 from ansible_collections.platter.qemu.plugins.module_utils._inspect import target
-from ansible_collections.platter.qemu.plugins.module_utils._tools import file_system, files, locks, process
+from ansible_collections.platter.qemu.plugins.module_utils._tools import (
+    build_directory,
+    file_system,
+    locks,
+    process,
+)
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qemu_img import QemuImg
 
 
@@ -86,15 +83,15 @@ class ImageEngine(Engine):
         by_path = {item.name: item for item in items}
         named = _known_as(by_path, items)
         along = _taken_along(items)
-        needs = needs_of(items, named, along)
+        needs = order.needs_of(items, named, along)
         self._levels = in_order(list(by_path), needs)
-        order = [name for level in self._levels for name in level]
-        for name in order:
-            plan_item(by_path[name], by_path, needs, named, along)
+        names = [name for level in self._levels for name in level]
+        for name in names:
+            order.plan_item(by_path[name], by_path, needs, named, along)
         if any(item.plan or (item.reading and item.reading.locked) for item in items):
             waited = self._guard(items, needs, patience)
-        pass_on_refusals(order, by_path, needs)
-        warn_of_other_sources(items)
+        order.pass_on_refusals(names, by_path, needs)
+        order.warn_of_other_sources(items)
         for item in items:
             if item.refusal:
                 item.plan, item.after = [], item.before
@@ -178,7 +175,7 @@ class _Hold:
         places = [(spec, file_system.build_place(spec.path)) for spec in self._specs]
         names = {directory: _listing(directory) for directory in {os.path.dirname(place) for _spec, place in places}}
         for spec, place in places:
-            stale = files.stale_builds(place, names[os.path.dirname(place)])
+            stale = build_directory.stale_builds(place, names[os.path.dirname(place)])
             if stale:
                 self.removed[spec.path] = leftovers.remove_builds(spec, stale)
         return self
@@ -204,7 +201,7 @@ def resolved_spec(params: t.Mapping[str, t.Any]) -> ImageSpec:
 
 def _known_as(by_path: t.Mapping[str, Item], items: t.Sequence[Item]) -> t.Mapping[str, str]:
     """Which image of the task each path leads to by which one of them names another."""
-    others = mentioned(items).difference(by_path)
+    others = order.mentioned(items).difference(by_path)
     if not others:
         return {name: name for name in by_path}
     from ansible_collections.platter.qemu.plugins.module_utils._inspect import block_use
@@ -214,12 +211,12 @@ def _known_as(by_path: t.Mapping[str, Item], items: t.Sequence[Item]) -> t.Mappi
 
 def _taken_along(items: t.Sequence[Item]) -> t.Mapping[str, str]:
     """Which image of the task each other image, base or source of it goes with, as its data file or member."""
-    several = [item for item in items if item.reading and item.reading.header and drops_files(item)]
+    several = [item for item in items if item.reading and item.reading.header and order.drops_files(item)]
     if not any(item.reading.header.data_file or item.reading.header.extents for item in several):
         return {}
     from ansible_collections.platter.qemu.plugins.module_utils._image import depending
 
-    return depending.taken_along(several, {*mentioned(items), *(item.name for item in items)})
+    return depending.taken_along(several, {*order.mentioned(items), *(item.name for item in items)})
 
 
 def _listing(directory: str) -> t.List[str]:

@@ -32,6 +32,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._image.source import 
 from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec, SourceSpec
 from ansible_collections.platter.qemu.plugins.module_utils._inspect import damage
 from ansible_collections.platter.qemu.plugins.module_utils._tools import (
+    build_directory,
     decompress,
     download,
     file_system,
@@ -56,7 +57,7 @@ def import_image(
         found = far_source.size_of(qemu_img, spec)
         _refuse_another_size(spec, action, found)
         return converter.import_node(spec, action, reading, far_source.node_of(action.source), {}, size=found)
-    with files.BuildDirectory(file_system.build_place(spec.path)) as staging, held_source(
+    with build_directory.BuildDirectory(file_system.build_place(spec.path)) as staging, held_source(
         spec, action.source, staging
     ) as held:
         path, record = _staged(qemu_img, spec, action.source, staging, held)
@@ -91,7 +92,7 @@ def _refuse_another_size(spec: ImageSpec, action: actions.ImportImage, found: in
 
 
 def _staged(
-    qemu_img: QemuImg, spec: ImageSpec, source: SourceSpec, staging: files.BuildDirectory, held: HeldSource
+    qemu_img: QemuImg, spec: ImageSpec, source: SourceSpec, staging: build_directory.BuildDirectory, held: HeldSource
 ) -> t.Tuple[str, Record]:
     """(a local file with the source's bytes, what to remember of it)."""
     if source.url:
@@ -109,7 +110,7 @@ def _staged(
     return held.path, record
 
 
-def _downloaded(spec: ImageSpec, source: SourceSpec, staging: files.BuildDirectory) -> t.Tuple[str, Record]:
+def _downloaded(spec: ImageSpec, source: SourceSpec, staging: build_directory.BuildDirectory) -> t.Tuple[str, Record]:
     path = staging.spare("download")
     report = download.download(
         t.cast(str, source.url),
@@ -178,7 +179,7 @@ def compression_of(source: SourceSpec, path: str) -> str:
     return _COMPRESSIONS.get(source.compression, "")
 
 
-def _unpacked(spec: ImageSpec, source: SourceSpec, path: str, staging: files.BuildDirectory) -> str:
+def _unpacked(spec: ImageSpec, source: SourceSpec, path: str, staging: build_directory.BuildDirectory) -> str:
     compression = compression_of(source, path)
     if not compression:
         return path

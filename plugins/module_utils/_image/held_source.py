@@ -21,7 +21,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._image import space
 from ansible_collections.platter.qemu.plugins.module_utils._image.source import refuse_strangers, source_refused
 from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec, SourceSpec
 from ansible_collections.platter.qemu.plugins.module_utils._inspect import named_files
-from ansible_collections.platter.qemu.plugins.module_utils._tools import copy, files
+from ansible_collections.platter.qemu.plugins.module_utils._tools import build_directory, copy, files
 from ansible_collections.platter.qemu.plugins.module_utils._tools.still import StillFile, changed
 
 
@@ -36,7 +36,7 @@ class HeldSource(t.NamedTuple):
 
 @contextlib.contextmanager
 def held_source(
-    spec: ImageSpec, source: SourceSpec, staging: t.Optional[files.BuildDirectory]
+    spec: ImageSpec, source: SourceSpec, staging: t.Optional[build_directory.BuildDirectory]
 ) -> t.Iterator[HeldSource]:
     """The source of one import while the block runs; C(staging): for a private copy, where there has to be one.
 
@@ -65,7 +65,7 @@ def _watched(spec: ImageSpec, path: str, format_name: str) -> HeldSource:
 
 
 def _held(
-    spec: ImageSpec, source: SourceSpec, still: StillFile, staging: t.Optional[files.BuildDirectory]
+    spec: ImageSpec, source: SourceSpec, still: StillFile, staging: t.Optional[build_directory.BuildDirectory]
 ) -> HeldSource:
     refuse_strangers(spec, still)
     if still.facts.kind not in ("file", "block"):

@@ -13,7 +13,7 @@ import os
 import stat
 import typing as t
 
-from ansible_collections.platter.qemu.plugins.module_utils._tools import files
+from ansible_collections.platter.qemu.plugins.module_utils._tools import build_directory
 
 _RECORD = (".platter.json", ".platter.json.new")
 
@@ -39,7 +39,7 @@ def image_files(directory: str, recurse: bool, patterns: t.Sequence[str]) -> tup
 
 
 def _is_ours(name: str) -> bool:
-    return name.startswith(files.TEMP_PREFIX) or (name.startswith(".") and name.endswith(_RECORD))
+    return name.startswith(build_directory.TEMP_PREFIX) or (name.startswith(".") and name.endswith(_RECORD))
 
 
 def _fits(entry: os.DirEntry[str], patterns: t.Sequence[str]) -> bool:

@@ -15,7 +15,12 @@ from ansible_collections.platter.qemu.plugins.module_utils._image.held_place imp
 from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec
 from ansible_collections.platter.qemu.plugins.module_utils._inspect import image
 from ansible_collections.platter.qemu.plugins.module_utils._inspect.members import member_paths
-from ansible_collections.platter.qemu.plugins.module_utils._tools import file_system, files, pinned, records
+from ansible_collections.platter.qemu.plugins.module_utils._tools import (
+    build_directory,
+    file_system,
+    pinned,
+    records,
+)
 
 
 def remove_builds(spec: ImageSpec, stale: t.Sequence[str]) -> t.List[str]:
@@ -28,7 +33,7 @@ def remove_builds(spec: ImageSpec, stale: t.Sequence[str]) -> t.List[str]:
         for name in stale:
             build = os.path.join(os.path.dirname(file_system.build_place(held.path)), os.path.basename(name))
             with pinned.PinnedDirectory(build) as directory:
-                if files.is_build(directory.seen, os.path.dirname(file_system.build_place(spec.path))):
+                if build_directory.is_build(directory.seen, os.path.dirname(file_system.build_place(spec.path))):
                     forget_members(held.path, directory.path)
                     directory.remove()
                     removed.append(name)

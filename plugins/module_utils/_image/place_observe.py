@@ -24,7 +24,13 @@ from ansible_collections.platter.qemu.plugins.module_utils._image.source import 
     source_refused,
 )
 from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec, SourceSpec
-from ansible_collections.platter.qemu.plugins.module_utils._tools import file_system, files, process, qemu_io
+from ansible_collections.platter.qemu.plugins.module_utils._tools import (
+    build_directory,
+    file_system,
+    files,
+    process,
+    qemu_io,
+)
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qemu_img import Node, QemuImg, image_node
 
 _EDGE = 512
@@ -103,7 +109,7 @@ class PlaceObserver:
         try:
             if header.format == "raw":
                 return self._qemu_img.compare(source, target_node(spec))
-            with files.BuildDirectory(file_system.build_place(spec.path)) as private:
+            with build_directory.BuildDirectory(file_system.build_place(spec.path)) as private:
                 return self._qemu_img.compare(source, self._copied(spec, header, length, private.spare("image")))
         except errors.ImageLockedError as exc:
             fact, way_out = "another process has it open and may write to it", "Stop what writes to it."

@@ -25,7 +25,13 @@ from ansible_collections.platter.qemu.plugins.module_utils._image import (
     state,
 )
 from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec
-from ansible_collections.platter.qemu.plugins.module_utils._tools import file_system, files, process, qemu_io
+from ansible_collections.platter.qemu.plugins.module_utils._tools import (
+    build_directory,
+    file_system,
+    files,
+    process,
+    qemu_io,
+)
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qemu_img import QemuImg, image_node, json_filename
 
 #: the largest cluster of a qcow2 image: what is left of the last one is written too, as zeros
@@ -59,7 +65,7 @@ class PlaceWriter:
     # --- other formats than raw
 
     def _build(self, spec: ImageSpec, action: _Making, room: int) -> None:
-        with files.BuildDirectory(file_system.build_place(spec.path)) as private:
+        with build_directory.BuildDirectory(file_system.build_place(spec.path)) as private:
             path = private.spare("image")
             if isinstance(action, actions.ImportImage):
                 self._fill(spec, action, path, room)

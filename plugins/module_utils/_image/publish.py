@@ -19,7 +19,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._image import actions
 from ansible_collections.platter.qemu.plugins.module_utils._image.spec import ImageSpec
 from ansible_collections.platter.qemu.plugins.module_utils._inspect import image
 from ansible_collections.platter.qemu.plugins.module_utils._inspect.members import member_paths
-from ansible_collections.platter.qemu.plugins.module_utils._tools import files, records
+from ansible_collections.platter.qemu.plugins.module_utils._tools import build_directory, files, records
 from ansible_collections.platter.qemu.plugins.module_utils._tools.image_lock import image_lock
 
 Making = t.Union[actions.CreateImage, actions.ImportImage, actions.RewriteImage]
@@ -35,7 +35,7 @@ class Publisher:
         self,
         spec: ImageSpec,
         action: Making,
-        build: files.BuildDirectory,
+        build: build_directory.BuildDirectory,
         reading: state.ImageReading,
         record: t.Dict[str, t.Any],
     ) -> t.Dict[str, t.Any]:
@@ -150,7 +150,7 @@ def _copy(spec: ImageSpec, identity: t.Tuple[int, int], name: str) -> None:
         if (facts.st_dev, facts.st_ino) != identity:
             raise taken(spec)
         space.require_space(spec, facts.st_blocks * 512)
-        with files.BuildDirectory(spec.path) as build:
+        with build_directory.BuildDirectory(spec.path) as build:
             same = "/proc/self/fd/%d" % descriptor
             copy.copy_file(same, build.path)
             with contextlib.suppress(PermissionError):  # an ordinary user keeps a copy of one's own

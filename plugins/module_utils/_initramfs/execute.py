@@ -15,7 +15,7 @@ import typing as t
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item, attempt, failed_at
 from ansible_collections.platter.qemu.plugins.module_utils._initramfs import actions
-from ansible_collections.platter.qemu.plugins.module_utils._tools import files
+from ansible_collections.platter.qemu.plugins.module_utils._tools import build_directory, files
 
 _MODE = 0o644
 
@@ -31,7 +31,7 @@ class Executor:
         attempt(item, lambda: self._carry_out(item), _failed)
 
     def _carry_out(self, item: Item) -> None:
-        for left in files.stale_builds(item.spec.path):
+        for left in build_directory.stale_builds(item.spec.path):
             shutil.rmtree(left, ignore_errors=True)
         for action in item.plan:
             if isinstance(action, actions.RemoveInitramfs):
@@ -45,7 +45,7 @@ class Executor:
 
 
 def _write(path: str, content: bytes) -> None:
-    with files.BuildDirectory(path) as build:
+    with build_directory.BuildDirectory(path) as build:
         descriptor = os.open(build.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _MODE)
         with os.fdopen(descriptor, "wb") as stream:
             os.fchmod(stream.fileno(), _MODE)

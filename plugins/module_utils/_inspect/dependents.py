@@ -15,7 +15,7 @@ import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._inspect import block_use
-from ansible_collections.platter.qemu.plugins.module_utils._tools import files
+from ansible_collections.platter.qemu.plugins.module_utils._tools import build_directory
 
 #: What C(read_backing) answers: the resolved path or paths that an image's header names, or None.
 Named = t.Union[None, str, t.Sequence[str]]
@@ -109,7 +109,7 @@ def _files_in(directories: t.Sequence[str], with_devices: t.Container[str]) -> t
                 f"{directory} cannot be searched for images: {exc.strerror}", path=directory
             ) from exc
         # Our own half-made files become overlays by a rename, or are removed.
-        yield from (os.path.join(directory, name) for name in names if not name.startswith(files.TEMP_PREFIX))
+        yield from (os.path.join(directory, name) for name in names if not name.startswith(build_directory.TEMP_PREFIX))
 
 
 def _is_file(entry: os.DirEntry[str], or_device: bool) -> bool:

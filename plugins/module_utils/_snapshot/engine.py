@@ -20,7 +20,13 @@ from ansible_collections.platter.qemu.plugins.module_utils._core.plan import pre
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot import observe, plan, plan_switch, target, warn
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.spec import SnapshotSpec
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.state import SnapshotState
-from ansible_collections.platter.qemu.plugins.module_utils._tools import files, locks, process, records, walk
+from ansible_collections.platter.qemu.plugins.module_utils._tools import (
+    build_directory,
+    locks,
+    process,
+    records,
+    walk,
+)
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qemu_img import QemuImg
 
 #: how often an image in use may be waited for, as each wait may end with another user
@@ -186,7 +192,7 @@ class _Hold:
             directory = os.path.dirname(path)
             if directory not in names:
                 names[directory] = _listed(directory)
-            found += files.stale_builds(path, names[directory])
+            found += build_directory.stale_builds(path, names[directory])
         for stale in found:
             shutil.rmtree(stale, ignore_errors=True)
         for path in self._paths[spec.image]:

@@ -30,7 +30,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._snapshot import (
     state,
 )
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.spec import SnapshotSpec
-from ansible_collections.platter.qemu.plugins.module_utils._tools import files, records
+from ansible_collections.platter.qemu.plugins.module_utils._tools import build_directory, files, records
 from ansible_collections.platter.qemu.plugins.module_utils._tools.image_lock import image_lock
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qemu_img import QemuImg
 
@@ -154,9 +154,9 @@ class _Overlay:
         base_format: str,
     ) -> None:
         self._make = (qemu_img, dress, spec, overlay, like, base, base_format)
-        self._build = files.BuildDirectory(overlay, owner=like)
+        self._build = build_directory.BuildDirectory(overlay, owner=like)
 
-    def __enter__(self) -> files.BuildDirectory:
+    def __enter__(self) -> build_directory.BuildDirectory:
         qemu_img, dress, spec, overlay, like, base, base_format = self._make
         build = self._build.__enter__()
         try:
@@ -183,7 +183,7 @@ def switch_link(link: str, target: str) -> None:
     relative = not os.path.isabs(os.readlink(link))
     directory = os.path.realpath(os.path.dirname(link))
     place = os.path.join(directory, os.path.basename(link))
-    with files.BuildDirectory(place) as build:
+    with build_directory.BuildDirectory(place) as build:
         os.symlink(os.path.relpath(target, directory) if relative else target, build.path)
         os.rename(build.path, place)
     files.fsync_path(directory)

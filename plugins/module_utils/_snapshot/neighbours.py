@@ -11,7 +11,7 @@ import os
 import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
-from ansible_collections.platter.qemu.plugins.module_utils._tools import files
+from ansible_collections.platter.qemu.plugins.module_utils._tools import build_directory
 
 
 def entries_of(directory: str) -> t.List[os.DirEntry[str]]:
@@ -40,5 +40,5 @@ def files_in(directories: t.Iterable[str], needed: t.Collection[str]) -> t.Itera
                 raise
             continue
         for each in entries:
-            if not each.name.startswith(files.TEMP_PREFIX) and each.is_file(follow_symlinks=False):
+            if not each.name.startswith(build_directory.TEMP_PREFIX) and each.is_file(follow_symlinks=False):
                 yield each.path

@@ -11,7 +11,8 @@ import pytest
 from ansible_collections.platter.qemu.plugins.module_utils._image.info_files import image_files
 from ansible_collections.platter.qemu.plugins.module_utils._image.info_look import Looker
 from ansible_collections.platter.qemu.plugins.module_utils._inspect.image import fingerprint
-from ansible_collections.platter.qemu.plugins.module_utils._tools.files import TEMP_PREFIX, file_facts
+from ansible_collections.platter.qemu.plugins.module_utils._tools.build_directory import TEMP_PREFIX
+from ansible_collections.platter.qemu.plugins.module_utils._tools.files import file_facts
 from ansible_collections.platter.qemu.plugins.module_utils._tools.records import sidecar_path, write_record
 from ansible_collections.platter.qemu.tests.lab.headers import descriptor, every_format, qcow2, vmdk, vpc
 
