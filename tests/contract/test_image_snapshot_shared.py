@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot import layer_records, stream_records
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot.layer_actions import StreamBase
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot.merge_actions import StreamBase
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.state import Amount, Point
 from ansible_collections.platter.qemu.plugins.module_utils._tools import records
 from ansible_collections.platter.qemu.tests.lab.led import NOBODY

@@ -26,6 +26,7 @@ PURE_NAMES = (
     "committable",
     "retention",
     "layer_actions",
+    "merge_actions",
     "plan_bitmaps",
     "plan_external",
     "plan_internal",

@@ -13,7 +13,7 @@ import typing as t
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item
 from ansible_collections.platter.qemu.plugins.module_utils._inspect import vm_images
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot import layer_actions, refuse
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot import layer_actions, merge_actions, refuse
 
 
 class _Gone(t.NamedTuple):
@@ -36,16 +36,16 @@ def guard(items: t.Sequence[Item], named: t.Iterable[vm_images.Named]) -> None:
 
 
 def _gone(action: t.Any) -> t.Iterator[_Gone]:
-    if isinstance(action, layer_actions.CommitOverlay):
+    if isinstance(action, merge_actions.CommitOverlay):
         moved = action.base if action.active == action.base else None
         yield _Gone(action.base) if action.renames else _Gone(action.overlay, moved)
-    elif isinstance(action, layer_actions.FinishMerge):
+    elif isinstance(action, merge_actions.FinishMerge):
         yield _Gone(action.overlay, action.base)
-    elif isinstance(action, layer_actions.StreamBase) and not action.keeps:
+    elif isinstance(action, merge_actions.StreamBase) and not action.keeps:
         yield _Gone(action.base)
     elif isinstance(action, layer_actions.RemoveUnused):
         yield _Gone(action.overlay)
-    elif isinstance(action, layer_actions.RemoveLayer):
+    elif isinstance(action, merge_actions.RemoveLayer):
         yield _Gone(str(action.point.path))
 
 

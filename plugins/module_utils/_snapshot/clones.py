@@ -16,7 +16,7 @@ import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._inspect import block_use, dependents, named_files
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot import layer_actions, refuse
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot import layer_actions, merge_actions, refuse
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.spec import SnapshotSpec
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.state import SnapshotReading
 from ansible_collections.platter.qemu.plugins.module_utils._tools import image_lock
@@ -27,15 +27,15 @@ Disk = t.Tuple[SnapshotSpec, SnapshotReading]
 
 def harmed(action: t.Any) -> t.Tuple[str, ...]:
     """The files that nobody may be built on but the disk itself when C(action) is carried out."""
-    if isinstance(action, layer_actions.CommitOverlay):
+    if isinstance(action, merge_actions.CommitOverlay):
         return (action.base, action.overlay)
-    if isinstance(action, layer_actions.FinishMerge):
+    if isinstance(action, merge_actions.FinishMerge):
         return (action.overlay,)
-    if isinstance(action, layer_actions.StreamBase):
+    if isinstance(action, merge_actions.StreamBase):
         return () if action.keeps else (action.base,)
     if isinstance(action, layer_actions.RemoveUnused):
         return (action.overlay,)
-    if isinstance(action, layer_actions.RemoveLayer):
+    if isinstance(action, merge_actions.RemoveLayer):
         return (str(action.point.path),)
     if isinstance(action, layer_actions.RevertOverlay) or getattr(action, "renames", False):
         return (t.cast(str, action.active),)

@@ -12,9 +12,9 @@ import typing as t
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item, not_begun
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot import (
-    layer_actions,
     layer_records,
     layers,
+    merge_actions,
     plan_unfinished,
     state,
 )
@@ -27,7 +27,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._tools.qemu_img impor
 def refusal(item: Item, qemu_img: QemuImg) -> t.Optional[errors.EngineError]:
     """For plans that are right only if two files show the same. Both are read, which takes its time. Read-only."""
     for action in item.plan:
-        if not isinstance(action, layer_actions.CommitOverlay) or not action.compared:
+        if not isinstance(action, merge_actions.CommitOverlay) or not action.compared:
             continue
         try:
             if not qemu_img.compare(_node("qcow2", action.overlay), _node(action.base_format, action.base)):
@@ -41,7 +41,7 @@ def _node(format: str, path: str) -> t.Dict[str, t.Any]:
     return image_node(format, files.local_node(files.file_facts(path, follow=False)))
 
 
-def note(spec: SnapshotSpec, action: layer_actions.CommitOverlay, reading: state.SnapshotReading) -> None:
+def note(spec: SnapshotSpec, action: merge_actions.CommitOverlay, reading: state.SnapshotReading) -> None:
     """Under the lock of the overlay: what was compared is as it was then, and it is noted that all is in the base."""
     with image_lock(action.base, readers=False):
         for path in (action.overlay, action.base):

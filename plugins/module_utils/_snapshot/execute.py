@@ -20,7 +20,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._core.errors import (
 from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item, attempt, failed_at
 from ansible_collections.platter.qemu.plugins.module_utils._core.plan import predict
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot import actions as act
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot import edit, merge, refuse
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot import edit, merge, merge_actions, refuse
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot import layer_actions as layer_act
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.layers import LayerEditor
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qemu_img import QemuImg
@@ -58,10 +58,10 @@ class Executor:
             layer_act.RevertOverlay: layers.revert,
             layer_act.RemoveUnused: layers.remove_unused,
             layer_act.SwitchLink: layers.switch_link,
-            layer_act.CommitOverlay: merger.commit,
-            layer_act.FinishMerge: merger.finish,
-            layer_act.StreamBase: merger.stream,
-            layer_act.RemoveLayer: merger.remove,
+            merge_actions.CommitOverlay: merger.commit,
+            merge_actions.FinishMerge: merger.finish,
+            merge_actions.StreamBase: merger.stream,
+            merge_actions.RemoveLayer: merger.remove,
             layer_act.AcceptPoint: merger.accept,
         }
         self._workers = workers or min(_MOST_WORKERS, 2 * (os.cpu_count() or 1))

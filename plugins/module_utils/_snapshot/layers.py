@@ -25,6 +25,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._snapshot import (
     family,
     layer_actions,
     layer_records,
+    merge_actions,
     merge_stages,
     point_records,
     state,
@@ -189,7 +190,7 @@ def switch_link(link: str, target: str) -> None:
     files.fsync_path(directory)
 
 
-def lead_to_base(spec: SnapshotSpec, action: t.Union[layer_actions.CommitOverlay, layer_actions.FinishMerge]) -> None:
+def lead_to_base(spec: SnapshotSpec, action: t.Union[merge_actions.CommitOverlay, merge_actions.FinishMerge]) -> None:
     """Lead the image's name to the base, where it is a symbolic link to the overlay, whatever that is called now."""
     if os.path.islink(spec.image) and os.path.realpath(spec.image) in merge_stages.both_names(action.overlay):
         switch_link(spec.image, action.base)

@@ -17,7 +17,11 @@ from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._core.header import Header
 from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item
 from ansible_collections.platter.qemu.plugins.module_utils._inspect import chain, image, leading
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot import actions, layer_actions, refuse
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot import (
+    actions,
+    merge_actions,
+    refuse,
+)
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.spec import SnapshotSpec
 from ansible_collections.platter.qemu.plugins.module_utils._tools import walk
 
@@ -45,12 +49,12 @@ def _refusal(item: Item) -> t.Optional[errors.RefusedError]:
 
 
 def _opened(action: t.Any, item: Item) -> t.Iterator[_Opened]:
-    if isinstance(action, layer_actions.CommitOverlay):
+    if isinstance(action, merge_actions.CommitOverlay):
         if not action.copied or action.compared:
             yield _Opened(action.overlay, "qcow2", below=True)
             yield _Opened(action.base, action.base_format)
         yield from (_Opened(above, "qcow2") for above in action.above)
-    elif isinstance(action, layer_actions.StreamBase):
+    elif isinstance(action, merge_actions.StreamBase):
         yield _Opened(action.overlay, "qcow2", below=True)
     elif isinstance(action, actions.BY_QEMU):  # an overlay that grows takes the rest of a cluster from its base
         grows = isinstance(action, actions.RevertImage) and action.point.virtual_size != item.before.virtual_size

@@ -26,6 +26,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._snapshot import (
     live,
     live_merge,
     merge,
+    merge_actions,
     point_records,
     together,
 )
@@ -38,7 +39,12 @@ Notes = t.Dict[str, t.Any]
 QmpActions = t.List[t.Dict[str, t.Any]]
 #: the least first
 _QUIESCE = ("no", "try", "required")
-_ON_NODES = (layer_act.CommitOverlay, layer_act.FinishMerge, layer_act.StreamBase, layer_act.RemoveLayer)
+_ON_NODES = (
+    merge_actions.CommitOverlay,
+    merge_actions.FinishMerge,
+    merge_actions.StreamBase,
+    merge_actions.RemoveLayer,
+)
 
 
 class _Quiet(t.NamedTuple):
@@ -62,10 +68,10 @@ class LiveEditor:
             act.SwitchBitmap: self._switch_bitmap,
             layer_act.RemoveUnused: editor.remove_unused,
             layer_act.SwitchLink: editor.switch_link,
-            layer_act.CommitOverlay: self._merge.commit,
-            layer_act.FinishMerge: self._merge.finish,
-            layer_act.StreamBase: self._merge.stream,
-            layer_act.RemoveLayer: self._merge.remove,
+            merge_actions.CommitOverlay: self._merge.commit,
+            merge_actions.FinishMerge: self._merge.finish,
+            merge_actions.StreamBase: self._merge.stream,
+            merge_actions.RemoveLayer: self._merge.remove,
             layer_act.AcceptPoint: merger.accept,
         }
 

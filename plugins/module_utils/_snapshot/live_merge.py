@@ -22,10 +22,10 @@ from ansible_collections.platter.qemu.plugins.module_utils._snapshot import (
     block_graph,
     clones,
     family,
-    layer_actions,
     layer_records,
     layers,
     merge,
+    merge_actions,
     merge_stages,
     point_records,
     refuse,
@@ -48,7 +48,7 @@ class LiveMerge:
 
     # --- down
 
-    def commit(self, spec: SnapshotSpec, action: layer_actions.CommitOverlay, reading: state.SnapshotReading) -> Notes:
+    def commit(self, spec: SnapshotSpec, action: merge_actions.CommitOverlay, reading: state.SnapshotReading) -> Notes:
         """Copy an overlay down into the point's file; the active one is left by QEMU."""
         live = _live(reading)
         inside = family.in_chain(live.nodes, action.base, action.overlay)
@@ -66,7 +66,7 @@ class LiveMerge:
         return {}
 
     def _commit_middle(
-        self, spec: SnapshotSpec, action: layer_actions.CommitOverlay, reading: state.SnapshotReading
+        self, spec: SnapshotSpec, action: merge_actions.CommitOverlay, reading: state.SnapshotReading
     ) -> None:
         live = _live(reading)
         above = [path for path in action.above if path in live.nodes]
@@ -78,7 +78,7 @@ class LiveMerge:
         files.fsync_path(action.base)
         layer_records.remember_base(above[0], action.base)
 
-    def _copy_down(self, spec: SnapshotSpec, action: layer_actions.CommitOverlay, live: state.Live, above: str) -> None:
+    def _copy_down(self, spec: SnapshotSpec, action: merge_actions.CommitOverlay, live: state.Live, above: str) -> None:
         """A job of an earlier run is finished; one that has not done its work is started anew."""
         job, node = block_graph.job_id("commit", action.base), live.nodes[action.base]
         if qmp_jobs.find_job(self._qmp, job) is not None:
@@ -97,7 +97,7 @@ class LiveMerge:
         return self._end(job, node, spec, lambda: layer_records.note_copied(base))
 
     def _clear_up(
-        self, spec: SnapshotSpec, action: layer_actions.CommitOverlay, reading: state.SnapshotReading
+        self, spec: SnapshotSpec, action: merge_actions.CommitOverlay, reading: state.SnapshotReading
     ) -> None:
         """QEMU has let the overlay go; who else is built on it is put onto the base."""
         live, job = _live(reading), block_graph.job_id("commit", action.base)
@@ -113,7 +113,7 @@ class LiveMerge:
         self._remove_overlay(spec, action, reading)
 
     def _commit_active(
-        self, spec: SnapshotSpec, action: layer_actions.CommitOverlay, reading: state.SnapshotReading
+        self, spec: SnapshotSpec, action: merge_actions.CommitOverlay, reading: state.SnapshotReading
     ) -> Notes:
         """The job finalizes itself: while it waited to be told, the guest's requests would wait too."""
         live, job = _live(reading), block_graph.job_id("commit", action.base)
@@ -134,7 +134,7 @@ class LiveMerge:
             layer_records.begin_merge(action.base, leaving)  # before: who finds that name must know what it means
             leave(action.overlay)
         layer_records.note_told(action.base)
-        return self.finish(spec, layer_actions.FinishMerge(spec.image, action.base, leaving), reading)
+        return self.finish(spec, merge_actions.FinishMerge(spec.image, action.base, leaving), reading)
 
     def _ready(self, job: str, deadline: float) -> None:
         """A commit of the active layer has caught up; it may also have failed, or been cancelled by somebody."""
@@ -142,7 +142,7 @@ class LiveMerge:
         if found.status != "ready":
             raise _without_its_work(qmp_jobs.finish_job(self._qmp, job, deadline))
 
-    def finish(self, spec: SnapshotSpec, action: layer_actions.FinishMerge, reading: state.SnapshotReading) -> Notes:
+    def finish(self, spec: SnapshotSpec, action: merge_actions.FinishMerge, reading: state.SnapshotReading) -> Notes:
         """QEMU leaves the overlay, or has left it: the image's name leads to the base then, and the overlay goes."""
         self._leave(spec, action)
         layers.lead_to_base(spec, action)
@@ -150,7 +150,7 @@ class LiveMerge:
         self._remove_overlay(spec, action, reading)
         return {}
 
-    def _leave(self, spec: SnapshotSpec, action: layer_actions.FinishMerge) -> None:
+    def _leave(self, spec: SnapshotSpec, action: merge_actions.FinishMerge) -> None:
         """That QEMU has left is seen in its graph: a job that was cancelled ends like one that has done its work.
 
         It is noted before the job, the only other witness, is dismissed.
@@ -167,7 +167,7 @@ class LiveMerge:
 
     # --- up
 
-    def stream(self, spec: SnapshotSpec, action: layer_actions.StreamBase, reading: state.SnapshotReading) -> Notes:
+    def stream(self, spec: SnapshotSpec, action: merge_actions.StreamBase, reading: state.SnapshotReading) -> Notes:
         """Copy what the point's file holds up into the layer above it; QEMU lets the file go."""
         live = _live(reading)
         inside = family.in_chain(live.nodes, action.base, action.overlay)
@@ -181,7 +181,7 @@ class LiveMerge:
         self._let_go(action.base)
         return merge.drop_base(spec, action, reading)
 
-    def _copy_up(self, spec: SnapshotSpec, action: layer_actions.StreamBase, live: state.Live) -> None:
+    def _copy_up(self, spec: SnapshotSpec, action: merge_actions.StreamBase, live: state.Live) -> None:
         job, node = block_graph.job_id("stream", action.overlay), live.nodes[action.overlay]
         if qmp_jobs.find_job(self._qmp, job) is None:
             arguments = {"job-id": job, "device": node, "auto-finalize": False}
@@ -191,7 +191,7 @@ class LiveMerge:
         self.flush(node)
         files.fsync_path(action.overlay)
 
-    def _refuse_half_done(self, node: str, action: layer_actions.StreamBase, job: str) -> None:
+    def _refuse_half_done(self, node: str, action: merge_actions.StreamBase, job: str) -> None:
         """A stream dismisses itself, as one that waits for it is a danger (see BlockGraph): its work tells of it."""
         if self._is_part(action.base, node):
             event = self._qmp.wait_event(lambda event: event["data"].get("device") == job, time.monotonic())
@@ -228,7 +228,7 @@ class LiveMerge:
 
     # --- files that go
 
-    def remove(self, spec: SnapshotSpec, action: layer_actions.RemoveLayer, reading: state.SnapshotReading) -> Notes:
+    def remove(self, spec: SnapshotSpec, action: merge_actions.RemoveLayer, reading: state.SnapshotReading) -> Notes:
         """Remove a point's file that nothing is built on. What a killed run has streamed out of it may not be on the
         disk yet.
         """
@@ -240,7 +240,7 @@ class LiveMerge:
     def _remove_overlay(
         self,
         spec: SnapshotSpec,
-        action: t.Union[layer_actions.CommitOverlay, layer_actions.FinishMerge],
+        action: t.Union[merge_actions.CommitOverlay, merge_actions.FinishMerge],
         reading: state.SnapshotReading,
     ) -> None:
         self._let_go(action.overlay)
@@ -275,7 +275,7 @@ def leave(overlay: str) -> None:
     files.fsync_path(os.path.dirname(overlay))
 
 
-def _onto(action: layer_actions.StreamBase, live: state.Live) -> t.Dict[str, t.Any]:
+def _onto(action: merge_actions.StreamBase, live: state.Live) -> t.Dict[str, t.Any]:
     """Where the streamed layer lies afterwards; on nothing: no arguments."""
     if not action.new_base:
         return {}

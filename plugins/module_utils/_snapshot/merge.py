@@ -24,6 +24,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._snapshot import (
     layer_actions,
     layer_records,
     layers,
+    merge_actions,
     point_records,
     state,
     stream_records,
@@ -45,7 +46,7 @@ class Merger:
     def __init__(self, qemu_img: QemuImg) -> None:
         self._qemu_img = qemu_img
 
-    def commit(self, spec: SnapshotSpec, action: layer_actions.CommitOverlay, reading: state.SnapshotReading) -> Notes:
+    def commit(self, spec: SnapshotSpec, action: merge_actions.CommitOverlay, reading: state.SnapshotReading) -> Notes:
         """Copy the overlay down into the point's file, put what is above onto it, and let the overlay go."""
         with image_lock(action.overlay, readers=False) as lock:
             clones.refuse_clones(spec, reading, clones.harmed(action))
@@ -71,14 +72,14 @@ class Merger:
                 files.fsync_path(os.path.dirname(action.base))
         return {}
 
-    def _pass_on(self, action: layer_actions.CommitOverlay, reading: state.SnapshotReading) -> None:
+    def _pass_on(self, action: merge_actions.CommitOverlay, reading: state.SnapshotReading) -> None:
         """Put what is above the overlay onto its base."""
         if action.above:
             layer_records.keep_leaf(action.overlay)
         for above in action.above:
             self.put_onto(above, action, reading)
 
-    def _copy_down(self, action: layer_actions.CommitOverlay, lock: int) -> files.Stamp:
+    def _copy_down(self, action: merge_actions.CommitOverlay, lock: int) -> files.Stamp:
         """Copy until nothing has been written meanwhile; what the overlay was then.
 
         qemu-img takes no lock of its own on the overlay, as ours keeps it away too; it inherits ours.
@@ -92,7 +93,7 @@ class Merger:
                 return before
         raise _written(action.overlay)
 
-    def put_onto(self, above: str, action: layer_actions.CommitOverlay, reading: state.SnapshotReading) -> None:
+    def put_onto(self, above: str, action: merge_actions.CommitOverlay, reading: state.SnapshotReading) -> None:
         """Put one layer onto the point's file. Only the name changes: the two bases hold the same now."""
         node = image_node("qcow2", {"driver": "file", "filename": above})
         with layer_records.rewritten(above, reading.layers[above].point, action.base):
@@ -101,7 +102,7 @@ class Merger:
             files.fsync_path(above)
 
     @staticmethod
-    def finish(spec: SnapshotSpec, action: layer_actions.FinishMerge, reading: state.SnapshotReading) -> Notes:
+    def finish(spec: SnapshotSpec, action: merge_actions.FinishMerge, reading: state.SnapshotReading) -> Notes:
         """The overlay of a merge that was complete but for its removal goes; the image's name leads to the base."""
         with clones.unopened(action.overlay):
             clones.refuse_built_on(spec, reading, action.overlay)
@@ -112,7 +113,7 @@ class Merger:
         layer_records.end_merge(action.base)
         return {}
 
-    def stream(self, spec: SnapshotSpec, action: layer_actions.StreamBase, reading: state.SnapshotReading) -> Notes:
+    def stream(self, spec: SnapshotSpec, action: merge_actions.StreamBase, reading: state.SnapshotReading) -> Notes:
         """Copy what the point's file holds up into the overlay; the file goes, or is no point any more."""
         node = image_node("qcow2", {"driver": "file", "filename": action.overlay})
         new_base = layers.as_before(action.overlay, action.new_base) if action.new_base else ""
@@ -136,7 +137,7 @@ class Merger:
         return {}
 
     @staticmethod
-    def remove(spec: SnapshotSpec, action: layer_actions.RemoveLayer, reading: state.SnapshotReading) -> Notes:
+    def remove(spec: SnapshotSpec, action: merge_actions.RemoveLayer, reading: state.SnapshotReading) -> Notes:
         """Remove a point's file that nothing is built on."""
         path = str(action.point.path)
         with image_lock(path, readers=False):
@@ -161,7 +162,7 @@ def _remove_point(path: str, reading: state.SnapshotReading) -> None:
         layer_records.forget(str(into), "streaming")
 
 
-def drop_base(spec: SnapshotSpec, action: layer_actions.StreamBase, reading: state.SnapshotReading) -> Notes:
+def drop_base(spec: SnapshotSpec, action: merge_actions.StreamBase, reading: state.SnapshotReading) -> Notes:
     """The point's file, all of which is in the layer above now, goes, or is no point any more."""
     if action.keeps:
         stream_records.end_stream(action)
@@ -185,7 +186,7 @@ def _begun() -> t.Iterator[None]:
         raise errors.FailedError("%s: %s" % (exc.filename, exc.strerror), changed=True) from exc
 
 
-def _let_go(spec: SnapshotSpec, action: layer_actions.CommitOverlay) -> None:
+def _let_go(spec: SnapshotSpec, action: merge_actions.CommitOverlay) -> None:
     """The overlay, all of which is in its base now, goes."""
     if action.renames:
         below = base_of(action.base, image.look_at(action.base, action.base_format))

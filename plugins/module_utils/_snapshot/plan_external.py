@@ -15,6 +15,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._snapshot import (
     actions,
     family,
     layer_actions,
+    merge_actions,
     plan_internal,
     plan_merge,
     plan_switch,
@@ -55,7 +56,7 @@ def link_steps(spec: SnapshotSpec, state: SnapshotState, plan: Plan) -> Plan:
 
 def clear_steps(spec: SnapshotSpec, state: SnapshotState, reading: SnapshotReading, plan: Plan) -> Plan:
     """The steps before those of C(plan) that remove what a killed run has put on the active layer, and nobody uses."""
-    if not any(isinstance(action, layer_actions.ON_LAYERS) for action in plan):
+    if not any(isinstance(action, merge_actions.ON_LAYERS) for action in plan):
         return []
     return [
         layer_actions.RemoveUnused(spec.image, state.active, each.path, each.stamp, each.path == state.link)

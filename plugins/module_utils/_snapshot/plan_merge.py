@@ -15,7 +15,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._snapshot import (
     actions,
     committable,
     family,
-    layer_actions,
+    merge_actions,
     plan_switch,
     plan_unfinished,
     refuse,
@@ -71,7 +71,7 @@ class _Removal:
             self._layers = family.removed(self._layers, path)
             self._points = tuple(each for each in self._points if each != point)
             stamp = None if path in self._rewritten else layer.stamp
-            return layer_actions.RemoveLayer(self._spec.image, point, self._why, stamp, layer.beside)
+            return merge_actions.RemoveLayer(self._spec.image, point, self._why, stamp, layer.beside)
         child = self._layers[path].merging or family.child_towards(self._layers, path, self._active)
         if child is None or not family.is_ours(self._layers, child, self._active):
             raise self._has_overlays(path, children)
@@ -159,7 +159,7 @@ class _Removal:
 
     # --- down
 
-    def _commit(self, point: Point, path: str, child: str) -> layer_actions.CommitOverlay:
+    def _commit(self, point: Point, path: str, child: str) -> merge_actions.CommitOverlay:
         low, top = self._layers[path], self._layers[child]
         refuse.refuse_hardlinked(self._spec, top)
         refuse.refuse_loss(self._spec, top)
@@ -175,7 +175,7 @@ class _Removal:
         self._rewritten.update(top.children)
         self._open.discard(child)
         self._points = self._points_after(point, {child: renamed or path})
-        return layer_actions.CommitOverlay(
+        return merge_actions.CommitOverlay(
             image=self._spec.image,
             point=point,
             base=path,
@@ -218,7 +218,7 @@ class _Removal:
 
     # --- up
 
-    def _stream(self, point: Point, path: str, child: str) -> layer_actions.StreamBase:
+    def _stream(self, point: Point, path: str, child: str) -> merge_actions.StreamBase:
         low = self._layers[path]
         if child in self._open and low.base is not None:
             refuse.refuse_other_chain(self._spec, self._open, child, low.base)
@@ -236,7 +236,7 @@ class _Removal:
         self._layers = family.streamed(self._layers, path, child, bool(keeps))
         self._open.discard(path)
         self._points = self._points_after(point, {})
-        return layer_actions.StreamBase(
+        return merge_actions.StreamBase(
             image=self._spec.image,
             point=point,
             base=path,

@@ -18,6 +18,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._snapshot import (
     actions,
     family,
     layer_actions,
+    merge_actions,
     merge_stages,
     refuse,
 )
@@ -52,7 +53,7 @@ def finish_merges(
     _refuse_needed(spec, reading.layers[left])
     layers = family.removed(reading.layers, left)
     layers[base] = replace(layers[base], merging=None, copied=False, merged=False)
-    plan: Plan = [layer_actions.FinishMerge(spec.image, base, left, state.link in merge_stages.both_names(left))]
+    plan: Plan = [merge_actions.FinishMerge(spec.image, base, left, state.link in merge_stages.both_names(left))]
     return plan, predict(state, plan), replace(reading, layers=layers)
 
 
@@ -127,13 +128,13 @@ def refuse_beside_a_merge(spec: SnapshotSpec, plan: Plan, reading: SnapshotReadi
             raise unfinished(spec, point.point, path, "committed" if verb == "commit" else "streamed")
 
 
-_ON_LAYERS = (layer_actions.AddOverlay, layer_actions.CommitOverlay, layer_actions.StreamBase)
+_ON_LAYERS = (layer_actions.AddOverlay, merge_actions.CommitOverlay, merge_actions.StreamBase)
 
 
 def _job_of(action: actions.SnapshotAction) -> t.Optional[t.Tuple[str, str]]:
-    if isinstance(action, (layer_actions.CommitOverlay, layer_actions.FinishMerge)):
+    if isinstance(action, (merge_actions.CommitOverlay, merge_actions.FinishMerge)):
         return "commit", action.base
-    return ("stream", action.overlay) if isinstance(action, layer_actions.StreamBase) else None
+    return ("stream", action.overlay) if isinstance(action, merge_actions.StreamBase) else None
 
 
 def refuse_half_merged(
@@ -194,8 +195,8 @@ def unfinished(spec: SnapshotSpec, name: str, path: str, state: str) -> errors.R
 
 def refuse_beside_lowest_streamed(spec: SnapshotSpec, plan: Plan, reading: SnapshotReading) -> None:
     """Only the end of the stream of a disk's lowest point, by a run that was killed, notes which file is the lowest now."""
-    gone = {action.point.path for action in plan if isinstance(action, layer_actions.RemoveLayer)}
+    gone = {action.point.path for action in plan if isinstance(action, merge_actions.RemoveLayer)}
     for path, layer in reading.layers.items():
         left = reading.layers.get(str(layer.streamed)) if layer.lowest else None
-        if left and left.path not in gone and any(isinstance(action, layer_actions.ON_LAYERS) for action in plan):
+        if left and left.path not in gone and any(isinstance(action, merge_actions.ON_LAYERS) for action in plan):
             raise unfinished(spec, str(left.point), path, "streamed")

@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import os
 
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot import layer_actions, layer_records
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot import layer_records, merge_actions
 
 
-def begin_stream(action: layer_actions.StreamBase) -> None:
+def begin_stream(action: merge_actions.StreamBase) -> None:
     """Remember that the overlay leaves its base, which a next run would not find again if this one is killed."""
     left = {} if action.keeps else {"leaf": True}
     layer_records.remember(action.base, dict(layer_records.snapshot_of(action.base), **left, into=action.overlay))
     layer_records.remember(action.overlay, dict(layer_records.snapshot_of(action.overlay), streaming=action.base))
 
 
-def end_stream(action: layer_actions.StreamBase) -> None:
+def end_stream(action: merge_actions.StreamBase) -> None:
     """The overlay has what its base had: the base goes, or is no point any more."""
     layer_records.remember_base(action.overlay, action.new_base)
     settle_lowest(action.overlay, action.base)

@@ -10,7 +10,7 @@ import pytest
 from ansible_collections.platter.qemu.plugins.module_utils._core.errors import RefusedError
 from ansible_collections.platter.qemu.plugins.module_utils._core.header import Header
 from ansible_collections.platter.qemu.plugins.module_utils._formats.features import FEATURES
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot import committable, layer_actions
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot import committable, merge_actions
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.plan import plan_snapshots
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.spec import SnapshotSpec
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.state import (
@@ -54,7 +54,7 @@ def test_what_cannot_go_down_is_not_begun(format: str, size: int, more: dict[str
         planned(low, size, "committed")
     assert refusal.value.reason == "cannot_commit"
     if not more:  # else its file would be lost with what is beside its data
-        assert planned(low, size, "absent") == planned(low, size, "streamed") == [layer_actions.StreamBase.__name__]
+        assert planned(low, size, "absent") == planned(low, size, "streamed") == [merge_actions.StreamBase.__name__]
 
 
 @pytest.mark.parametrize(

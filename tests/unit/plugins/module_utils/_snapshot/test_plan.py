@@ -14,7 +14,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._core.header import H
 from ansible_collections.platter.qemu.plugins.module_utils._core.plan import predict
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot import family
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.actions import SnapshotAction
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot.layer_actions import CommitOverlay, StreamBase
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot.merge_actions import CommitOverlay, StreamBase
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.plan import plan_snapshots
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.spec import BitmapSpec, Retention, SnapshotSpec
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.state import (

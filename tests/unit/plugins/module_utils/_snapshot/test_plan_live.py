@@ -8,7 +8,7 @@ import pytest
 
 from ansible_collections.platter.qemu.plugins.module_utils._core.errors import RefusedError
 from ansible_collections.platter.qemu.plugins.module_utils._core.header import Header
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot import family, layer_actions
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot import family, merge_actions
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.plan import plan_snapshots
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.spec import SnapshotSpec
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.state import (
@@ -79,7 +79,7 @@ def test_a_layer_that_qemu_has_open_though_nothing_is_built_on_it() -> None:
 def test_a_stream_onto_what_qemu_does_not_have_open() -> None:
     chain = {"s1": None, "s2": "s1", "disk": "s2"}
     assert refusal(reading("s2", "disk", tree=chain), "s2", "streamed") == ("chain_differs", "s1")
-    assert planned(reading("s1", "s2", "disk", tree=chain), "s2", "streamed") == [layer_actions.StreamBase]
+    assert planned(reading("s1", "s2", "disk", tree=chain), "s2", "streamed") == [merge_actions.StreamBase]
 
 
 def test_an_overlay_that_qemu_let_go_counts_as_merged_only_if_it_was_noted() -> None:
@@ -87,7 +87,7 @@ def test_an_overlay_that_qemu_let_go_counts_as_merged_only_if_it_was_noted() -> 
     seen = reading("s1", "disk", tree=chain, s1="s2")
     assert refusal(seen, "s1") == ("chain_differs", "s2")
     noted = {**seen.layers, "s1": replace(seen.layers["s1"], copied=True)}
-    assert planned(replace(seen, layers=noted), "s1") == [layer_actions.CommitOverlay]
+    assert planned(replace(seen, layers=noted), "s1") == [merge_actions.CommitOverlay]
 
 
 def test_what_was_being_left_goes_if_it_was_noted_or_the_job_is_there() -> None:

@@ -9,7 +9,11 @@ import pytest
 
 from ansible_collections.platter.qemu.plugins.module_utils._core.errors import RefusedError
 from ansible_collections.platter.qemu.plugins.module_utils._core.header import Header
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot import family, layer_actions, plan_merge
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot import (
+    family,
+    merge_actions,
+    plan_merge,
+)
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.plan import plan_snapshots
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.spec import Retention, SnapshotSpec
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.state import (
@@ -149,8 +153,8 @@ def test_what_a_merge_wrote_to_is_not_what_it_was_when_it_goes_next() -> None:
     reading = SnapshotReading(Header("qcow2", MIB, cluster_size=65536), kind="file", layers=layers, named="top")
     spec = SnapshotSpec("top", "qcow2", kind="external", switch="none")
     first, second = plan_merge.remove_points(spec, state, reading, [points[2], points[0]])
-    assert isinstance(first, layer_actions.CommitOverlay) and first.above == ("left", "top")
-    assert isinstance(second, layer_actions.RemoveLayer) and second.stamp is None
+    assert isinstance(first, merge_actions.CommitOverlay) and first.above == ("left", "top")
+    assert isinstance(second, merge_actions.RemoveLayer) and second.stamp is None
 
 
 def half_streamed(asked: dict[str, t.Any], switch: str = "rename") -> list[str]:
@@ -189,7 +193,7 @@ def test_no_stranger_is_put_onto_a_layer_that_is_being_merged_down() -> None:
     state = SnapshotState("disk", "external", "disk", None, MIB, "now", points, ("s0", "s1", "s2", "disk"))
     reading = SnapshotReading(Header("qcow2", MIB, cluster_size=65536), kind="file", layers=layers, named="disk")
     spec = SnapshotSpec("disk", "qcow2", kind="external", switch="none", state="absent", name="s2")
-    assert isinstance(plan_merge.remove_points(spec, state, reading, points[2:])[0], layer_actions.StreamBase)
+    assert isinstance(plan_merge.remove_points(spec, state, reading, points[2:])[0], merge_actions.StreamBase)
     layers["s0"] = replace(layers["s0"], merging="s1")
     with pytest.raises(RefusedError, match="name=s0"):
         plan_merge.remove_points(spec, state, reading, points[2:])
