@@ -60,12 +60,14 @@ def running(*argv: object) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    process.terminate()
-    try:
-        process.communicate(timeout=10)
-    except subprocess.TimeoutExpired:  # qemu-nbd can lose a SIGTERM while it starts
-        process.kill()
-        process.communicate(timeout=DEADLINE)
+    """As it would end by itself: what it holds has to be written, to a disk that may be busy."""
+    for _again in range(6):
+        process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):  # qemu-nbd can lose a SIGTERM while it starts
+            process.communicate(timeout=10)
+            return
+    process.kill()
+    process.communicate(timeout=DEADLINE)
 
 
 @contextlib.contextmanager
