@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import time
 from dataclasses import dataclass
 from pathlib import Path
+
+from ansible_collections.platter.qemu.tests.lab.programs import wait_until
 
 USER, KEY, OTHER_KEY = "alice", "0f" * 32, "f0" * 32
 _NAMES = "subjectAltName=DNS:localhost,IP:127.0.0.1"
@@ -46,16 +49,18 @@ def certificates(directory: Path) -> Certificates:
     ):
         each.mkdir()
         shutil.copy(cas[ca] / "ca-cert.pem", each)
+    _signed(cas[0], made.ended, "client", "extendedKeyUsage=clientAuth", days=0)
+    # also as that of a server
+    _signed(cas[0], made.ended, "server", _NAMES, "extendedKeyUsage=serverAuth", days=0)
+    ends = int(time.time())
     _ready_parameters(made.server)
     _signed(cas[0], made.server, "server", _NAMES, "extendedKeyUsage=serverAuth")
     _signed(cas[0], made.client, "client", "extendedKeyUsage=clientAuth")
     _signed(cas[1], made.foreign, "client", "extendedKeyUsage=clientAuth")
     _signed(cas[0], made.other_name, "client", "extendedKeyUsage=clientAuth", subject="other")
-    _signed(cas[0], made.ended, "client", "extendedKeyUsage=clientAuth", days=0)
-    # also as that of a server
-    _signed(cas[0], made.ended, "server", _NAMES, "extendedKeyUsage=serverAuth", days=0)
     for kind in ("cert", "key"):
         shutil.copy(made.server / f"server-{kind}.pem", made.as_server / f"client-{kind}.pem")
+    wait_until(lambda: int(time.time()) > ends, "the second is over up to whose end the ended ones hold")
     return made
 
 
