@@ -18,7 +18,8 @@ description:
   - Makes "something looks after this array" a state. When the server of a leg has gone, the array goes on without it; when it
     is back, somebody has to attach the leg and add it to the array again. That is what the keeper does, also at boot.
   - The keeper is a program of this collection that is written to the host and needs nothing but Python there. It runs as a
-    unit of systemd, or as a process under a supervisor of this collection.
+    unit of systemd, or as a process under a supervisor of this collection. With other options, or after an update of this
+    collection, it is exchanged for another, and goes on until that is written.
   - It does what M(platter.qemu.host_device) and M(platter.qemu.md_array) would do, by the same code and with the same refusals.
     A leg comes back if it is the export of that name, of the right size, carries this array's UUID, and has not gone on without
     the others. It never uses C(--force), never fills a blank disk that replaces a leg, and never starts an array from legs that

@@ -195,7 +195,8 @@ notes:
     (O(snapshots[].qmp_socket)); while it does not run, its entries are refused.
   - A run is root's. Images in a directory of another user are refused by each (C(unsafe_directory)); for those,
     M(platter.qemu.image_snapshot) can be run by that user.
-  - After an update of this collection the program is changed too. A run that goes on is waited for.
+  - After an update of this collection the program is changed too. A run that goes on is waited for, and the timer waits for its
+    time meanwhile.
 """
 
 EXAMPLES = r"""
