@@ -31,8 +31,9 @@ class Store:
         return f"nbd://{self.host}:{self.port}/{self.name}"
 
     def start(self) -> None:
-        """Returns when it answers."""
-        command = ("qemu-nbd", "-t", "-e", "8", "-b", "127.0.0.1", "-p", str(self.port), "-x", self.name)
+        """Returns when it answers. What is flushed is not written out: only a server may die, and no disk is to be waited for."""
+        address = ("-b", "127.0.0.1", "-p", str(self.port))
+        command = ("qemu-nbd", "-t", "-e", "8", "--cache=unsafe", *address, "-x", self.name)
         self.process = process = subprocess.Popen([*command, *self._what()], stdin=subprocess.DEVNULL)
         wait_until(lambda: answers_nbd(("127.0.0.1", self.port)) or process.poll() is not None, "it serves")
         assert process.poll() is None, "the server has ended"
@@ -45,7 +46,7 @@ class Store:
         return ("--object", limit, "--image-opts", f"driver=throttle,throttle-group=limit,{below}")
 
     def kill(self) -> None:
-        """As a loss of power would."""
+        """SIGKILL, as the kernel does when memory is short."""
         if self.process:
             self.process.kill()
             self.process.wait(DEADLINE)
