@@ -87,9 +87,14 @@ def test_one_that_has_lost_its_supervisor_is_exchanged_for_one_that_has_one(keep
 
 def run_until(event: str, function: Callable[[], object]) -> None:
     """Have it killed as it is about to do that (an event of sys.addaudithook)."""
+
+    def end(told: str, _args: object) -> None:
+        if told == event:
+            os._exit(9)
+
     child = os.fork()
     if child == 0:
-        sys.addaudithook(lambda told, _args: os._exit(9) if told == event else None)
+        sys.addaudithook(end)
         function()
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9

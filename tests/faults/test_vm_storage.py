@@ -79,8 +79,8 @@ class Role:
 
     def pid(self) -> str:
         """Of the VM; nothing, if it does not run."""
-        found = subprocess.run(["pgrep", "-f", f"^[^ ]*qemu-system.*{self._directory}"], capture_output=True, text=True)
-        return found.stdout.strip()
+        search = ["pgrep", "-f", f"^[^ ]*qemu-system.*{self._directory}"]
+        return subprocess.run(search, capture_output=True, text=True, check=False).stdout.strip()
 
 
 @pytest.fixture(name="role")
