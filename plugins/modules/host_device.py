@@ -239,8 +239,8 @@ notes:
   - Who can write to an image chooses, by its header, which data file and which backing files are read with it. These must be
     files that all others who can write to the image can read too, and a data file of a device that can be written to one
     that they can write to (C(image_references_file)).
-  - Overlays are looked for in the directory of the image and in O(overlay_directories), not elsewhere and not on other
-    hosts.
+  - Overlays are looked for in the directory of the image, in O(overlay_directories), and among the disks of the VMs that
+    M(platter.qemu.qemu_drive) has defined for the user who runs the task; not elsewhere, and not on other hosts.
 """
 
 EXAMPLES = r"""

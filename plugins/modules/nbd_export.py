@@ -352,8 +352,8 @@ seealso:
 notes:
   - With O(supervisor=process) exports do not come back by themselves when the host is started anew; run the task again
     then.
-  - Overlays are looked for in the directory of the image and in O(overlay_directories), not elsewhere and not on other
-    hosts.
+  - Overlays are looked for in the directory of the image, in O(overlay_directories), and among the disks of the VMs that
+    M(platter.qemu.qemu_drive) has defined for the user who runs the task; not elsewhere, and not on other hosts.
   - Who can write to an image chooses, by its header, which data file and which backing files are served with it. When root runs
     the task, these must be files that all others who can write to the image (its owner, and whom mode or ACL let in) can read
     too, and a data file that is served for writing one that they can write to (C(image_references_file)).

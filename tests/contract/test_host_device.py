@@ -14,6 +14,7 @@ import pytest
 from ansible_collections.platter.qemu.plugins.module_utils._device import guard
 from ansible_collections.platter.qemu.tests.lab import devices
 from ansible_collections.platter.qemu.tests.lab.beats import four_beats, refused, settled
+from ansible_collections.platter.qemu.tests.lab.defined import define, give_up, own_registry
 from ansible_collections.platter.qemu.tests.lab.guest import MIB, scribble
 from ansible_collections.platter.qemu.tests.lab.loops import HAVE_LOOPS, attached, detach, mounted, numbered
 from ansible_collections.platter.qemu.tests.lab.modules import call
@@ -150,6 +151,19 @@ def test_a_base_is_not_attached_to_be_written_to(name: str, image: Path) -> None
     refusal = refused("has_overlays", **asked(name, image, read_only=False))
     assert refusal["evidence"]["overlays"] == [str(image.with_name("overlay.qcow2"))]
     four_beats(**asked(name, image))
+
+
+def test_a_base_of_a_vm_that_does_not_run_is_not_attached_to_be_written_to(
+    name: str, image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own_registry(tmp_path, monkeypatch)
+    (tmp_path / "elsewhere").mkdir()
+    overlay = create(tmp_path / "elsewhere" / "overlay.qcow2", "qcow2", "", "", "-b", image, "-F", "raw")
+    vm = define(tmp_path, overlay)
+    refusal = refused("has_overlays", **asked(name, image, read_only=False))
+    assert refusal["evidence"]["overlays"] == [str(overlay)]
+    give_up(vm)
+    assert call("host_device", **asked(name, image, read_only=False))["changed"]
 
 
 def test_two_devices_of_one_disk_are_both_read_only(name: str, image: Path) -> None:

@@ -22,6 +22,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._tools import own_pla
 from ansible_collections.platter.qemu.plugins.module_utils._tools.process import Runner
 from ansible_collections.platter.qemu.tests.lab import exports
 from ansible_collections.platter.qemu.tests.lab.beats import four_beats, refused, settled
+from ansible_collections.platter.qemu.tests.lab.defined import define, give_up, own_registry
 from ansible_collections.platter.qemu.tests.lab.guest import MIB, shows
 from ansible_collections.platter.qemu.tests.lab.modules import call, process
 from ansible_collections.platter.qemu.tests.lab.oracle import create, qemu_img
@@ -422,6 +423,20 @@ def test_a_base_is_exported_read_only(name: str, image: Path) -> None:
     result = refused("has_overlays", name=name, image=str(image), format="qcow2", read_only=False)
     assert result["evidence"]["overlays"] == [str(overlay)]
     four_beats(name=name, image=str(image), format="qcow2", read_only=True, unpredictable=["virtual_size"])
+
+
+def test_a_base_of_a_vm_that_does_not_run_is_not_exported_to_be_written_to(
+    name: str, image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own_registry(tmp_path, monkeypatch)
+    (tmp_path / "elsewhere").mkdir()
+    overlay = create(tmp_path / "elsewhere" / "overlay.qcow2", "qcow2", "", "", "-b", image, "-F", "qcow2")
+    vm = define(tmp_path, overlay)
+    options = {"name": name, "image": str(image), "format": "qcow2"}
+    assert refused("has_overlays", **options, read_only=False)["evidence"]["overlays"] == [str(overlay)]
+    assert call("nbd_export", **options)["changed"]
+    give_up(vm)
+    assert call("nbd_export", **options, read_only=False)["changed"]
 
 
 def test_a_socket_of_others_is_not_taken(name: str, image: Path, tmp_path: Path) -> None:

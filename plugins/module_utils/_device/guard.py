@@ -7,13 +7,12 @@
 
 from __future__ import annotations
 
-import os
 import time
 import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item
 from ansible_collections.platter.qemu.plugins.module_utils._device import actions, refuse
-from ansible_collections.platter.qemu.plugins.module_utils._inspect import dependents, holders, mounts, named_files
+from ansible_collections.platter.qemu.plugins.module_utils._inspect import holders, mounts, vm_images
 
 #: seconds in which what only looks has closed it: udev at a new device, one of us at the headers of a directory
 _GLANCE_SECONDS = 3.0
@@ -117,10 +116,7 @@ def _disturbs(item: Item, holder: holders.Holder, going: t.AbstractSet[t.Any]) -
 
 
 def _guard_bases(items: t.Sequence[Item]) -> None:
-    paths = sorted({item.reading.target for item in items})
-    directories = {os.path.dirname(path) for path in paths}
-    directories.update(name for item in items for name in item.spec.overlay_directories)
-    found = dependents.find_dependents(paths, sorted(directories), named_files.recorded_base) if paths else {}
+    found = vm_images.built_on(items)
     for item in items:
-        if found[item.reading.target]:
+        if found[item.reading.target] and not item.refusal:
             item.refusal = refuse.has_overlays(item.spec, found[item.reading.target])

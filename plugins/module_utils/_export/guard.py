@@ -14,11 +14,10 @@ from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item, not_begun
 from ansible_collections.platter.qemu.plugins.module_utils._export import actions, certificates, refuse
 from ansible_collections.platter.qemu.plugins.module_utils._inspect import (
-    dependents,
     holders,
     leading,
     luks_secret,
-    named_files,
+    vm_images,
     waiting,
 )
 from ansible_collections.platter.qemu.plugins.module_utils._tools import process, walk
@@ -171,13 +170,10 @@ def _in_use(item: Item, using: t.Sequence[holders.Holder]) -> errors.EngineError
 
 def _guard_bases(items: t.Sequence[Item]) -> None:
     """What is written into a base would damage what is built on it."""
-    paths = sorted({item.reading.target for item in items})
-    directories = {os.path.dirname(path) for path in paths}
-    directories.update(name for item in items for name in item.spec.overlay_directories)
-    found = dependents.find_dependents(paths, sorted(directories), named_files.recorded_base) if paths else {}
+    found = vm_images.built_on(items)
     for item in items:
         overlays = found[item.reading.target]
-        if overlays:
+        if overlays and not item.refusal:
             named = ", ".join(overlays[:5])
             item.refusal = refuse.refused(
                 item.spec,

@@ -12,7 +12,13 @@ import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item, not_begun
-from ansible_collections.platter.qemu.plugins.module_utils._inspect import block_use, opening, vm_definitions
+from ansible_collections.platter.qemu.plugins.module_utils._inspect import (
+    block_use,
+    dependents,
+    named_files,
+    opening,
+    vm_definitions,
+)
 
 Named = vm_definitions.Named
 
@@ -38,6 +44,18 @@ def images_of(named: t.Iterable[Named]) -> t.Iterator[str]:
             yield each.path
         if each.format and opening.names_others(each.format):
             yield from (below.path for below in opening.opened_with(each.path, each.format, below=True))
+
+
+def built_on(items: t.Sequence[Item]) -> t.Dict[str, t.List[str]]:
+    """By the file that is about to be written to for each of C(items) (C(reading.target)): what is built on it, in its directory,
+    in C(overlay_directories), and of what VMs are defined with. Where a definition cannot be read, each of these is refused.
+    """
+    named = named_for(items)
+    paths = sorted({item.reading.target for item in items})
+    directories = {os.path.dirname(path) for path in paths}
+    directories.update(name for item in items for name in item.spec.overlay_directories)
+    images = list(dict.fromkeys(images_of(named)))
+    return dependents.find_dependents(paths, sorted(directories), named_files.recorded_base, also=images)
 
 
 class Claims:
