@@ -25,6 +25,8 @@ _PLACE = frozenset(("path", "format"))
 _BESIDES = ("machine", "controllers", "objects", "nodes")
 #: what only counts where an image goes back
 _OF_REVERT = ("save", "save_as")
+#: of an image's encryption, what opens it
+_OF_SECRET = ("secret", "secret_file")
 #: what counts for an image that goes
 _OF_REMOVAL = ("path", "backup", "on_in_use", "wait_timeout", "overlay_directories")
 
@@ -97,8 +99,7 @@ class _Vm:
         """For image_snapshot."""
         if not self._snapshot.get("name") or disk.get("snapshot") is False:
             return []
-        image = self.image(disk)
-        return [{"qmp_socket": self._socket, **self._snapshot, "image": image["path"], "format": image.get("format")}]
+        return [self._point(self._snapshot, self.image(disk))]
 
     def revert(self, disk: Told) -> t.List[Told]:
         """For image_snapshot, to go back and, of an image that was just made, to have something to go back to."""
@@ -106,9 +107,15 @@ class _Vm:
             return []
         image = self.image(disk)
         _refuse_no_way_back(self._revert, image, "VM %s" % self.name, "disk %s" % disk["name"])
-        told = {"qmp_socket": self._socket, **self._revert, "image": image["path"], "format": image.get("format")}
+        told = self._point(self._revert, image)
         take = {name: value for name, value in told.items() if name not in _OF_REVERT}
         return [{"vm": self.name, "revert": {**told, "state": "reverted"}, "take": {**take, "state": "present"}}]
+
+    def _point(self, wanted: Told, image: Told) -> Told:
+        """A snapshot with the options C(wanted). What opens the image is that of the image, if nothing else is said."""
+        secret = {name: value for name, value in (image.get("encryption") or {}).items() if name in _OF_SECRET}
+        opened = {"encryption": secret} if secret else {}
+        return {"qmp_socket": self._socket, **opened, **wanted, "image": image["path"], "format": image.get("format")}
 
     @property
     def present(self) -> t.List[Told]:

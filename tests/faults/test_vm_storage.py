@@ -122,10 +122,29 @@ def test_what_has_no_way_back_is_refused_before_the_vm_is_stopped(role: Role) ->
     first = role.pid()
     said = " ".join(role.said().split())
     assert "there is no such snapshot (there are: none). Nothing was changed." in said
+    assert '"reason": "snapshot_missing"' in said and '"evidence": {' in said
     assert role.pid() == first != ""
     call("image_snapshot", image=str(role.system), format="qcow2", name="pristine", qmp_socket=role.vm["qmp_socket"])
     assert "its VM runs, and the memory of the guest would not fit" in " ".join(role.said(state="defined").split())
     assert role.pid() == first
+
+
+def test_a_vm_that_is_set_back_runs_again_though_its_images_are_refused(role: Role) -> None:
+    role.run(state="stopped")
+    assert call("image_snapshot", image=str(role.system), format="qcow2", name="kept")["changed"]
+    role.write()
+    role.run(revert_to={})
+    first = role.pid()
+    assert '"reason": "snapshot_exists"' in role.said(revert_to={"name": "pristine", "save_as": "kept"})
+    assert "" != role.pid() != first
+    first = role.pid()
+    more = {"name": "more", "image": {"path": str(role.system.with_name("more.raw")), "format": "raw", "size": "1M"}}
+    role.disks.append({**more, "snapshot": False})
+    assert f"Not predicted: {more['image']['path']}" in role.run("--check").actions and role.pid() == first != ""
+    more["image"]["backing"] = {"path": str(role.system), "format": "qcow2"}
+    said = role.said()
+    assert "the format raw has no backing files" in " ".join(said.split()) and "failed=1" in said
+    assert "" != role.pid() != first
 
 
 def test_an_image_that_changes_without_a_snapshot_of_now_is_told_of(role: Role) -> None:

@@ -60,14 +60,14 @@ def _users(item: Item, holders: t.Sequence[Holder], patience: t.Optional[Patienc
 
 def lasting(look: t.Callable[[], Held]) -> Held:
     """The holders that C(look) finds, by any name, without the readers that are gone a moment later. It leaves out those that
-    do not matter: nobody is waited for whom it does not tell of.
+    do not matter: nobody is waited for whom it does not tell of. Who is there in two looks, one after the other, stays.
     """
-    found = look()
+    found = now = look()
     deadline = time.monotonic() + _PASSING_SECONDS
-    while any(_may_pass(holders) for holders in found.values()) and time.monotonic() < deadline:
+    while any(_may_pass(holders) for holders in now.values()) and time.monotonic() < deadline:
         time.sleep(_PASSING_POLL_SECONDS)
-        now = look()
-        found = {name: [h for h in now[name] if h in found[name] or not _reads_only(h)] for name in now}
+        before, now = now, look()
+        found = {name: [h for h in now[name] if h in before[name] or not _reads_only(h)] for name in now}
     return found
 
 

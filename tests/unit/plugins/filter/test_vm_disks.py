@@ -84,6 +84,21 @@ def test_snapshots_are_of_images_that_are_made_and_may_have_one() -> None:
     assert found["snapshots"] == [told] and one(*disks)["snapshots"] == []
 
 
+def test_what_opens_an_image_opens_it_for_its_snapshots_too() -> None:
+    image = {"path": "/i/a", "format": "qcow2", "encryption": {"secret_file": "/etc/keys/a", "iter_time": 100}}
+    vm = {
+        "name": "a",
+        "disks": [{"name": "x", "image": image}],
+        "snapshot_before": {"name": "b"},
+        "revert_to": {"name": "p"},
+    }
+    found = vm_disks([vm])
+    for point in (found["snapshots"][0], found["reverts"][0]["revert"], found["reverts"][0]["take"]):
+        assert point["encryption"] == {"secret_file": "/etc/keys/a"}
+    vm["revert_to"]["encryption"] = {"secret_file": "/other"}
+    assert vm_disks([vm])["reverts"][0]["take"]["encryption"] == {"secret_file": "/other"}
+
+
 def test_a_vm_that_runs_is_stopped_while_its_images_are_set_back() -> None:
     disks = [SYSTEM, {**SYSTEM, "name": "no", "snapshot": False}, {"name": "cd", "drive": {"device": "ide-cd"}}]
     found = one(*disks, revert_to={"name": "pristine", "save": False, "on_in_use": "wait"})

@@ -47,6 +47,7 @@ def test_readers_that_go_do_not_count(looks: tuple[list[Holder], ...]) -> None:
     ("looks", "named"),
     [
         (([READER],), ["python"]),
+        (([READER], [READER, OTHER], [OTHER]), ["python"]),
         (([WRITER], []), ["dd"]),
         (([CLAIM],), ["exclusive open"]),
         (([LOCK], []), ["somebody"]),
