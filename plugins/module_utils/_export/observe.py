@@ -54,14 +54,18 @@ class Ground(t.NamedTuple):
 
 def ground(run: process.RunCommand, specs: t.Sequence[ExportSpec]) -> Ground:
     """As it is now. systemd is asked once, and only where it may have to do with one of the exports."""
-    table = processes.own_processes()
-    now = Ground(table, watched.services(table), unix_sockets.read_table(), tcp_sockets.read_table())
+    now = _processes_and_sockets()
     now = now._replace(daemons=_daemons(specs, now), names=frozenset(spec.name for spec in specs))
     if not systemd.runs():
         return now
     busy = set(now.services.values())
     names = [unit.unit_name(spec.name) for spec in specs if _may_have_unit(spec, busy)]
     return now._replace(units=systemd.show(run, [*names, *(unit.unit_name(places.host_name(d)) for d in now.daemons)]))
+
+
+def _processes_and_sockets() -> Ground:
+    table = processes.own_processes()
+    return Ground(table, watched.services(table), unix_sockets.read_table(), tcp_sockets.read_table())
 
 
 def _daemons(specs: t.Sequence[ExportSpec], now: Ground) -> t.Dict[str, daemons.Daemon]:
@@ -261,8 +265,7 @@ def _asked(
 
 def has_no_place(spec: ExportSpec, declared: state.Definition) -> bool:
     """Whether its server has as many clients as it serves, just now: it says nothing to one more until one of them ends."""
-    table = processes.own_processes()
-    now = Ground(table, watched.services(table), unix_sockets.read_table(), tcp_sockets.read_table())
+    now = _processes_and_sockets()
     servers = watched.find(spec.name, declared, now.processes, now.services).servers
     own = unix_sockets.sockets_of(servers)
     return _listens_as(declared, own, now) and len(_clients(servers, own, now)) >= spec.shared

@@ -35,26 +35,35 @@ def named_for(items: t.Sequence[Item]) -> t.Sequence[Named]:
         return ()
 
 
-def images_of(named: t.Iterable[Named]) -> t.Iterator[str]:
+def images_of(named: t.Iterable[Named]) -> t.List[str]:
     """The images that VMs are defined with, and those below them: each of these can be built on what is to be changed. What a
     VM has as raw is not: QEMU takes none of its bytes for a header, which its guest could have written.
     """
+    found: t.Dict[str, None] = {}
     for each in named:
         if each.format != "raw":
-            yield each.path
+            found[each.path] = None
         if each.format and opening.names_others(each.format):
-            yield from (below.path for below in opening.opened_with(each.path, each.format, below=True))
+            found.update((below.path, None) for below in opening.opened_with(each.path, each.format, below=True))
+    return list(found)
 
 
 def built_on(items: t.Sequence[Item]) -> t.Dict[str, t.List[str]]:
-    """By the file that is about to be written to for each of C(items) (C(reading.target)): what is built on it, in its directory,
-    in C(overlay_directories), and of what VMs are defined with. Where a definition cannot be read, each of these is refused.
+    """C(overlays_of) what is about to be written to for C(items), C(reading.target), with the images of all VMs. Where a
+    definition cannot be read, each of these is refused.
     """
-    named = named_for(items)
-    paths = sorted({item.reading.target for item in items})
+    return overlays_of(items, lambda item: str(item.reading.target), images_of(named_for(items)))
+
+
+def overlays_of(
+    items: t.Sequence[Item], path_of: t.Callable[[Item], str], images: t.Collection[str]
+) -> t.Dict[str, t.List[str]]:
+    """By the path that each of C(items) is about: what is built on it, in its directory, in C(overlay_directories), and of
+    C(images), those of VMs.
+    """
+    paths = sorted({path_of(item) for item in items})
     directories = {os.path.dirname(path) for path in paths}
     directories.update(name for item in items for name in item.spec.overlay_directories)
-    images = list(dict.fromkeys(images_of(named)))
     return dependents.find_dependents(paths, sorted(directories), named_files.recorded_base, also=images)
 
 

@@ -7,16 +7,13 @@
 
 from __future__ import annotations
 
-import os
 import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item, Patience, not_begun
 from ansible_collections.platter.qemu.plugins.module_utils._inspect import (
     block_use,
-    dependents,
     holders,
-    named_files,
     vm_images,
     waiting,
 )
@@ -42,7 +39,7 @@ def guard(items: t.Sequence[Item], patience: t.Optional[Patience], runner: proce
     planned = [item for item in planned if not item.refusal]
     named = vm_images.named_for(_harming(planned))
     planned = [item for item in planned if not item.refusal]
-    images = list(dict.fromkeys(vm_images.images_of(named)))
+    images = vm_images.images_of(named)
     _guard_bases([item for item in planned if not item.spec.external], images)
     _guard_layers([item for item in planned if item.spec.external], images)
     claimed.guard([item for item in planned if not item.refusal], named)
@@ -86,7 +83,7 @@ def _harming(items: t.Sequence[Item]) -> t.List[Item]:
 
 def _guard_bases(items: t.Sequence[Item], images: t.Sequence[str]) -> None:
     """An internal snapshot is written into the image: not while others are built on it. Layers know their own."""
-    found = _as_far_as_seen(items, lambda some: _overlays_of(some, images))
+    found = _as_far_as_seen(items, lambda some: vm_images.overlays_of(some, _active, images))
     for item in items:
         overlays = found.get(item.before.active)
         if overlays and not item.refusal:
@@ -99,12 +96,8 @@ def _guard_bases(items: t.Sequence[Item], images: t.Sequence[str]) -> None:
             )
 
 
-def _overlays_of(items: t.Sequence[Item], images: t.Sequence[str]) -> t.Dict[str, t.List[str]]:
-    """What is built on them in their directories, and of C(images), those of VMs."""
-    paths = [item.before.active for item in items]
-    directories = {os.path.dirname(path) for path in paths}
-    directories.update(name for item in items for name in item.spec.overlay_directories)
-    return dependents.find_dependents(paths, sorted(directories), named_files.recorded_base, also=images)
+def _active(item: Item) -> str:
+    return str(item.before.active)
 
 
 def _as_far_as_seen(
