@@ -24,7 +24,7 @@ from ansible_collections.platter.qemu.tests.lab import exports
 from ansible_collections.platter.qemu.tests.lab.beats import four_beats, refused, settled
 from ansible_collections.platter.qemu.tests.lab.defined import define, give_up, own_registry
 from ansible_collections.platter.qemu.tests.lab.guest import MIB, shows
-from ansible_collections.platter.qemu.tests.lab.modules import call, process
+from ansible_collections.platter.qemu.tests.lab.modules import call, prepared, process
 from ansible_collections.platter.qemu.tests.lab.oracle import create, qemu_img
 from ansible_collections.platter.qemu.tests.lab.programs import DEADLINE, exported, running, stand_still, wait_until
 
@@ -63,7 +63,7 @@ def test_an_image_is_served_read_only(name: str, image: Path) -> None:
 
 
 def test_only_its_owner_can_connect(name: str, image: Path) -> None:
-    call("nbd_export", name=name, image=str(image), format="qcow2")
+    prepared("nbd_export", name=name, image=str(image), format="qcow2")
     assert stat.S_IMODE(os.lstat(socket_of(name)).st_mode) == 0o600
     listening = subprocess.run(["ss", "-Hltnp"], stdout=subprocess.PIPE, text=True, check=True).stdout
     assert f"pid={exports.server_of(name)}," not in listening
@@ -80,7 +80,7 @@ def test_what_is_written_is_in_the_image_when_the_export_has_gone(name: str, ima
 
 
 def test_raw_serves_the_file_as_it_is_whatever_is_in_it(name: str, image: Path, tmp_path: Path) -> None:
-    call("nbd_export", name=name, image=str(image), format="raw")
+    prepared("nbd_export", name=name, image=str(image), format="raw")
     subprocess.run(["nbdcopy", exports.uri(name), tmp_path / "copy"], check=True, timeout=DEADLINE)
     assert (tmp_path / "copy").read_bytes() == image.read_bytes()
 
@@ -130,7 +130,7 @@ def test_stopped_keeps_what_was_declared(name: str, image: Path) -> None:
 
 
 def test_another_image_under_the_same_name_is_another_server(name: str, image: Path, tmp_path: Path) -> None:
-    call("nbd_export", name=name, image=str(image), format="qcow2")
+    prepared("nbd_export", name=name, image=str(image), format="qcow2")
     other = create(tmp_path / "other.raw", "raw", "2M")
     before = exports.server_of(name)
     result = four_beats(name=name, image=str(other), format="raw", read_only=True, unpredictable=["virtual_size"])
@@ -159,7 +159,7 @@ def test_many_exports_in_one_task(image: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("state", ["absent", "stopped", "present"])
 def test_a_server_with_clients_is_not_ended(name: str, image: Path, state: str) -> None:
     options = {"name": name, "image": str(image), "format": "qcow2", "read_only": True}
-    call("nbd_export", **options)
+    prepared("nbd_export", **options)
     with exports.client(name) as using:
         settled(**options)
         wanted = dict(options, state=state, **({"shared": 3} if state == "present" else {}))
@@ -172,7 +172,7 @@ def test_a_server_with_clients_is_not_ended(name: str, image: Path, state: str) 
 
 
 def test_a_client_that_has_gone_does_not_count_though_the_server_has_not_noticed(name: str, image: Path) -> None:
-    call("nbd_export", name=name, image=str(image), format="qcow2", read_only=True)
+    prepared("nbd_export", name=name, image=str(image), format="qcow2", read_only=True)
     with exports.client(name) as using:
         exports.tell(using, "read 0 512")
         stand_still(exports.server_of(name))
@@ -183,7 +183,7 @@ def test_a_client_that_has_gone_does_not_count_though_the_server_has_not_noticed
 
 
 def test_a_client_from_another_network_namespace_counts(name: str, image: Path) -> None:
-    call("nbd_export", name=name, image=str(image), format="qcow2")
+    prepared("nbd_export", name=name, image=str(image), format="qcow2")
     with running("unshare", "--net", "qemu-io", "-r", "-f", "raw", exports.uri(name)) as using:
         exports.tell(using, "read 0 512")
         refused("export_busy", name=name, state="absent")
@@ -193,7 +193,7 @@ def test_a_client_from_another_network_namespace_counts(name: str, image: Path) 
 def test_what_was_acknowledged_is_kept_when_the_server_is_asked_to_end(name: str, tmp_path: Path, format: str) -> None:
     """As the message and the guide say; a server that is killed would lose it."""
     image = create(tmp_path / f"disk.{format}", format, "8M")
-    call("nbd_export", name=name, image=str(image), format=format, read_only=False)
+    prepared("nbd_export", name=name, image=str(image), format=format, read_only=False)
     with exports.client(name) as using:
         exports.tell(using, "write -P 0x33 3M 1M")
         result = refused("export_busy", name=name, state="absent")
@@ -204,7 +204,7 @@ def test_what_was_acknowledged_is_kept_when_the_server_is_asked_to_end(name: str
 
 def test_who_talks_nonsense_keeps_nobody_out(name: str, image: Path) -> None:
     options = {"name": name, "image": str(image), "format": "qcow2", "read_only": True}
-    call("nbd_export", **options)
+    prepared("nbd_export", **options)
     for number in range(200):
         with socket.socket(socket.AF_UNIX) as nonsense:
             nonsense.connect(socket_of(name))
@@ -223,7 +223,7 @@ def test_who_talks_nonsense_keeps_nobody_out(name: str, image: Path) -> None:
 def test_a_killed_server_is_started_again_with_what_was_flushed(name: str, tmp_path: Path, format: str) -> None:
     image = create(tmp_path / f"disk.{format}", format, "8M")
     options = {"name": name, "image": str(image), "format": format, "read_only": False}
-    call("nbd_export", **options)
+    prepared("nbd_export", **options)
     with exports.client(name) as using:
         exports.tell(using, "write -P 0x77 1M 1M")
         exports.tell(using, "flush")
@@ -241,7 +241,7 @@ def test_what_a_killed_server_takes_along_of_writes_that_nobody_flushed(
 ) -> None:
     """The table of the guide: where an image has tables, they are in the server's memory until a flush."""
     image = create(tmp_path / f"disk.{format}", format, "8M")
-    call("nbd_export", name=name, image=str(image), format=format, read_only=False, cache=cache)
+    prepared("nbd_export", name=name, image=str(image), format=format, read_only=False, cache=cache)
     with exports.client(name) as using:
         exports.tell(using, "write -P 0x77 1M 1M")
         exports.kill_server(name)
@@ -251,7 +251,7 @@ def test_what_a_killed_server_takes_along_of_writes_that_nobody_flushed(
 def test_a_socket_that_is_not_free_at_once_is_waited_for(name: str, image: Path) -> None:
     """The kernel may close the sockets of a killed program after it has told its parent of the end."""
     options = {"name": name, "image": str(image), "format": "qcow2", "read_only": True}
-    call("nbd_export", **options)
+    prepared("nbd_export", **options)
     supervisor = exports.supervisor_of(name)
     os.kill(supervisor, signal.SIGSTOP)
     try:
@@ -271,7 +271,7 @@ def test_a_socket_that_is_not_free_at_once_is_waited_for(name: str, image: Path)
 
 def test_a_server_that_has_lost_its_supervisor_gets_another(name: str, image: Path) -> None:
     options = {"name": name, "image": str(image), "format": "qcow2", "read_only": True}
-    call("nbd_export", **options)
+    prepared("nbd_export", **options)
     server = exports.server_of(name)
     os.kill(exports.supervisor_of(name), signal.SIGKILL)
     wait_until(lambda: exports.processes_of(name) == [server], "the supervisor has gone")
@@ -293,7 +293,7 @@ def test_a_server_leaves_the_play_behind(name: str, image: Path, monkeypatch: py
     monkeypatch.setenv("SECRET_OF_THE_PLAY", "x")
     with open(image, "rb") as ours:
         os.set_inheritable(ours.fileno(), True)
-        call("nbd_export", name=name, image=str(image), format="qcow2")
+        prepared("nbd_export", name=name, image=str(image), format="qcow2")
     for pid in (exports.server_of(name), exports.supervisor_of(name)):
         assert b"SECRET_OF_THE_PLAY" not in Path(f"/proc/{pid}/environ").read_bytes()
         assert os.getsid(pid) != os.getsid(0)
@@ -328,7 +328,7 @@ def test_a_module_that_is_killed_leaves_no_listener_after_absent(name: str, imag
 
 def test_a_stop_right_after_a_start_leaves_no_listener(name: str, image: Path) -> None:
     """At moments from before the server is there until it serves."""
-    call("nbd_export", name=name, image=str(image), format="qcow2")
+    prepared("nbd_export", name=name, image=str(image), format="qcow2")
     assert call("nbd_export", name=name, state="stopped")["changed"]
     supervisor = by_process.ByProcess(Runner())
     for milliseconds in (0, 5, 10, 20, 40, 80, 160, 320, 600):
@@ -359,7 +359,7 @@ def test_a_stopped_server_is_no_success_and_can_be_ended(
     from ansible_collections.platter.qemu.plugins.module_utils._export import observe
 
     options = {"name": name, "image": str(image), "format": "qcow2", "read_only": True}
-    call("nbd_export", **options)
+    prepared("nbd_export", **options)
     monkeypatch.setattr(observe, "PROBE_SECONDS", 0.3)
     stand_still(exports.server_of(name))
     refused("export_unresponsive", **options)
@@ -369,7 +369,7 @@ def test_a_stopped_server_is_no_success_and_can_be_ended(
 
 
 def test_a_writable_server_that_does_not_end_is_not_killed(name: str, image: Path) -> None:
-    call("nbd_export", name=name, image=str(image), format="qcow2", read_only=False)
+    prepared("nbd_export", name=name, image=str(image), format="qcow2", read_only=False)
     server = exports.server_of(name)
     stand_still(server)
     result = call("nbd_export", name=name, state="absent", stop_timeout=1)
@@ -380,7 +380,7 @@ def test_a_writable_server_that_does_not_end_is_not_killed(name: str, image: Pat
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 def test_a_full_file_system_ends_no_server(name: str, image: Path, tmp_path: Path) -> None:
     options = {"name": name, "image": str(image), "format": "qcow2"}
-    call("nbd_export", **options)
+    prepared("nbd_export", **options)
     directory = Path(places.export_directory(name))
     shutil.copytree(directory, tmp_path / "declared")
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=32k,mode=700", "none", directory], check=True)
@@ -410,7 +410,7 @@ def test_an_image_in_use_is_not_exported(name: str, image: Path, tmp_path: Path)
 def test_two_readers_are_fine_and_a_writer_beside_them_is_not(name: str, image: Path) -> None:
     second = exports.new_name()
     with exports.cleaned(second):
-        call("nbd_export", name=name, image=str(image), format="qcow2")
+        prepared("nbd_export", name=name, image=str(image), format="qcow2")
         assert call("nbd_export", name=second, image=str(image), format="qcow2")["changed"]
         refused("image_in_use", name=second, image=str(image), format="qcow2", read_only=False)
         entries = [{"name": second, "read_only": False}, {"name": name}]

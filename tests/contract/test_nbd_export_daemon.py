@@ -21,7 +21,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._tools.qmp import Qmp
 from ansible_collections.platter.qemu.tests.lab import exports
 from ansible_collections.platter.qemu.tests.lab.beats import four_beats, refused, settled
 from ansible_collections.platter.qemu.tests.lab.guest import MIB, shows
-from ansible_collections.platter.qemu.tests.lab.modules import call
+from ansible_collections.platter.qemu.tests.lab.modules import call, prepared
 from ansible_collections.platter.qemu.tests.lab.oracle import create, qemu_img
 from ansible_collections.platter.qemu.tests.lab.ports import free_port
 from ansible_collections.platter.qemu.tests.lab.programs import running, stand_still, wait_until
@@ -86,7 +86,7 @@ def test_one_daemon_serves_all(lot: Lot, tmp_path: Path) -> None:
 
 
 def test_exports_come_and_go_and_the_clients_of_others_notice_nothing(lot: Lot) -> None:
-    call("nbd_export", **lot.task(0, read_only=False))
+    prepared("nbd_export", **lot.task(0, read_only=False))
     server = lot.server
     with running("qemu-io", "-f", "raw", lot.uri(0)) as using:
         exports.tell(using, "write -P 0x11 0 1M")
@@ -105,7 +105,7 @@ def test_exports_come_and_go_and_the_clients_of_others_notice_nothing(lot: Lot) 
 
 
 def test_an_export_in_use_stays_unless_agreed(lot: Lot) -> None:
-    call("nbd_export", **lot.task(read_only=False))
+    prepared("nbd_export", **lot.task(read_only=False))
     with running("qemu-io", "-f", "raw", lot.uri(1)) as using:
         exports.tell(using, "write -P 0x44 0 1M")
         for change in ({"state": "absent"}, {"read_only": True}):
@@ -115,14 +115,14 @@ def test_an_export_in_use_stays_unless_agreed(lot: Lot) -> None:
         checked = call("nbd_export", check=True, **lot.one(1, state="absent"))
         assert "known when it is taken out" in json.dumps(checked["warnings"])
         settled(**lot.task(read_only=False))
-        call("nbd_export", name=lot.names[0], state="absent")
+        prepared("nbd_export", name=lot.names[0], state="absent")
         result = call("nbd_export", **lot.one(1, state="absent"), allow_disconnect=True)
         assert str(using.pid) in result["actions"][0], result
     shows(lot.images[1], "qcow2", ((0x44, 0, MIB),))
 
 
 def test_a_daemon_with_a_client_is_not_started_anew_unless_all_agree(lot: Lot) -> None:
-    call("nbd_export", **lot.task(read_only=False))
+    prepared("nbd_export", **lot.task(read_only=False))
     server = lot.server
     with running("qemu-io", "-f", "raw", lot.uri(1)) as using:
         exports.tell(using, "write -P 0x44 0 1M")
@@ -139,8 +139,8 @@ def test_a_daemon_with_a_client_is_not_started_anew_unless_all_agree(lot: Lot) -
 
 
 def test_all_of_them_come_back_with_the_daemon_but_those_that_cannot(lot: Lot) -> None:
-    call("nbd_export", **lot.task(read_only=False))
-    call("nbd_export", **lot.one(2, state="stopped"))
+    prepared("nbd_export", **lot.task(read_only=False))
+    prepared("nbd_export", **lot.one(2, state="stopped"))
     with running("qemu-io", "-f", "raw", lot.uri(0)) as using:
         exports.tell(using, "write -P 0x66 0 1M", "flush")
         lot.images[1].rename(lot.images[1].with_suffix(".away"))
@@ -150,7 +150,7 @@ def test_all_of_them_come_back_with_the_daemon_but_those_that_cannot(lot: Lot) -
         exports.tell(again, "read -P 0x66 0 1M")
     lot.images[1].with_suffix(".away").rename(lot.images[1])
     wait_until(lambda: lot.serves() == [True, True, False], "it is tried again")
-    call("nbd_export", **lot.task(read_only=False))
+    prepared("nbd_export", **lot.task(read_only=False))
     settled(**lot.task(read_only=False))
 
 
@@ -175,7 +175,7 @@ def settled_after(task: dict[str, Any]) -> None:
 
 def test_nodes_that_a_killed_run_left_are_removed(lot: Lot) -> None:
     """They would lock the image."""
-    call("nbd_export", **lot.task(0, 1))
+    prepared("nbd_export", **lot.task(0, 1))
     node = {"driver": "qcow2", "file": {"driver": "file", "filename": str(lot.images[2])}}
     with Qmp.connect(places.monitor(lot.daemon)) as monitor:
         monitor.execute("object-add", {"qom-type": "throttle-group", "id": pure.node_prefix(lot.names[2]) + "0.limits"})
@@ -188,7 +188,7 @@ def test_nodes_that_a_killed_run_left_are_removed(lot: Lot) -> None:
 
 @pytest.mark.parametrize("lost", ["declaration", "supervisor", "export"])
 def test_what_was_meddled_with_is_mended(lot: Lot, lost: str) -> None:
-    call("nbd_export", **lot.task())
+    prepared("nbd_export", **lot.task())
     server, place = lot.server, declared.place_in_daemon(lot.names[1])
     assert place
     if lost == "declaration":
@@ -208,7 +208,7 @@ def test_what_was_meddled_with_is_mended(lot: Lot, lost: str) -> None:
 
 
 def test_the_place_is_that_of_all(lot: Lot, tmp_path: Path) -> None:
-    call("nbd_export", **lot.task())
+    prepared("nbd_export", **lot.task())
     other = str(tmp_path / "other.sock")
     result = refused("daemon_differs", **lot.one(0, socket=other))
     assert result["evidence"] == {"daemon": lot.daemon, "exports": lot.names[1:]}
@@ -221,8 +221,8 @@ def test_the_place_is_that_of_all(lot: Lot, tmp_path: Path) -> None:
 
 def test_from_a_server_of_its_own_into_a_daemon_and_back(lot: Lot) -> None:
     alone = {key: value for key, value in lot.one(0, server="qemu_nbd", read_only=True).items() if key != "daemon"}
-    call("nbd_export", **alone)
-    call("nbd_export", **lot.task(1))
+    prepared("nbd_export", **alone)
+    prepared("nbd_export", **lot.task(1))
     four_beats(**lot.one(0, read_only=True), unpredictable=["virtual_size"])
     assert lot.serves() == [True, True, False] and not exports.connects(exports.uri(lot.names[0]).partition("=")[2])
     four_beats(**alone, unpredictable=["virtual_size"])
@@ -230,14 +230,14 @@ def test_from_a_server_of_its_own_into_a_daemon_and_back(lot: Lot) -> None:
 
 
 def test_an_image_is_written_to_by_one_export_of_it(lot: Lot) -> None:
-    call("nbd_export", **lot.one(0))
+    prepared("nbd_export", **lot.one(0))
     again = lot.one(1, image=str(lot.images[0]))
     refused("image_in_use", **again, read_only=False)
     assert call("nbd_export", **again)["changed"]
 
 
 def test_a_daemon_that_says_nothing_is_no_success(lot: Lot, monkeypatch: pytest.MonkeyPatch) -> None:
-    call("nbd_export", **lot.task())
+    prepared("nbd_export", **lot.task())
     stand_still(lot.server)
     try:
         with monkeypatch.context() as hurried:
@@ -250,7 +250,7 @@ def test_a_daemon_that_says_nothing_is_no_success(lot: Lot, monkeypatch: pytest.
 
 
 def test_a_daemon_that_others_wait_for_has_what_it_has(lot: Lot) -> None:
-    call("nbd_export", **lot.task())
+    prepared("nbd_export", **lot.task())
     with waiting(places.monitor(lot.daemon)) as others, ThreadPoolExecutor(1) as pool:
         leaving = pool.submit(leave, others, 0.5)
         settled(**lot.task())

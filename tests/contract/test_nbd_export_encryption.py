@@ -13,7 +13,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._tools import qmp
 from ansible_collections.platter.qemu.tests.lab import exports
 from ansible_collections.platter.qemu.tests.lab.beats import four_beats, refused, settled
 from ansible_collections.platter.qemu.tests.lab.guest import MIB
-from ansible_collections.platter.qemu.tests.lab.modules import call
+from ansible_collections.platter.qemu.tests.lab.modules import call, prepared
 from ansible_collections.platter.qemu.tests.lab.oracle import qemu_img
 from ansible_collections.platter.qemu.tests.lab.programs import DEADLINE
 
@@ -79,11 +79,11 @@ def test_a_daemon_keeps_no_secret_of_an_export_that_has_gone(name: str, vault: P
     options = served(name + "-b", vault, "storage_daemon", "qcow2")
     run("qemu-img", "create", "-q", "-f", "raw", tmp_path / "other.raw", "1M")
     with exports.cleaned(name + "-b"):
-        call("nbd_export", name=name, image=str(tmp_path / "other.raw"), format="raw", daemon=name)
+        prepared("nbd_export", name=name, image=str(tmp_path / "other.raw"), format="raw", daemon=name)
         assert call("nbd_export", **dict(options, daemon=name))["changed"]
         with qmp.Qmp.connect(places.monitor(name), 10) as monitor:
             assert _secrets(monitor, name + "-b") == 1
-        call("nbd_export", name=name + "-b", state="absent")
+        prepared("nbd_export", name=name + "-b", state="absent")
         with qmp.Qmp.connect(places.monitor(name), 10) as monitor:
             assert _secrets(monitor, name + "-b") == 0
 

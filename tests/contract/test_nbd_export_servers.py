@@ -17,7 +17,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._tools import own_pla
 from ansible_collections.platter.qemu.tests.lab import exports
 from ansible_collections.platter.qemu.tests.lab.beats import refused, settled
 from ansible_collections.platter.qemu.tests.lab.guest import MIB
-from ansible_collections.platter.qemu.tests.lab.modules import call
+from ansible_collections.platter.qemu.tests.lab.modules import call, prepared
 from ansible_collections.platter.qemu.tests.lab.oracle import create
 from ansible_collections.platter.qemu.tests.lab.ports import free_port
 from ansible_collections.platter.qemu.tests.lab.programs import DEADLINE, first_client, wait_until
@@ -227,7 +227,7 @@ def test_what_was_flushed_is_there_whatever_ends_the_server(
         run("qemu-img", "convert", "-f", "raw", "-O", "qcow2", image, image.with_suffix(".qcow2"))
         image = image.with_suffix(".qcow2")
     options = {"name": name, "image": str(image), "format": format, **by(server, name), "read_only": False}
-    call("nbd_export", **options)
+    prepared("nbd_export", **options)
     with exports.client(name) as using:
         exports.tell(using, "write -P 0x77 1M 1M", "flush")
         assert using.stdin
@@ -250,7 +250,7 @@ def test_what_was_flushed_is_there_whatever_ends_the_server(
 def test_qemu_sees_what_nbdkit_does_with_an_image(name: str, image: Path, read_only: bool) -> None:
     """nbdkit itself takes no lock."""
     options = {"name": name, "image": str(image), "format": "raw", "server": "nbdkit", "read_only": read_only}
-    call("nbd_export", **options)
+    prepared("nbd_export", **options)
     for writer in (
         ["qemu-img", "resize", "-f", "raw", image, "16M"],
         ["qemu-io", "-f", "raw", "-c", "write 0 512", image],
@@ -259,15 +259,15 @@ def test_qemu_sees_what_nbdkit_does_with_an_image(name: str, image: Path, read_o
         assert done.returncode == 1 and "lock" in done.stderr, done
     exports.kill_server(name)
     assert subprocess.run(["qemu-img", "resize", "-f", "raw", str(image), "16M"], check=False).returncode == 1
-    call("nbd_export", name=name, state="absent")
+    prepared("nbd_export", name=name, state="absent")
     run("qemu-img", "resize", "-f", "raw", image, "16M")
 
 
 def test_nbdkit_serves_no_image_that_a_qemu_writes_to(name: str, image: Path) -> None:
     """Also when that comes between our look and its start."""
     options = {"name": name, "image": str(image), "format": "raw", "server": "nbdkit"}
-    call("nbd_export", **options)
-    call("nbd_export", name=name, state="stopped")
+    prepared("nbd_export", **options)
+    prepared("nbd_export", name=name, state="stopped")
     with subprocess.Popen(
         ["qemu-io", "-f", "raw", str(image)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as writer:
@@ -310,7 +310,7 @@ def test_filters_of_nbdkit(name: str, tmp_path: Path) -> None:
 def test_a_throttled_export_is_slow(name: str, image: Path, server: str) -> None:
     options = {"name": name, "image": str(image), "format": "raw", **by(server, name), "throttle": {"bps": "1M"}}
     image.write_bytes(os.urandom(8 * MIB))
-    call("nbd_export", **options)
+    prepared("nbd_export", **options)
     settled(**options)
     argv = [
         "timeout",
@@ -335,7 +335,7 @@ def test_only_addresses_that_are_allowed_get_in(name: str, image: Path) -> None:
         return
     uri = result["export"]["uri"]
     assert exports.gets_in(uri)
-    call("nbd_export", **options, allow_from=["192.0.2.0/24"])
+    prepared("nbd_export", **options, allow_from=["192.0.2.0/24"])
     assert not exports.gets_in(uri)
 
 

@@ -13,7 +13,7 @@ import pytest
 from ansible_collections.platter.qemu.tests.lab import exports
 from ansible_collections.platter.qemu.tests.lab.beats import four_beats, refused, settled
 from ansible_collections.platter.qemu.tests.lab.guest import MIB
-from ansible_collections.platter.qemu.tests.lab.modules import call
+from ansible_collections.platter.qemu.tests.lab.modules import call, prepared
 from ansible_collections.platter.qemu.tests.lab.oracle import create
 from ansible_collections.platter.qemu.tests.lab.ports import free_port
 from ansible_collections.platter.qemu.tests.lab.programs import DEADLINE, running, wait_until
@@ -76,7 +76,7 @@ def test_a_client_by_tcp_is_named_by_its_address_and_here_by_its_process(served:
 
 def test_from_a_socket_to_a_port_is_a_change(served: dict[str, Any]) -> None:
     local = {key: value for key, value in served.items() if key not in ("bind", "port")}
-    call("nbd_export", **local)
+    prepared("nbd_export", **local)
     four_beats(**served, unpredictable=["virtual_size"])
     assert not exports.connects(exports.uri(served["name"]).partition("socket=")[2])
 
@@ -132,7 +132,7 @@ def test_only_authorized_certificates_get_in(served: dict[str, Any], made: Certi
     }
     assert who == {"client": True, "no_certificate": False, "foreign": False}
     assert not gets_in(uri.replace("nbds://", "nbd://"))
-    call("nbd_export", **served, tls=dict(tls, authorized=["CN=other, and more"]))
+    prepared("nbd_export", **served, tls=dict(tls, authorized=["CN=other, and more"]))
     assert not gets_in(f"{uri}?tls-certificates={made.client}")
 
 

@@ -30,6 +30,13 @@ def call(which: str, /, *, check: bool = False, **options: t.Any) -> dict[str, t
     return dict(json.loads(printed.getvalue().splitlines()[-1]))
 
 
+def prepared(which: str, /, **options: t.Any) -> dict[str, t.Any]:
+    """The result of a module that must not fail, as where it only prepares what a test is about."""
+    result = call(which, **options)
+    assert not result.get("failed"), result["msg"]
+    return result
+
+
 def process(which: str, /, *, under: t.Sequence[str] = (), **options: t.Any) -> subprocess.Popen[str]:
     """Module C(which) begun as a process in its own session; its result is the last line that it prints.
 

@@ -71,7 +71,7 @@ class ByDaemon:
         _enable(spec.name, True)
         try:
             self._ensure(spec, made)
-            with _session(made.daemon) as monitor:
+            with daemons.session(made.daemon, START_SECONDS) as monitor:
                 _make(monitor, spec.name, made)
         except errors.EngineError as exc:
             _enable(spec.name, False)
@@ -91,9 +91,11 @@ class ByDaemon:
             return
         if isinstance(supervisor, by_systemd.BySystemd):
             supervisor.reload([host.name])
+        # one that waits to start it again
+        processes.end_all(lambda: watched.now(host.name).supervisors, spec.stop_timeout)
         supervisor.start(host)
         deadline = time.monotonic() + START_SECONDS
-        while not unix_sockets.answers(places.monitor(made.daemon)):
+        while not daemons.takes_commands(made.daemon):
             if supervisor.has_given_up(host.name) or time.monotonic() >= deadline:
                 supervisor.give_up(host.name)
                 said = "; ".join(supervisor.said(host.name)) or "it has said nothing"
@@ -113,7 +115,7 @@ class ByDaemon:
     def stop(spec: ExportSpec, action: actions.StopServer) -> None:
         """Not served any more, and not after the daemon's next start."""
         if watched.now(places.host_name(action.daemon)).servers:
-            with _session(action.daemon) as monitor:
+            with daemons.session(action.daemon, START_SECONDS) as monitor:
                 if spec.name in daemons.exports_now(monitor):
                     _take_out(monitor, spec, action)
                 _clear(monitor, spec.name)
@@ -193,12 +195,6 @@ def _enable(name: str, wanted: bool) -> None:
     place = declared.place_in_daemon(name)
     if place and place.enabled != wanted:
         os.rename(place.path(name), place._replace(enabled=wanted).path(name))
-
-
-@contextlib.contextmanager
-def _session(daemon: str) -> t.Iterator[qmp.Qmp]:
-    with qmp.Qmp.connect(places.monitor(daemon), START_SECONDS) as monitor:
-        yield monitor
 
 
 def _make(monitor: qmp.Qmp, name: str, made: Definition) -> None:

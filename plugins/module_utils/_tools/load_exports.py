@@ -25,6 +25,8 @@ import typing as t
 PATIENCE, LONGEST = 30.0, 300.0
 #: seconds between two looks for the daemon, and between two attempts, growing
 LOOK, SHORTEST_PAUSE, LONGEST_PAUSE = 0.01, 0.1, 5.0
+#: seconds from when its socket has come until it is spoken to: sooner it can die of that (C(_export/daemons.py))
+SETTLED = 0.05
 
 
 class Monitor:
@@ -33,6 +35,8 @@ class Monitor:
     def __init__(self, path: str) -> None:
         self._connection = socket.socket(socket.AF_UNIX)
         self._connection.settimeout(PATIENCE)
+        while 0 <= time.time() - os.lstat(path).st_ctime < SETTLED:
+            time.sleep(LOOK)
         self._connection.connect(path)
         self._lines = self._connection.makefile("rb")
         while "QMP" not in self._receive():
