@@ -101,7 +101,7 @@ def find_room(path: str, data: bytes) -> None:
     directory = os.path.dirname(path)
     while not os.path.isdir(directory):
         directory = os.path.dirname(directory)
-    with tempfile.NamedTemporaryFile(dir=directory) as stream:
+    with tempfile.TemporaryFile(dir=directory) as stream:
         stream.write(data)
         stream.flush()
         os.fsync(stream.fileno())

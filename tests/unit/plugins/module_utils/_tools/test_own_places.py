@@ -69,3 +69,10 @@ def test_a_vm_and_a_storage_daemon_of_one_name_have_two_monitors() -> None:
     vm = read_spec.read_spec(params, own_places.socket_directory())
     assert export_places.monitor("web1") != vm.qmp_socket
     assert os.path.dirname(export_places.monitor("web1")) == os.path.dirname(vm.qmp_socket)
+
+
+def test_a_look_for_room_that_is_killed_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[list[str]] = []
+    monkeypatch.setattr(os, "fsync", lambda _descriptor: seen.append(os.listdir(tmp_path)))
+    own_places.find_room(str(tmp_path / "platter.service"), b"[Unit]\n")
+    assert seen == [[]]
