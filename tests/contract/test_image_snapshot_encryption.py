@@ -12,7 +12,9 @@ import pytest
 
 from ansible_collections.platter.qemu.tests.lab.beats import four_beats, refused, settled
 from ansible_collections.platter.qemu.tests.lab.guest import KIB, filename, qemu_io, shows
+from ansible_collections.platter.qemu.tests.lab.machine import machine
 from ansible_collections.platter.qemu.tests.lab.oracle import create, info, qemu_img
+from ansible_collections.platter.qemu.tests.lab.qemu import qcow2
 
 SECRET = "ge,heim: 'ü'"
 
@@ -103,6 +105,17 @@ def test_an_image_that_does_not_open_is_told_first(vault: Vault, reason: str, en
     settled(**vault.task(name="s1", state="absent"))
     refused(reason, **vault.task(name="s1", encryption=encryption))
     assert vault.names() == []
+
+
+def test_the_way_back_needs_the_secret_once_the_vm_is_stopped(tmp_path: Path, vault: Vault) -> None:
+    encrypt = {"format": "luks", "key-secret": "key"}
+    disk = ["-object", f"secret,id=key,file={vault.key}", *qcow2("n0", vault.image, encrypt=encrypt)]
+    with machine(tmp_path / "qmp", disk) as vm:
+        live = {"name": "s1", "qmp_socket": str(vm.socket)}
+        four_beats(**vault.task(**live, encryption=None))
+        refused("secret_missing", **vault.task(**live, state="reverted", encryption=None))
+        refused("wrong_secret", **vault.task(**live, state="reverted", encryption={"secret": "another"}))
+        refused("guest_running", **vault.task(**live, state="reverted"))
 
 
 def test_what_needs_no_change_needs_no_secret(vault: Vault) -> None:

@@ -124,8 +124,13 @@ def test_what_has_no_way_back_is_refused_before_the_vm_is_stopped(role: Role) ->
     assert "there is no such snapshot (there are: none). Nothing was changed." in said
     assert '"reason": "snapshot_missing"' in said and '"evidence": {' in said
     assert role.pid() == first != ""
-    call("image_snapshot", image=str(role.system), format="qcow2", name="pristine", qmp_socket=role.vm["qmp_socket"])
+    image = {"image": str(role.system), "format": "qcow2", "qmp_socket": role.vm["qmp_socket"]}
+    call("image_snapshot", **image, name="pristine")
     assert "its VM runs, and the memory of the guest would not fit" in " ".join(role.said(state="defined").split())
+    call("image_snapshot", **image, bitmaps=[{"name": "daily"}])
+    for words in (("--check",), ()):
+        said = role.said(*words)
+        assert '"reason": "would_lose_bitmaps"' in said and "failed=1" in said
     assert role.pid() == first
 
 
@@ -135,8 +140,11 @@ def test_a_vm_that_is_set_back_runs_again_though_its_images_are_refused(role: Ro
     role.write()
     role.run(revert_to={})
     first = role.pid()
-    assert '"reason": "snapshot_exists"' in role.said(revert_to={"name": "pristine", "save_as": "kept"})
-    assert "" != role.pid() != first
+    assert '"reason": "snapshot_exists"' in role.said("--check", revert_to={"name": "pristine", "save_as": "kept"})
+    with role.system.open("rb"):
+        waits = {"name": "pristine", "on_in_use": "wait", "wait_timeout": 1}
+        assert "also when wait_timeout (1 s) was over" in " ".join(role.said(revert_to=waits).split())
+    assert "" != role.pid() != first != ""
     first = role.pid()
     more = {"name": "more", "image": {"path": str(role.system.with_name("more.raw")), "format": "raw", "size": "1M"}}
     role.disks.append({**more, "snapshot": False})

@@ -45,11 +45,20 @@ def guard(items: t.Sequence[Item], patience: t.Optional[Patience], runner: proce
     claimed.guard([item for item in planned if not item.refusal], named)
     led.guard_headers(planned)
     _guard_memory([item for item in planned if not item.refusal])
-    waited = waiting.wait_until_free([item for item in planned if not item.refusal], patience, _held, _in_use)
+    waited = _wait([item for item in planned if not item.refusal], patience)
     for item in planned:
         if not item.refusal and item.plan and item.reading.live is None:
             item.refusal = _secret_refusal(item, runner) or (None if waited else _compared_refusal(item, qemu_img))
+    for item in planned:
+        if not item.refusal and item.plan and item.reading.to_end is not None:
+            item.refusal = refuse.guest_running(item.spec)
     return waited
+
+
+def _wait(items: t.Sequence[Item], patience: t.Optional[Patience]) -> bool:
+    """For others that have the images; not for those of VMs that have to end first, to which nothing is done in this run."""
+    waiting.wait_until_free([item for item in items if item.reading.to_end is not None], None, _held, _in_use)
+    return waiting.wait_until_free([item for item in items if item.reading.to_end is None], patience, _held, _in_use)
 
 
 def _compared_refusal(item: Item, qemu_img: QemuImg) -> t.Optional[errors.EngineError]:
@@ -204,7 +213,7 @@ def _touched(item: Item) -> t.Set[str]:
 
 
 def _is_own(item: Item, holder: holders.Holder) -> bool:
-    live = item.reading.live
+    live = item.reading.live or item.reading.to_end
     return live is not None and (holder.pid in live.pids or holder.kind == "qemu_lock")
 
 

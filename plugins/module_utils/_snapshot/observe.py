@@ -60,9 +60,8 @@ class Observer:
             return state.SnapshotState(spec.image, spec.kind, path, seen=False), self._reading(path, seen, None)
         live = self._find_live(spec, [path])
         reading = self._reading(path, seen, live)
-        return _internal_state(spec, path, seen.header, live), replace(
-            reading, other_kind=_external(spec, path, seen, reading)
-        )
+        reading = replace(reading, other_kind=_external(spec, path, seen, reading))
+        return _internal_state(spec, path, seen.header, live), _as_once_stopped(spec, reading)
 
     @staticmethod
     def _reading(path: str, seen: image.Seen, live: t.Any) -> state.SnapshotReading:
@@ -76,6 +75,15 @@ class Observer:
             now=time.time(),
             live=live,
         )
+
+
+def _as_once_stopped(spec: SnapshotSpec, reading: state.SnapshotReading) -> state.SnapshotReading:
+    """A disk goes back only without the VM, or with its memory. So that all that is in the way is known before anybody stops
+    the VM, it is judged as what the VM leaves; that this is still there is refused last (C(guard)).
+    """
+    if spec.state != "reverted" or spec.memory:
+        return reading
+    return replace(reading, live=None, to_end=reading.live)
 
 
 def _external(spec: SnapshotSpec, path: str, seen: image.Seen, reading: state.SnapshotReading) -> t.Tuple[str, ...]:

@@ -48,7 +48,6 @@ def _plan_revert(spec: SnapshotSpec, state: SnapshotState, reading: SnapshotRead
     point = t.cast(Point, state.point(spec.name))
     if state.content is not None and state.content == point.content:
         return []
-    refuse.refuse_live_revert(spec, reading)
     refuse_stale_bitmaps(spec, state)
     plan: Plan = []
     if spec.save and not any(each.content == state.content for each in state.points if state.content):

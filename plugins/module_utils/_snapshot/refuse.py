@@ -265,13 +265,12 @@ def refuse_other_chain(spec: SnapshotSpec, chain: t.Collection[str], *files: str
         raise chain_differs(spec, next(path for path in files if path not in chain))
 
 
-def refuse_live_revert(spec: SnapshotSpec, reading: SnapshotReading) -> None:
+def guest_running(spec: SnapshotSpec) -> errors.RefusedError:
     """The memory of a running guest does not fit a disk of another time."""
-    if reading.live is not None and not spec.memory:
-        raise refused(
-            spec,
-            "guest_running",
-            "its VM runs, and the memory of the guest would not fit the disk of then",
-            "Stop the VM first." + ("" if spec.external else " Or set memory to true, if the snapshot was taken so."),
-            {"qmp_socket": spec.qmp_socket},
-        )
+    return refused(
+        spec,
+        "guest_running",
+        "its VM runs, and the memory of the guest would not fit the disk of then",
+        "Stop the VM first." + ("" if spec.external else " Or set memory to true, if the snapshot was taken so."),
+        {"qmp_socket": spec.qmp_socket},
+    )

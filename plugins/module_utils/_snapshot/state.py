@@ -248,3 +248,5 @@ class SnapshotReading:
     #: what the file lacks of the image (Header.shortage)
     shortage: str = ""
     live: t.Optional[Live] = None
+    #: the QEMU that has to end first: the rest is what the image is then, and nothing is done while it is there
+    to_end: t.Optional[Live] = None
