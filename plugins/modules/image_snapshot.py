@@ -65,9 +65,9 @@ options:
           - V(absent) - it is not; what the disk holds stays the same. For O(kind=external), two neighbouring layers
             become one, as with V(committed) if nothing else is built on the snapshot's file, else as with
             V(streamed).
-          - V(reverted) - the disk holds what it held then. What it holds now is kept first, see O(save). While its VM runs this is
-            refused, but for O(memory); of an internal snapshot with C(guest_running) only if nothing else is in the way once the VM
-            is stopped, of whose disk it is taken that something has been written to it.
+          - V(reverted) - the disk holds what it held then. What it holds now is kept first, see O(save). Not while its VM
+            runs, but for O(memory) (RV(reason=guest_running)). For O(kind=internal) that is refused last, so all else that
+            is in the way is told before the VM is stopped, as if it had been, having written something.
           - V(committed) - as V(absent), by copying what was written later down into the snapshot's file. For
             O(kind=external).
           - V(streamed) - as V(absent), by copying what the snapshot's file holds up into the layer above it. For
