@@ -109,6 +109,8 @@ class _Vm:
         _refuse_no_way_back(self._revert, image, "VM %s" % self.name, "disk %s" % disk["name"])
         told = self._point(self._revert, image)
         take = {name: value for name, value in told.items() if name not in _OF_REVERT}
+        if self.state != "defined":  # it is stopped first, and judged so while it runs
+            told.pop("memory", None)
         return [{"vm": self.name, "revert": {**told, "state": "reverted"}, "take": {**take, "state": "present"}}]
 
     def _point(self, wanted: Told, image: Told) -> Told:

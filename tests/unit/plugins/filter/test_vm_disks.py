@@ -118,6 +118,12 @@ def test_a_vm_that_is_not_to_run_is_told_once(state: str, stopped: list[str]) ->
     assert len(found["reverts"]) == (state != "absent")
 
 
+@pytest.mark.parametrize(("state", "asked"), [("started", False), ("stopped", False), ("defined", True)])
+def test_a_vm_that_is_stopped_first_does_not_go_back_with_its_memory(state: str, asked: bool) -> None:
+    found = one(SYSTEM, state=state, revert_to={"name": "pristine", "memory": True})
+    assert ("memory" in found["reverts"][0]["revert"]) == asked
+
+
 def test_one_vm_of_many_is_not_set_back() -> None:
     common = {**COMMON, "revert_to": {"name": "pristine", "save": False}}
     vms = [{"name": name, "disks": [{"name": "d", "image": {**IMAGE, "path": "/i/" + name}}]} for name in "ab"]
