@@ -702,7 +702,8 @@ notes:
     elsewhere, or on another host, is not seen.
   - An image that a VM is defined with (M(platter.qemu.qemu_drive)) is not removed, whether the VM runs or not, and no import
     puts another format in its place than the VM expects (C(image_claimed)). The definitions are those of the user who runs the
-    task. Whatever keeps the disk is allowed; where it becomes another format, a warning names the VM.
+    task. What only a definition has below an image, as C(backing) or C(data-file) in C(image.blockdev), is not changed either.
+    Whatever keeps the disk is allowed; where it becomes another format, a warning names the VM.
   - Where a base that is gone is made anew, a warning names the overlays that are there already. They show wrong data unless it
     has the very content of the one before.
   - Locks of other hosts are not seen on network file systems, and who else uses an NBD export is not seen at all.

@@ -240,7 +240,9 @@ notes:
     files that all others who can write to the image can read too, and a data file of a device that can be written to one
     that they can write to (C(image_references_file)).
   - Overlays are looked for in the directory of the image, in O(overlay_directories), and among the disks of the VMs that
-    M(platter.qemu.qemu_drive) has defined for the user who runs the task; not elsewhere, and not on other hosts.
+    M(platter.qemu.qemu_drive) has defined for the user who runs the task; not elsewhere, and not on other hosts. What only
+    such a definition has below an image (C(backing) or C(data-file) in C(image.blockdev)) is not written to either
+    (C(image_claimed)).
 """
 
 EXAMPLES = r"""

@@ -318,8 +318,10 @@ notes:
   - Overlays are looked for in the directories of the image and its layers and in O(overlay_directories), and among the images
     that VMs are defined with (M(platter.qemu.qemu_drive)), with what lies below these. An overlay elsewhere, or on another
     host, is not seen.
-  - No file goes that a VM is defined with, whether the VM runs or not (C(image_claimed)). Where the disk of now moves to another
-    file by a merge, a warning names the VM. The definitions are those of the user who runs the task.
+  - No file goes that a VM is defined with, whether the VM runs or not, and none is written to that only the definition of
+    another disk has below that, as C(backing) or C(data-file) in C(image.blockdev) (C(image_claimed)). Where
+    the disk of now moves to another file by a merge, a warning names the VM. The definitions are those of the user who runs
+    the task.
   - Root works on the layers of an image, or on one that no QEMU has open, only where nobody else can rename things; in a
     directory of an ordinary user, run the task as that user.
   - Which files are external snapshots is remembered in their attribute C(user.platter.qemu), or beside them where the

@@ -353,7 +353,9 @@ notes:
   - With O(supervisor=process) exports do not come back by themselves when the host is started anew; run the task again
     then.
   - Overlays are looked for in the directory of the image, in O(overlay_directories), and among the disks of the VMs that
-    M(platter.qemu.qemu_drive) has defined for the user who runs the task; not elsewhere, and not on other hosts.
+    M(platter.qemu.qemu_drive) has defined for the user who runs the task; not elsewhere, and not on other hosts. What only
+    such a definition has below an image (C(backing) or C(data-file) in C(image.blockdev)) is not written to either
+    (C(image_claimed)).
   - Who can write to an image chooses, by its header, which data file and which backing files are served with it. When root runs
     the task, these must be files that all others who can write to the image (its owner, and whom mode or ACL let in) can read
     too, and a data file that is served for writing one that they can write to (C(image_references_file)).

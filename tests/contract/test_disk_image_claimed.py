@@ -13,7 +13,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._inspect import vm_de
 from ansible_collections.platter.qemu.plugins.module_utils._tools import locks
 from ansible_collections.platter.qemu.plugins.module_utils._vm import task
 from ansible_collections.platter.qemu.tests.lab.beats import four_beats, refused, settled
-from ansible_collections.platter.qemu.tests.lab.defined import define, own_registry
+from ansible_collections.platter.qemu.tests.lab.defined import define, define_on, give_up, is_based, node, own_registry
 from ansible_collections.platter.qemu.tests.lab.guest import scribble
 from ansible_collections.platter.qemu.tests.lab.modules import call
 from ansible_collections.platter.qemu.tests.lab.oracle import create, qemu_img
@@ -198,6 +198,49 @@ def test_a_base_of_a_stopped_vm_is_not_changed_in_whatever_directory(tmp_path: P
     assert refused("has_overlays", **task)["evidence"] == {"overlays": [str(beside)]}
     beside.unlink()
     assert call("disk_image", check=True, **task)["changed"]
+
+
+@pytest.mark.parametrize("change", [*IN_PLACE, {"import": True}], ids=str)
+def test_a_base_that_only_a_definition_names_is_not_changed(tmp_path: Path, change: dict[str, Any]) -> None:
+    base, overlay = golden(tmp_path)
+    task = {"path": str(base), "format": "qcow2", **change}
+    if "backing" in change:
+        create(tmp_path / "golden" / "other", "qcow2", "4M")
+        task["backing"] = {**change["backing"], "path": str(tmp_path / "golden" / "other")}
+    if task.pop("import", None):
+        source = {"path": str(create(tmp_path / "source.raw", "raw", "4M")), "format": "raw"}
+        base.unlink()
+        task.update(source=source, source_policy="if_changed")
+        four_beats(**task)
+        create(tmp_path / "source.raw", "raw", "8M")
+    overlay.unlink()
+    vm, overlay = define_on(tmp_path, base)
+    is_based(refused("image_claimed", watch=[overlay.parent], **task), vm, base, overlay)
+    give_up(vm)
+    four_beats(**task)
+
+
+def test_what_lies_below_a_base_that_only_a_definition_names_is_not_changed_either(tmp_path: Path) -> None:
+    base, overlay = golden(tmp_path)
+    overlay.unlink()
+    elsewhere = tmp_path / "bottom.qcow2"
+    os.rename(tmp_path / "golden" / "bottom.qcow2", elsewhere)
+    qemu_img("rebase", "-u", "-f", "qcow2", "-b", elsewhere, "-F", "qcow2", base)
+    vm, overlay = define_on(tmp_path, base)
+    task = {"path": str(elsewhere), "format": "qcow2", "size": "8M"}
+    assert refused("has_overlays", **task)["evidence"] == {"overlays": [str(base)]}
+    give_up(vm)
+    four_beats(**task)
+
+
+def test_the_image_on_such_a_base_changes_with_its_own_data_file(tmp_path: Path) -> None:
+    path, data = tmp_path / "d.qcow2", tmp_path / "d.data"
+    four_beats(path=str(path), format="qcow2", size="4M", options={"data_file": str(data)})
+    base = create(tmp_path / "base.raw", "raw", "4M")
+    more = {"data-file": {"driver": "file", "filename": str(data)}, "backing": node("raw", base)}
+    define(tmp_path, node("qcow2", path, **more))
+    four_beats(path=str(path), format="qcow2", size="8M")
+    refused("image_claimed", path=str(base), format="raw", size="8M")
 
 
 def test_what_the_guest_of_a_raw_disk_has_written_keeps_no_image_from_changing(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 from ansible_collections.platter.qemu.plugins.module_utils._device import guard
 from ansible_collections.platter.qemu.tests.lab import devices
 from ansible_collections.platter.qemu.tests.lab.beats import four_beats, refused, settled
-from ansible_collections.platter.qemu.tests.lab.defined import define, give_up, own_registry
+from ansible_collections.platter.qemu.tests.lab.defined import define, define_on, give_up, is_based, own_registry
 from ansible_collections.platter.qemu.tests.lab.guest import MIB, scribble
 from ansible_collections.platter.qemu.tests.lab.loops import HAVE_LOOPS, attached, detach, mounted, numbered
 from ansible_collections.platter.qemu.tests.lab.modules import call
@@ -164,6 +164,19 @@ def test_a_base_of_a_vm_that_does_not_run_is_not_attached_to_be_written_to(
     assert refusal["evidence"]["overlays"] == [str(overlay)]
     give_up(vm)
     assert call("host_device", **asked(name, image, read_only=False))["changed"]
+
+
+def test_a_base_that_only_a_definition_names_is_not_attached_to_be_written_to(
+    name: str, image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own_registry(tmp_path, monkeypatch)
+    vm, overlay = define_on(tmp_path, image, "raw")
+    refusal = refused("image_claimed", **asked(name, image, read_only=False))
+    is_based(refusal, vm, image, overlay)
+    assert "or set read_only: true" in refusal["msg"]
+    four_beats(**asked(name, image))
+    give_up(vm)
+    four_beats(**asked(name, image, read_only=False))
 
 
 def test_two_devices_of_one_disk_are_both_read_only(name: str, image: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.platter.qemu.plugins.module_utils._inspect import vm_definitions
-from ansible_collections.platter.qemu.tests.lab.defined import define, give_up, own_registry
+from ansible_collections.platter.qemu.tests.lab.defined import define, define_on, give_up, is_based, node, own_registry
 from ansible_collections.platter.qemu.tests.lab.oracle import create
 from ansible_collections.platter.qemu.tests.lab.snapshots import Disk, disk, held
 
@@ -63,6 +63,39 @@ def test_a_base_of_a_stopped_vm_has_no_internal_snapshots(tmp_path: Path, change
     one.settled(name="old")
     give_up(options)
     one.beats(**change)
+
+
+@pytest.mark.parametrize("change", [{"name": "new"}, {"name": "old", "state": "absent"}], ids=str)
+def test_a_base_that_only_a_definition_names_has_no_internal_snapshots(tmp_path: Path, change: dict[str, Any]) -> None:
+    one = disk(tmp_path)
+    one.take("old")
+    one.write(3)
+    vm, overlay = define_on(tmp_path, one.image)
+    is_based(keeps(one, overlay, "image_claimed", **change), vm, one.image, overlay)
+    one.settled(name="old")
+    give_up(vm)
+    one.beats(**change)
+
+
+@pytest.mark.parametrize("change", [{"name": "s1", "state": "committed"}, {"name": "s1", "state": "reverted"}], ids=str)
+def test_a_layer_that_only_a_definition_names_as_a_base_is_not_changed(tmp_path: Path, change: dict[str, Any]) -> None:
+    """Another VM has the lower file below an image of its own, or the disk of now, which would get another name."""
+    one = two(tmp_path, "none" if change["state"] == "committed" else "rename")
+    base = one.points()["s1"] if change["state"] == "committed" else one.active
+    one.more = {"image": str(one.active)}
+    vm, overlay = define_on(tmp_path, base)
+    is_based(keeps(one, overlay, "image_claimed", **change), vm, base, overlay)
+    give_up(vm)
+    one.beats(**change)
+
+
+def test_the_vm_of_the_disk_may_say_what_its_layers_are(tmp_path: Path) -> None:
+    one = two(tmp_path)
+    points = one.points()
+    lower = node("qcow2", points["s2"], backing=node("qcow2", points["s1"]))
+    define(tmp_path, node("qcow2", one.active, backing=lower))
+    one.beats(name="s2", state="committed")
+    assert "define that drive anew" in str(one.result["warnings"])
 
 
 @pytest.mark.parametrize("state", ["absent", "streamed"])

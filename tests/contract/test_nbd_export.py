@@ -22,7 +22,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._tools import own_pla
 from ansible_collections.platter.qemu.plugins.module_utils._tools.process import Runner
 from ansible_collections.platter.qemu.tests.lab import exports
 from ansible_collections.platter.qemu.tests.lab.beats import four_beats, refused, settled
-from ansible_collections.platter.qemu.tests.lab.defined import define, give_up, own_registry
+from ansible_collections.platter.qemu.tests.lab.defined import define, define_on, give_up, is_based, own_registry
 from ansible_collections.platter.qemu.tests.lab.guest import MIB, shows
 from ansible_collections.platter.qemu.tests.lab.modules import call, prepared, process
 from ansible_collections.platter.qemu.tests.lab.oracle import create, qemu_img
@@ -437,6 +437,22 @@ def test_a_base_of_a_vm_that_does_not_run_is_not_exported_to_be_written_to(
     assert call("nbd_export", **options)["changed"]
     give_up(vm)
     assert call("nbd_export", **options, read_only=False)["changed"]
+
+
+def test_a_base_that_only_a_definition_names_is_not_exported_to_be_written_to(
+    name: str, image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own_registry(tmp_path, monkeypatch)
+    vm, overlay = define_on(tmp_path, image)
+    options = {"name": name, "image": str(image), "format": "qcow2", "unpredictable": ["virtual_size"]}
+    writing = {"name": name, "image": str(image), "format": "qcow2", "read_only": False}
+    refusal = refused("image_claimed", **writing)
+    is_based(refusal, vm, image, overlay)
+    assert "or set read_only: true" in refusal["msg"]
+    four_beats(read_only=True, **options)
+    refused("image_claimed", **writing)
+    give_up(vm)
+    four_beats(read_only=False, **options)
 
 
 def test_a_socket_of_others_is_not_taken(name: str, image: Path, tmp_path: Path) -> None:

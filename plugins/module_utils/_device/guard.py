@@ -116,7 +116,11 @@ def _disturbs(item: Item, holder: holders.Holder, going: t.AbstractSet[t.Any]) -
 
 
 def _guard_bases(items: t.Sequence[Item]) -> None:
-    found = vm_images.built_on(items)
-    for item in items:
-        if found[item.reading.target] and not item.refusal:
-            item.refusal = refuse.has_overlays(item.spec, found[item.reading.target])
+    found, claims = vm_images.built_on(items)
+    for item in (each for each in items if not each.refusal):
+        overlays, below = found[item.reading.target], claims.below(item.reading.target, ())
+        if overlays:
+            item.refusal = refuse.has_overlays(item.spec, overlays)
+        elif below:
+            based = vm_images.based(item.spec.source, below, "; or set read_only: true")
+            item.refusal = refuse.refused(item.spec, *based)

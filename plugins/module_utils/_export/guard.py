@@ -170,15 +170,22 @@ def _in_use(item: Item, using: t.Sequence[holders.Holder]) -> errors.EngineError
 
 def _guard_bases(items: t.Sequence[Item]) -> None:
     """What is written into a base would damage what is built on it."""
-    found = vm_images.built_on(items)
-    for item in items:
-        overlays = found[item.reading.target]
-        if overlays and not item.refusal:
-            named = ", ".join(overlays[:5])
-            item.refusal = refuse.refused(
-                item.spec,
-                "has_overlays",
-                "%d other images have %s as their backing file: %s" % (len(overlays), item.spec.image, named),
-                "Export an overlay instead, or set read_only: true.",
-                {"overlays": overlays},
-            )
+    found, claims = vm_images.built_on(items)
+    for item in (each for each in items if not each.refusal):
+        overlays, below = found[item.reading.target], claims.below(item.reading.target, ())
+        if overlays:
+            item.refusal = _has_overlays(item, overlays)
+        elif below:
+            based = vm_images.based(item.spec.image, below, "; or set read_only: true")
+            item.refusal = refuse.refused(item.spec, *based)
+
+
+def _has_overlays(item: Item, overlays: t.Sequence[str]) -> errors.RefusedError:
+    named = ", ".join(overlays[:5])
+    return refuse.refused(
+        item.spec,
+        "has_overlays",
+        "%d other images have %s as their backing file: %s" % (len(overlays), item.spec.image, named),
+        "Export an overlay instead, or set read_only: true.",
+        {"overlays": overlays},
+    )

@@ -28,6 +28,20 @@ def guard(items: t.Sequence[Item], named: t.Iterable[vm_images.Named]) -> None:
         _judge(item, claims)
 
 
+def guard_bases(items: t.Sequence[Item], named: t.Iterable[vm_images.Named]) -> None:
+    """Refuse what changes the bytes of what a VM has below an image of its own by the definition alone, and what is put in
+    its place: a header that names it is not needed then. C(guard) has judged what is removed.
+    """
+    claims = vm_images.Claims(named)
+    for item in items:
+        own = depending.opened_files(item)
+        for path in depending.changed_files(item):
+            below = claims.below(path, own)
+            if below and not item.refusal:
+                what = "it" if path == item.spec.path else "its file %s" % path
+                item.refusal = refuse.refused(item.spec, *vm_images.based(what, below))
+
+
 def _judge(item: Item, claims: vm_images.Claims) -> None:
     removed = any(isinstance(action, actions.RemoveImage) for action in item.plan)
     making = next((a for a in item.plan if isinstance(a, (actions.ImportImage, actions.RewriteImage))), None)

@@ -58,7 +58,7 @@ def taken_along(items: t.Sequence[Item], paths: t.Iterable[str]) -> t.Dict[str, 
     return {path: going[which] for path, which in known.items() if which in going}
 
 
-def _changed_files(item: Item) -> t.List[str]:
+def changed_files(item: Item) -> t.List[str]:
     """The image, and the other files whose content the plan changes or removes."""
     if any(isinstance(action, _WHOLE) for action in item.plan):
         return own_files(item)
@@ -82,7 +82,7 @@ def overlays_of(items: t.Sequence[Item], named: t.Sequence[vm_definitions.Named]
     headers name may be any, such as that of a pseudo file system. And what is known to be built on it wherever it is,
     as the images of VMs are (C(named)).
     """
-    touched = [path for item in items if writes_existing(item) for path in _changed_files(item)]
+    touched = [path for item in items if writes_existing(item) for path in changed_files(item)]
     new = [item.spec.path for item in items if _is_new(item)]
     try:
         return _find([*touched, *new], items, _images_of(named))
@@ -145,7 +145,7 @@ def guard_bases(items: t.Sequence[Item], found: Found, needs: Needs) -> bool:
     refused = False
     listed = {block_use.identity_of(item.spec.path): item for item in items} if any(found.values()) else {}
     for item in (item for item in items if writes_existing(item) and not item.refusal):
-        for path in _changed_files(item):
+        for path in changed_files(item):
             overlays = [o for o in found.get(path, ()) if not _is_done_with(o, item, path, listed, needs)]
             if overlays and not item.refusal:
                 refused, item.refusal = True, _has_overlays(item, path, overlays, listed)

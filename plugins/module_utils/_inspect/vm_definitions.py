@@ -26,9 +26,16 @@ DEFINITION = "definition.json"
 _LARGEST = 16 << 20
 
 
+#: the nodes of a node that it can have by their names
+_CHILDREN = ("file", "backing", "data-file", "children")
+#: those that it is built on, which a header can name too
+_BELOW = ("backing", "data-file")
+
+
 class Named(t.NamedTuple):
     """A file that a drive of a VM names. C(config): the directory of the definition. C(format): of the image in it; empty
-    for bytes, or where nothing is said.
+    for bytes, or where nothing is said. C(over): the image that the definition has on it; empty where that is no file of
+    this host, None where there is none.
     """
 
     vm: str
@@ -36,6 +43,15 @@ class Named(t.NamedTuple):
     drive: str
     path: str
     format: str
+    over: t.Optional[str] = None
+
+
+class File(t.NamedTuple):
+    """The same without whose it is."""
+
+    path: str
+    format: str
+    over: t.Optional[str] = None
 
 
 def registry() -> str:
@@ -84,10 +100,8 @@ def content(path: str, largest: int = -1) -> t.Optional[bytes]:
 def _read(config: str, text: str) -> t.List[Named]:
     try:
         written = json.loads(text)
-        vm, drives = str(written["vm"]), written["drives"]
-        named = [(each["id"], file) for each in drives["drives"] for file in files_of(each.get("image") or {})]
-        named += [(each.get("node-name", ""), file) for each in drives.get("nodes", ()) for file in files_in(each)]
-        return [Named(vm, config, str(drive), *file) for drive, file in named]
+        vm = str(written["vm"])
+        return [Named(vm, config, drive, *file) for drive, file in _files(written["drives"])]
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as exc:
         raise _unreadable(config) from exc
 
@@ -105,25 +119,71 @@ def _unreadable(config: str) -> errors.RefusedError:
     )
 
 
-def files_of(image: t.Mapping[str, t.Any]) -> t.Iterator[t.Tuple[str, str]]:
-    """(path, format) of each file that the image of a drive names, as its path or in a tree of nodes."""
-    if "path" in image:
-        yield str(image["path"]), _format(str(image.get("format", "")), image.get("options") or {})
-    yield from files_in(image.get("blockdev"))
+def _files(drives: t.Mapping[str, t.Any]) -> t.Iterator[t.Tuple[str, File]]:
+    """With the drive that has each, or the node. What others name, and no device has, is what those make of it."""
+    nodes = _Nodes(drives)
+    whole = [
+        (str(each["id"]), "device" in each, nodes.whole(_tree(each.get("image") or {}))) for each in drives["drives"]
+    ]
+    whole += [(str(each.get("node-name", "")), False, nodes.whole(each)) for each in drives.get("nodes", ())]
+    for name, has_device, tree in whole:
+        if has_device or name not in nodes.named:
+            yield from ((name, file) for file in files_in(tree))
 
 
-def files_in(tree: t.Any, above: str = "") -> t.Iterator[t.Tuple[str, str]]:
-    """The same of a node, with all that are described in it. C(above): the driver of the node whose C(file) it is."""
+class _Nodes:
+    """The nodes of a definition, which others can have by their names. C(named): those that some have."""
+
+    def __init__(self, drives: t.Mapping[str, t.Any]) -> None:
+        self.named: t.Set[str] = set()
+        self._trees = {str(each["id"]): _tree(each.get("image") or {}) for each in drives["drives"]}
+        for tree in [*self._trees.values(), *drives.get("nodes", ())]:
+            self._trees = {**dict(_with_names(tree)), **self._trees}
+
+    def whole(self, tree: t.Any, role: str = "") -> t.Any:
+        """With the nodes in it that it has by their names, in the C(role) of each."""
+        if isinstance(tree, str) and role in _CHILDREN and tree in self._trees:
+            self.named.add(tree)
+            return self.whole(self._trees[tree])
+        if isinstance(tree, list):
+            return [self.whole(each, role) for each in tree]
+        return {key: self.whole(each, key) for key, each in tree.items()} if isinstance(tree, dict) else tree
+
+
+def _with_names(tree: t.Any) -> t.Iterator[t.Tuple[str, t.Any]]:
+    for each in tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list) else ():
+        yield from _with_names(each)
+    if isinstance(tree, dict) and tree.get("node-name"):
+        yield str(tree["node-name"]), tree
+
+
+def files_of(image: t.Mapping[str, t.Any]) -> t.Iterator[File]:
+    """Each file that the image of a drive names, as its path or in a tree of nodes."""
+    return files_in(_tree(image))
+
+
+def _tree(image: t.Mapping[str, t.Any]) -> t.Any:
+    if "path" not in image:
+        return image.get("blockdev")
+    node = {"driver": image.get("format", ""), "file": {"filename": str(image["path"])}}
+    return dict(image.get("options") or {}, **node)
+
+
+def files_in(tree: t.Any, above: str = "", over: t.Optional[str] = None) -> t.Iterator[File]:
+    """The same of a node, with all that are described in it. C(above): the driver of the node whose C(file) it is; C(over):
+    the image that is built on it.
+    """
     if isinstance(tree, (list, tuple)):
         for each in tree:
-            yield from files_in(each)
+            yield from files_in(each, over=over)
     if not isinstance(tree, dict):
         return
     if isinstance(tree.get("filename"), str):
-        yield tree["filename"], above
+        yield File(tree["filename"], above, over)
     driver = _format(str(tree.get("driver", "")), tree)
     for key, value in tree.items():
-        yield from files_in(value, driver if key == "file" else "")
+        on_it = next((each.path for each in files_in(tree.get("file"))), "") if key in _BELOW else over
+        yield from files_in(value, driver if key == "file" else "", on_it)
 
 
 def _format(driver: str, options: t.Mapping[str, t.Any]) -> str:

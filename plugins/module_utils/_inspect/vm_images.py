@@ -48,11 +48,12 @@ def images_of(named: t.Iterable[Named]) -> t.List[str]:
     return list(found)
 
 
-def built_on(items: t.Sequence[Item]) -> t.Dict[str, t.List[str]]:
-    """C(overlays_of) what is about to be written to for C(items), C(reading.target), with the images of all VMs. Where a
-    definition cannot be read, each of these is refused.
+def built_on(items: t.Sequence[Item]) -> t.Tuple[t.Dict[str, t.List[str]], Claims]:
+    """C(overlays_of) what is about to be written to for C(items), C(reading.target), with the images of all VMs; and what
+    these have it as. Where a definition cannot be read, each of C(items) is refused.
     """
-    return overlays_of(items, lambda item: str(item.reading.target), images_of(named_for(items)))
+    named = named_for(items)
+    return overlays_of(items, lambda item: str(item.reading.target), images_of(named)), Claims(named)
 
 
 def overlays_of(
@@ -82,6 +83,14 @@ class Claims:
             if names == 1 or os.path.realpath(each.path) == os.path.realpath(path):
                 yield each
 
+    def below(self, path: str, own: t.Iterable[str]) -> t.Optional[Named]:
+        """The first that has an image on C(path), by the definition, which is none of the disk's C(own) files: it would
+        show other data when that is written to.
+        """
+        based = [each for each in self._known.get(block_use.identity_of(path), ()) if each.over is not None]
+        spared = {block_use.identity_of(each) for each in own} - {None} if based else set()
+        return next((each for each in based if block_use.identity_of(str(each.over)) not in spared), None)
+
 
 #: what is wrong when a file goes, and how it can go
 NOT_FOUND = "which would not find it when it starts"
@@ -91,6 +100,14 @@ GIVE_UP = "Have that VM give up the drive first (qemu_drive with state: absent, 
 def claimed(what: str, named: Named, then: str) -> str:
     """That a VM is defined with C(what), in a sentence. C(then): what would come of it."""
     return "%s is drive %s of VM %s (defined in %s), %s" % (what, named.drive, named.vm, named.config, then)
+
+
+def based(what: str, named: Named, or_else: str = "") -> t.Tuple[str, str, str, t.Dict[str, str]]:
+    """Of what C(Claims.below) has found: reason, fact, way out and evidence of a refusal to write to C(what)."""
+    on_it = named.over or "an image"
+    fact = "%s is below drive %s of VM %s (defined in %s), which has %s on it"
+    fact %= (what, named.drive, named.vm, named.config, on_it)
+    return "image_claimed", fact, GIVE_UP + or_else + ".", dict(evidence(named), overlay=str(named.over))
 
 
 def evidence(named: Named) -> t.Dict[str, str]:

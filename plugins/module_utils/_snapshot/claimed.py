@@ -13,7 +13,7 @@ import typing as t
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item
 from ansible_collections.platter.qemu.plugins.module_utils._inspect import vm_images
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot import layer_actions, merge_actions, refuse
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot import clones, layer_actions, merge_actions, refuse
 
 
 class _Gone(t.NamedTuple):
@@ -33,6 +33,24 @@ def guard(items: t.Sequence[Item], named: t.Iterable[vm_images.Named]) -> None:
                     item.refusal = item.refusal or _refused(item, gone.path, each)
                 else:
                     item.warnings.append(_warning(item, gone, each))
+
+
+def guard_bases(items: t.Sequence[Item], named: t.Iterable[vm_images.Named]) -> None:
+    """Refuse plans that write to what a VM has below an image of its own by the definition alone: that of the disk itself
+    has its layers so, and goes with them.
+    """
+    claims = vm_images.Claims(named)
+    for item in items:
+        own = (item.before.active, *item.reading.layers)
+        below = next(filter(None, (claims.below(path, own) for path in sorted(_harmed(item)))), None)
+        if below and not item.refusal:
+            item.refusal = refuse.refused(item.spec, *vm_images.based("its file %s" % below.path, below))
+
+
+def _harmed(item: Item) -> t.Set[str]:
+    if not item.spec.external:
+        return {str(item.before.active)}
+    return {path for action in item.plan for path in clones.harmed(action)}
 
 
 def _gone(action: t.Any) -> t.Iterator[_Gone]:

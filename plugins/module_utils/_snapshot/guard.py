@@ -43,6 +43,7 @@ def guard(items: t.Sequence[Item], patience: t.Optional[Patience], runner: proce
     _guard_bases([item for item in planned if not item.spec.external], images)
     _guard_layers([item for item in planned if item.spec.external], images)
     claimed.guard([item for item in planned if not item.refusal], named)
+    claimed.guard_bases([item for item in planned if not item.refusal], named)
     led.guard_headers(planned)
     _guard_memory([item for item in planned if not item.refusal])
     waited = _wait([item for item in planned if not item.refusal], patience)
