@@ -284,6 +284,8 @@ def test_a_vm_that_is_defined_after_the_look_keeps_its_image(
     entries = [{"path": str(each), "state": "absent"} for each in (image, other)]
     result = call("disk_image", images=entries, fail_fast=False)
     assert [each.get("reason") for each in result["images"]] == ["image_claimed", None]
+    kept, gone = (each["image"] for each in result["images"])
+    assert (kept["state"], gone["state"]) == ("present", "absent"), result
     assert (result["failed"], image.exists(), other.exists(), len(looks)) == (True, True, False, 2)
 
 

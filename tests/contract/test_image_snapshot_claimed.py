@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ansible_collections.platter.qemu.plugins.module_utils._inspect import vm_definitions
+from ansible_collections.platter.qemu.plugins.module_utils._tools import locks
+from ansible_collections.platter.qemu.plugins.module_utils._vm import task
+from ansible_collections.platter.qemu.tests.lab.between import AFTER, between
 from ansible_collections.platter.qemu.tests.lab.defined import define, define_on, give_up, is_based, node, own_registry
+from ansible_collections.platter.qemu.tests.lab.machine import machine
+from ansible_collections.platter.qemu.tests.lab.modules import call
 from ansible_collections.platter.qemu.tests.lab.oracle import create
 from ansible_collections.platter.qemu.tests.lab.snapshots import Disk, disk, held
 
@@ -191,3 +197,197 @@ def test_definitions_are_read_where_others_could_be_harmed(tmp_path: Path, monke
     monkeypatch.setattr(vm_definitions, "named_files", lambda: pytest.fail("looked"))
     one.settled(name="s1")
     one.settled(name="never", state="absent")
+
+
+# --- while a VM is being defined
+
+
+#: what would harm an image on the disk, with how the disk is switched and which of its files that is on
+HARMING: list[tuple[dict[str, Any], str, str]] = [
+    ({"name": "new", "kind": "internal"}, "none", "now"),
+    ({"name": "s3"}, "rename", "now"),
+    ({"name": "s1", "state": "reverted"}, "rename", "now"),
+    ({"name": "s2", "state": "committed"}, "none", "s2"),
+    ({"name": "s1", "state": "streamed"}, "rename", "s1"),
+]
+
+
+@pytest.mark.parametrize("by_header", [True, False])
+@pytest.mark.parametrize(("change", "switch", "base"), HARMING, ids=str)
+def test_a_base_of_a_vm_that_is_defined_after_the_look_is_not_changed(
+    tmp_path: Path, change: dict[str, Any], switch: str, base: str, by_header: bool
+) -> None:
+    one = disk(tmp_path) if "kind" in change else two(tmp_path, switch)
+    below = one.active if base == "now" else one.points()[base]
+    defined, overlays = [], []
+
+    def meanwhile() -> None:
+        overlays.append(clone_of(below, tmp_path) if by_header else create(tmp_path / "o.qcow2", "qcow2", "1M"))
+        more = {} if by_header else {"backing": node("qcow2", below)}
+        defined.append(define(tmp_path, node("qcow2", overlays[0], **more)))
+
+    seen = one.now()
+    item = between(meanwhile, **one.task(**change))
+    assert item.error and item.error.message.startswith("refused: "), item.error
+    # a file that goes is named by the definition itself
+    assert item.error.facts["reason"] == ("has_overlays" if by_header else "image_claimed")
+    assert (item.done, item.after, one.now()) == (0, item.before, seen)
+    give_up(defined[0])
+    overlays[0].unlink()
+    one.beats(**change)
+
+
+@pytest.mark.parametrize("state", ["absent", "committed"])
+def test_a_file_of_a_vm_that_is_defined_after_the_look_stays(tmp_path: Path, state: str) -> None:
+    one = two(tmp_path, "rename")
+    if state == "absent":
+        one.beats(name="s1", state="reverted", save_as="left")
+    name = "left" if state == "absent" else "s1"
+    gone, defined, seen = one.points()[name if state == "absent" else "s2"], [], one.now()
+    item = between(lambda: defined.append(define(tmp_path, gone, read_only=True)), **one.task(name=name, state=state))
+    assert item.error and item.error.facts["reason"] == "image_claimed", item.error
+    assert (item.done, item.after, one.now()) == (0, item.before, seen) and gone and gone.exists()
+    give_up(defined[0])
+    one.beats(name=name, state=state)
+
+
+def defined_by(options: dict[str, Any], registry: Path, instead: Any, verb: str) -> None:
+    """A VM is defined by that time at which this command of qemu-img has ended, and not before."""
+    hidden, shown = registry / ".later", registry / options["vm"]
+    shown.rename(hidden)  # names with a dot are no definitions
+    instead(AFTER.format(verb=verb, what="mv -T %s %s 2> /dev/null || :" % (hidden, shown)))
+
+
+@pytest.mark.parametrize("by_header", [True, False])
+def test_a_layer_stays_with_which_a_vm_is_defined_while_it_is_committed(
+    tmp_path: Path, registry: Path, instead: Any, by_header: bool
+) -> None:
+    one = two(tmp_path)
+    gone, seen = one.points()["s2"], one.now()
+    clone = clone_of(gone, tmp_path)
+    then = held(clone)
+    vm = define(tmp_path, clone) if by_header else define(tmp_path, gone, read_only=True)
+    defined_by(vm, registry, instead, "commit")
+    task = one.task(name="s1", state="committed")
+    result = call("image_snapshot", **task)
+    assert (result.get("reason"), result["changed"], one.now(), held(clone)) == ("image_claimed", True, seen, then), (
+        result
+    )
+    user = str(clone) if by_header else "drive system of VM web1, defined in %s" % vm["config"]
+    assert result["evidence"] == {"users": [user]} and "State now" in result["msg"]
+    (tmp_path / "bin" / "qemu-img").unlink()
+    one.refuses("has_overlays" if by_header else "image_claimed", name="s1", state="committed")
+    give_up(vm)
+    assert call("image_snapshot", **task)["changed"] and one.now() == seen and gone and not gone.exists()
+
+
+@pytest.mark.parametrize("by_header", [True, False])
+def test_a_point_stays_with_which_a_vm_is_defined_while_it_is_streamed(
+    tmp_path: Path, registry: Path, instead: Any, by_header: bool
+) -> None:
+    one = two(tmp_path, "rename")
+    point, seen = one.points()["s1"], one.now()
+    clone = clone_of(point, tmp_path)
+    then = held(clone)
+    vm = define(tmp_path, clone) if by_header else define(tmp_path, point, read_only=True)
+    defined_by(vm, registry, instead, "rebase")
+    result = call("image_snapshot", **one.task(name="s1", state="streamed"))
+    assert result["changed"] and not result.get("failed"), result
+    user = str(clone) if by_header else "drive system of VM web1, defined in %s" % vm["config"]
+    assert "%s stays, and is no snapshot any more" % point in str(result["warnings"]) and user in str(
+        result["warnings"]
+    )
+    assert (one.now(), held(clone), list(one.points_now())) == (seen, then, ["s2"])
+
+
+def test_each_merge_looks_for_vms_that_were_defined_during_the_one_before(
+    tmp_path: Path, registry: Path, instead: Any
+) -> None:
+    first, second = (disk(tmp_path / name, "external") for name in places(tmp_path, "first", "second"))
+    for one in (first, second):
+        one.take("s1")
+        one.write(3)
+    clone, seen = clone_of(second.points()["s1"], tmp_path), (first.now(), second.now())
+    then = held(clone)
+    vm = define(tmp_path, clone)
+    defined_by(vm, registry, instead, "commit")
+    tasks = [one.task(name="s1", state="committed") for one in (first, second)]
+    result = call("image_snapshot", snapshots=tasks, workers=1)
+    assert [each.get("reason") for each in result["snapshots"]] == [None, "has_overlays"], result
+    assert [each["changed"] for each in result["snapshots"]] == [True, False]
+    assert result["snapshots"][1]["evidence"] == {"overlays": [str(clone)]}
+    assert (held(clone), held(first.image), second.now()) == (then, *seen)
+
+
+def places(tmp_path: Path, *names: str) -> list[str]:
+    for name in names:
+        (tmp_path / name).mkdir()
+    return list(names)
+
+
+@pytest.mark.parametrize(("look", "changed"), [(3, False), (4, True)])
+def test_a_guest_goes_on_in_a_layer_on_which_a_vm_is_defined_while_it_is_committed(
+    tmp_path: Path, registry: Path, monkeypatch: pytest.MonkeyPatch, look: int, changed: bool
+) -> None:
+    """Before the job begins, and when all is copied. The looks before are those of the task."""
+    one = two(tmp_path)
+    clone, seen = clone_of(one.active, tmp_path), one.now()
+    then = held(clone)
+    vm = define(tmp_path, clone)
+    (registry / vm["vm"]).rename(registry / ".later")
+    real, looks = vm_definitions.named_files, []
+
+    def looked() -> list[vm_definitions.Named]:
+        looks.append(1)
+        if len(looks) == look:
+            (registry / ".later").rename(registry / vm["vm"])
+        return real()
+
+    monkeypatch.setattr(vm_definitions, "named_files", looked)
+    one.more = {"qmp_socket": str(tmp_path / "qmp")}
+    with machine(tmp_path / "qmp", one.active) as running:
+        result = call("image_snapshot", **one.task(name="s2", state="committed"))
+        assert (result["reason"], result["changed"]) == ("image_claimed" if changed else "has_overlays", changed), (
+            result
+        )
+        assert running.jobs() == [] and running.shows(4, 0)
+    assert (one.now(), held(clone)) == (seen, then)
+
+
+def test_nothing_is_harmed_while_a_vm_is_being_defined(tmp_path: Path, registry: Path) -> None:
+    one = two(tmp_path)
+    with task.TaskEngine([], "").hold():  # of qemu_drive, until the definition is written
+        result = call("image_snapshot", lock_timeout=0, **one.task(name="s1", state="committed"))
+        one.take("s3")  # an overlay that is put on the disk harms nobody
+    assert (result["reason"], result["changed"]) == ("lock_timeout", False), result
+    with locks.ImageLocks((), [str(registry)]):  # as another that changes images
+        one.beats(name="s3", state="committed")
+
+
+def test_nobody_waits_for_a_merge_to_define_a_vm(tmp_path: Path, registry: Path, instead: Any) -> None:
+    """While qemu-img copies, the lock of all definitions is free."""
+    one = two(tmp_path)
+    program = tmp_path / "try.py"
+    program.write_text(TRY % (sys.path, str(registry)))
+    instead(AFTER.format(verb="commit", what='"%s" "%s"' % (sys.executable, program)))
+    assert call("image_snapshot", **one.task(name="s2", state="committed"))["changed"]
+    assert (tmp_path / "free").exists()
+
+
+TRY = """import pathlib, sys
+sys.path[:] = %r
+from ansible_collections.platter.qemu.plugins.module_utils._tools import locks
+with locks.ImageLocks([%r], timeout=0):
+    (pathlib.Path(__file__).parent / "free").touch()
+"""
+
+
+def test_definitions_are_read_twice_for_many_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = [create(tmp_path / ("%d.qcow2" % number), "qcow2", "1M") for number in range(20)]
+    define(tmp_path, images[0])
+    seen, real = [], vm_definitions.named_files
+    monkeypatch.setattr(vm_definitions, "named_files", lambda: seen.append(1) or real())
+    tasks = [{"image": str(each), "format": "qcow2", "name": "s1"} for each in images]
+    for check, looks in ((True, 1), (False, 3), (False, 3)):  # before anything is planned, and when it acts
+        call("image_snapshot", check=check, snapshots=tasks)
+        assert len(seen) == looks

@@ -15,15 +15,13 @@ from ansible_collections.platter.qemu.plugins.module_utils._snapshot.layers impo
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.read_spec import read_spec
 from ansible_collections.platter.qemu.plugins.module_utils._tools.process import Runner
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qemu_img import QemuImg
-from ansible_collections.platter.qemu.tests.lab.between import QEMU_IMG, between, undressed
+from ansible_collections.platter.qemu.tests.lab.between import AFTER, QEMU_IMG, between, undressed
 from ansible_collections.platter.qemu.tests.lab.guest import KIB, extents, qemu_io, shows
 from ansible_collections.platter.qemu.tests.lab.modules import call
 from ansible_collections.platter.qemu.tests.lab.oracle import create
 from ansible_collections.platter.qemu.tests.lab.snapshots import Disk, backing_name, disk, held
 
 LATE = (0x88, 256 * KIB, 64 * KIB)
-#: ends as the real program did
-AFTER = '"$real" "$@"; ended=$?; case "$1" in {verb}) {what};; esac; exit $ended'
 WRITE = 'qemu-io -f qcow2 -c "write -P 0x88 256k 64k" {path} >> {log} 2>&1'
 
 

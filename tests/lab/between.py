@@ -10,6 +10,8 @@ from ansible_collections.platter.qemu.plugins.module_utils._snapshot.engine impo
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.read_spec import read_spec
 
 QEMU_IMG = shutil.which("qemu-img")
+#: what stands in for qemu-img, to do something when a command has ended; ends as the real program did
+AFTER = '"$real" "$@"; ended=$?; case "$1" in {verb}) {what};; esac; exit $ended'
 
 
 def undressed(_like: str, _built: str) -> None:

@@ -70,9 +70,10 @@ class Executor:
         side_by_side(self._run_one, making[1:], self._workers)
 
     def _remove(self, items: t.Sequence[Item]) -> None:
-        from ansible_collections.platter.qemu.plugins.module_utils._image import meanwhile
+        from ansible_collections.platter.qemu.plugins.module_utils._image import claimed
+        from ansible_collections.platter.qemu.plugins.module_utils._inspect import meanwhile
 
-        with meanwhile.no_vm_defined(items, self._lock_timeout) as free:
+        with meanwhile.Definitions(self._lock_timeout).kept(items, claimed.guard) as free:
             side_by_side(self._run_one, free, self._workers)
 
     def _run_one(self, item: Item) -> None:

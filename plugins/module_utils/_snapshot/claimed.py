@@ -12,8 +12,10 @@ import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item
-from ansible_collections.platter.qemu.plugins.module_utils._inspect import vm_images
+from ansible_collections.platter.qemu.plugins.module_utils._inspect import block_use, dependents, named_files, vm_images
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot import clones, layer_actions, merge_actions, refuse
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot.spec import SnapshotSpec
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot.state import SnapshotReading
 
 
 class _Gone(t.NamedTuple):
@@ -47,6 +49,39 @@ def guard_bases(items: t.Sequence[Item], named: t.Iterable[vm_images.Named]) -> 
             item.refusal = refuse.refused(item.spec, *vm_images.based("its file %s" % below.path, below))
 
 
+def refuse_new(spec: SnapshotSpec, action: t.Any, reading: SnapshotReading, new: t.Sequence[vm_images.Named]) -> None:
+    """Before files are harmed, by what VMs have come to be defined with. Raises RefusedError (has_overlays)."""
+    own = [path for layer in reading.layers.values() for path in (layer.path, *layer.children)]
+    for path, overlays in _built_on(clones.harmed(action), own, new).items():
+        if overlays:
+            raise clones.has_overlays(spec, path, overlays)
+
+
+def users(action: t.Any, reading: SnapshotReading, new: t.Sequence[vm_images.Named]) -> t.List[str]:
+    """What of VMs has a file that goes with C(action): drives, but where the disk itself moves, and images built on it."""
+    gone, claims = list(_gone(action)), vm_images.Claims(new)
+    staying = [each.path for each in gone if each.moved is None]
+    drives = [named for path in staying for named in claims.on(path, names=_names(reading, path))]
+    built = _built_on([each.path for each in gone], list(reading.layers), new)
+    found = ["drive %s of VM %s, defined in %s" % (named.drive, named.vm, named.config) for named in drives]
+    return found + [each for overlays in built.values() for each in overlays]
+
+
+def _built_on(
+    paths: t.Sequence[str], own: t.Sequence[str], named: t.Sequence[vm_images.Named]
+) -> t.Dict[str, t.List[str]]:
+    """The images of VMs on each that are none of the disk's C(own), by their headers or by the definition."""
+    if not named:
+        return {}
+    known, claims = {block_use.identity_of(path) for path in own}, vm_images.Claims(named)
+    found = dependents.find_dependents(paths, (), named_files.recorded_base, also=vm_images.images_of(named))
+    for path in paths:
+        below = claims.below(path, own)
+        found[path] = [each for each in found[path] if block_use.identity_of(each) not in known]
+        found[path] += [below.over or below.config] if below else []
+    return found
+
+
 def _harmed(item: Item) -> t.Set[str]:
     if not item.spec.external:
         return {str(item.before.active)}
@@ -68,9 +103,13 @@ def _gone(action: t.Any) -> t.Iterator[_Gone]:
 
 
 def _claimed(item: Item, path: str, claims: vm_images.Claims) -> t.Iterator[vm_images.Named]:
-    layers = {**item.reading.layers, **{each.path: each for each in item.reading.unused}}
-    names = layers[path].names if path in layers else 1
+    names = _names(item.reading, path)
     return (each for each in claims.on(path, names=names) if not _follows(item, each))
+
+
+def _names(reading: SnapshotReading, path: str) -> int:
+    layers = {**reading.layers, **{each.path: each for each in reading.unused}}
+    return layers[path].names if path in layers else 1
 
 
 def _follows(item: Item, named: vm_images.Named) -> bool:

@@ -43,16 +43,16 @@ def harmed(action: t.Any) -> t.Tuple[str, ...]:
 
 
 def find_clones(
-    paths: t.Collection[str], disks: t.Sequence[Disk], also: t.Collection[str] = ()
+    paths: t.Collection[str], disks: t.Sequence[Disk], also: t.Collection[str] = (), *, nearby: bool = True
 ) -> t.Dict[str, t.List[str]]:
-    """By path, the images on it that no reading of C(disks) has, in the directories of these and of C(also). Raises
-    EngineError for what cannot be looked at.
+    """By path, the images on it that no reading of C(disks) has, of C(also) and, C(nearby), in the directories of these.
+    Raises EngineError for what cannot be looked at.
     """
     if not paths:
         return {}
     layers = [layer for _spec, reading in disks for layer in (*reading.layers.values(), *reading.unused)]
     known = {block_use.identity_of(path) for layer in layers for path in (layer.path, *layer.children)}
-    directories = {name for disk in disks for name in _directories(*disk)}
+    directories = {name for disk in disks for name in _directories(*disk)} if nearby else ()
     found = dependents.find_dependents(list(paths), sorted(directories), named_files.recorded_base, also=also)
     return {
         path: [each for each in overlays if block_use.identity_of(each) not in known]

@@ -123,9 +123,15 @@ class SnapshotEngine(Engine):
         if todo:
             from ansible_collections.platter.qemu.plugins.module_utils._snapshot.execute import Executor
 
-            Executor(
-                self._tool, self._dress, self._observer, workers=self._workers, commands=self._runner.commands
-            ).run(todo)
+            executor = Executor(
+                self._tool,
+                self._dress,
+                self._observer,
+                workers=self._workers,
+                lock_timeout=self._lock_timeout,
+                commands=self._runner.commands,
+            )
+            executor.run(todo)
 
 
 def _plan_all(items: t.Sequence[Item]) -> None:

@@ -19,8 +19,9 @@ from ansible_collections.platter.qemu.plugins.module_utils._core.errors import (
 )
 from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item, attempt, failed_at
 from ansible_collections.platter.qemu.plugins.module_utils._core.plan import predict
+from ansible_collections.platter.qemu.plugins.module_utils._inspect import meanwhile
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot import actions as act
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot import edit, merge, merge_actions, refuse
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot import edit, guard, merge, merge_actions, refuse
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot import layer_actions as layer_act
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.layers import LayerEditor
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qemu_img import QemuImg
@@ -31,7 +32,9 @@ _MOST_WORKERS = 8
 
 
 class Executor:
-    """Runs the actions of items. C(workers) 0: as many as help. C(commands) gets what was said to QEMUs."""
+    """Runs the actions of items. C(workers) 0: as many as help. C(lock_timeout): seconds that a task which defines VMs is
+    waited for. C(commands) gets what was said to QEMUs.
+    """
 
     def __init__(
         self,
@@ -40,13 +43,15 @@ class Executor:
         observer: t.Any,
         *,
         workers: int,
+        lock_timeout: float,
         commands: t.List[t.List[str]],
     ) -> None:
         self._observer = observer
         self._commands = commands
         self._layers = layers = LayerEditor(qemu_img, dress)
         editor = edit.Editor(qemu_img)
-        self._merger = merger = merge.Merger(qemu_img)
+        self._definitions = meanwhile.Definitions(lock_timeout)
+        self._merger = merger = merge.Merger(qemu_img, self._definitions)
         self._methods: t.Dict[t.Any, t.Callable[..., t.Dict[str, t.Any]]] = {
             act.TakeSnapshot: editor.take,
             act.DeleteSnapshot: editor.delete,
@@ -67,7 +72,18 @@ class Executor:
         self._workers = workers or min(_MOST_WORKERS, 2 * (os.cpu_count() or 1))
 
     def run(self, items: t.Sequence[Item]) -> None:
-        """Carry out the plans of items, which do not need each other."""
+        """Carry out the plans of items, which do not need each other. What harms no disk of a VM that is not known yet is done
+        while none can be defined; but nobody waits for what takes long, which looks again before a file goes.
+        """
+        left = [item for item in items if not guard.harms(item)]
+        harming = [item for item in items if guard.harms(item)]
+        if harming:
+            with self._definitions.kept(harming, guard.guard_again) as free:
+                self._run([item for item in free if not _takes_long(item)])
+            left += [item for item in free if _takes_long(item)]
+        self._run(left)
+
+    def _run(self, items: t.Sequence[Item]) -> None:
         offline = [item for item in items if item.reading.live is None]
         self._observer.look_anew()
         self._run_live([item for item in items if item.reading.live is not None])
@@ -134,6 +150,12 @@ class Executor:
             return exc.message
         item.after = found
         return "%s has the snapshots %s." % (found.active, ", ".join(found.names) or "(none)")
+
+
+def _takes_long(item: Item) -> bool:
+    """What copies does, and a QEMU that has a guest to serve may."""
+    merges = (merge_actions.CommitOverlay, merge_actions.StreamBase)
+    return item.reading.live is not None or any(isinstance(action, merges) for action in item.plan)
 
 
 def _locked(item: Item, exc: ImageLockedError) -> RefusedError:

@@ -37,13 +37,9 @@ def guard(items: t.Sequence[Item], patience: t.Optional[Patience], runner: proce
     planned = [item for item in items if item.plan]
     places.guard_places(planned)
     planned = [item for item in planned if not item.refusal]
-    named = vm_images.named_for(_harming(planned))
+    named = vm_images.named_for([item for item in planned if harms(item)])
     planned = [item for item in planned if not item.refusal]
-    images = vm_images.images_of(named)
-    _guard_bases([item for item in planned if not item.spec.external], images)
-    _guard_layers([item for item in planned if item.spec.external], images)
-    claimed.guard([item for item in planned if not item.refusal], named)
-    claimed.guard_bases([item for item in planned if not item.refusal], named)
+    _guard_built_on(planned, named, nearby=True)
     led.guard_headers(planned)
     _guard_memory([item for item in planned if not item.refusal])
     waited = _wait([item for item in planned if not item.refusal], patience)
@@ -86,9 +82,23 @@ def _secret_refusal(item: Item, run_command: process.RunCommand) -> t.Optional[e
     return refuse.refused(item.spec, *problem) if problem else None
 
 
-def _harming(items: t.Sequence[Item]) -> t.List[Item]:
-    """Those by which others could be harmed: an overlay that is put on the disk harms nobody."""
-    return [item for item in items if not item.spec.external or any(clones.harmed(action) for action in item.plan)]
+def harms(item: Item) -> bool:
+    """Whether others could be harmed: an overlay that is put on the disk harms nobody."""
+    return not item.spec.external or any(clones.harmed(action) for action in item.plan)
+
+
+def guard_again(items: t.Sequence[Item], named: t.Sequence[vm_images.Named]) -> None:
+    """As VMs may have been defined since. Each step on layers looks itself for what has been put on them nearby."""
+    _guard_built_on(items, named, nearby=False)
+
+
+def _guard_built_on(items: t.Sequence[Item], named: t.Sequence[vm_images.Named], *, nearby: bool) -> None:
+    """Refuse what would change or take away what other images are built on, or what VMs are defined with (C(named))."""
+    images = vm_images.images_of(named)
+    _guard_bases([item for item in items if not item.spec.external], images)
+    _guard_layers([item for item in items if item.spec.external], images, nearby=nearby)
+    claimed.guard([item for item in items if not item.refusal], named)
+    claimed.guard_bases([item for item in items if not item.refusal], named)
 
 
 def _guard_bases(items: t.Sequence[Item], images: t.Sequence[str]) -> None:
@@ -125,14 +135,14 @@ def _as_far_as_seen(
         return {}
 
 
-def _guard_layers(items: t.Sequence[Item], images: t.Sequence[str]) -> None:
+def _guard_layers(items: t.Sequence[Item], images: t.Sequence[str], *, nearby: bool) -> None:
     """What is built on a layer that is changed or goes, and does not count as a child of it, as it is behind a link."""
     harmed = {item.name: {path for action in item.plan for path in clones.harmed(action)} for item in items}
     items = [item for item in items if harmed[item.name]]
 
     def find_clones(some: t.Sequence[Item]) -> t.Dict[str, t.List[str]]:
         paths = sorted({path for item in some for path in harmed[item.name]})
-        return clones.find_clones(paths, [(item.spec, item.reading) for item in some], images)
+        return clones.find_clones(paths, [(item.spec, item.reading) for item in some], images, nearby=nearby)
 
     found = _as_far_as_seen(items, find_clones)
     for item in items:

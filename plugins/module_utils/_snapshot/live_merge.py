@@ -55,7 +55,7 @@ class LiveMerge:
         if inside is False:
             return self._merger.commit(spec, action, reading)
         if not reading.layers[action.base].copied:
-            clones.refuse_clones(spec, reading, clones.harmed(action))
+            self._merger.refuse_clones(spec, action, reading)
         if inside and action.overlay == live.active:
             return self._commit_active(spec, action, reading)
         if inside:
@@ -127,6 +127,8 @@ class LiveMerge:
         self._ready(job, deadline)
         try:
             clones.refuse_built_on(spec, reading, action.overlay)
+            with self._merger.unclaimed(action, reading):
+                pass  # and once more when it goes
         except errors.EngineError:
             qmp_jobs.cancel_job(self._qmp, job, deadline)
             raise
@@ -179,7 +181,7 @@ class LiveMerge:
         with layer_records.rewritten(action.overlay, reading.layers[action.overlay].point, action.base):
             self._copy_up(spec, action, live)
         self._let_go(action.base)
-        return merge.drop_base(spec, action, reading)
+        return self._merger.drop_base(spec, action, reading)
 
     def _copy_up(self, spec: SnapshotSpec, action: merge_actions.StreamBase, live: state.Live) -> None:
         job, node = block_graph.job_id("stream", action.overlay), live.nodes[action.overlay]
@@ -244,7 +246,7 @@ class LiveMerge:
         reading: state.SnapshotReading,
     ) -> None:
         self._let_go(action.overlay)
-        with clones.unopened(action.overlay):
+        with clones.unopened(action.overlay), self._merger.unclaimed(action, reading):
             clones.refuse_built_on(spec, reading, action.overlay)
             layer_records.note_merged(action.base)
             layer_records.remove_layer(action.overlay)

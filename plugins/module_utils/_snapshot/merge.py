@@ -17,8 +17,9 @@ import typing as t
 from dataclasses import replace
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
-from ansible_collections.platter.qemu.plugins.module_utils._inspect import image
+from ansible_collections.platter.qemu.plugins.module_utils._inspect import image, meanwhile, vm_images
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot import (
+    claimed,
     clones,
     family,
     layer_actions,
@@ -36,20 +37,25 @@ from ansible_collections.platter.qemu.plugins.module_utils._tools.image_lock imp
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qemu_img import QemuImg, image_node
 
 Notes = t.Dict[str, t.Any]
+#: what lets a file go
+Merging = t.Union[
+    merge_actions.CommitOverlay, merge_actions.FinishMerge, merge_actions.StreamBase, merge_actions.RemoveLayer
+]
 #: one for what opening an unclean overlay writes to it, one for a write of somebody else's
 _MOST_COPIES = 3
 
 
 class Merger:
-    """One method per action."""
+    """One method per action. C(definitions): of VMs that may have been defined meanwhile."""
 
-    def __init__(self, qemu_img: QemuImg) -> None:
+    def __init__(self, qemu_img: QemuImg, definitions: meanwhile.Definitions) -> None:
         self._qemu_img = qemu_img
+        self._definitions = definitions
 
     def commit(self, spec: SnapshotSpec, action: merge_actions.CommitOverlay, reading: state.SnapshotReading) -> Notes:
         """Copy the overlay down into the point's file, put what is above onto it, and let the overlay go."""
         with image_lock(action.overlay, readers=False) as lock:
-            clones.refuse_clones(spec, reading, clones.harmed(action))
+            self.refuse_clones(spec, action, reading)
             if action.compared:
                 from ansible_collections.platter.qemu.plugins.module_utils._snapshot import compared
 
@@ -68,9 +74,38 @@ class Merger:
                 point_records.settle_rewritten(family.points(reading.layers), action.base)
                 _refuse_written(action.overlay, copied)
                 clones.refuse_built_on(spec, reading, action.overlay)  # those above are not any more
-                _let_go(spec, action)
+                with self.unclaimed(action, reading):
+                    _let_go(spec, action)
                 files.fsync_path(os.path.dirname(action.base))
         return {}
+
+    def refuse_clones(
+        self, spec: SnapshotSpec, action: merge_actions.CommitOverlay, reading: state.SnapshotReading
+    ) -> None:
+        """As that of C(clones), also by what VMs are newly defined with. Raises RefusedError."""
+        clones.refuse_clones(spec, reading, clones.harmed(action))
+        with self._definitions.since() as new:
+            claimed.refuse_new(spec, action, reading, new)
+
+    @contextlib.contextmanager
+    def unclaimed(self, action: Merging, reading: state.SnapshotReading) -> t.Iterator[None]:
+        """While the block lets a file go no VM has it newly, and none can be defined. Raises FailedError."""
+        with self._new(action) as new:
+            using = claimed.users(action, reading, new)
+            if using:
+                told = "the file was to go, but there are new users of it (%s). Have these give it up, and run the task again"
+                raise errors.FailedError(told % ", ".join(using[:5]), reason="image_claimed", evidence={"users": using})
+            yield
+
+    @contextlib.contextmanager
+    def _new(self, action: Merging) -> t.Iterator[t.List[vm_images.Named]]:
+        with contextlib.ExitStack() as lock:
+            try:
+                new = lock.enter_context(self._definitions.since())
+            except errors.RefusedError as exc:
+                told = "the file was to go, and stays, as nobody knows who has it: the definitions of VMs cannot be read (%s)"
+                raise errors.FailedError(told % exc.reason, **exc.facts) from exc
+            yield new
 
     def _pass_on(self, action: merge_actions.CommitOverlay, reading: state.SnapshotReading) -> None:
         """Put what is above the overlay onto its base."""
@@ -101,10 +136,9 @@ class Merger:
             layer_records.remember_base(above, action.base)
             files.fsync_path(above)
 
-    @staticmethod
-    def finish(spec: SnapshotSpec, action: merge_actions.FinishMerge, reading: state.SnapshotReading) -> Notes:
+    def finish(self, spec: SnapshotSpec, action: merge_actions.FinishMerge, reading: state.SnapshotReading) -> Notes:
         """The overlay of a merge that was complete but for its removal goes; the image's name leads to the base."""
-        with clones.unopened(action.overlay):
+        with clones.unopened(action.overlay), self.unclaimed(action, reading):
             clones.refuse_built_on(spec, reading, action.overlay)
             if not layer_records.is_copied(action.base, action.overlay):
                 raise layers.changed_meanwhile(spec, "somebody has written to %s" % action.overlay)
@@ -126,7 +160,18 @@ class Merger:
                     self._qemu_img.rebase(node, new_base, action.new_base_format or "")
                     files.fsync_path(action.overlay)
                 _refuse_written(action.base, before)
-                return drop_base(spec, action, reading)
+                return self.drop_base(spec, action, reading)
+
+    def drop_base(self, spec: SnapshotSpec, action: merge_actions.StreamBase, reading: state.SnapshotReading) -> Notes:
+        """The point's file, all of which is in the layer above now, goes, or is no point any more."""
+        if action.keeps:
+            stream_records.end_stream(action)
+            return {}
+        with clones.unopened(action.base), self._new(action) as new:
+            using = [*clones.built_on(spec, reading, action.base), *claimed.users(action, reading, new)]
+            stream_records.end_stream(replace(action, keeps="others") if using else action)
+        kept = "%s stays, and is no snapshot any more: others have begun to use it or to build on it meanwhile (%s)."
+        return {"warnings": [kept % (action.base, ", ".join(using[:5]))]} if using else {}
 
     @staticmethod
     def accept(spec: SnapshotSpec, action: layer_actions.AcceptPoint, reading: state.SnapshotReading) -> Notes:
@@ -136,15 +181,15 @@ class Merger:
             layer_records.settle_point(path)
         return {}
 
-    @staticmethod
-    def remove(spec: SnapshotSpec, action: merge_actions.RemoveLayer, reading: state.SnapshotReading) -> Notes:
+    def remove(self, spec: SnapshotSpec, action: merge_actions.RemoveLayer, reading: state.SnapshotReading) -> Notes:
         """Remove a point's file that nothing is built on."""
         path = str(action.point.path)
         with image_lock(path, readers=False):
             if action.stamp and files.file_facts(path).stamp != action.stamp:
                 raise layers.changed_meanwhile(spec, "somebody has written to %s" % path)
             clones.refuse_clones(spec, reading, [path])
-            _remove_point(path, reading)
+            with self.unclaimed(action, reading):
+                _remove_point(path, reading)
         return {}
 
 
@@ -160,18 +205,6 @@ def _remove_point(path: str, reading: state.SnapshotReading) -> None:
     layer_records.change_overlays(base, gone=(path,))
     if streamed:
         layer_records.forget(str(into), "streaming")
-
-
-def drop_base(spec: SnapshotSpec, action: merge_actions.StreamBase, reading: state.SnapshotReading) -> Notes:
-    """The point's file, all of which is in the layer above now, goes, or is no point any more."""
-    if action.keeps:
-        stream_records.end_stream(action)
-        return {}
-    with clones.unopened(action.base):
-        built = clones.built_on(spec, reading, action.base)
-        stream_records.end_stream(replace(action, keeps="others") if built else action)
-    kept = "%s stays, and is no snapshot any more: others have begun to build on it meanwhile (%s)."
-    return {"warnings": [kept % (action.base, ", ".join(built[:5]))]} if built else {}
 
 
 @contextlib.contextmanager
