@@ -147,13 +147,35 @@ def test_what_lies_below_the_disk_of_a_stopped_vm_stays_in_whatever_directory(tm
     for path, below in ((middle, base), (overlay, middle)):
         four_beats(path=str(path), format="qcow2", backing={"path": str(below), "format": "qcow2"})
     options = define(tmp_path, overlay)
-    assert refused("has_overlays", path=str(base), state="absent")["evidence"] == {"overlays": [str(middle)]}
-    refusal = refused("has_overlays", path=str(middle), state="absent")
-    assert refusal["evidence"] == {"overlays": [str(overlay)]}
+    vms = [{"vm": "web1", "config": options["config"], "drive": "system", "place": str(overlay)}]
+    for path, above in ((base, middle), (middle, overlay)):
+        refusal = refused("has_overlays", path=str(path), state="absent")
+        assert refusal["evidence"] == {"overlays": [str(above)], "vms": vms}
     four_beats(path=str(image), state="absent")
     call("qemu_drive", vm="web1", config=options["config"], state="absent")
     four_beats(path=str(overlay), state="absent")
     four_beats(path=str(base), state="absent")
+
+
+@pytest.mark.parametrize("listed", [False, True], ids=["alone", "with its overlays"])
+def test_a_golden_image_goes_by_the_way_that_its_refusal_tells(tmp_path: Path, image: Path, listed: bool) -> None:
+    base, overlay = golden(tmp_path)
+    other = overlay.with_name("web2.qcow2")
+    four_beats(path=str(other), format="qcow2", backing={"path": str(base), "format": "qcow2"})
+    vms = [define(tmp_path, path, vm=path.stem) for path in (overlay, other)]
+    define(tmp_path, image, vm="apart")
+    gone = [{"path": str(path), "state": "absent"} for path in (base, overlay, other)]
+    told = refused("has_overlays", images=gone)["images"][0] if listed else refused("has_overlays", **gone[0])
+    assert [(each["vm"], each["config"]) for each in told["evidence"]["vms"]] == [(v["vm"], v["config"]) for v in vms]
+    named = ["VM %s (defined in %s)" % (each["vm"], each["config"]) for each in vms]
+    assert "; %s have disks on it. " % ", ".join(named) in told["msg"]
+    assert "qemu_vm with state: absent, which ends it, and then qemu_drive with that config and state: absent" in told["msg"]
+    assert "Remove those images too, in the same list" in told["msg"]
+    for each in vms:
+        options = {"vm": each["vm"], "config": each["config"], "state": "absent"}
+        assert not call("qemu_vm", **options).get("failed") and call("qemu_drive", **options)["changed"]
+    assert call("disk_image", images=gone)["changed"]
+    assert not (base.exists() or overlay.exists() or other.exists())
 
 
 def test_a_golden_image_of_a_stopped_vm_is_not_made_anew_in_another_directory(tmp_path: Path) -> None:

@@ -140,15 +140,17 @@ def _known_images(item: Item) -> t.Iterator[str]:
         yield from named_files.told_by(reading.record)
 
 
-def guard_bases(items: t.Sequence[Item], found: Found, needs: Needs) -> bool:
-    """Refuse what overlays stay on; whether anything was refused."""
+def guard_bases(
+    items: t.Sequence[Item], found: Found, needs: Needs, named: t.Sequence[vm_definitions.Named] = ()
+) -> bool:
+    """Refuse what overlays stay on; whether anything was refused. C(named): what VMs are defined with."""
     refused = False
     listed = {block_use.identity_of(item.spec.path): item for item in items} if any(found.values()) else {}
     for item in (item for item in items if writes_existing(item) and not item.refusal):
         for path in changed_files(item):
             overlays = [o for o in found.get(path, ()) if not _is_done_with(o, item, path, listed, needs)]
             if overlays and not item.refusal:
-                refused, item.refusal = True, _has_overlays(item, path, overlays, listed)
+                refused, item.refusal = True, _has_overlays(item, path, overlays, listed, named)
     return refused
 
 
@@ -182,7 +184,11 @@ def _keeps_backup(item: Item) -> bool:
 
 
 def _has_overlays(
-    item: Item, path: str, overlays: t.Sequence[str], listed: t.Mapping[t.Any, Item]
+    item: Item,
+    path: str,
+    overlays: t.Sequence[str],
+    listed: t.Mapping[t.Any, Item],
+    named: t.Sequence[vm_definitions.Named],
 ) -> errors.RefusedError:
     counted = words.counted(len(overlays), "other image")
     what = "it is the backing file of %s" % counted
@@ -190,13 +196,25 @@ def _has_overlays(
         what = "it is the data file of %s" % counted
     if path != item.spec.path:
         what = "its file %s is used by %s" % (path, counted)
-    return refuse.refused(
-        item.spec,
-        "has_overlays",
-        "%s: %s" % (what, ", ".join(overlays[:5])),
-        _way_out_of_backups(overlays, listed) or _way_out(item, overlays),
-        {"overlays": list(overlays)},
-    )
+    fact, evidence = "%s: %s" % (what, ", ".join(overlays[:5])), {"overlays": list(overlays)}
+    way_out = _way_out_of_backups(overlays, listed) or _way_out(item, overlays)
+    if named and _removes(item):
+        return _removal_refused(item, fact, way_out, evidence, named)
+    return refuse.refused(item.spec, "has_overlays", fact, way_out, evidence)
+
+
+def _removal_refused(
+    item: Item, fact: str, way_out: str, evidence: t.Dict[str, t.Any], named: t.Sequence[vm_definitions.Named]
+) -> errors.RefusedError:
+    """With the VMs that have what is built on the image: their images are refused as well (C(image_claimed))."""
+    from ansible_collections.platter.qemu.plugins.module_utils._inspect import vm_images
+
+    having = vm_images.on_these(named, evidence["overlays"])
+    if having:
+        fact += "; %s have disks on it" % vm_images.listed(having)
+        way_out = "%s. %s" % (vm_images.REMOVE_VMS, way_out)
+        evidence = {**evidence, "vms": [vm_images.evidence(each) for each in having]}
+    return refuse.refused(item.spec, "has_overlays", fact, way_out, evidence)
 
 
 def _way_out_of_backups(overlays: t.Sequence[str], listed: t.Mapping[t.Any, Item]) -> str:
@@ -215,5 +233,5 @@ def _way_out(item: Item, overlays: t.Sequence[str]) -> str:
     if len(made) == len(overlays) == 1:
         return ours.strip()
     if _removes(item):
-        return ours + "Remove those too, in the same list; or rebase or flatten them first."
+        return ours + "Remove those images too, in the same list; or rebase or flatten them first."
     return ours + "Rebase or flatten those first; or make a new image under another name."

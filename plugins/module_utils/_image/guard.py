@@ -51,10 +51,10 @@ def guard(
     _guard_led(local)
     named = _named_by_vms(local)
     overlays = depending.overlays_of(local, named)
-    depending.guard_bases(local, overlays, needs)
+    depending.guard_bases(local, overlays, needs, named)
     waited = _guard_holders(local, patience)
     _guard_claimed(local, named)
-    while depending.guard_bases(local, overlays, needs):  # what is refused or skipped keeps its base
+    while depending.guard_bases(local, overlays, needs, named):  # what is refused or skipped keeps its base
         pass
     depending.warn_of_orphans(local, overlays)
     _guard_secrets(local, run_command)

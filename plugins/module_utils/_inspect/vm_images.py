@@ -68,6 +68,13 @@ def overlays_of(
     return dependents.find_dependents(paths, sorted(directories), named_files.recorded_base, also=images)
 
 
+def on_these(named: t.Iterable[Named], paths: t.Iterable[str]) -> t.List[Named]:
+    """Those of C(named) that are one of the images C(paths), or are built on one."""
+    wanted = {block_use.identity_of(path) for path in paths}
+    wanted.discard(None)
+    return [each for each in named if not wanted.isdisjoint(map(block_use.identity_of, images_of([each])))]
+
+
 class Claims:
     """Which VMs are defined with a file, by whatever name."""
 
@@ -94,7 +101,12 @@ class Claims:
 
 #: what is wrong when a file goes, and how it can go
 NOT_FOUND = "which would not find it when it starts"
-GIVE_UP = "Have that VM give up the drive first (qemu_drive with state: absent, for the drive or for the VM)"
+GIVE_UP = "Have that VM give up the drive first (qemu_drive with that config and state: absent, for the drive or for the VM)"
+#: how all of the VMs that have disks on an image, and need not run, can go
+REMOVE_VMS = (
+    "Remove these VMs first: for each, qemu_vm with state: absent, which ends it, and then qemu_drive with that config and"
+    " state: absent; the role vm_storage does both with vm_storage_state: absent, and removes its images"
+)
 
 
 def claimed(what: str, named: Named, then: str) -> str:
@@ -108,6 +120,13 @@ def based(what: str, named: Named, or_else: str = "") -> t.Tuple[str, str, str, 
     fact = "%s is below drive %s of VM %s (defined in %s), which has %s on it"
     fact %= (what, named.drive, named.vm, named.config, on_it)
     return "image_claimed", fact, GIVE_UP + or_else + ".", dict(evidence(named), overlay=str(named.over))
+
+
+def listed(named: t.Sequence[Named]) -> str:
+    """The VMs themselves, each with where it is defined; of many, the first."""
+    vms = list(dict.fromkeys("VM %s (defined in %s)" % (each.vm, each.config) for each in named))
+    more = " and %d more" % (len(vms) - 5) if len(vms) > 5 else ""
+    return ", ".join(vms[:5]) + more
 
 
 def evidence(named: Named) -> t.Dict[str, str]:
