@@ -348,7 +348,9 @@ options:
             default: safe
           accept_changed:
             description:
-              - Accept that the base has changed since the overlay was made, which is refused otherwise.
+              - Accept that the base has changed since the overlay was made, which is refused otherwise (C(base_changed)). Its
+                length and its modification time count, so a base that was only touched, or put back without its times, looks
+                changed too. What is accepted is remembered.
             type: bool
             default: false
       flatten: &flatten

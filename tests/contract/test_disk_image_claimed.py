@@ -169,7 +169,10 @@ def test_a_golden_image_goes_by_the_way_that_its_refusal_tells(tmp_path: Path, i
     assert [(each["vm"], each["config"]) for each in told["evidence"]["vms"]] == [(v["vm"], v["config"]) for v in vms]
     named = ["VM %s (defined in %s)" % (each["vm"], each["config"]) for each in vms]
     assert "; %s have disks on it. " % ", ".join(named) in told["msg"]
-    assert "qemu_vm with state: absent, which ends it, and then qemu_drive with that config and state: absent" in told["msg"]
+    assert (
+        "qemu_vm with state: absent, which ends it, and then qemu_drive with that config and state: absent"
+        in told["msg"]
+    )
     assert "Remove those images too, in the same list" in told["msg"]
     for each in vms:
         options = {"vm": each["vm"], "config": each["config"], "state": "absent"}

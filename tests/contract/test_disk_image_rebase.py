@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +134,54 @@ def test_a_changed_base_is_accepted_once(overlay: Path, old: Path) -> None:
     result = four_beats(**over(overlay, old, accept_changed=True))
     assert result["actions"] == [f"Accept that {old}, the backing file of {overlay}, has changed."]
     settled(**over(overlay, old))
+
+
+@pytest.mark.parametrize("task", [{"flatten": True}, {"size": "8M"}], ids=str)
+def test_a_base_that_was_touched_is_accepted_by_the_way_that_the_refusal_tells(
+    overlay: Path, old: Path, task: dict[str, Any]
+) -> None:
+    seen, then = guest_digest(overlay, "qcow2"), old.stat()
+    os.utime(old, ns=(0, 1_000_000_005))
+    asked = {"path": str(overlay), "format": "qcow2", **task}
+    refusal = refused("base_changed", **asked)
+    assert "by its modification time, 1970-01-01 00:00:01.000000005 UTC, and not 20" in refusal["msg"]
+    assert (
+        "its length is the same. " in refusal["msg"] and "(a base that was only touched, or put back" in refusal["msg"]
+    )
+    size = then.st_size
+    assert refusal["evidence"] == {
+        "backing_file": str(old),
+        "then": {"size": size, "mtime_ns": then.st_mtime_ns},
+        "now": {"size": size, "mtime_ns": 1_000_000_005},
+    }
+    assert "set backing.accept_changed to true once, with backing.path and backing.format" in refusal["msg"]
+    assert ("in a task without flatten" in refusal["msg"]) == ("flatten" in task)
+    four_beats(**over(overlay, old, accept_changed=True))
+    four_beats(**asked)
+    assert facts(overlay, "qcow2")["virtual-size"] == (8 * MIB if "size" in task else 4 * MIB)
+    assert "size" in task or guest_digest(overlay, "qcow2") == seen
+
+
+def test_a_base_put_back_without_its_times_is_the_same_with_them(overlay: Path, old: Path, tmp_path: Path) -> None:
+    shutil.copy2(old, tmp_path / "backup")
+    os.truncate(old, old.stat().st_size + 512)
+    told = refused("base_changed", **over(overlay, old))["msg"]
+    assert "bytes, and had %d. " % (tmp_path / "backup").stat().st_size in told
+    assert "Restore the base, with its times (cp -p, rsync --times); or" in told
+    shutil.copyfile(tmp_path / "backup", old)
+    assert (
+        "else restore it with its times (cp -p, rsync --times)." in refused("base_changed", **over(overlay, old))["msg"]
+    )
+    subprocess.run(["cp", "-p", tmp_path / "backup", old], check=True)
+    settled(**over(overlay, old))
+
+
+@pytest.mark.parametrize("mtime", ["yesterday", 10**40, None])
+def test_a_record_that_tells_no_time_is_told_of_all_the_same(overlay: Path, old: Path, mtime: Any) -> None:
+    record = json.loads(os.getxattr(overlay, "user.platter.qemu"))
+    record["base"]["mtime_ns"] = mtime
+    os.setxattr(overlay, "user.platter.qemu", json.dumps(record).encode())
+    assert "and not %s ns; " % (mtime,) in refused("base_changed", **over(overlay, old))["msg"]
 
 
 def test_what_is_remembered_of_another_base_says_nothing(overlay: Path, new: Path) -> None:

@@ -50,6 +50,7 @@ PURE_NAMES = (
     "plan_size",
     "difference",
     "refuse",
+    "refuse_changed",
     "refuse_rewrite",
     "gate",
     "order",

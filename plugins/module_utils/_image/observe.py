@@ -119,6 +119,7 @@ class Observer:
             current_base_size=base_size,
             chain=chain,
             current_base_fingerprint=image.fingerprint(current) if current else None,
+            remembered_bases=_remembered_bases(points.seen if points else seen),
             points=points.names if points else (),
             source=self._source(spec, seen, signature),
             data_end=self._data_end(spec, seen) if _opens(spec, seen, problem) else None,
@@ -141,7 +142,7 @@ class Observer:
             source=seen.record.get("source", {}).get("digest"),
             leaks=int(reading.check.get("leaks", 0)),
             corruptions=int(reading.check.get("corruptions", 0)),
-            base_unchanged=self._base_unchanged(spec, seen, reading),
+            base_unchanged=_base_unchanged(reading),
             attributes=self._attributes.current([spec.path, *reading.other_files], reading.desired_attributes),
         )
 
@@ -189,13 +190,6 @@ class Observer:
         if recorded is None and seen.header.format in chains.NO_PLACE_FOR_FORMAT and spec.backing:
             recorded = spec.backing.format
         return state.Backing(target, recorded, seen.header.backing_file)
-
-    def _base_unchanged(self, spec: ImageSpec, seen: image.Seen, reading: state.ImageReading) -> bool:
-        points = self._points(spec, seen)
-        seen = points.seen if points else seen
-        known = image.bases_remembered(seen.record, seen.header.backing_file if seen.header else None)
-        now = reading.current_base_fingerprint
-        return not known or not now or any(image.same_content(remembered, now) for remembered in known)
 
     @staticmethod
     def _keyslots(spec: ImageSpec, seen: image.Seen) -> t.Optional[t.Tuple[int, ...]]:
@@ -258,6 +252,15 @@ class Observer:
         _refuse_opening(spec, seen.header, below=True)
         secret.refuse_closed(self._run_command, spec, seen.header, files.local_node(seen.facts))
         return find_data_end(self._qemu_img, self._run_command, spec, seen, size)
+
+
+def _remembered_bases(seen: image.Seen) -> t.Tuple[t.Mapping[str, t.Any], ...]:
+    return tuple(image.bases_remembered(seen.record, seen.header.backing_file if seen.header else None))
+
+
+def _base_unchanged(reading: state.ImageReading) -> bool:
+    known, now = reading.remembered_bases, reading.current_base_fingerprint
+    return not known or not now or any(image.same_content(remembered, now) for remembered in known)
 
 
 def _refuse_opening(spec: ImageSpec, header: Header, *, below: bool) -> None:

@@ -32,7 +32,10 @@ Plan = t.List[actions.ImageAction]
 
 def plan_change(spec: ImageSpec, state: ImageState, reading: ImageReading) -> Plan:
     """In place where QEMU can, else by a rewrite that the task allows. Raises RefusedError."""
-    refuse.refuse_changed_base(spec, state)
+    if not state.base_unchanged:
+        from ansible_collections.platter.qemu.plugins.module_utils._image import refuse_changed
+
+        refuse_changed.refuse_changed_base(spec, state, reading)
     differences = _what_needs_rewriting(spec, state, reading)
     plan: Plan = []
     if differences:

@@ -255,21 +255,6 @@ def refuse_hard_links(spec: ImageSpec, reading: ImageReading, plan: t.Sequence[t
         )
 
 
-def refuse_changed_base(spec: ImageSpec, state: ImageState) -> None:
-    """An overlay is only meaningful over the very base it was made on."""
-    accepted = spec.flatten is False and spec.backing is not None and spec.backing.accept_changed
-    if state.base_unchanged or accepted or state.backing is None:
-        return
-    raise refused(
-        spec,
-        "base_changed",
-        "its backing file %s has changed since this overlay was made, so that the guest may see corrupted data"
-        % state.backing.path,
-        "Restore the base; or, if the change is known to be harmless, set backing.accept_changed to true once.",
-        {"backing_file": state.backing.path},
-    )
-
-
 #: all that there is beyond the new end. Linux (block/partitions/efi.c) and libfdisk take no first GPT that names sectors
 #: beyond the end of its disk: without the copy anew, nobody finds the partitions
 GPT_COPY = "nothing but the copy of its partition table (GPT)"

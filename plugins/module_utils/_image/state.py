@@ -147,6 +147,8 @@ class ImageReading:
     current_base_size: t.Optional[int] = None
     #: fingerprint of the recorded backing file as it is now
     current_base_fingerprint: t.Optional[t.Mapping[str, t.Any]] = None
+    #: and those that the image remembers of it
+    remembered_bases: t.Tuple[t.Mapping[str, t.Any], ...] = ()
     #: every path of its backing chain, as far as it could be followed
     chain: t.Tuple[str, ...] = ()
     #: names of the external snapshots that it is an overlay of; C(backing) is then what lies below those

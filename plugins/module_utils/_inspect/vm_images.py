@@ -101,7 +101,9 @@ class Claims:
 
 #: what is wrong when a file goes, and how it can go
 NOT_FOUND = "which would not find it when it starts"
-GIVE_UP = "Have that VM give up the drive first (qemu_drive with that config and state: absent, for the drive or for the VM)"
+GIVE_UP = (
+    "Have that VM give up the drive first (qemu_drive with that config and state: absent, for the drive or for the VM)"
+)
 #: how all of the VMs that have disks on an image, and need not run, can go
 REMOVE_VMS = (
     "Remove these VMs first: for each, qemu_vm with state: absent, which ends it, and then qemu_drive with that config and"
