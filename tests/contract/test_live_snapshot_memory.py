@@ -44,6 +44,7 @@ def test_the_vm_goes_on_from_there(tmp_path: Path, legacy: bool) -> None:
             "image_snapshot", image=str(image), format="qcow2", qmp_socket=str(guest.qmp), name="all", state="reverted"
         )
         assert refused["failed"] and not refused["changed"] and refused["reason"], refused
+        assert refused["msg"].endswith(" Or set memory to true: the snapshot was taken so."), refused["msg"]
         later = writer.written()
         task(guest, image, name="all", memory=True, state="reverted", save_as="left")
         assert guest.run("cat /run/state") == "before\n"

@@ -166,9 +166,36 @@ def test_a_server_with_clients_is_not_ended(name: str, image: Path, state: str) 
         result = refused("export_busy", **wanted)
         assert result["evidence"]["clients"] == [{"pid": using.pid, "comm": "qemu-io"}]
         assert str(using.pid) in result["msg"]
+        assert ("options would change (shared from 16 to 3); 1 client uses it" in result["msg"]) == (state == "present")
+        assert result["evidence"].get("changes") == ({"shared": {"old": 16, "new": 3}} if state == "present" else None)
         exports.tell(using, "read -P 0x5a 0 1M")
         told = four_beats(**wanted, allow_disconnect=True, unpredictable=["virtual_size"])["actions"][0]
         assert str(using.pid) in told and "nothing can be lost" in told
+
+
+def test_who_would_be_cut_off_is_told_for_what_and_nothing_is_when_that_is_taken_back(
+    name: str, image: Path, tmp_path: Path
+) -> None:
+    options = {"name": name, "image": str(image), "format": "qcow2", "read_only": True, "description": "as it was"}
+    options["throttle"] = {"bps": 1 << 30}
+    prepared("nbd_export", **options)
+    with exports.client(name):
+        other = {
+            **options,
+            "socket": str(tmp_path / "s"),
+            "description": None,
+            "throttle": {"iops": 9},
+            "read_only": False,
+        }
+        told = refused("export_busy", **other)
+        changes = told["evidence"]["changes"]
+        assert sorted(changes) == ["description", "read_only", "socket", "throttle"]
+        assert (changes["throttle"]["new"], changes["description"]) == ({"iops": 9}, {"old": "as it was", "new": None})
+        assert "options would change (" in told["msg"] and f"/{name}.sock to {tmp_path}/s" in told["msg"]
+        assert 'throttle from {"bps": 1073741824} to {"iops": 9}' in told["msg"]
+        assert "description from as it was to none" in told["msg"] and "read_only from true to false" in told["msg"]
+        settled(**options)
+    four_beats(**other, unpredictable=["virtual_size"])
 
 
 def test_a_client_that_has_gone_does_not_count_though_the_server_has_not_noticed(name: str, image: Path) -> None:

@@ -112,6 +112,7 @@ def test_an_export_in_use_stays_unless_agreed(lot: Lot) -> None:
             result = call("nbd_export", **lot.one(1, **change))
             assert (result["reason"], result["changed"]) == ("export_busy", False), result
             assert result["evidence"]["clients"] == [{"pid": using.pid, "comm": "qemu-io"}]
+            assert ("options would change (read_only from false to true); " in result["msg"]) == ("read_only" in change)
         checked = call("nbd_export", check=True, **lot.one(1, state="absent"))
         assert "known when it is taken out" in json.dumps(checked["warnings"])
         settled(**lot.task(read_only=False))
@@ -132,6 +133,10 @@ def test_a_daemon_with_a_client_is_not_started_anew_unless_all_agree(lot: Lot) -
             for check in (True, False):
                 result = call("nbd_export", check=check, **task)
                 assert (result["changed"], {each["reason"] for each in result["exports"]}) == (False, {"export_busy"})
+                assert (
+                    "would be started anew for it: options would change (shared from 16 to 7), and 1 client"
+                    in result["msg"]
+                )
         exports.tell(using, "read -P 0x44 0 1M")
         assert lot.server == server
         assert call("nbd_export", **lot.task(read_only=False, shared=7, allow_disconnect=True))["changed"]

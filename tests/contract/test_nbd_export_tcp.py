@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
 from pathlib import Path
 from typing import Any, Iterator
@@ -177,5 +178,9 @@ def test_the_next_run_has_a_server_take_new_certificates(served: dict[str, Any],
     call("nbd_keys", **keys)
     client = f"{uri}?tls-certificates={tmp_path}/keys/clients/client"
     assert not gets_in(client)
+    with socket.create_connection(("127.0.0.1", served["port"])):  # who only connects is cut off too
+        told = refused("export_busy", **served)
+    assert "no option differs, but what it was started with does (certificates, " in told["msg"]
+    assert told["evidence"]["changes"] == {}
     four_beats(**served)
     assert gets_in(client)

@@ -134,6 +134,36 @@ def test_what_has_no_way_back_is_refused_before_the_vm_is_stopped(role: Role) ->
     assert role.pid() == first
 
 
+@pytest.mark.parametrize("way", ["taken", "removed"])
+def test_a_first_run_that_was_cut_off_before_the_snapshot_goes_on_by_the_way_that_is_told(role: Role, way: str) -> None:
+    golden = {"path": str(role.system.with_name("golden.qcow2")), "format": "qcow2"}
+    call("disk_image", **golden, size="8M")
+    image = role.disks[0]["image"]
+    image.update(size=None, backing=golden)
+    call("disk_image", **image)  # all that such a run has done
+    asked = {"state": "stopped"}
+    told = " ".join(role.said(**asked).split())
+    assert "Take it (state: present), if what the disk holds now is what you want to go back to" in told
+    assert (
+        "the role vm_storage with vm_storage_revert_to was cut off before it did; or remove the image (disk_image with"
+        in told
+    )
+    if way == "taken":
+        assert call("image_snapshot", image=image["path"], format="qcow2", name="pristine")["changed"]
+    else:
+        assert call("disk_image", path=image["path"], state="absent")["changed"]
+    assert bool(begun(role.run(**asked).actions, TAKE)) == (way == "removed")
+    role.write()
+    assert begun(role.run(**asked).actions, BACK) and role.is_blank()
+
+    gone = {"path": golden["path"], "state": "absent"}
+    told = call("disk_image", **gone)["msg"]
+    assert "VM %s (defined in %s) have disks on it" % (NAME, role.vm["config"]) in told
+    assert "the role vm_storage does both with vm_storage_state: absent, and removes its images" in told
+    role.run(state="absent")
+    assert call("disk_image", **gone)["changed"]
+
+
 def test_a_vm_that_is_set_back_runs_again_though_its_images_are_refused(role: Role) -> None:
     role.run(state="stopped")
     assert call("image_snapshot", image=str(role.system), format="qcow2", name="kept")["changed"]

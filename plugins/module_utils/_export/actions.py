@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import words
 from ansible_collections.platter.qemu.plugins.module_utils._core.plan import Action
+from ansible_collections.platter.qemu.plugins.module_utils._export.difference import Changes
 from ansible_collections.platter.qemu.plugins.module_utils._export.state import Client, Definition, ExportState
 
 
@@ -28,6 +29,8 @@ class StopServer(Action[ExportState]):
     in_unit: bool = False
     #: the storage daemon that it is in
     daemon: str = ""
+    #: what it is to be served with otherwise
+    changes: Changes = ()
 
     def apply(self, state: ExportState) -> ExportState:
         return replace(state, argv=None, reachable=False, supervised=False, supervisor="", at_boot=False)

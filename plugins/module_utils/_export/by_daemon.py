@@ -217,7 +217,7 @@ def _take_out(monitor: qmp.Qmp, spec: ExportSpec, action: actions.StopServer) ->
     try:
         monitor.execute("block-export-del", {"id": export, "mode": mode})
     except errors.QmpCommandError as exc:
-        raise refuse.used_in_daemon(spec, action.daemon, action.clients) from exc
+        raise refuse.used_in_daemon(spec, action.daemon, action.clients, action.changes) from exc
     deadline = time.monotonic() + spec.stop_timeout
     while spec.name in daemons.exports_now(monitor):
         left = deadline - time.monotonic()

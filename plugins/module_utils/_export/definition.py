@@ -78,6 +78,11 @@ def _plain(value: t.Any) -> t.Any:
     return list(value) if isinstance(value, tuple) else value
 
 
+def unset_options() -> t.Dict[str, t.Any]:
+    """What options that are not shown stand for."""
+    return {name: _plain(getattr(_UNSET, name)) for name in (*_MORE, "stop_timeout")}
+
+
 def shown_options(spec: ExportSpec, ground: Ground) -> t.Dict[str, t.Any]:
     """The options of an export as results show them."""
     shown: t.Dict[str, t.Any] = {

@@ -12,7 +12,7 @@ import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._core.item import Item, not_begun
-from ansible_collections.platter.qemu.plugins.module_utils._export import actions, certificates, refuse
+from ansible_collections.platter.qemu.plugins.module_utils._export import actions, certificates, difference, refuse
 from ansible_collections.platter.qemu.plugins.module_utils._inspect import (
     holders,
     leading,
@@ -61,7 +61,8 @@ def _guard_daemons(starting: t.Sequence[Item]) -> None:
     for daemon, items in ending.items():
         if not all(item.spec.allow_disconnect for item in items):
             for item in items:
-                item.refusal = refuse.daemon_busy(item.spec, daemon, item.reading.host.clients)
+                changes = difference.changes(item.before.definition, item.after.definition)
+                item.refusal = refuse.daemon_busy(item.spec, daemon, item.reading.host.clients, changes)
 
 
 def _guard_certificates(run: process.RunCommand, items: t.Sequence[Item]) -> None:

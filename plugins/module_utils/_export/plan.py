@@ -10,7 +10,7 @@ from __future__ import annotations
 import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core.plan import Action
-from ansible_collections.platter.qemu.plugins.module_utils._export import actions, refuse
+from ansible_collections.platter.qemu.plugins.module_utils._export import actions, difference, refuse
 from ansible_collections.platter.qemu.plugins.module_utils._export.spec import ExportSpec
 from ansible_collections.platter.qemu.plugins.module_utils._export.state import Definition, ExportReading, ExportState
 
@@ -45,7 +45,7 @@ def _plan_present(spec: ExportSpec, state: ExportState, reading: ExportReading, 
         refuse.refuse_bad_place(spec, reading)
         refuse.refuse_bad_secret(spec, reading)
         if state.running or reading.watched:
-            plan.append(_stop(spec, state, reading))
+            plan.append(_stop(spec, state, reading, wanted))
     if state.definition != wanted:
         plan.append(actions.DeclareExport(spec.name, wanted, why))
     if not same_server:
@@ -66,11 +66,14 @@ def _stays(state: ExportState, wanted: Definition) -> bool:
     return state.supervisor == supervisor or (supervisor == "process" and not state.supervisor)
 
 
-def _stop(spec: ExportSpec, state: ExportState, reading: ExportReading) -> actions.StopServer:
+def _stop(
+    spec: ExportSpec, state: ExportState, reading: ExportReading, wanted: t.Optional[Definition] = None
+) -> actions.StopServer:
     # which of a storage daemon's exports its clients use is known only to the daemon
     if reading.clients and not spec.allow_disconnect and not reading.daemon:
-        raise refuse.busy(spec, state, reading)
+        raise refuse.busy(spec, state, reading, wanted)
     cost = refuse.may_lose(state) if reading.clients and spec.allow_disconnect else ""
     if reading.daemon:
-        return actions.StopServer(spec.name, reading.clients, cost, daemon=reading.daemon)
+        changes = difference.changes(state.definition, wanted)
+        return actions.StopServer(spec.name, reading.clients, cost, daemon=reading.daemon, changes=changes)
     return actions.StopServer(spec.name, reading.clients, cost, in_unit=reading.unit.lively or state.at_boot)

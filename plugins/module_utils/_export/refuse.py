@@ -11,7 +11,7 @@ import typing as t
 
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors, words
 from ansible_collections.platter.qemu.plugins.module_utils._core.header import Header
-from ansible_collections.platter.qemu.plugins.module_utils._export import unit
+from ansible_collections.platter.qemu.plugins.module_utils._export import difference, unit
 from ansible_collections.platter.qemu.plugins.module_utils._export.spec import ExportSpec
 from ansible_collections.platter.qemu.plugins.module_utils._export.state import Definition, ExportReading, ExportState
 from ansible_collections.platter.qemu.plugins.module_utils._formats import soundness
@@ -30,18 +30,19 @@ def refused(spec: ExportSpec, reason: str, fact: str, way_out: str, evidence: Ev
     return errors.refused_state("export", spec.state, spec.name, reason, fact, way_out, evidence)
 
 
-def busy(spec: ExportSpec, state: ExportState, reading: ExportReading) -> errors.RefusedError:
-    """Clients are connected, and the server would end."""
+def busy(
+    spec: ExportSpec, state: ExportState, reading: ExportReading, wanted: t.Optional[Definition] = None
+) -> errors.RefusedError:
+    """Clients are connected, and the server would end; with C(wanted), to be started anew."""
     named = ", ".join(str(client) for client in reading.clients[:5])
     verb = "uses" if len(reading.clients) == 1 else "use"
     fact = "%s %s it and would be cut off: %s; %s"
-    return refused(
-        spec,
-        "export_busy",
-        fact % (words.counted(len(reading.clients), "client"), verb, named, may_lose(state)),
-        "Disconnect them first, or set allow_disconnect: true.",
-        {"clients": [client.to_facts() for client in reading.clients]},
-    )
+    fact %= (words.counted(len(reading.clients), "client"), verb, named, may_lose(state))
+    evidence: t.Dict[str, t.Any] = {"clients": [client.to_facts() for client in reading.clients]}
+    if wanted is not None:
+        fact = "%s; %s" % (difference.why_started(state, wanted, spec.where), fact)
+        evidence["changes"] = difference.evidence(difference.changes(state.definition, wanted))
+    return refused(spec, "export_busy", fact, "Disconnect them first, or set allow_disconnect: true.", evidence)
 
 
 def may_lose(state: ExportState) -> str:
@@ -100,16 +101,22 @@ def refuse_other_daemon(spec: ExportSpec, reading: ExportReading, wanted: Defini
         raise daemon_differs(spec, wanted.daemon, reading.host.others)
 
 
-def daemon_busy(spec: ExportSpec, daemon: str, clients: t.Sequence[t.Any]) -> errors.RefusedError:
+def daemon_busy(
+    spec: ExportSpec, daemon: str, clients: t.Sequence[t.Any], changes: difference.Changes
+) -> errors.RefusedError:
     """A storage daemon would be started anew, which ends the connections to all of its exports."""
     named = ", ".join(str(client) for client in clients[:5])
-    fact = "storage daemon %s would be started anew for it, and %s would be cut off: %s"
+    fact = "storage daemon %s would be started anew for it: %s, and %s would be cut off: %s"
     return refused(
         spec,
         "export_busy",
-        fact % (daemon, words.counted(len(clients), "client"), named),
+        fact % (daemon, difference.why_anew(changes), words.counted(len(clients), "client"), named),
         "Disconnect them first, or set allow_disconnect: true for all of its exports.",
-        {"daemon": daemon, "clients": [client.to_facts() for client in clients]},
+        {
+            "daemon": daemon,
+            "clients": [client.to_facts() for client in clients],
+            "changes": difference.evidence(changes),
+        },
     )
 
 
@@ -126,12 +133,17 @@ def daemon_differs(spec: ExportSpec, daemon: str, others: t.Sequence[str]) -> er
     )
 
 
-def used_in_daemon(spec: ExportSpec, daemon: str, clients: t.Sequence[t.Any]) -> errors.RefusedError:
+def used_in_daemon(
+    spec: ExportSpec, daemon: str, clients: t.Sequence[t.Any], changes: difference.Changes
+) -> errors.RefusedError:
     """The daemon says that somebody uses the export, and the kernel who is connected to the daemon."""
     named = ", ".join(str(client) for client in clients[:5]) or "one that is not seen from here"
     fact = "a client of storage daemon %s uses it and would be cut off (connected: %s)" % (daemon, named)
-    way_out = "Disconnect it first, or set allow_disconnect: true."
-    return refused(spec, "export_busy", fact, way_out, {"clients": [client.to_facts() for client in clients]})
+    evidence: t.Dict[str, t.Any] = {"clients": [client.to_facts() for client in clients]}
+    if changes:
+        fact = "%s; %s" % (difference.why_anew(changes), fact)
+        evidence["changes"] = difference.evidence(changes)
+    return refused(spec, "export_busy", fact, "Disconnect it first, or set allow_disconnect: true.", evidence)
 
 
 def silent_daemon(spec: ExportSpec, daemon: str, pids: t.Sequence[int]) -> errors.RefusedError:

@@ -159,9 +159,5 @@ def _takes_long(item: Item) -> bool:
 
 
 def _locked(item: Item, exc: ImageLockedError) -> RefusedError:
-    return refuse.refused(
-        item.spec,
-        "image_in_use",
-        "QEMU's lock on it is held by another process (%s)" % exc.stderr.strip().splitlines()[-1],
-        "Stop what uses it, or set qmp_socket to the socket of the QEMU that does.",
-    )
+    said = exc.stderr.strip().splitlines()[-1]
+    return refuse.in_use(item.spec, "QEMU's lock on it is held by another process (%s)" % said)

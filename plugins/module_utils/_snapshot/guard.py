@@ -48,7 +48,7 @@ def guard(items: t.Sequence[Item], patience: t.Optional[Patience], runner: proce
             item.refusal = _secret_refusal(item, runner) or (None if waited else _compared_refusal(item, qemu_img))
     for item in planned:
         if not item.refusal and item.plan and item.reading.to_end is not None:
-            item.refusal = refuse.guest_running(item.spec)
+            item.refusal = refuse.guest_running(item.spec, item.before.point(item.spec.name))
     return waited
 
 
@@ -230,10 +230,5 @@ def _is_own(item: Item, holder: holders.Holder) -> bool:
 
 def _in_use(item: Item, text: str, evidence: t.Mapping[str, t.Any]) -> errors.EngineError:
     socket = item.spec.qmp_socket
-    return refuse.refused(
-        item.spec,
-        "image_in_use",
-        "it is in use by %s%s" % (text, ", which is not behind %s" % socket if socket else ""),
-        "Stop what uses it; or, for a running QEMU, set qmp_socket to its socket.",
-        evidence,
-    )
+    behind = ", which is not behind %s" % socket if socket else ""
+    return refuse.in_use(item.spec, "it is in use by %s%s" % (text, behind), evidence)

@@ -163,7 +163,7 @@ def _plan_revert(spec: SnapshotSpec, state: SnapshotState, reading: SnapshotRead
     if state.content is not None and state.content == point.content:
         return plan
     if reading.live is not None:
-        raise refuse.guest_running(spec)
+        raise refuse.guest_running(spec, point)
     plan_unfinished.refuse_half_merged(spec, reading.layers, [state.active])
     plan_unfinished.refuse_half_streamed(spec, reading.layers, [state.active])
     # from the lowest alone, which nothing is built on then, the others would not be found again

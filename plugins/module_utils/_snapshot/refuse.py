@@ -12,7 +12,12 @@ import typing as t
 from ansible_collections.platter.qemu.plugins.module_utils._core import errors
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot import family, retention
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.spec import SnapshotSpec
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot.state import Layer, SnapshotReading, SnapshotState
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot.state import (
+    Layer,
+    Point,
+    SnapshotReading,
+    SnapshotState,
+)
 
 Evidence = t.Optional[t.Mapping[str, t.Any]]
 
@@ -107,9 +112,20 @@ def refuse_missing_point(spec: SnapshotSpec, state: SnapshotState) -> None:
             spec,
             "snapshot_missing",
             "there is no such snapshot (there are: %s)" % (", ".join(state.names) or "none"),
-            "Set name to one of those that there are." if state.names else "Take a snapshot before you go back to it.",
+            "Set name to one of those that there are." if state.names else _take_it(spec),
             {"snapshots": state.names},
         )
+
+
+def _take_it(spec: SnapshotSpec) -> str:
+    """The role makes an image, and then its snapshot, and goes back to no state of which nobody knows who made it."""
+    take = "Take it (state: present), if what the disk holds now is what you want to go back to"
+    if spec.external:
+        return take + "."
+    return take + (
+        ", as it is when a run of the role vm_storage with vm_storage_revert_to was cut off before it did; or remove the image"
+        " (disk_image with state: absent), and the role makes it anew, with that snapshot."
+    )
 
 
 def refuse_ambiguous(spec: SnapshotSpec, state: SnapshotState) -> None:
@@ -265,12 +281,26 @@ def refuse_other_chain(spec: SnapshotSpec, chain: t.Collection[str], *files: str
         raise chain_differs(spec, next(path for path in files if path not in chain))
 
 
-def guest_running(spec: SnapshotSpec) -> errors.RefusedError:
+def guest_running(spec: SnapshotSpec, point: Point) -> errors.RefusedError:
     """The memory of a running guest does not fit a disk of another time."""
-    return refused(
-        spec,
-        "guest_running",
-        "its VM runs, and the memory of the guest would not fit the disk of then",
-        "Stop the VM first." + ("" if spec.external else " Or set memory to true, if the snapshot was taken so."),
-        {"qmp_socket": spec.qmp_socket},
-    )
+    fact = "its VM runs, and the memory of the guest would not fit the disk of then"
+    return refused(spec, "guest_running", fact, _stop_first(spec, point), {"qmp_socket": spec.qmp_socket})
+
+
+def _stop_first(spec: SnapshotSpec, point: Point) -> str:
+    warm = " Or set memory to true: the snapshot was taken so." if point.vm_state_size and not spec.external else ""
+    return "Stop the VM first%s.%s" % (_how_to_stop(spec), warm)
+
+
+def _how_to_stop(spec: SnapshotSpec) -> str:
+    """The role knows no external snapshots."""
+    of_role = "" if spec.external else "; the role vm_storage stops it by itself, with vm_storage_revert_to"
+    return " (qemu_vm with state: stopped, if that has started it%s)" % of_role
+
+
+def in_use(spec: SnapshotSpec, fact: str, evidence: Evidence = None) -> errors.RefusedError:
+    """Somebody has the image, and that is no QEMU behind C(qmp_socket). To go back there, it would have to be stopped."""
+    way_out = "Stop what uses it; or, for a running QEMU, set qmp_socket to its socket."
+    if spec.state == "reverted" and not spec.memory:
+        way_out = "Stop what uses it; of a running VM, that is the VM itself%s." % _how_to_stop(spec)
+    return refused(spec, "image_in_use", fact, way_out, evidence)
