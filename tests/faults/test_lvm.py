@@ -106,7 +106,7 @@ def test_a_life_on_volumes(host: SshGuest) -> None:
     assert digests(host, "made") == blank
     ran = run(host, disks)
     assert ran.changed == 3
-    assert checked.actions == [*ran.actions[:3], "Not predicted: the start of web1"]
+    assert checked.actions == [*ran.actions[:3], "Not predicted: the start of VM web1, as it would be defined first"]
     has = {"system": 8 * MIB, "data": 12 * MIB, "image": 64 * MIB, "made": 64 * MIB}
     assert sizes(host) == has
     assert run(host, disks).changed == 0

@@ -28,6 +28,47 @@ def play(host: OwnHost, place: Path, directories: list[dict[str, t.Any]], *more:
     return host.run(*command, place / "play.yml", *more, check=False)
 
 
+def test_a_check_says_of_what_it_predicts_nothing_and_why(tmp_path: Path) -> None:
+    image, export = {"path": "/srv/new/a.raw", "format": "raw", "size": "1M"}, {"name": "a", "image": "/srv/new/a.raw"}
+    host_options = {
+        "storage_host_packages_install": False,
+        "storage_host_directories": [{"path": "/srv/new"}],
+        "storage_host_tls": {"directory": "/srv/new/keys", "server": ["store1"], "clients": ["vmhost1"]},
+        "storage_host_images": [image],
+        "storage_host_exports": [{**export, "format": "raw", "bind": "127.0.0.1"}],
+    }
+    vm_options = {
+        "diskless_vm_packages_install": False,
+        "diskless_vm_name": "web1",
+        "diskless_vm_root": {"by": "virtiofs", "socket": "/srv/fs.sock"},
+        "diskless_vm_directory": "/srv/new",
+    }
+    with own_host(tmp_path) as host:
+        told = checked(host, tmp_path, "storage_host", **host_options)
+        unplanned = (
+            "the keys in /srv/new/keys, as programs or the directory above are not there yet",
+            "image /srv/new/a.raw, as its directory, its owner or programs are not there yet",
+            "export a, as its image, its keys or programs are not there yet",
+        )
+        assert '"msg": "Not predicted: %s"' % "; ".join(unplanned) in told
+        assert all('"- Not predicted: %s"' % each in told for each in unplanned)
+        told = checked(host, tmp_path, "diskless_vm", **vm_options)
+        place = "/srv/new/web1.initramfs, as its directory, the kernel or programs are not there yet"
+        start = "web1, as its root tree, its first file system or its definition is not there yet"
+        assert f'"msg": "Not predicted: its first file system {place}; the start of VM {start}"' in told
+
+
+def checked(host: OwnHost, place: Path, role: str, **variables: t.Any) -> str:
+    """What a run of the role says in check mode, on one line."""
+    (place / "play.yml").write_text(PLAY.replace("storage_host", role))
+    told = json.dumps({"ansible_python_interpreter": sys.executable, **variables})
+    playbook = Path(sys.executable).parent / "ansible-playbook"
+    command = [playbook, "-i", "localhost,", "-c", "local", "--check", "-e", told]
+    said = " ".join(host.run(*command, place / "play.yml", check=False).split())
+    assert " failed=0 " in said, said[-3000:]
+    return said
+
+
 def test_a_link_of_another_user_does_not_give_away_what_it_leads_to(tmp_path: Path) -> None:
     below = {"path": "/srv/images/theirs/", "owner": "1234", "mode": "0777"}
     deeper = {**below, "path": "/srv/images/theirs/new"}
