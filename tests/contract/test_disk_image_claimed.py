@@ -37,6 +37,7 @@ def test_the_image_of_a_stopped_vm_is_not_removed(tmp_path: Path, image: Path) -
         refusal = refused("image_claimed", path=str(image), state="absent", **consent)
     assert refusal["evidence"] == {"vm": "web1", "config": options["config"], "drive": "system", "place": str(image)}
     assert "drive system of VM web1 (defined in %s)" % options["config"] in refusal["msg"]
+    assert "qemu_drive with that config and state: absent" in refusal["msg"]
     call("qemu_drive", vm="web1", config=options["config"], state="absent")
     four_beats(path=str(image), state="absent")
 
@@ -179,6 +180,21 @@ def test_a_golden_image_goes_by_the_way_that_its_refusal_tells(tmp_path: Path, i
         assert not call("qemu_vm", **options).get("failed") and call("qemu_drive", **options)["changed"]
     assert call("disk_image", images=gone)["changed"]
     assert not (base.exists() or overlay.exists() or other.exists())
+
+
+def test_of_many_vms_on_a_golden_image_some_are_told_and_all_are_evidence(tmp_path: Path) -> None:
+    base, overlay = golden(tmp_path)
+    others = [overlay.with_name("vm%d.qcow2" % number) for number in range(7)]
+    call(
+        "disk_image",
+        images=[{"path": str(each), "backing": {"path": str(base), "format": "qcow2"}} for each in others],
+        format="qcow2",
+    )
+    for each in others:
+        define(tmp_path, each, vm=each.stem)
+    told = refused("has_overlays", path=str(base), state="absent")
+    assert [each["vm"] for each in told["evidence"]["vms"]] == [each.stem for each in others]
+    assert "VM vm4 (defined in %s) and 2 more have disks on it" % (tmp_path / "vms" / "vm4") in told["msg"]
 
 
 def test_a_golden_image_of_a_stopped_vm_is_not_made_anew_in_another_directory(tmp_path: Path) -> None:

@@ -160,9 +160,9 @@ def test_the_same_by_removing_the_image_and_then_all_of_the_vm_and_its_golden_im
     image.update(size=None, backing=golden)
     call("disk_image", **image)
     assert call("disk_image", path=image["path"], state="absent")["changed"]
-    assert begun(role.run(state="stopped").actions, TAKE)
+    assert begun(role.run().actions, TAKE) and role.pid()
     told = call("disk_image", **gone)["msg"]
-    assert "VM %s (defined in %s) have disks on it" % (NAME, role.vm["config"]) in told
+    assert "VM %s (defined in %s) has disks on it" % (NAME, role.vm["config"]) in told
     assert "the role vm_storage does both with vm_storage_state: absent, and removes its images" in told
     role.run(state="absent")
     assert call("disk_image", **gone)["changed"]

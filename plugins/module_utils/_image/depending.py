@@ -211,7 +211,7 @@ def _removal_refused(
 
     having = vm_images.on_these(named, evidence["overlays"])
     if having:
-        fact += "; %s have disks on it" % vm_images.listed(having)
+        fact += "; " + vm_images.having_disks(having)
         way_out = "%s. %s" % (vm_images.REMOVE_VMS, way_out)
         evidence = {**evidence, "vms": [vm_images.evidence(each) for each in having]}
     return refuse.refused(item.spec, "has_overlays", fact, way_out, evidence)

@@ -124,11 +124,11 @@ def based(what: str, named: Named, or_else: str = "") -> t.Tuple[str, str, str, 
     return "image_claimed", fact, GIVE_UP + or_else + ".", dict(evidence(named), overlay=str(named.over))
 
 
-def listed(named: t.Sequence[Named]) -> str:
-    """The VMs themselves, each with where it is defined; of many, the first."""
+def having_disks(named: t.Sequence[Named]) -> str:
+    """That these VMs have disks on something, each with where it is defined; of many, the first."""
     vms = list(dict.fromkeys("VM %s (defined in %s)" % (each.vm, each.config) for each in named))
     more = " and %d more" % (len(vms) - 5) if len(vms) > 5 else ""
-    return ", ".join(vms[:5]) + more
+    return "%s%s %s disks on it" % (", ".join(vms[:5]), more, "has" if len(vms) == 1 else "have")
 
 
 def evidence(named: Named) -> t.Dict[str, str]:
