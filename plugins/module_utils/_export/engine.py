@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import os
+import time
 import typing as t
 from dataclasses import replace
 
@@ -34,6 +35,9 @@ from ansible_collections.platter.qemu.plugins.module_utils._tools import locks, 
 from ansible_collections.platter.qemu.plugins.module_utils._tools.side_by_side import side_by_side
 
 _ASKED_AT_ONCE = 16
+#: seconds that the kernel gets to close the listener of a server that was killed, at a place that is to be taken
+CLOSING_SECONDS = 1.0
+_POLL_SECONDS = 0.02
 
 
 class ExportEngine(Engine):
@@ -76,7 +80,7 @@ class ExportEngine(Engine):
     def prepare(self, patient: bool) -> t.List[Item]:
         """Every export observed and planned, in the order of the task; refusals are in the items."""
         places.refuse_unsafe_top()
-        items = self._planned_all(observe.ground(self._runner, self._specs))
+        items = self._planned_by_what_stays()
         _refuse_duplicates(items)
         if any(item.plan for item in items):
             # imported here, as what acts is below: a run with nothing to do, the usual one, does not pay for it
@@ -89,6 +93,16 @@ class ExportEngine(Engine):
             elif not item.plan:
                 item.notes["readings"] = _readings(item.reading)
         return items
+
+    def _planned_by_what_stays(self) -> t.List[Item]:
+        """Looked at again while a place is only still taken by what the kernel is about to close."""
+        deadline = time.monotonic() + CLOSING_SECONDS
+        while True:
+            items = self._planned_all(observe.ground(self._runner, self._specs))
+            closing = any(item.reading and item.reading.closing for item in items)
+            if not closing or time.monotonic() >= deadline:
+                return items
+            time.sleep(_POLL_SECONDS)
 
     def _planned_all(self, now: observe.Ground) -> t.List[Item]:
         """Servers are asked side by side: those that do not answer are waited for together."""

@@ -138,17 +138,23 @@ def _about_rest(
         own |= its_own
     reading = about.about_place(spec, reading, own, now.sockets, now.tcp)
     if reading.foreign_listener:
-        reading = replace(reading, foreign_export=_export_at(spec, own, now))
+        pids = _listening_at(spec, own, now)
+        closing = not any(map(processes.lives, pids))
+        reading = replace(reading, foreign_export=_export_of(pids, now), closing=closing)
     return about.about_image(spec, reading)
 
 
-def _export_at(spec: ExportSpec, own: t.FrozenSet[int], now: Ground) -> str:
-    """Which other export of ours has the place; empty where it is a program of others."""
+def _listening_at(spec: ExportSpec, own: t.FrozenSet[int], now: Ground) -> t.List[int]:
+    """The other processes that listen at the place of the export, as far as they are seen."""
     if spec.bind is not None:
         numbers = tcp_sockets.listeners_at(spec.bind, spec.port, now.tcp) - own
     else:
         numbers = frozenset((unix_sockets.listener_at(str(spec.socket), now.sockets) or 0,))
-    pids = unix_sockets.holders(numbers).values()
+    return sorted(set(unix_sockets.holders(numbers).values()))
+
+
+def _export_of(pids: t.Sequence[int], now: Ground) -> str:
+    """Which other export of ours these processes serve; empty where they are programs of others."""
     return next(filter(None, (watched.whose(pid, now.processes, now.services) for pid in pids)), "")
 
 

@@ -142,7 +142,8 @@ class ExportReading:
     it. C(clients): who is connected.
     C(answered): the size of the export as its server says it; None where it was not asked. C(silent): it was asked, and
     did not answer. C(foreign_listener): somebody else listens at the socket that the task names; C(foreign_export): that is
-    another export of ours, or a storage daemon (with a colon).
+    another export of ours, or a storage daemon (with a colon). C(closing): no process has that listener open any more, as the
+    kernel is about to close what a killed server had.
     The rest is about the image: C(target) is the file behind its name.
     """
 
@@ -153,6 +154,7 @@ class ExportReading:
     silent: bool = False
     foreign_listener: bool = False
     foreign_export: str = ""
+    closing: bool = False
     #: (reason, fact, way out)
     socket_problem: t.Optional[t.Tuple[str, str, str]] = None
     #: a digest of the certificates that a server would have now

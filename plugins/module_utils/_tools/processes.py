@@ -16,6 +16,8 @@ import typing as t
 _POLL_SECONDS = 0.02
 #: seconds between two requests to end
 _ASK_AGAIN = 1.0
+#: seconds that the kernel may take to close what a process had open, once it is not seen any more by its command line
+CLOSING_SECONDS = 2.0
 
 
 def own_processes() -> t.Dict[int, t.Tuple[str, ...]]:
@@ -50,6 +52,25 @@ def runs(pid: int) -> bool:
     return _stat(pid)[:1] not in ([], [b"Z"], [b"X"])
 
 
+def lives(pid: int) -> bool:
+    """Whether it is there and has not begun to end: what ends has no command line any more."""
+    try:
+        return bool(command_line(pid))
+    except OSError:
+        return False
+
+
+def closes(pid: int) -> bool:
+    """Whether it ends just now: one of its threads still does, and with the last one all that it has open is closed (ports,
+    locks of images).
+    """
+    try:
+        threads = os.listdir("/proc/%d/task" % pid)
+    except OSError:
+        return False
+    return not lives(pid) and any(runs(int(each)) for each in threads)
+
+
 def is_stopped(pid: int) -> bool:
     """Whether it does nothing until somebody lets it go on (C(SIGSTOP))."""
     return _stat(pid)[:1] in ([b"T"], [b"t"])
@@ -74,7 +95,8 @@ def name_of(pid: int) -> str:
 
 
 def end_all(find: t.Callable[[], t.Iterable[int]], seconds: float, *, kill_after: bool = False) -> bool:
-    """Ask what C(find) finds to end (SIGTERM), again and again, until it finds nothing; whether that came in time.
+    """Ask what C(find) finds to end (SIGTERM), again and again, until it finds nothing; whether that came in time. What they
+    had open is closed then.
 
     With C(kill_after) what is left then is killed (SIGKILL), for processes that can lose nothing by it.
     """
@@ -83,6 +105,7 @@ def end_all(find: t.Callable[[], t.Iterable[int]], seconds: float, *, kill_after
     while True:
         left = list(find())
         if not left:
+            _let_close(asked)
             return True
         late = time.monotonic() >= deadline
         if late and (not kill_after or time.monotonic() >= deadline + seconds):
@@ -91,6 +114,12 @@ def end_all(find: t.Callable[[], t.Iterable[int]], seconds: float, *, kill_after
             if late or time.monotonic() - asked.get(pid, 0.0) >= _ASK_AGAIN:
                 asked[pid] = time.monotonic()
                 _send(pid, signal.SIGKILL if late else signal.SIGTERM)
+        time.sleep(_POLL_SECONDS)
+
+
+def _let_close(pids: t.Collection[int]) -> None:
+    deadline = time.monotonic() + CLOSING_SECONDS
+    while any(closes(pid) for pid in pids) and time.monotonic() < deadline:
         time.sleep(_POLL_SECONDS)
 
 
