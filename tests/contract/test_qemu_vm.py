@@ -14,15 +14,16 @@ from typing import Any, Iterator
 
 import pytest
 
-from ansible_collections.platter.qemu.plugins.module_utils._power import places, watched
+from ansible_collections.platter.qemu.plugins.module_utils._power import observe, places, watched
 from ansible_collections.platter.qemu.plugins.module_utils._tools import processes, start_check, supervise, supervised
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qmp import Qmp
 from ansible_collections.platter.qemu.plugins.module_utils._vm import places as vm_places
 from ansible_collections.platter.qemu.tests.lab import power
 from ansible_collections.platter.qemu.tests.lab.beats import four_beats, refused
+from ansible_collections.platter.qemu.tests.lab.closing import nobodys_listener
 from ansible_collections.platter.qemu.tests.lab.led import led, place_of_roots
 from ansible_collections.platter.qemu.tests.lab.loops import HAVE_LOOPS, attached, mounted
-from ansible_collections.platter.qemu.tests.lab.modules import call, process
+from ansible_collections.platter.qemu.tests.lab.modules import call, prepared, process
 from ansible_collections.platter.qemu.tests.lab.oracle import create
 from ansible_collections.platter.qemu.tests.lab.programs import DEADLINE, listens, running, wait_until
 
@@ -54,14 +55,14 @@ def beats(vm: power.Vm, state: str, **more: Any) -> dict[str, Any]:
 
 def status(vm: power.Vm) -> str:
     """Of the guest, as QEMU has it."""
-    with Qmp.connect(vm.socket) as qmp:
+    with Qmp.connect(vm.socket, DEADLINE) as qmp:
         return str(qmp.execute("query-status")["status"])
 
 
 def hears(vm: power.Vm) -> None:
     """Wait until the guest has switched its power button on (port 0x602), which takes a moment after the start of QEMU."""
     asked = {"command-line": "i /h 0x602"}
-    with Qmp.connect(vm.socket) as qmp:
+    with Qmp.connect(vm.socket, DEADLINE) as qmp:
         wait_until(lambda: "0x0100" in qmp.execute("human-monitor-command", asked), "the guest has booted")
 
 
@@ -93,7 +94,7 @@ def test_one_that_crashes_is_started_again_and_one_that_ends_is_not(vm: power.Vm
     wait_until(lambda: before not in vm.processes() and len(vm.processes()) == 2 and listens(vm.socket), "it is back")
     again = vm.call("started")
     assert (again["changed"], again["vm"]["pid"] != before) == (False, True)
-    with Qmp.connect(vm.socket) as qmp:
+    with Qmp.connect(vm.socket, DEADLINE) as qmp:
         qmp.execute("quit")
     wait_until(lambda: not vm.processes(), "the supervisor has ended with it")
     assert beats(vm, "started")["actions"] == [f"Start VM {vm.name}, supervised by process."]
@@ -129,7 +130,7 @@ def test_one_that_has_powered_down_and_waits_is_ended(vm: power.Vm) -> None:
     vm.define("-no-shutdown")
     vm.call("started")
     hears(vm)
-    with Qmp.connect(vm.socket) as qmp:
+    with Qmp.connect(vm.socket, DEADLINE) as qmp:
         qmp.execute("system_powerdown")
     wait_until(lambda: status(vm) == "shutdown", "the guest has powered down")
     assert not vm.call("stopped", stop_timeout=120).get("failed") and not vm.processes()
@@ -138,7 +139,7 @@ def test_one_that_has_powered_down_and_waits_is_ended(vm: power.Vm) -> None:
 def test_one_that_speaks_with_another_is_told_all_the_same(vm: power.Vm) -> None:
     """A monitor has one client at a time."""
     vm.call("started")
-    with Qmp.connect(vm.socket):
+    with Qmp.connect(vm.socket, DEADLINE):
         assert vm.call("stopped", stop_timeout=1, allow_power_off=True)["changed"]
     assert not vm.processes()
 
@@ -307,6 +308,17 @@ def test_a_place_where_others_can_meddle_is_none(vm: power.Vm, tmp_path: Path) -
     vm.call("started")
     os.chmod(vm.socket, 0o666)
     refused("unsafe_qmp_socket", **vm.told, state="stopped")
+
+
+def test_the_monitor_of_a_qemu_that_was_killed_just_now_is_waited_for(
+    vm: power.Vm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with nobodys_listener(vm.socket):
+        assert call("qemu_vm", **vm.told)["reason"] == "socket_in_use"
+    os.unlink(vm.socket)
+    monkeypatch.setattr(observe, "CLOSING_SECONDS", DEADLINE)
+    with nobodys_listener(vm.socket, 0.3):
+        prepared("qemu_vm", **vm.told)
 
 
 def test_what_is_no_socket_is_not_taken_for_one_that_was_left(vm: power.Vm, tmp_path: Path) -> None:

@@ -179,10 +179,13 @@ class Executor:
 def _power_down(spec: PowerSpec, button: Button) -> None:
     """Wait until the guest has; whatever starts it anew meanwhile."""
     deadline, again, quits = time.monotonic() + spec.stop_timeout, 0.0, False
+    seen: t.Set[int] = set()
     while True:
         running = _now(spec).servers
         if not running:
+            processes.let_close(seen)
             return
+        seen.update(running)
         if time.monotonic() >= deadline:
             if quits or not spec.allow_power_off:
                 raise _still_there(spec, running, button, quits)

@@ -37,6 +37,8 @@ from ansible_collections.platter.qemu.plugins.module_utils._vm import places as 
 from ansible_collections.platter.qemu.plugins.module_utils._vm import running
 from ansible_collections.platter.qemu.plugins.module_utils._vm.definition import DEFINITION, START, VmDefinition
 
+#: seconds that the kernel gets to close the monitor of a QEMU that was killed
+CLOSING_SECONDS = 1.0
 #: states of a unit in which nothing is to come of it
 _OVER = ("inactive", "failed")
 
@@ -196,6 +198,6 @@ def _about_socket(spec: PowerSpec, reading: PowerReading) -> PowerReading:
     if not unix_sockets.is_socket(spec.qmp_socket):  # QEMU would remove it, whatever it is
         fact = "there is something else than a socket at %s" % spec.qmp_socket
         return replace(reading, socket_problem=("socket_in_use", fact, "Set qmp_socket to another path."))
-    taken = unix_sockets.listener_at(spec.qmp_socket, unix_sockets.read_table()) is not None
     # what comes back to life has it for itself
-    return replace(reading, socket_taken=taken and not reading.watched)
+    taken = not reading.watched and unix_sockets.is_taken(spec.qmp_socket, CLOSING_SECONDS)
+    return replace(reading, socket_taken=taken)

@@ -105,7 +105,7 @@ def end_all(find: t.Callable[[], t.Iterable[int]], seconds: float, *, kill_after
     while True:
         left = list(find())
         if not left:
-            _let_close(asked)
+            let_close(asked)
             return True
         late = time.monotonic() >= deadline
         if late and (not kill_after or time.monotonic() >= deadline + seconds):
@@ -117,7 +117,8 @@ def end_all(find: t.Callable[[], t.Iterable[int]], seconds: float, *, kill_after
         time.sleep(_POLL_SECONDS)
 
 
-def _let_close(pids: t.Collection[int]) -> None:
+def let_close(pids: t.Collection[int]) -> None:
+    """Wait until those of them that have ended have closed what they had open."""
     deadline = time.monotonic() + CLOSING_SECONDS
     while any(closes(pid) for pid in pids) and time.monotonic() < deadline:
         time.sleep(_POLL_SECONDS)

@@ -18,7 +18,7 @@ import struct
 import time
 import typing as t
 
-from ansible_collections.platter.qemu.plugins.module_utils._tools import unix_peer
+from ansible_collections.platter.qemu.plugins.module_utils._tools import processes, unix_peer
 
 _NETLINK_SOCK_DIAG = 4
 _SOCK_DIAG_BY_FAMILY = 20
@@ -115,6 +115,20 @@ def answers(path: str) -> bool:
         except OSError:
             return False
     return True
+
+
+def is_taken(path: str, seconds: float) -> bool:
+    """Whether somebody of this network namespace listens at C(path). What no process has open any more is waited for so long: the
+    kernel is about to close what a killed server had.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        number = listener_at(path, read_table())
+        if number is None:
+            return False
+        if time.monotonic() >= deadline or any(map(processes.lives, holders([number]).values())):
+            return True
+        time.sleep(_POLL_SECONDS)
 
 
 def remove_left(path: str) -> None:

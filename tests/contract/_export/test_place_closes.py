@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import socket
-import threading
 from pathlib import Path
-from typing import Any, Callable, Iterator
+from typing import Any, Iterator
 
 import pytest
 
 from ansible_collections.platter.qemu.plugins.module_utils._export import engine
 from ansible_collections.platter.qemu.tests.lab import exports
 from ansible_collections.platter.qemu.tests.lab.beats import settled
+from ansible_collections.platter.qemu.tests.lab.closing import nobodys_listener
 from ansible_collections.platter.qemu.tests.lab.modules import call, prepared
 from ansible_collections.platter.qemu.tests.lab.oracle import create
 from ansible_collections.platter.qemu.tests.lab.ports import free_port
@@ -28,30 +26,17 @@ def served(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dict[str,
         yield {"name": name, "image": str(create(tmp_path / "image.raw", "raw", "1M")), "format": "raw", **place}
 
 
-@contextlib.contextmanager
-def nobodys_listener(place: dict[str, Any]) -> Iterator[Callable[[], None]]:
-    """As that of a process that has just ended: it listens, and no process has it open, as it is on its way to one. What is
-    given closes it.
-    """
-    with contextlib.ExitStack() as ends:
-        here, there = map(ends.enter_context, socket.socketpair())
-        with socket.socket(socket.AF_UNIX if "socket" in place else socket.AF_INET) as listener:
-            listener.bind(place.get("socket") or (place["bind"], place["port"]))
-            listener.listen()
-            socket.send_fds(here, [b"listener"], [listener.fileno()])
-        yield there.close
+def where(served: dict[str, Any]) -> str | tuple[str, int]:
+    return served.get("socket") or (served["bind"], served["port"])
 
 
 def test_it_is_waited_for(served: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "CLOSING_SECONDS", DEADLINE)
-    with nobodys_listener(served) as close:
-        closing = threading.Timer(0.3, close)
-        closing.start()
+    with nobodys_listener(where(served), 0.3):
         prepared("nbd_export", **served)
-        closing.join()
     settled(**served)
 
 
 def test_what_stays_is_anothers(served: dict[str, Any]) -> None:
-    with nobodys_listener(served):
+    with nobodys_listener(where(served)):
         assert call("nbd_export", **served)["reason"] == "socket_in_use"
