@@ -20,7 +20,7 @@ from ansible_collections.platter.qemu.tests.lab.beats import four_beats, refused
 from ansible_collections.platter.qemu.tests.lab.drive_qemu import started
 from ansible_collections.platter.qemu.tests.lab.modules import call
 from ansible_collections.platter.qemu.tests.lab.oracle import create
-from ansible_collections.platter.qemu.tests.lab.programs import DEADLINE, exported, listens, running, wait_until
+from ansible_collections.platter.qemu.tests.lab.programs import DEADLINE, exported, running, wait_for_monitor
 
 
 @pytest.fixture(autouse=True)
@@ -77,8 +77,8 @@ def test_what_waits_for_a_new_start_is_told_of_one_that_was_started_with_two_min
 ) -> None:
     call("qemu_drive", drives=[disk(tmp_path, "a")], **vm)
     monitor = ("--qmp", f"unix:{vm['qmp_socket']},server=on,wait=off")
-    with running(vm["config"] + "/start", "-S", "-nodefaults", "-display", "none", *monitor):
-        wait_until(lambda: listens(tmp_path / "qmp"), "the monitor is there")
+    with running(vm["config"] + "/start", "-S", "-nodefaults", "-display", "none", *monitor) as qemu:
+        wait_for_monitor(qemu, tmp_path / "qmp")
         (tmp_path / "qmp").chmod(0o600)
         told = call("qemu_drive", **{**vm, "arguments": ["-m", "128"]})
     assert [each["what"] for each in told["live"]["needs_restart"]] == ["arguments"], told
@@ -229,8 +229,8 @@ def test_empty_drives_of_the_machine_itself_are_not_undeclared(tmp_path: Path, v
     four_beats(drives=[disk(tmp_path, "a")], **vm)
     with running(
         vm["config"] + "/start", "-S", "-display", "none", "-qmp", f"unix:{tmp_path / 'qmp'},server=on,wait=off"
-    ):
-        wait_until(lambda: listens(tmp_path / "qmp"), "the monitor is there")
+    ) as qemu:
+        wait_for_monitor(qemu, tmp_path / "qmp")
         (tmp_path / "qmp").chmod(0o600)
         known = call("qemu_drive_info", **{key: vm[key] for key in ("config", "qmp_socket")})["live"]
         # QEMU 7.2 has sd0, too

@@ -9,7 +9,7 @@ import subprocess
 import typing as t
 from pathlib import Path
 
-from ansible_collections.platter.qemu.tests.lab.programs import DEADLINE, listens, running, wait_until
+from ansible_collections.platter.qemu.tests.lab.programs import DEADLINE, running, wait_for_monitor
 
 QEMU = "qemu-system-x86_64"
 Question = t.Tuple[str, t.Dict[str, t.Any]]
@@ -60,7 +60,7 @@ def started(monitor: Path, *words: object) -> t.Iterator[subprocess.Popen[bytes]
     """A QEMU while the block runs, its guest stopped, its images open. C(monitor): its QMP socket. C(words): how it is called."""
     stopped = ("-S", "-nodefaults", "-display", "none", "-qmp", f"unix:{monitor},server=on,wait=off")
     with running(*words, *stopped) as process:
-        wait_until(lambda: listens(monitor) or process.poll() is not None, "the monitor is there")
+        wait_for_monitor(process, monitor)
         with socket.socket(socket.AF_UNIX) as client:
             client.settimeout(DEADLINE)
             client.connect(str(monitor))

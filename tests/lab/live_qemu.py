@@ -15,7 +15,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._drive.spec import Dr
 from ansible_collections.platter.qemu.plugins.module_utils._live import execute, observe, plan
 from ansible_collections.platter.qemu.plugins.module_utils._live.state import LiveState
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qmp import Qmp
-from ansible_collections.platter.qemu.tests.lab.programs import DEADLINE, listens, wait_until
+from ansible_collections.platter.qemu.tests.lab.programs import DEADLINE, wait_for_monitor
 
 QUIET = ("-accel", "tcg", "-m", "64", "-S", "-nodefaults", "-no-user-config", "-display", "none")
 #: C(q35) with places to plug into, and C(pc), whose first bus is one
@@ -33,8 +33,7 @@ class LiveQemu:
         monitors = [word for path in (self.socket, watch) for word in ("-qmp", f"unix:{path},server=on,wait=off")]
         command = ["qemu-system-x86_64", "-M", machine, *QUIET, *monitors, *words]
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, cwd=directory)
-        wait_until(lambda: self.process.poll() is not None or listens(watch), "QEMU has made its sockets")
-        assert self.process.poll() is None, "QEMU has not started"
+        wait_for_monitor(self.process, watch)
         for path in (self.socket, watch):
             path.chmod(0o600)
         self.qmp = Qmp.connect(str(watch), DEADLINE)

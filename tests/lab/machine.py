@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Iterator
 
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qmp import Qmp
-from ansible_collections.platter.qemu.tests.lab.programs import DEADLINE, listens, running, wait_until
+from ansible_collections.platter.qemu.tests.lab.programs import DEADLINE, running, wait_for_monitor, wait_until
 from ansible_collections.platter.qemu.tests.lab.qemu import qcow2
 
 #: unbuffered, as what its qemu-io command prints must come at once
@@ -98,7 +98,6 @@ def machine(socket: Path, *disks: object, legacy: bool = False, monitor: tuple[s
         where = disk if isinstance(disk, list) else _where(number, disk, legacy)
         options += [*where, "-device", f"virtio-blk-pci,drive=n{number},id=d{number}"]
     with running(*_QEMU, *options, *monitor) as process:
-        wait_until(lambda: listens(socket) or process.poll() is not None, "the monitor is there")
-        assert process.poll() is None
+        wait_for_monitor(process, socket)
         socket.chmod(0o600)
         yield Machine(process, socket)

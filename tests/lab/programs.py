@@ -15,6 +15,8 @@ from typing import Callable, Iterator
 
 #: seconds; also for a guest to boot on a machine that gives it a fraction of a processor. Only what fails takes so long
 DEADLINE = 180.0
+#: consecutive looks until what is at rest is taken to be so, and the threads that it has at least
+_LOOKS_AT_REST, _LEAST_THREADS = 3, 3
 
 
 def wait_until(fact: Callable[[], object], what: str) -> None:
@@ -28,14 +30,15 @@ def wait_until(fact: Callable[[], object], what: str) -> None:
 def stand_still(pid: int) -> None:
     """SIGSTOP, and wait until all threads have: each goes on until it gets a processor and sees the signal."""
     os.kill(pid, signal.SIGSTOP)
-    wait_until(lambda: _states(pid) == {"T"}, f"{pid} stands still")
+    wait_until(lambda: set(_states(pid)) == {"T"}, f"{pid} stands still")
 
 
-def _states(pid: int) -> set[str]:
+def _states(pid: int) -> list[str]:
+    """Of its threads."""
     try:
-        return {state(each) for each in Path(f"/proc/{pid}/task").iterdir()}
+        return [state(each) for each in Path(f"/proc/{pid}/task").iterdir()]
     except OSError:  # one of them has just ended
-        return set()
+        return []
 
 
 def state(process: Path) -> str:
@@ -47,6 +50,30 @@ def listens(path: object) -> bool:
     """Whether a server has begun to listen at the socket: the file is there before that. C(__SO_ACCEPTCON) of Linux."""
     with open("/proc/net/unix", encoding="utf-8", errors="surrogateescape") as lines:
         return any(line.split()[3] == "00010000" and line.endswith(f" {path}\n") for line in lines)
+
+
+def wait_for_monitor(process: subprocess.Popen[bytes], path: object) -> None:
+    """Until a QEMU whose guest does not run, or a storage daemon, can be spoken to at the socket; fails when it ends.
+
+    It listens before its monitor has a thread, which then takes the socket over. A client that comes sooner is taken by both
+    threads: it gets no answer, or QEMU ends (7.2: 2 of 183 starts on a busy machine). So it is left alone until it has come to
+    rest: all has been done then.
+    """
+    looks = 0
+
+    def rests() -> bool:
+        nonlocal looks
+        looks = looks + 1 if listens(path) and is_at_rest(process.pid) else 0
+        return looks == _LOOKS_AT_REST or process.poll() is not None
+
+    wait_until(rests, "the monitor is there")
+    assert process.poll() is None, "QEMU has ended"
+
+
+def is_at_rest(pid: int) -> bool:
+    """Whether all threads of a QEMU wait for something: the first, that of RCU and that of the monitor are always there."""
+    states = _states(pid)
+    return len(states) >= _LEAST_THREADS and set(states) == {"S"}
 
 
 @contextlib.contextmanager

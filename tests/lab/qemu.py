@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 from typing import Any, Iterator
 
-from ansible_collections.platter.qemu.tests.lab.programs import DEADLINE, listens, running, wait_until
+from ansible_collections.platter.qemu.tests.lab.programs import DEADLINE, running, wait_for_monitor, wait_until
 
 #: no machine, so no firmware and no devices; block devices and jobs work
 BARE = ("qemu-system-x86_64", "-M", "none", "-S", "-nodefaults", "-display", "none")
@@ -30,8 +30,7 @@ def qcow2(node: str, path: object, **more: object) -> list[str]:
 def bare(path: Path, *options: object, program: tuple[str, ...] = BARE) -> Iterator[subprocess.Popen[bytes]]:
     """A QEMU or storage daemon with its QMP socket at C(path), mode 0600 as only we could have made it."""
     with running(*program, *_monitor(path, program), *options) as process:
-        wait_until(lambda: listens(path) or process.poll() is not None, "the monitor is there")
-        assert process.poll() is None
+        wait_for_monitor(process, path)
         path.chmod(0o600)
         yield process
 
@@ -53,6 +52,7 @@ def given_its_socket(path: Path, *options: object) -> Iterator[subprocess.Popen[
         command = [*BARE, "-chardev", f"socket,id=m,fd={number},server=on,wait=off", "-mon", "chardev=m,mode=control"]
         process = subprocess.Popen([*command, *map(str, options)], pass_fds=[number], stdin=subprocess.DEVNULL)
         try:
+            wait_for_monitor(process, path)
             yield process
         finally:
             process.terminate()

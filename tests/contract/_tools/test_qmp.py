@@ -69,7 +69,7 @@ def qmp(tmp_path: Path, program: tuple[str, ...], chain: tuple[Path, Path]) -> I
     """A session in which C(base) and C(top) are open."""
     base, top = chain
     nodes = [*qcow2("base", base), *qcow2("top", top, backing="base")]
-    with bare(tmp_path / "qmp", *nodes, program=program), Qmp.connect(str(tmp_path / "qmp")) as session:
+    with bare(tmp_path / "qmp", *nodes, program=program), Qmp.connect(str(tmp_path / "qmp"), DEADLINE) as session:
         yield session
 
 
@@ -96,7 +96,7 @@ def test_one_client_at_a_time(tmp_path: Path, qmp: Qmp) -> None:
         Qmp.connect(str(tmp_path / "qmp"), timeout=0.3)
     assert caught.value.reason == "qmp_timeout"
     qmp.close()
-    Qmp.connect(str(tmp_path / "qmp")).close()
+    Qmp.connect(str(tmp_path / "qmp"), DEADLINE).close()
 
 
 def test_behind_others_it_waits_for_a_place(tmp_path: Path) -> None:
@@ -114,7 +114,7 @@ def test_behind_others_it_waits_for_a_place(tmp_path: Path) -> None:
 
 
 def test_the_process_behind_the_socket(tmp_path: Path) -> None:
-    with bare(tmp_path / "qmp") as process, Qmp.connect(str(tmp_path / "qmp")) as qmp:
+    with bare(tmp_path / "qmp") as process, Qmp.connect(str(tmp_path / "qmp"), DEADLINE) as qmp:
         assert qmp.peer_pids() == {process.pid}
 
 
@@ -122,17 +122,17 @@ def test_the_process_behind_a_socket_with_a_relative_name(tmp_path: Path, monkey
     monkeypatch.chdir(tmp_path)
     with bare(Path("qmp")) as process:
         monkeypatch.chdir("/")
-        with Qmp.connect(str(tmp_path / "qmp")) as qmp:
+        with Qmp.connect(str(tmp_path / "qmp"), DEADLINE) as qmp:
             assert qmp.peer_pids() == {process.pid}
 
 
 def test_the_process_behind_a_socket_that_another_one_made(tmp_path: Path) -> None:
-    with given_its_socket(tmp_path / "qmp") as process, Qmp.connect(str(tmp_path / "qmp")) as qmp:
+    with given_its_socket(tmp_path / "qmp") as process, Qmp.connect(str(tmp_path / "qmp"), DEADLINE) as qmp:
         assert qmp.peer_pids() == {process.pid}
 
 
 def test_the_end_of_qemu_is_noticed_at_once(tmp_path: Path) -> None:
-    with bare(tmp_path / "qmp") as process, Qmp.connect(str(tmp_path / "qmp")) as qmp:
+    with bare(tmp_path / "qmp") as process, Qmp.connect(str(tmp_path / "qmp"), DEADLINE) as qmp:
         qmp.execute("quit")
         assert qmp.wait_event(["SHUTDOWN"], soon()) is not None
         process.wait(DEADLINE)
@@ -190,7 +190,7 @@ def test_an_active_commit_is_completed(qmp: Qmp, chain: tuple[Path, Path]) -> No
 def test_a_job_survives_its_session_and_is_adopted(qmp: Qmp, tmp_path: Path) -> None:
     start_job(qmp, "block-commit", "commit0", device="top")
     qmp.close()
-    with Qmp.connect(str(tmp_path / "qmp")) as later:
+    with Qmp.connect(str(tmp_path / "qmp"), DEADLINE) as later:
         found = find_job(later, "commit0")
         assert found is not None and found.kind == "commit"
         assert not finish_job(later, "commit0", soon()).failed
