@@ -14,7 +14,7 @@ import pytest
 
 from ansible_collections.platter.qemu.tests.lab.http_server import Resource, serving
 from ansible_collections.platter.qemu.tests.lab.loops import HAVE_LOOPS, attached
-from ansible_collections.platter.qemu.tests.lab.modules import call
+from ansible_collections.platter.qemu.tests.lab.modules import call, prepared
 
 MIB = 1 << 20
 
@@ -39,9 +39,9 @@ def held(path: object) -> Iterator[subprocess.Popen[bytes]]:
 def chain(tmp_path: Path) -> tuple[Path, Path]:
     """A base of a known pattern, and an overlay on it."""
     base, overlay = tmp_path / "base.qcow2", tmp_path / "overlay.qcow2"
-    call("disk_image", path=str(base), format="qcow2", size="4M")
+    prepared("disk_image", path=str(base), format="qcow2", size="4M")
     qemu_io(base, "write -P 0x11 0 1M")
-    call("disk_image", path=str(overlay), format="qcow2", backing={"path": str(base), "format": "qcow2"})
+    prepared("disk_image", path=str(overlay), format="qcow2", backing={"path": str(base), "format": "qcow2"})
     return base, overlay
 
 
@@ -67,7 +67,7 @@ def test_a_base_is_not_removed_when_its_overlay_could_not_leave(tmp_path: Path, 
 def test_what_happens_while_waiting_is_seen(tmp_path: Path) -> None:
     """A holder writes beyond the new end of a shrink, and leaves."""
     disk = tmp_path / "disk.raw"
-    call("disk_image", path=str(disk), format="raw", size="4M")
+    prepared("disk_image", path=str(disk), format="raw", size="4M")
     with held(disk) as holder:
 
         def write_and_leave() -> None:
@@ -90,7 +90,7 @@ def test_what_happens_while_waiting_is_seen(tmp_path: Path) -> None:
 def test_a_data_file_of_a_renamed_image_is_not_emptied(tmp_path: Path) -> None:
     data, image = tmp_path / "data", tmp_path / "a"
     task = {"path": str(image), "format": "qcow2", "size": "4M", "options": {"data_file": str(data)}}
-    call("disk_image", **task)
+    prepared("disk_image", **task)
     qemu_io(image, "write -P 0x22 0 1M")
     assert call("disk_image", path=str(image), state="absent", backup=True)["reason"] == "backup_unsupported"
     assert call("disk_image", path=str(data), state="absent")["reason"] == "has_overlays"
@@ -160,7 +160,7 @@ def test_a_hostile_backing_name_stops_nobody(tmp_path: Path, name: str) -> None:
 )
 def test_a_forged_record_is_not_believed(tmp_path: Path, record: str) -> None:
     task = {"path": str(tmp_path / "a"), "format": "qcow2"}
-    call("disk_image", **task, size="1M")
+    prepared("disk_image", **task, size="1M")
     os.setxattr(task["path"], "user.platter.qemu", record.encode())
     assert call("disk_image", **task, size="2M")["changed"]
 
@@ -188,7 +188,7 @@ def test_a_wrong_format_of_the_base_is_called_so(tmp_path: Path) -> None:
 def test_a_rewrite_keeps_the_exact_size_of_a_vhd(tmp_path: Path) -> None:
     """Azure takes whole MiB only."""
     task = {"path": str(tmp_path / "a.vhd"), "format": "vpc"}
-    call("disk_image", **task, size="64M", options={"subformat": "fixed", "force_size": True})
+    prepared("disk_image", **task, size="64M", options={"subformat": "fixed", "force_size": True})
     assert call("disk_image", **task, size="128M", allow_rewrite=True)["image"]["virtual_size"] == 128 * MIB
     options = {"subformat": "fixed", "force_size": True}
     assert not call("disk_image", **task, size="128M", options=options)["changed"]

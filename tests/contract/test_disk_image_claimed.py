@@ -15,7 +15,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._vm import task
 from ansible_collections.platter.qemu.tests.lab.beats import four_beats, refused, settled
 from ansible_collections.platter.qemu.tests.lab.defined import define, define_on, give_up, is_based, node, own_registry
 from ansible_collections.platter.qemu.tests.lab.guest import scribble
-from ansible_collections.platter.qemu.tests.lab.modules import call
+from ansible_collections.platter.qemu.tests.lab.modules import call, prepared
 from ansible_collections.platter.qemu.tests.lab.oracle import create, qemu_img
 from ansible_collections.platter.qemu.tests.lab.snapshots import held
 
@@ -38,14 +38,14 @@ def test_the_image_of_a_stopped_vm_is_not_removed(tmp_path: Path, image: Path) -
     assert refusal["evidence"] == {"vm": "web1", "config": options["config"], "drive": "system", "place": str(image)}
     assert "drive system of VM web1 (defined in %s)" % options["config"] in refusal["msg"]
     assert "qemu_drive with that config and state: absent" in refusal["msg"]
-    call("qemu_drive", vm="web1", config=options["config"], state="absent")
+    prepared("qemu_drive", vm="web1", config=options["config"], state="absent")
     four_beats(path=str(image), state="absent")
 
 
 def test_one_that_the_vm_has_given_up_can_go(tmp_path: Path, image: Path) -> None:
     options = define(tmp_path, image)
     without = {**options, "drives": [{"id": "system", "state": "absent"}]}
-    call("qemu_drive", **without)
+    prepared("qemu_drive", **without)
     four_beats(path=str(image), state="absent")
 
 
@@ -59,7 +59,7 @@ def test_whatever_the_drive_is_and_by_whatever_name(tmp_path: Path, image: Path)
     node = {"driver": "raw", "offset": 0, "file": {"driver": "file", "filename": str(tmp_path / "link")}}
     define(tmp_path, node, vm="by-node")
     refused("image_claimed", path=str(image), state="absent")
-    call("qemu_drive", vm="by-node", config=str(tmp_path / "vms" / "by-node"), state="absent")
+    prepared("qemu_drive", vm="by-node", config=str(tmp_path / "vms" / "by-node"), state="absent")
     define(tmp_path, image, vm="reader", read_only=True, device="scsi-cd")
     refused("image_claimed", path=str(tmp_path / "link"), state="absent")
 
@@ -153,7 +153,7 @@ def test_what_lies_below_the_disk_of_a_stopped_vm_stays_in_whatever_directory(tm
         refusal = refused("has_overlays", path=str(path), state="absent")
         assert refusal["evidence"] == {"overlays": [str(above)], "vms": vms}
     four_beats(path=str(image), state="absent")
-    call("qemu_drive", vm="web1", config=options["config"], state="absent")
+    prepared("qemu_drive", vm="web1", config=options["config"], state="absent")
     four_beats(path=str(overlay), state="absent")
     four_beats(path=str(base), state="absent")
 
@@ -235,7 +235,7 @@ def test_a_base_of_a_stopped_vm_is_not_changed_in_whatever_directory(tmp_path: P
     assert held(overlay) == before
     beside = tmp_path / "golden" / "beside.qcow2"  # the same is refused for one that is found there
     os.rename(overlay, beside)
-    call("qemu_drive", vm="web1", config=options["config"], state="absent")
+    prepared("qemu_drive", vm="web1", config=options["config"], state="absent")
     assert refused("has_overlays", **task)["evidence"] == {"overlays": [str(beside)]}
     beside.unlink()
     assert call("disk_image", check=True, **task)["changed"]

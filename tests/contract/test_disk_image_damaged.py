@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.platter.qemu.tests.lab.beats import refused
-from ansible_collections.platter.qemu.tests.lab.modules import call
+from ansible_collections.platter.qemu.tests.lab.modules import call, prepared
 from ansible_collections.platter.qemu.tests.lab.oracle import create
 
 MIB = 1 << 20
@@ -124,9 +124,9 @@ def test_a_data_file_never_takes_over_what_is_there(tmp_path: Path) -> None:
 
 def test_a_data_file_goes_with_its_image(tmp_path: Path) -> None:
     task = {"path": str(tmp_path / "a"), "format": "qcow2"}
-    call("disk_image", **task, size="1M", options={"data_file": str(tmp_path / "data")})
+    prepared("disk_image", **task, size="1M", options={"data_file": str(tmp_path / "data")})
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "data"]
-    call("disk_image", **task, state="absent")
+    prepared("disk_image", **task, state="absent")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -134,7 +134,7 @@ def test_a_data_file_goes_with_its_image(tmp_path: Path) -> None:
 def test_an_image_and_its_data_file_stay_together(tmp_path: Path, fixed: str) -> None:
     """Whichever of them cannot be removed."""
     task = {"path": str(tmp_path / "a"), "format": "qcow2"}
-    call("disk_image", **task, size="1M", options={"data_file": str(tmp_path / "data")})
+    prepared("disk_image", **task, size="1M", options={"data_file": str(tmp_path / "data")})
     subprocess.run(["chattr", "+i", tmp_path / fixed], check=True)
     try:
         assert call("disk_image", **task, state="absent")["failed"]
@@ -187,7 +187,7 @@ def test_what_a_descriptor_names_is_not_removed_with_it(tmp_path: Path, name: st
         '# Disk DescriptorFile\nversion=1\nCID=1\nparentCID=ffffffff\ncreateType="twoGbMaxExtentFlat"\n'
         'RW 2048 FLAT "%s" 0\nddb.adapterType = "ide"\n' % name
     )
-    call("disk_image", path=str(image), state="absent", mode="0777")
+    prepared("disk_image", path=str(image), state="absent", mode="0777")
     assert sorted(path for path in tmp_path.rglob("*")) == before
     assert not image.exists()
 

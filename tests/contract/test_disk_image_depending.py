@@ -12,7 +12,7 @@ import pytest
 
 from ansible_collections.platter.qemu.tests.lab.beats import four_beats, refused
 from ansible_collections.platter.qemu.tests.lab.guest import facts, scribble, shows
-from ansible_collections.platter.qemu.tests.lab.modules import call
+from ansible_collections.platter.qemu.tests.lab.modules import call, prepared
 from ansible_collections.platter.qemu.tests.lab.oracle import create, qemu_img
 
 FORMAT = {"format": "qcow2"}
@@ -125,7 +125,7 @@ def test_a_source_is_removed_after_what_is_made_from_it_whatever_it_is_called(
     source = create(images / "source", "qcow2", "4M")
     scribble(source, "qcow2")
     new = {"path": str(images / "new"), **FORMAT, "source": {"path": str(rename(source)), "format": "qcow2"}}
-    call("disk_image", images=[{"path": str(source), "state": "absent"}, new], workers=1)
+    prepared("disk_image", images=[{"path": str(source), "state": "absent"}, new], workers=1)
     assert not source.exists()
     shows(images / "new", "qcow2")
 
@@ -162,7 +162,7 @@ def test_an_overlay_made_in_its_directory_is_found(images: Path, name: str) -> N
 def test_a_neighbour_that_nobody_can_read_is_named_or_passed_over(images: Path) -> None:
     """/proc/self/mem is a file that has no end. Another user's link to it stops nobody; one of root's may be a mistake."""
     link, task = images / "link", {"path": str(images / "image"), **FORMAT}
-    call("disk_image", **task, size="1M")
+    prepared("disk_image", **task, size="1M")
     link.symlink_to("/proc/self/mem")
     failed = call("disk_image", **task, size="2M")
     assert failed["failed"] and str(link) in failed["msg"] and "exception" not in failed
@@ -173,7 +173,7 @@ def test_a_neighbour_that_nobody_can_read_is_named_or_passed_over(images: Path) 
 def test_an_overlay_that_a_program_has_made_over_a_raw_image_of_ours_is_found(images: Path) -> None:
     """The file, and what it remembers, stays the same."""
     base, top = create(images / "base", "qcow2", "4M"), images / "top"
-    call("disk_image", path=str(top), format="raw", size="1M")
+    prepared("disk_image", path=str(top), format="raw", size="1M")
     qemu_img("create", "-q", "-f", "qcow2", "-b", base, "-F", "qcow2", top)
     assert refused("has_overlays", path=str(base), state="absent")["evidence"] == {"overlays": [str(top)]}
     assert "it was made raw, and looks like qcow2 now" in refused("format_mismatch", path=str(top), **FORMAT)["msg"]
@@ -207,7 +207,7 @@ def test_an_image_whose_data_file_is_in_use_is_in_use(images: Path) -> None:
 def test_an_image_does_not_change_a_data_file_that_others_are_on(images: Path, change: dict[str, Any]) -> None:
     data, other = images / "data", images / "other"
     image, options = images / "image", {"options": {"data_file": str(data), "data_file_raw": True}}
-    call("disk_image", path=str(image), **FORMAT, size="4M", **options)
+    prepared("disk_image", path=str(image), **FORMAT, size="4M", **options)
     qemu_img("create", "-q", "-f", "qcow2", "-b", data, "-F", "raw", other, "4M")
     task = {"path": str(image), **change}
     result = refused("has_overlays", **task)
@@ -230,7 +230,9 @@ def test_an_image_goes_and_leaves_to_others_a_data_file_that_is_not_its_own(imag
 def taken(images: Path) -> tuple[Path, Path]:
     """An image and the data file that it takes along."""
     image, data = images / "image", images / "data"
-    call("disk_image", path=str(image), **FORMAT, size="4M", options={"data_file": str(data), "data_file_raw": True})
+    prepared(
+        "disk_image", path=str(image), **FORMAT, size="4M", options={"data_file": str(data), "data_file_raw": True}
+    )
     scribble(image, "qcow2")
     return image, data
 
@@ -255,7 +257,7 @@ def test_what_an_image_takes_along_is_imported_first(taken: tuple[Path, Path], r
 @pytest.mark.parametrize("change", [{"state": "absent"}, {"format": "qcow2", "allow_rewrite": True}], ids=str)
 def test_a_member_is_imported_before_it_goes(images: Path, change: dict[str, Any]) -> None:
     split, member = images / "disk.vmdk", images / "disk-flat.vmdk"
-    call("disk_image", path=str(split), format="vmdk", size="4M", options={"subformat": "monolithicFlat"})
+    prepared("disk_image", path=str(split), format="vmdk", size="4M", options={"subformat": "monolithicFlat"})
     scribble(split, "vmdk")
     if "format" in change:
         change["current_format"] = "vmdk"

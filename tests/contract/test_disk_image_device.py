@@ -17,7 +17,7 @@ from ansible_collections.platter.qemu.tests.lab.beats import four_beats, refused
 from ansible_collections.platter.qemu.tests.lab.guest import KIB, MIB, check, facts, scribble, shows
 from ansible_collections.platter.qemu.tests.lab.http_server import Resource, serving
 from ansible_collections.platter.qemu.tests.lab.loops import HAVE_LOOPS, attached, mounted
-from ansible_collections.platter.qemu.tests.lab.modules import call, process
+from ansible_collections.platter.qemu.tests.lab.modules import call, prepared, process
 from ansible_collections.platter.qemu.tests.lab.oracle import create, qemu_img
 from ansible_collections.platter.qemu.tests.lab.programs import running
 
@@ -194,7 +194,7 @@ def test_a_mounted_device_is_in_use(device: str, tmp_path: Path) -> None:
 
 
 def test_a_device_that_a_program_uses_is_in_use(device: str) -> None:
-    call("disk_image", **task(device, size="4M"))
+    prepared("disk_image", **task(device, size="4M"))
     with running(sys.executable, "-c", OPEN, device) as process:
         assert process.stdout
         process.stdout.readline()

@@ -15,7 +15,7 @@ from ansible_collections.platter.qemu.tests.lab.beats import four_beats, refused
 from ansible_collections.platter.qemu.tests.lab.guest import MIB, facts, scribble, shows
 from ansible_collections.platter.qemu.tests.lab.http_server import Resource, Site, certificate, serving
 from ansible_collections.platter.qemu.tests.lab.loops import mounted
-from ansible_collections.platter.qemu.tests.lab.modules import call
+from ansible_collections.platter.qemu.tests.lab.modules import call, prepared
 from ansible_collections.platter.qemu.tests.lab.oracle import create
 
 #: check mode does not download
@@ -286,7 +286,7 @@ def test_a_hostile_download_is_refused(tmp_path: Path, site: Site) -> None:
 def test_an_image_that_is_there_needs_no_server(tmp_path: Path, content: bytes) -> None:
     with serving() as site:
         site.resources["/disk.qcow2"] = Resource(content)
-        call("disk_image", **task(tmp_path, site))
+        prepared("disk_image", **task(tmp_path, site))
     settled(**task(tmp_path, site))
 
 
@@ -304,7 +304,7 @@ def test_a_url_with_a_password_is_refused(tmp_path: Path) -> None:
 def test_another_source_than_the_image_was_made_from_is_told(tmp_path: Path, site: Site, content: bytes) -> None:
     old, new = f"sha256:{sha256(content)}", "sha256:" + "0" * 64
     given = task(tmp_path, site, checksum=old)
-    call("disk_image", **given)
+    prepared("disk_image", **given)
     assert "warnings" not in call("disk_image", **given)
     given["source"]["checksum"] = new
     settled(**given)

@@ -30,7 +30,7 @@ from ansible_collections.platter.qemu.tests.lab.guest import (
     scribble,
     shows,
 )
-from ansible_collections.platter.qemu.tests.lab.modules import call
+from ansible_collections.platter.qemu.tests.lab.modules import call, prepared
 from ansible_collections.platter.qemu.tests.lab.oracle import create, qemu_img, try_qemu_img
 from ansible_collections.platter.qemu.tests.lab.programs import DEADLINE
 
@@ -256,7 +256,7 @@ def test_the_last_key_that_the_task_knows_is_never_removed(tmp_path: Path, made:
     """Slot 1 is in use, and so is left as it is: another secret is in it than the task believes."""
     asked = qcow2(tmp_path)
     shutil.copy(made["qcow2"], asked["path"])
-    call("disk_image", **keyed(asked, {"slot": 1, "new_secret": "of somebody else"}))
+    prepared("disk_image", **keyed(asked, {"slot": 1, "new_secret": "of somebody else"}))
     gone = {"slot": 0, "state": "absent"}
     for slots in ([gone], [{"slot": 1, "new_secret": "new"}, gone]):
         result = refused("last_keyslot", **keyed(asked, *slots))

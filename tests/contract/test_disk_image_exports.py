@@ -13,7 +13,7 @@ import pytest
 
 from ansible_collections.platter.qemu.tests.lab.beats import digest, four_beats, refused, settled
 from ansible_collections.platter.qemu.tests.lab.guest import KIB, MIB, guest_bytes, scribble, shows
-from ansible_collections.platter.qemu.tests.lab.modules import call, process
+from ansible_collections.platter.qemu.tests.lab.modules import call, prepared, process
 from ansible_collections.platter.qemu.tests.lab.oracle import create, qemu_img
 from ansible_collections.platter.qemu.tests.lab.programs import answers_nbd, exported, running, wait_until
 
@@ -163,7 +163,7 @@ def test_a_shorter_source_would_leave_the_end(place: str, disk: Path, source: Pa
 @pytest.mark.parametrize("policy", ["if_absent", "if_changed"])
 def test_a_changed_source_of_a_qcow2_image(place: str, disk: Path, source: Path, policy: str) -> None:
     given = task(place, source, "qcow2", source_policy=policy)
-    call("disk_image", **given)
+    prepared("disk_image", **given)
     scribble(source, "qcow2", ((0x66, 3 * MIB, KIB),))
     if policy == "if_absent":
         refused("exists_different", watch=[disk.parent], **given)
@@ -173,7 +173,7 @@ def test_a_changed_source_of_a_qcow2_image(place: str, disk: Path, source: Path,
 
 
 def test_an_image_of_another_format_is_no_raw_one(place: str, disk: Path) -> None:
-    call("disk_image", path=place, format="qcow2", size="4M")
+    prepared("disk_image", path=place, format="qcow2", size="4M")
     refused("format_mismatch", path=place, format="raw")
 
 
@@ -186,7 +186,7 @@ def test_an_image_there_that_names_other_files_is_not_opened(tmp_path: Path, dis
 
 
 def test_an_image_in_an_export_is_not_edited(place: str, disk: Path) -> None:
-    call("disk_image", path=place, format="qcow2", size="4M")
+    prepared("disk_image", path=place, format="qcow2", size="4M")
     refused("exists_different", watch=[disk.parent], path=place, format="qcow2", size="6M")
     refused("exists_different", watch=[disk.parent], path=place, format="qcow2", options={"cluster_size": "128K"})
     refused("exists_different", watch=[disk.parent], path=place, format="qcow2", options={"lazy_refcounts": True})
@@ -291,7 +291,7 @@ def test_places_that_are_no_exports_are_not_written(source: Path) -> None:
 
 
 def test_the_facts_of_an_export_are_told(place: str, disk: Path) -> None:
-    call("disk_image", path=place, format="qcow2", size="4M")
+    prepared("disk_image", path=place, format="qcow2", size="4M")
     (told,) = call("disk_image_info", paths=[place], format="qcow2")["images"]
     assert (told["path"], told["format"], told["virtual_size"]) == (place, "qcow2", 4 * MIB)
     subprocess.run(["qemu-img", "check", "-q", "-f", "qcow2", kept(disk)], check=True)

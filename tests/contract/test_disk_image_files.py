@@ -13,7 +13,7 @@ from ansible.module_utils import basic
 
 from ansible_collections.platter.qemu.tests.lab.beats import digest, four_beats, refused, settled
 from ansible_collections.platter.qemu.tests.lab.guest import facts, scribble, shows
-from ansible_collections.platter.qemu.tests.lab.modules import call
+from ansible_collections.platter.qemu.tests.lab.modules import call, prepared
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to give files away")
 
@@ -29,7 +29,7 @@ def mode(path: Path) -> int:
 @pytest.fixture
 def image(tmp_path: Path) -> Path:
     path = tmp_path / "image.qcow2"
-    call("disk_image", **task(path))
+    prepared("disk_image", **task(path))
     scribble(path, "qcow2")
     return path
 
@@ -42,7 +42,7 @@ def image(tmp_path: Path) -> Path:
 def test_the_mode_is_set(tmp_path: Path, asked: Any, expected: int, there: bool) -> None:
     path = tmp_path / "image"
     if there:
-        call("disk_image", **task(path))
+        prepared("disk_image", **task(path))
         path.chmod(0o604 if expected == 0o640 and asked != "g+r,o+r" else 0o600)
     if there and expected == mode(path):
         settled(**task(path, mode=asked))
@@ -107,7 +107,7 @@ def test_the_content_is_not_touched_by_a_mode(image: Path) -> None:
 
 
 def test_a_read_only_golden_image_is_a_base(image: Path, tmp_path: Path) -> None:
-    call("disk_image", **task(image, mode="0444"))
+    prepared("disk_image", **task(image, mode="0444"))
     overlay = tmp_path / "overlay"
     four_beats(path=str(overlay), format="qcow2", backing={"path": str(image), "format": "qcow2"})
     shows(overlay, "qcow2")

@@ -12,7 +12,7 @@ import pytest
 from ansible_collections.platter.qemu.tests.lab.beats import four_beats, refused
 from ansible_collections.platter.qemu.tests.lab.guest import scribble, shows
 from ansible_collections.platter.qemu.tests.lab.loops import HAVE_LOOPS, attached
-from ansible_collections.platter.qemu.tests.lab.modules import call
+from ansible_collections.platter.qemu.tests.lab.modules import call, prepared
 from ansible_collections.platter.qemu.tests.lab.oracle import create
 
 FORMAT = {"format": "qcow2"}
@@ -91,7 +91,7 @@ def test_one_that_was_made_for_a_snapshot(base: Path, tmp_path: Path, change: di
 def test_the_image_of_a_data_file(base: Path, tmp_path: Path) -> None:
     data = tmp_path / "elsewhere" / "data"
     image = {"path": str(base.with_name("image")), **FORMAT, "size": "4M", "options": {"data_file": str(data)}}
-    call("disk_image", **image)
+    prepared("disk_image", **image)
     counted([image["path"]], path=str(data), state="absent")
     counted([image["path"]], path=str(data), format="raw", size="8M")
 

@@ -12,7 +12,7 @@ import pytest
 
 from ansible_collections.platter.qemu.tests.lab.beats import four_beats, refused
 from ansible_collections.platter.qemu.tests.lab.led import NOBODY, SECRET, given, led, place_of_roots, with_data_file
-from ansible_collections.platter.qemu.tests.lab.modules import call
+from ansible_collections.platter.qemu.tests.lab.modules import call, prepared
 from ansible_collections.platter.qemu.tests.lab.oracle import create, qemu_img
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -233,7 +233,7 @@ def test_libvirts_images_are_worked_on_as_ever(place: Path) -> None:
     """Root's golden image, readable by all; overlays of the user of the VMs, in root's directory."""
     golden = str(place / "golden.qcow2")
     backing = {"backing": {"path": golden, "format": "qcow2"}}
-    call("disk_image", path=golden, **TASK, size="1000K", mode="0644")
+    prepared("disk_image", path=golden, **TASK, size="1000K", mode="0644")
     task = {"path": str(place / "vm.qcow2"), **TASK, "owner": "nobody"}
     four_beats(**task, **backing)
     four_beats(**task, **backing, size="4M")

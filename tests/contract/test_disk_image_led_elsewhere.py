@@ -14,7 +14,7 @@ import pytest
 from ansible_collections.platter.qemu.tests.lab.beats import digest, four_beats, refused, settled
 from ansible_collections.platter.qemu.tests.lab.guest import MIB, guest_bytes
 from ansible_collections.platter.qemu.tests.lab.headers import descriptor, qcow2, vmdk
-from ansible_collections.platter.qemu.tests.lab.modules import call
+from ansible_collections.platter.qemu.tests.lab.modules import call, prepared
 from ansible_collections.platter.qemu.tests.lab.oracle import create, qemu_img
 
 
@@ -103,7 +103,7 @@ def test_what_a_guest_has_written_into_a_raw_base_is_no_header(tmp_path: Path, c
     """Overlays as QEMU made them without a format: it guesses. All it takes to mend one is a task that names it."""
     base, path, secret = tmp_path / "base.raw", tmp_path / "old.qcow2", tmp_path / "secret"
     secret.write_bytes(b"root's own" * 6554)
-    call("disk_image", path=str(base), format="raw", size="1M")
+    prepared("disk_image", path=str(base), format="raw", size="1M")
     base.write_bytes(qcow2(backing=str(secret), backing_format="raw").ljust(1 * MIB, b"\0"))
     path.write_bytes(qcow2(backing=str(base)))
     task = {"path": str(path), "format": "qcow2"}
@@ -114,7 +114,7 @@ def test_what_a_guest_has_written_into_a_raw_base_is_no_header(tmp_path: Path, c
         four_beats(**task, **named)
         named = {}
     seen = digest(base)
-    call("disk_image", **task, **named, **change)
+    prepared("disk_image", **task, **named, **change)
     assert guest_bytes(path, "qcow2")[:MIB] == base.read_bytes()
     assert digest(base) == seen
 

@@ -11,7 +11,7 @@ import pytest
 from ansible_collections.platter.qemu.tests.lab.beats import four_beats, refused, settled, snapshot
 from ansible_collections.platter.qemu.tests.lab.guest import MIB, facts, scribble, shows
 from ansible_collections.platter.qemu.tests.lab.http_server import Resource, serving
-from ansible_collections.platter.qemu.tests.lab.modules import call
+from ansible_collections.platter.qemu.tests.lab.modules import call, prepared
 from ansible_collections.platter.qemu.tests.lab.oracle import create
 
 
@@ -77,14 +77,14 @@ def test_a_copy_follows_what_the_same_task_imports_again(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("order", ["abcd", "dcba", "bdac"])
 def test_a_whole_chain_is_removed(tmp_path: Path, order: str) -> None:
-    call("disk_image", format="qcow2", images=chain(tmp_path, "abcd"))
+    prepared("disk_image", format="qcow2", images=chain(tmp_path, "abcd"))
     result = four_beats(state="absent", images=[{"path": str(tmp_path / name)} for name in order])
     assert len(result["actions"]) == 4
     assert names(tmp_path) == []
 
 
 def test_a_base_goes_when_its_overlay_is_flattened_in_the_same_task(tmp_path: Path) -> None:
-    call("disk_image", format="qcow2", images=chain(tmp_path, "ab"))
+    prepared("disk_image", format="qcow2", images=chain(tmp_path, "ab"))
     images = [
         {"path": str(tmp_path / "a"), "state": "absent"},
         {"path": str(tmp_path / "b"), "format": "qcow2", "flatten": True},
@@ -238,7 +238,7 @@ def test_path_and_images_exclude_each_other(tmp_path: Path) -> None:
 
 def test_only_what_differs_is_changed(tmp_path: Path) -> None:
     images = [{"path": str(tmp_path / name)} for name in "abc"]
-    call("disk_image", format="qcow2", size="4M", images=images)
+    prepared("disk_image", format="qcow2", size="4M", images=images)
     (tmp_path / "b").unlink()
     result = four_beats(format="qcow2", size="4M", images=images)
     assert [entry["changed"] for entry in result["images"]] == [False, True, False]

@@ -9,7 +9,7 @@ import pytest
 
 from ansible_collections.platter.qemu.tests.lab.beats import four_beats, refused, settled
 from ansible_collections.platter.qemu.tests.lab.guest import facts, scribble, shows
-from ansible_collections.platter.qemu.tests.lab.modules import call
+from ansible_collections.platter.qemu.tests.lab.modules import call, prepared
 from ansible_collections.platter.qemu.tests.lab.oracle import create
 
 NAMES = [
@@ -128,7 +128,7 @@ def test_a_place_with_a_password_is_refused() -> None:
 @pytest.mark.parametrize("extra", ["//", "/./", "/../{}/"])
 def test_one_file_has_one_name(tmp_path: Path, extra: str) -> None:
     given = {"format": "qcow2", "size": "4M"}
-    call("disk_image", path=str(tmp_path / "image"), **given)
+    prepared("disk_image", path=str(tmp_path / "image"), **given)
     settled(path=str(tmp_path) + extra.format(tmp_path.name) + "image", **given)
 
 

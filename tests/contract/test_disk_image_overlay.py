@@ -10,7 +10,7 @@ import pytest
 
 from ansible_collections.platter.qemu.tests.lab.beats import digest, four_beats, refused, settled
 from ansible_collections.platter.qemu.tests.lab.guest import MIB, PATTERNS, facts, guest_digest, scribble, shows
-from ansible_collections.platter.qemu.tests.lab.modules import call
+from ansible_collections.platter.qemu.tests.lab.modules import call, prepared
 from ansible_collections.platter.qemu.tests.lab.oracle import create, qemu_img
 
 OWN = ((0x44, 2 * MIB, 128 << 10),)
@@ -111,7 +111,7 @@ def test_a_pair_with_a_relative_name_can_be_moved(tmp_path: Path) -> None:
 
 def test_absolute_becomes_relative_by_the_reference_only(tmp_path: Path, base: Path) -> None:
     overlay = tmp_path / "overlay.qcow2"
-    call("disk_image", **over(overlay, base))
+    prepared("disk_image", **over(overlay, base))
     result = four_beats(**over(overlay, base, relative=True))
     assert "changing the reference only: it is the same file" in result["actions"][0]
     assert facts(overlay, "qcow2")["backing-filename"] == "base.qcow2"
@@ -178,20 +178,20 @@ def test_an_image_cannot_be_its_own_base(tmp_path: Path, base: Path) -> None:
 
 def test_a_base_that_leads_back_to_the_image_is_refused(tmp_path: Path, base: Path) -> None:
     overlay = tmp_path / "overlay.qcow2"
-    call("disk_image", **over(overlay, base))
+    prepared("disk_image", **over(overlay, base))
     refused("backing_loop", **over(base, overlay))
 
 
 def test_a_base_whose_own_base_is_gone_is_refused(tmp_path: Path, base: Path) -> None:
     middle = tmp_path / "middle.qcow2"
-    call("disk_image", **over(middle, base))
+    prepared("disk_image", **over(middle, base))
     base.unlink()
     refused("base_missing", **over(tmp_path / "overlay.qcow2", middle))
 
 
 def test_a_loop_among_the_bases_is_refused(tmp_path: Path, base: Path) -> None:
     middle = tmp_path / "middle.qcow2"
-    call("disk_image", **over(middle, base))
+    prepared("disk_image", **over(middle, base))
     qemu_img("rebase", "-u", "-f", "qcow2", "-b", middle, "-F", "qcow2", base)
     refused("backing_loop", **over(tmp_path / "overlay.qcow2", middle))
 

@@ -18,7 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from ansible_collections.platter.qemu.tests.lab.beats import converge
 from ansible_collections.platter.qemu.tests.lab.guest import guest_bytes, qemu_io
-from ansible_collections.platter.qemu.tests.lab.modules import call
+from ansible_collections.platter.qemu.tests.lab.modules import prepared
 
 GRAIN = 64 << 10
 FORMATS = ("raw", "qcow2", "qed", "vmdk", "vdi", "vhdx", "parallels")
@@ -91,12 +91,12 @@ class Life(RuleBasedStateMachine):
         self.guest_writes_to("a", 0x11, 0, 3)
         self.images["b"] = self.made("b", other, size)
         self.guest_writes_to("b", 0x22, 1, 4)
-        call("disk_image", path=self.path("c"), format="qcow2", backing=self.backing("a"))
+        prepared("disk_image", path=self.path("c"), format="qcow2", backing=self.backing("a"))
         self.images["c"] = Model("qcow2", self.images["a"].content, "a")
         self.guest_writes_to("c", 0x33, 2, 2)
 
     def made(self, name: str, format: str, size: int) -> Model:
-        call("disk_image", path=self.path(name), format=format, size=str(size * GRAIN))
+        prepared("disk_image", path=self.path(name), format=format, size=str(size * GRAIN))
         return Model(format, bytes(size * GRAIN))
 
     def guest_writes_to(self, name: str, byte: int, start: int, length: int) -> None:

@@ -10,7 +10,7 @@ import pytest
 from ansible_collections.platter.qemu.plugins.module_utils._tools.build_directory import BuildDirectory
 from ansible_collections.platter.qemu.tests.lab.beats import digest, settled
 from ansible_collections.platter.qemu.tests.lab.guest import facts, scribble, shows
-from ansible_collections.platter.qemu.tests.lab.modules import call
+from ansible_collections.platter.qemu.tests.lab.modules import call, prepared
 from ansible_collections.platter.qemu.tests.lab.oracle import create
 
 
@@ -134,7 +134,7 @@ def test_one_failure_stops_a_list_and_the_rest_is_reported(image: Path, instead:
 
 
 def test_what_a_killed_run_left_is_removed_by_the_next(image: Path) -> None:
-    call("disk_image", path=str(image.parent / "new"), format="qcow2", size="4M")
+    prepared("disk_image", path=str(image.parent / "new"), format="qcow2", size="4M")
     (image.parent / "new").unlink()
     left = _leftover(image.parent / "new")
     result = call("disk_image", path=str(image.parent / "new"), format="qcow2", size="4M")

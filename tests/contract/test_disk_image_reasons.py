@@ -15,7 +15,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._tools.image_lock imp
 from ansible_collections.platter.qemu.tests.lab.beats import refused
 from ansible_collections.platter.qemu.tests.lab.guest import scribble
 from ansible_collections.platter.qemu.tests.lab.http_server import Resource, Site, certificate, serving
-from ansible_collections.platter.qemu.tests.lab.modules import call
+from ansible_collections.platter.qemu.tests.lab.modules import call, prepared
 from ansible_collections.platter.qemu.tests.lab.oracle import create, qemu_img
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -223,7 +223,7 @@ def test_a_missing_secret_file_is_to_be_made(tmp_path: Path) -> None:
 
 def test_a_wrong_format_is_to_be_corrected_first(tmp_path: Path) -> None:
     given = {"path": str(tmp_path / "disk"), "size": "1M"}
-    call("disk_image", **given, format="qcow2")
+    prepared("disk_image", **given, format="qcow2")
     told = refused("exists_different", **given, format="raw")["msg"]
     assert "Correct format to what it is; or set allow_rewrite" in told
     told = refused("exists_different", **given, format="qcow2", options={"cluster_size": "4K"})["msg"]

@@ -13,7 +13,7 @@ import pytest
 
 from ansible_collections.platter.qemu.tests.lab.beats import digest, four_beats, refused, settled
 from ansible_collections.platter.qemu.tests.lab.guest import KIB, MIB, facts, guest_digest, qemu_io, scribble, shows
-from ansible_collections.platter.qemu.tests.lab.modules import call
+from ansible_collections.platter.qemu.tests.lab.modules import call, prepared
 from ansible_collections.platter.qemu.tests.lab.oracle import create, qemu_img
 
 OLD = ((0x11, 0, MIB), (0x12, 2 * MIB, MIB))
@@ -34,7 +34,7 @@ def new(tmp_path: Path) -> Path:
 @pytest.fixture
 def overlay(tmp_path: Path, old: Path) -> Path:
     path = tmp_path / "overlay.qcow2"
-    call("disk_image", **over(path, old))
+    prepared("disk_image", **over(path, old))
     scribble(path, "qcow2", OWN)
     return path
 
@@ -215,7 +215,7 @@ def test_a_flattened_image_stands_for_itself(overlay: Path, old: Path) -> None:
 
 def test_only_the_top_of_a_chain_is_flattened(overlay: Path, old: Path, tmp_path: Path) -> None:
     top = tmp_path / "top.qcow2"
-    call("disk_image", **over(top, overlay))
+    prepared("disk_image", **over(top, overlay))
     scribble(top, "qcow2", ((0x44, 3 * MIB, MIB),))
     seen, below = guest_digest(top, "qcow2"), (digest(overlay), digest(old))
     four_beats(path=str(top), format="qcow2", flatten=True)

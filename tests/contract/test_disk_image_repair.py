@@ -13,7 +13,7 @@ import pytest
 from ansible_collections.platter.qemu.tests.lab.beats import digest, four_beats, refused, settled
 from ansible_collections.platter.qemu.tests.lab.guest import check, extents, facts, guest_bytes, scribble, shows
 from ansible_collections.platter.qemu.tests.lab.loops import mounted
-from ansible_collections.platter.qemu.tests.lab.modules import call
+from ansible_collections.platter.qemu.tests.lab.modules import call, prepared
 from ansible_collections.platter.qemu.tests.lab.oracle import create
 from ansible_collections.platter.qemu.tests.lab.programs import exported
 
@@ -195,7 +195,7 @@ def test_an_image_that_is_marked_corrupt_is_repaired(image: Path) -> None:
 def test_a_base_that_is_named_relative_to_its_overlay_is_left_so(image: Path) -> None:
     overlay = image.with_name("overlay")
     backing = {"path": str(image), "format": "qcow2", "relative": True}
-    call("disk_image", path=str(overlay), format="qcow2", backing=backing)
+    prepared("disk_image", path=str(overlay), format="qcow2", backing=backing)
     scribble(overlay, "qcow2")
     corrupt(overlay)
     four_beats(path=str(overlay), format="qcow2", repair="all")
@@ -243,7 +243,7 @@ def test_an_encrypted_image_is_checked_and_repaired(tmp_path: Path) -> None:
         "options": {"encrypt_format": "luks", "encrypt_iter_time": 10},
         "encryption": {"secret": "geheim"},
     }
-    call("disk_image", **given)
+    prepared("disk_image", **given)
     leak(path)
     four_beats(**given, repair="leaks")
 

@@ -12,7 +12,7 @@ import pytest
 from ansible_collections.platter.qemu.plugins.module_utils._formats.features import FEATURES
 from ansible_collections.platter.qemu.tests.lab.beats import four_beats, refused
 from ansible_collections.platter.qemu.tests.lab.guest import MIB, facts, guest_bytes, scribble, shows
-from ansible_collections.platter.qemu.tests.lab.modules import call
+from ansible_collections.platter.qemu.tests.lab.modules import call, prepared
 from ansible_collections.platter.qemu.tests.lab.oracle import create
 
 FORMATS = [name for name in FEATURES if name != "luks"]
@@ -99,7 +99,9 @@ def test_the_copy_of_an_overlay_is_an_overlay(tmp_path: Path, asked: dict[str, A
 @pytest.mark.parametrize("forged", [False, True])
 def test_a_copy_has_all_of_its_bytes_only_if_the_image_has(tmp_path: Path, forged: bool) -> None:
     path = tmp_path / "image"
-    call("disk_image", path=str(path), format="qcow2", size="8M", options={} if forged else {"preallocation": "full"})
+    prepared(
+        "disk_image", path=str(path), format="qcow2", size="8M", options={} if forged else {"preallocation": "full"}
+    )
     if forged:
         os.setxattr(path, "user.platter.qemu", b'{"format": "qcow2", "options": {"preallocation": "full"}}')
     four_beats(path=str(path), format="qcow2", options={"cluster_size": "32K"}, allow_rewrite=True)
@@ -178,7 +180,7 @@ def test_the_replaced_file_is_kept_when_asked(tmp_path: Path) -> None:
 def test_a_guest_that_wrote_a_header_does_not_choose_the_format(tmp_path: Path) -> None:
     """The raw image that we made stays raw, whatever its guest wrote at its beginning."""
     path = tmp_path / "disk.raw"
-    call("disk_image", path=str(path), format="raw", size="4M")
+    prepared("disk_image", path=str(path), format="raw", size="4M")
     inner = create(tmp_path / "inner", "qcow2", "1M", "", "-u", "-b", "/etc/passwd", "-F", "raw")
     with path.open("r+b") as stream:
         stream.write(inner.read_bytes()[:65536])

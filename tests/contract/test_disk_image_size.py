@@ -10,7 +10,7 @@ import pytest
 from ansible_collections.platter.qemu.plugins.module_utils._formats.features import FEATURES
 from ansible_collections.platter.qemu.tests.lab.beats import four_beats, refused, settled
 from ansible_collections.platter.qemu.tests.lab.guest import GIB, KIB, MIB, PATTERNS, facts, scribble, shows
-from ansible_collections.platter.qemu.tests.lab.modules import call
+from ansible_collections.platter.qemu.tests.lab.modules import call, prepared
 from ansible_collections.platter.qemu.tests.lab.oracle import create, info, qemu_img
 
 PLAIN = [name for name in FEATURES if name != "luks"]
@@ -129,7 +129,7 @@ def test_a_size_beyond_the_limit_is_refused(tmp_path: Path, there: bool) -> None
     if there:
         create(path, "qcow2", "4M")
     refused("bad_size", path=str(path), format="qcow2", size="8M", max_virtual_size="6M")
-    call("disk_image", path=str(path), format="qcow2", size="6M", max_virtual_size="6M")
+    prepared("disk_image", path=str(path), format="qcow2", size="6M", max_virtual_size="6M")
     assert info(path, "qcow2")["virtual-size"] == 6 * MIB
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from ansible_collections.platter.qemu.tests.lab.beats import four_beats, refused, settled, snapshot
 from ansible_collections.platter.qemu.tests.lab.guest import GIB, MIB, facts, scribble, shows
-from ansible_collections.platter.qemu.tests.lab.modules import call
+from ansible_collections.platter.qemu.tests.lab.modules import call, prepared
 from ansible_collections.platter.qemu.tests.lab.oracle import create
 
 #: at the beginning, across the border of two extents, and at the end of 5 GiB
@@ -46,7 +46,7 @@ def test_all_files_are_made_and_hold_the_data(tmp_path: Path, subformat: str) ->
 
 @pytest.mark.parametrize("subformat", SPLIT)
 def test_absent_removes_all_files(tmp_path: Path, subformat: str) -> None:
-    call("disk_image", **split(tmp_path, subformat))
+    prepared("disk_image", **split(tmp_path, subformat))
     (tmp_path / "disk-notes.txt").write_text("mine")
     result = four_beats(path=str(tmp_path / "disk.vmdk"), state="absent")
     assert result["actions"] == [
@@ -57,7 +57,7 @@ def test_absent_removes_all_files(tmp_path: Path, subformat: str) -> None:
 
 def parts(directory: Path, subformat: str) -> list[Path]:
     """Its files without the descriptor."""
-    call("disk_image", **split(directory, subformat))
+    prepared("disk_image", **split(directory, subformat))
     return sorted(set(directory.iterdir()) - {directory / "disk.vmdk"})
 
 
@@ -84,7 +84,7 @@ def test_a_flat_extent_that_is_said_to_be_raw_is_still_an_extent(tmp_path: Path)
 def test_the_one_extent_of_a_flat_image_can_be_imported_as_raw(tmp_path: Path) -> None:
     """It is the disk, byte for byte. As a file it is still a part of its image."""
     given = split(tmp_path, "monolithicFlat", size="8M")
-    call("disk_image", **given)
+    prepared("disk_image", **given)
     scribble(given["path"], "vmdk")
     part = {"path": str(tmp_path / "disk-flat.vmdk"), "format": "raw"}
     four_beats(path=str(tmp_path / "new"), format="qcow2", source=part)
@@ -138,7 +138,7 @@ def test_mode_and_owner_are_those_of_all_files(tmp_path: Path) -> None:
 def test_a_split_image_is_imported_whole(tmp_path: Path, to: str) -> None:
     (tmp_path / "vendor").mkdir()
     given = split(tmp_path / "vendor")
-    call("disk_image", **given)
+    prepared("disk_image", **given)
     scribble(given["path"], "vmdk", ACROSS)
     path = tmp_path / f"copy.{to}"
     source = {"path": given["path"], "format": "vmdk", "trusted": True}
@@ -158,14 +158,14 @@ def test_an_image_is_imported_as_a_split_one(tmp_path: Path) -> None:
 
 def test_its_files_are_references_for_those_who_do_not_trust_it(tmp_path: Path) -> None:
     given = split(tmp_path)
-    call("disk_image", **given)
+    prepared("disk_image", **given)
     source = {"path": given["path"], "format": "vmdk"}
     refused("image_references_file", path=str(tmp_path / "copy.qcow2"), format="qcow2", source=source)
 
 
 def test_a_missing_file_is_noticed_before_the_import(tmp_path: Path) -> None:
     given = split(tmp_path)
-    call("disk_image", **given)
+    prepared("disk_image", **given)
     (tmp_path / extents(given["path"])[2]).unlink()
     source = {"path": given["path"], "format": "vmdk", "trusted": True}
     refused("source_damaged", path=str(tmp_path / "copy.qcow2"), format="qcow2", source=source)
@@ -174,7 +174,7 @@ def test_a_missing_file_is_noticed_before_the_import(tmp_path: Path) -> None:
 @pytest.mark.parametrize("subformat", ["monolithicSparse", "monolithicFlat"])
 def test_a_split_image_becomes_one_of_another_kind(tmp_path: Path, subformat: str) -> None:
     given = split(tmp_path)
-    call("disk_image", **given)
+    prepared("disk_image", **given)
     scribble(given["path"], "vmdk", ACROSS)
     four_beats(**{**given, "options": {"subformat": subformat}}, allow_rewrite=True)
     shows(given["path"], "vmdk", ACROSS)
@@ -183,7 +183,7 @@ def test_a_split_image_becomes_one_of_another_kind(tmp_path: Path, subformat: st
 
 def test_a_split_image_becomes_one_file_of_another_format(tmp_path: Path) -> None:
     given = split(tmp_path)
-    call("disk_image", **given)
+    prepared("disk_image", **given)
     scribble(given["path"], "vmdk", ACROSS)
     four_beats(path=given["path"], format="qcow2", allow_rewrite=True)
     shows(given["path"], "qcow2", ACROSS)
@@ -193,7 +193,7 @@ def test_a_split_image_becomes_one_file_of_another_format(tmp_path: Path) -> Non
 @pytest.mark.parametrize("old", ["monolithicSparse", "twoGbMaxExtentSparse"])
 def test_an_image_becomes_a_split_one(tmp_path: Path, old: str) -> None:
     given = split(tmp_path, old)
-    call("disk_image", **given)
+    prepared("disk_image", **given)
     scribble(given["path"], "vmdk", ACROSS)
     four_beats(**{**given, "options": {"subformat": "twoGbMaxExtentFlat"}}, allow_rewrite=True)
     shows(given["path"], "vmdk", ACROSS)
@@ -202,7 +202,7 @@ def test_an_image_becomes_a_split_one(tmp_path: Path, old: str) -> None:
 
 def test_a_split_image_grows_by_a_copy(tmp_path: Path) -> None:
     given = split(tmp_path)
-    call("disk_image", **given)
+    prepared("disk_image", **given)
     scribble(given["path"], "vmdk", ACROSS)
     four_beats(**{**given, "size": "7G"}, allow_rewrite=True)
     shows(given["path"], "vmdk", ACROSS)
@@ -228,7 +228,7 @@ def test_a_name_with_spaces_and_quotes_is_right_in_the_descriptor(tmp_path: Path
 
 def test_no_half_backup_is_made_of_a_split_image(tmp_path: Path) -> None:
     given = split(tmp_path)
-    call("disk_image", **given)
+    prepared("disk_image", **given)
     refused("backup_unsupported", path=given["path"], state="absent", backup=True)
     refused("backup_unsupported", path=given["path"], format="qcow2", allow_rewrite=True, backup=True)
     settled(**given, backup=True)

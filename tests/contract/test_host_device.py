@@ -17,7 +17,7 @@ from ansible_collections.platter.qemu.tests.lab.beats import four_beats, refused
 from ansible_collections.platter.qemu.tests.lab.defined import define, define_on, give_up, is_based, own_registry
 from ansible_collections.platter.qemu.tests.lab.guest import MIB, scribble
 from ansible_collections.platter.qemu.tests.lab.loops import HAVE_LOOPS, attached, detach, mounted, numbered
-from ansible_collections.platter.qemu.tests.lab.modules import call
+from ansible_collections.platter.qemu.tests.lab.modules import call, prepared
 from ansible_collections.platter.qemu.tests.lab.oracle import create, qemu_img
 from ansible_collections.platter.qemu.tests.lab.programs import DEADLINE, exported
 
@@ -113,20 +113,20 @@ def test_one_device_of_ones_own_choice(name: str, image: Path) -> None:
             detach(device)
         real = four_beats(**asked(name, image, device=device))
         assert real["device"]["path"] == device
-        call("host_device", source=str(image), name=name, state="absent")
+        prepared("host_device", source=str(image), name=name, state="absent")
 
 
 # --- who else uses the image
 
 
 def test_while_it_is_attached_qemu_writes_nothing_to_the_image(name: str, image: Path) -> None:
-    call("host_device", **asked(name, image))
+    prepared("host_device", **asked(name, image))
     with pytest.raises(AssertionError, match='Failed to get "write" lock'):
         scribble(image, "raw")
     resized = call("disk_image", path=str(image), format="raw", size="16M")
     assert resized["reason"] == "image_in_use", resized
     qemu_img("convert", "-f", "raw", "-O", "raw", image, image.with_name("copy"))
-    call("host_device", name=name, state="absent")
+    prepared("host_device", name=name, state="absent")
     scribble(image, "raw")
 
 
@@ -192,7 +192,7 @@ def test_two_devices_of_one_disk_are_both_read_only(name: str, image: Path) -> N
 
 
 def test_a_device_that_is_mounted_stays_and_who_has_it_is_named(name: str, image: Path, tmp_path: Path) -> None:
-    call("host_device", **asked(name, image, read_only=False))
+    prepared("host_device", **asked(name, image, read_only=False))
     run("mkfs.ext4", "-q", devices.link(name))
     (tmp_path / "mnt").mkdir()
     with mounted(devices.link(name), tmp_path / "mnt", "-o", "ro"):  # else the kernel itself writes to it in the end
@@ -206,7 +206,7 @@ def test_a_device_that_is_mounted_stays_and_who_has_it_is_named(name: str, image
 def test_a_mount_that_lives_on_in_a_namespace_for_a_moment_is_waited_for(
     name: str, image: Path, tmp_path: Path
 ) -> None:
-    call("host_device", **asked(name, image, read_only=False))
+    prepared("host_device", **asked(name, image, read_only=False))
     run("mkfs.ext4", "-q", devices.link(name))
     for place in ("mnt", "other"):
         (tmp_path / place).mkdir()
@@ -225,14 +225,14 @@ def test_a_mount_that_lives_on_in_a_namespace_for_a_moment_is_waited_for(
 
 def test_a_device_that_a_program_has_open_stays(name: str, image: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(guard, "_GLANCE_SECONDS", 0.1)
-    call("host_device", **asked(name, image))
+    prepared("host_device", **asked(name, image))
     with devices.held(name) as process:
         refusal = refused("device_busy", source=str(image), name=name, state="absent")
     assert refusal["evidence"]["in_use_by"][0]["pid"] == process.pid
 
 
 def test_a_loop_device_on_the_device_keeps_it(name: str, image: Path) -> None:
-    call("host_device", **asked(name, image))
+    prepared("host_device", **asked(name, image))
     with attached(devices.link(name), "--read-only") as upper:
         refusal = refused("device_busy", source=str(image), name=name, state="absent")
     assert f"loop {upper}" in refusal["msg"]
@@ -302,7 +302,7 @@ def test_a_name_that_was_not_given_takes_no_other_device_away(tmp_path: Path) ->
 
 
 def test_a_device_follows_its_file_as_it_grows(name: str, image: Path) -> None:
-    call("host_device", **asked(name, image))
+    prepared("host_device", **asked(name, image))
     with open(image, "r+b") as stream:
         stream.truncate(12 * MIB)
     before = os.path.realpath(devices.link(name))
@@ -313,7 +313,7 @@ def test_a_device_follows_its_file_as_it_grows(name: str, image: Path) -> None:
 
 
 def test_a_file_that_has_taken_the_name_of_the_image_is_another_one(name: str, image: Path) -> None:
-    call("host_device", **asked(name, image))
+    prepared("host_device", **asked(name, image))
     new = image.with_name("new")
     new.write_bytes(b"\x77" * MIB)
     os.rename(new, image)
@@ -325,7 +325,7 @@ def test_a_file_that_has_taken_the_name_of_the_image_is_another_one(name: str, i
 
 
 def test_a_lost_link_and_a_lost_device_are_mended(name: str, image: Path) -> None:
-    call("host_device", **asked(name, image))
+    prepared("host_device", **asked(name, image))
     os.unlink(devices.link(name))
     mended = four_beats(**asked(name, image))
     assert [action.split()[0] for action in mended["actions"]] == ["Have"]

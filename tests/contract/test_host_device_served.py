@@ -18,7 +18,7 @@ from ansible_collections.platter.qemu.tests.lab import devices, led, tls
 from ansible_collections.platter.qemu.tests.lab.beats import four_beats, refused, settled
 from ansible_collections.platter.qemu.tests.lab.guest import MIB, guest_bytes, scribble, shows
 from ansible_collections.platter.qemu.tests.lab.loops import HAVE_LOOPS, detach, mounted
-from ansible_collections.platter.qemu.tests.lab.modules import call
+from ansible_collections.platter.qemu.tests.lab.modules import call, prepared
 from ansible_collections.platter.qemu.tests.lab.oracle import create, qemu_img
 from ansible_collections.platter.qemu.tests.lab.programs import (
     answers_nbd,
@@ -98,7 +98,7 @@ def test_what_is_written_is_in_the_image_when_the_device_has_gone(name: str, ima
 def test_disks_of_other_hypervisors(format: str, name: str, image: Path) -> None:
     path = image.with_suffix("." + format)
     qemu_img("convert", "-f", "qcow2", "-O", format, image, path)
-    call("host_device", **asked(name, path))
+    prepared("host_device", **asked(name, path))
     assert Path(devices.link(name)).read_bytes() == guest_bytes(path, format)
 
 
@@ -121,7 +121,7 @@ def test_what_is_on_the_disk_counts_and_not_what_is_in_the_file(name: str, image
     assert "ext4 UUID" in refused("signature_present", **asked(name, image))["msg"]
     refused("identity_mismatch", **asked(name, image, identity={"signature": ["xfs"]}))
     assert not devices.servers(name)
-    call("host_device", **asked(name, image, identity={"signature": ["ext4"]}))
+    prepared("host_device", **asked(name, image, identity={"signature": ["ext4"]}))
     # what it is is told by the device from now on, also for other options
     real = four_beats(**asked(name, image, identity={"signature": ["ext4"]}, read_only=False))
     assert "another read_only" in real["actions"][0]
@@ -163,7 +163,7 @@ def test_a_device_whose_server_was_killed_is_attached_again(
 ) -> None:
     monkeypatch.setattr(guard, "_GLANCE_SECONDS", 0.1)
     task = asked(name, image, read_only=False)
-    call("host_device", **task)
+    prepared("host_device", **task)
     with open(devices.link(name), "r+b", buffering=0) as device:
         os.kill(server_of(name), signal.SIGKILL)
         devices.wait_for_servers(name, 0)
@@ -172,12 +172,12 @@ def test_a_device_whose_server_was_killed_is_attached_again(
         refused("device_busy", **task)
     four_beats(**task)
     four_beats(source=str(image), name=name, state="absent")
-    call("host_device", **asked(name, image))
+    prepared("host_device", **asked(name, image))
     assert Path(devices.link(name)).read_bytes() == guest_bytes(image, "qcow2")
 
 
 def test_a_server_that_is_stopped_stops_nobody_else(name: str, image: Path) -> None:
-    call("host_device", **asked(name, image))
+    prepared("host_device", **asked(name, image))
     server = server_of(name)
     stand_still(server)
     try:
@@ -194,7 +194,7 @@ def test_a_server_that_is_stopped_stops_nobody_else(name: str, image: Path) -> N
 
 
 def test_a_server_that_is_left_is_ended(name: str, image: Path) -> None:
-    call("host_device", **asked(name, image))
+    prepared("host_device", **asked(name, image))
     detach(os.path.realpath(devices.link(name)))
     four_beats(source=str(image), name=name, state="absent")
     assert not devices.servers(name)
@@ -241,8 +241,8 @@ def test_what_was_sent_to_the_server_before_is_waited_for(name: str, image: Path
                 if "before is still on its way" in late["msg"]:
                     break
             assert "before is still on its way" in late["msg"]
-            call("host_device", **task)
-            call("host_device", **task, state="absent")
+            prepared("host_device", **task)
+            prepared("host_device", **task, state="absent")
             unread.close()
             four_beats(**task, read_only=False)
 
@@ -266,7 +266,7 @@ def unread_connection() -> Iterator[tuple[int, socket.socket]]:
 
 def test_that_the_server_of_an_export_has_gone_is_noticed(name: str, image: Path, tmp_path: Path) -> None:
     with serving(image, tmp_path / "socket", "--shared=0", "--read-only") as uri:
-        call("host_device", name=name, source=uri)
+        prepared("host_device", name=name, source=uri)
     assert call("host_device", name=name, source=uri)["reason"] == "place_unreachable"
     (tmp_path / "socket").unlink(missing_ok=True)
     with serving(image, tmp_path / "socket", "--shared=0", "--read-only"):

@@ -17,7 +17,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._tools import records
 from ansible_collections.platter.qemu.tests.lab.beats import refused
 from ansible_collections.platter.qemu.tests.lab.guest import KIB, MIB, qemu_io, shows
 from ansible_collections.platter.qemu.tests.lab.led import led
-from ansible_collections.platter.qemu.tests.lab.modules import call
+from ansible_collections.platter.qemu.tests.lab.modules import call, prepared
 from ansible_collections.platter.qemu.tests.lab.oracle import create, info, qemu_img
 from ansible_collections.platter.qemu.tests.lab.snapshots import names_in
 
@@ -199,7 +199,7 @@ def test_a_record_opens_no_directory_to_us(tmp_path: Path, image: Path, named: s
     for path in (image, tmp_path / "a.s1.qcow2"):
         forge(path, overlays=[str(secret / named)], directory=str(secret))
     with noting() as opened:
-        call("image_snapshot", image=str(image), format="qcow2", kind="external", name="s1")
+        prepared("image_snapshot", image=str(image), format="qcow2", kind="external", name="s1")
     seen = {path for path in opened if path.startswith(str(secret))}
     assert seen <= {str(secret / "foreign.qcow2")}, seen
     assert str(image) in opened

@@ -15,7 +15,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._tools import records
 from ansible_collections.platter.qemu.tests.lab.beats import four_beats, refused, settled
 from ansible_collections.platter.qemu.tests.lab.live import holds, names, sound
 from ansible_collections.platter.qemu.tests.lab.machine import Machine, machine
-from ansible_collections.platter.qemu.tests.lab.modules import call
+from ansible_collections.platter.qemu.tests.lab.modules import call, prepared
 from ansible_collections.platter.qemu.tests.lab.oracle import create, info, qemu_img
 from ansible_collections.platter.qemu.tests.lab.programs import wait_until
 from ansible_collections.platter.qemu.tests.lab.qemu import blockdev, qcow2
@@ -93,7 +93,7 @@ def test_a_disk_with_limits_has_internal_snapshots_too(tmp_path: Path, images: P
         vm.write(2, 0)
         four_beats(**task, name="s2")
         four_beats(**task, name="s2", state="absent")
-        call("image_snapshot", **task, name="warm", memory=True)
+        prepared("image_snapshot", **task, name="warm", memory=True)
         vm.end()
     assert [each["name"] for each in info(Path(task["image"]), "qcow2")["snapshots"]] == ["s1", "warm"]
     four_beats(**task, name="s1", state="reverted", save=False)

@@ -12,7 +12,7 @@ import pytest
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot import family, layer_records, live_merge
 from ansible_collections.platter.qemu.tests.lab.between import between
 from ansible_collections.platter.qemu.tests.lab.guest import MIB, guest_bytes, qemu_io, shows
-from ansible_collections.platter.qemu.tests.lab.modules import call
+from ansible_collections.platter.qemu.tests.lab.modules import call, prepared
 from ansible_collections.platter.qemu.tests.lab.oracle import qemu_img
 from ansible_collections.platter.qemu.tests.lab.programs import exported
 from ansible_collections.platter.qemu.tests.lab.snapshots import Disk, disk
@@ -149,7 +149,7 @@ def test_a_link_does_not_tell_that_an_overlay_can_go(tmp_path: Path) -> None:
     layer_records.note_copied(str(low))
     one.image.unlink()
     one.image.symlink_to(low)
-    call("image_snapshot", **one.task(name="no such", state="absent"))
+    prepared("image_snapshot", **one.task(name="no such", state="absent"))
     assert one.now() == seen
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from ansible_collections.platter.qemu.tests.lab.guest import check
 from ansible_collections.platter.qemu.tests.lab.load import Writer, pauses, writing
-from ansible_collections.platter.qemu.tests.lab.modules import call
+from ansible_collections.platter.qemu.tests.lab.modules import call, prepared
 from ansible_collections.platter.qemu.tests.lab.oracle import create, info
 from ansible_collections.platter.qemu.tests.lab.plug import plugged
 from ansible_collections.platter.qemu.tests.lab.sequence import Layout, written_up_to
@@ -163,7 +163,7 @@ def test_the_guest_goes_on(
     with plugged(guest, Disk(image)) as plugged_in, writing(guest, LAYOUT, plugged_in[0]) as writer:
         with pauses(guest) as usual:
             writer.goes_on()
-            call("image_snapshot", **task, name="one", check=True)
+            prepared("image_snapshot", **task, name="one", check=True, qmp_socket=str(guest.qmp))
         added: list[int] = []
         while len(added) < TRIES and min(added, default=MOST_PAUSE + 1) > MOST_PAUSE:
             with pauses(guest) as seen:

@@ -20,7 +20,7 @@ from ansible_collections.platter.qemu.tests.lab.guest import qemu_io
 from ansible_collections.platter.qemu.tests.lab.live import holds, names
 from ansible_collections.platter.qemu.tests.lab.loops import mounted
 from ansible_collections.platter.qemu.tests.lab.machine import Machine, machine
-from ansible_collections.platter.qemu.tests.lab.modules import call
+from ansible_collections.platter.qemu.tests.lab.modules import call, prepared
 from ansible_collections.platter.qemu.tests.lab.oracle import create, qemu_img
 from ansible_collections.platter.qemu.tests.lab.programs import wait_until
 
@@ -227,7 +227,7 @@ def test_one_that_somebody_uses_stays(vm: Machine, task: Task, images: Path, use
     else:
         create(images / "clone.qcow2", "qcow2", "", "", "-b", overlay, "-F", "qcow2")
     before = overlay.read_bytes()
-    call("image_snapshot", **task, name="s2")
+    prepared("image_snapshot", **task, name="s2")
     assert overlay.read_bytes() == before
 
 

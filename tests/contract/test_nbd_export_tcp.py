@@ -172,10 +172,10 @@ def test_the_next_run_has_a_server_take_new_certificates(served: dict[str, Any],
     keys = {"directory": str(tmp_path / "keys"), "server": ["127.0.0.1"], "clients": ["client"]}
     served["tls"] = {"x509_dir": str(tmp_path / "keys/server"), "authorized": ["CN=client"]}
     served["daemon"] = served["name"] if kind == "storage_daemon" else None
-    call("nbd_keys", **keys)
+    prepared("nbd_keys", **keys)
     uri = call("nbd_export", **served)["export"]["uri"]
     shutil.rmtree(tmp_path / "keys")
-    call("nbd_keys", **keys)
+    prepared("nbd_keys", **keys)
     client = f"{uri}?tls-certificates={tmp_path}/keys/clients/client"
     assert not gets_in(client)
     with socket.create_connection(("127.0.0.1", served["port"])):  # who only connects is cut off too

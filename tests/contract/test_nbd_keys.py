@@ -13,7 +13,7 @@ import pytest
 
 from ansible_collections.platter.qemu.plugins.module_utils._keys import observe
 from ansible_collections.platter.qemu.tests.lab import exports
-from ansible_collections.platter.qemu.tests.lab.modules import call, process
+from ansible_collections.platter.qemu.tests.lab.modules import call, prepared, process
 from ansible_collections.platter.qemu.tests.lab.oracle import create
 from ansible_collections.platter.qemu.tests.lab.patterns import files_of
 from ansible_collections.platter.qemu.tests.lab.ports import free_port
@@ -163,7 +163,7 @@ def test_what_it_has_not_made_is_not_touched(made: dict[str, Any], tmp_path: Pat
     elif damage == "other key":
         key.write_text(openssl("genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256"))
     elif damage == "other CA":
-        call("nbd_keys", **dict(made, directory=str(tmp_path / "other")))
+        prepared("nbd_keys", **dict(made, directory=str(tmp_path / "other")))
         certificate.write_bytes((tmp_path / "other/server/server-cert.pem").read_bytes())
         (place / "server/server-key.pem").write_bytes((tmp_path / "other/server/server-key.pem").read_bytes())
     elif damage == "text":

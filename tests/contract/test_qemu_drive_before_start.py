@@ -13,7 +13,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._vm import places
 from ansible_collections.platter.qemu.tests.lab.beats import four_beats, settled
 from ansible_collections.platter.qemu.tests.lab.drive_qemu import QEMU, ask, started
 from ansible_collections.platter.qemu.tests.lab.led import NOBODY, given, place_of_roots, with_data_file
-from ansible_collections.platter.qemu.tests.lab.modules import call
+from ansible_collections.platter.qemu.tests.lab.modules import call, prepared
 from ansible_collections.platter.qemu.tests.lab.oracle import create, qemu_img
 
 Options = dict[str, Any]
@@ -211,7 +211,7 @@ def test_after_snapshots_and_merges_of_the_running_vm_it_starts_again(tmp_path: 
         gone = call("image_snapshot", **task, name="s1", state="absent", qmp_socket=str(tmp_path / "qmp"))
         assert gone["changed"], gone
     options["drives"] = [disk(Path(gone["snapshot"]["active"] or image))]
-    call("qemu_drive", **options)
+    prepared("qemu_drive", **options)
     is_started(tmp_path)
 
 

@@ -13,7 +13,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._vm import places, st
 from ansible_collections.platter.qemu.tests.lab.beats import four_beats, refused, settled
 from ansible_collections.platter.qemu.tests.lab.led import led, place_of_roots, with_data_file
 from ansible_collections.platter.qemu.tests.lab.live_qemu import live_qemu
-from ansible_collections.platter.qemu.tests.lab.modules import call
+from ansible_collections.platter.qemu.tests.lab.modules import call, prepared
 from ansible_collections.platter.qemu.tests.lab.oracle import create, qemu_img
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, who can give files to others")
@@ -161,7 +161,7 @@ def test_an_image_does_not_lead_to_what_its_owner_could_not_open(vms: Path, tmp_
 def test_an_image_that_leads_there_since_it_was_defined_is_not_plugged_in(vms: Path, tmp_path: Path) -> None:
     with place_of_roots() as place, live_qemu(tmp_path, "-name", "one", machine="pc") as qemu:
         image = create(place / "disk", "qcow2", "1M")
-        call("qemu_drive", **task(vms / "one", disk(image, "qcow2")))
+        prepared("qemu_drive", **task(vms / "one", disk(image, "qcow2")))
         led(image, place / "secret")
         running = task(vms / "one", disk(image, "qcow2"), qmp_socket=str(qemu.socket))
         assert refused("image_references_file", **running)["evidence"]["file"] == str(place / "secret")

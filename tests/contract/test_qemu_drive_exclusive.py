@@ -11,7 +11,7 @@ import pytest
 from ansible_collections.platter.qemu.plugins.module_utils._vm import places
 from ansible_collections.platter.qemu.tests.lab.beats import four_beats, refused, settled
 from ansible_collections.platter.qemu.tests.lab.drive_qemu import QEMU, started
-from ansible_collections.platter.qemu.tests.lab.modules import call
+from ansible_collections.platter.qemu.tests.lab.modules import call, prepared
 from ansible_collections.platter.qemu.tests.lab.oracle import create
 from ansible_collections.platter.qemu.tests.lab.programs import exported
 
@@ -56,7 +56,7 @@ def test_the_same_file_by_any_name_is_refused(tmp_path: Path, image: Path) -> No
             "drive": "d",
             "place": str(name),
         }
-    call("qemu_drive", vm="one", config=str(tmp_path / "vms" / "one"), state="absent")
+    prepared("qemu_drive", vm="one", config=str(tmp_path / "vms" / "one"), state="absent")
     four_beats(**asked(tmp_path, "two", tmp_path / "link"))
 
 
@@ -173,7 +173,7 @@ def test_what_a_process_has_open_is_refused(tmp_path: Path) -> None:
     four_beats(**asked(tmp_path, "two", other, "raw"))
     with exported(other, "raw", tmp_path / "socket", "--read-only"):
         four_beats(**asked(tmp_path, "three", create(tmp_path / "x", "raw", "1M"), "raw"))
-        call("qemu_drive", vm="two", config=str(tmp_path / "vms" / "two"), state="absent")
+        prepared("qemu_drive", vm="two", config=str(tmp_path / "vms" / "two"), state="absent")
         four_beats(**asked(tmp_path, "four", other, "raw", read_only=True))
 
 

@@ -10,7 +10,7 @@ import pytest
 from ansible_collections.platter.qemu.plugins.module_utils._vm import places
 from ansible_collections.platter.qemu.tests.lab.beats import four_beats, refused
 from ansible_collections.platter.qemu.tests.lab.loops import HAVE_LOOPS, attached
-from ansible_collections.platter.qemu.tests.lab.modules import call
+from ansible_collections.platter.qemu.tests.lab.modules import call, prepared
 from ansible_collections.platter.qemu.tests.lab.oracle import create
 
 
@@ -59,7 +59,7 @@ def test_raw_that_begins_like_an_image_can_be_meant(tmp_path: Path, vm: dict[str
 
 def test_what_was_made_raw_is_raw(tmp_path: Path, vm: dict[str, Any]) -> None:
     path = tmp_path / "a"
-    call("disk_image", path=str(path), format="raw", size="16M")
+    prepared("disk_image", path=str(path), format="raw", size="16M")
     begin_as_qcow2(path)
     four_beats(drives=on(path, "raw"), **vm)
     told = refused("format_mismatch", drives=on(path, "qcow2"), **vm)["msg"]

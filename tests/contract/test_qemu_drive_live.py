@@ -18,7 +18,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._tools import locks
 from ansible_collections.platter.qemu.plugins.module_utils._vm import live, places
 from ansible_collections.platter.qemu.tests.lab.beats import four_beats, refused, settled
 from ansible_collections.platter.qemu.tests.lab.drive_qemu import started
-from ansible_collections.platter.qemu.tests.lab.modules import call
+from ansible_collections.platter.qemu.tests.lab.modules import call, prepared
 from ansible_collections.platter.qemu.tests.lab.oracle import create
 from ansible_collections.platter.qemu.tests.lab.programs import DEADLINE, exported, running, wait_for_monitor
 
@@ -75,7 +75,7 @@ def test_drives_come_to_a_vm_that_runs_and_go(tmp_path: Path, vm: dict[str, Any]
 def test_what_waits_for_a_new_start_is_told_of_one_that_was_started_with_two_minus_signs(
     tmp_path: Path, vm: dict[str, Any]
 ) -> None:
-    call("qemu_drive", drives=[disk(tmp_path, "a")], **vm)
+    prepared("qemu_drive", drives=[disk(tmp_path, "a")], **vm)
     monitor = ("--qmp", f"unix:{vm['qmp_socket']},server=on,wait=off")
     with running(vm["config"] + "/start", "-S", "-nodefaults", "-display", "none", *monitor) as qemu:
         wait_for_monitor(qemu, tmp_path / "qmp")
@@ -126,7 +126,7 @@ def test_a_vm_that_loses_its_definition_while_it_runs_is_told(tmp_path: Path, vm
 
 
 def test_a_slip_in_the_id_of_a_drive_that_is_to_go_is_told(tmp_path: Path, vm: dict[str, Any]) -> None:
-    call("qemu_drive", drives=[disk(tmp_path, "a")], **vm)
+    prepared("qemu_drive", drives=[disk(tmp_path, "a")], **vm)
     told = call("qemu_drive", drives=[{"id": "aa", "state": "absent"}], **vm)
     assert not told["changed"] and "VM web1 has no drive aa" in str(told["warnings"])
 

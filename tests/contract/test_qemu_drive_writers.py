@@ -15,7 +15,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._tools import records
 from ansible_collections.platter.qemu.plugins.module_utils._vm import places
 from ansible_collections.platter.qemu.tests.lab.beats import four_beats, refused
 from ansible_collections.platter.qemu.tests.lab.drive_qemu import QEMU, started
-from ansible_collections.platter.qemu.tests.lab.modules import call
+from ansible_collections.platter.qemu.tests.lab.modules import call, prepared
 from ansible_collections.platter.qemu.tests.lab.oracle import create
 from ansible_collections.platter.qemu.tests.lab.programs import exported
 
@@ -222,7 +222,7 @@ def test_a_directory_that_is_shown_as_a_disk_is_claimed(tmp_path: Path) -> None:
     tree = {"driver": "vvfat", "dir": str(tmp_path / "i")}
     four_beats(**asked(tmp_path, "one", disk("d", dict(tree, rw=True))))
     refused("image_claimed", **asked(tmp_path, "two", disk("d", dict(tree, floppy=True))))
-    call("qemu_drive", **asked(tmp_path, "one", state="absent"))
+    prepared("qemu_drive", **asked(tmp_path, "one", state="absent"))
     four_beats(**asked(tmp_path, "one", disk("d", tree)))
     four_beats(**asked(tmp_path, "two", disk("d", tree)))
 

@@ -82,13 +82,13 @@ def test_it_runs_or_it_does_not(vm: power.Vm) -> None:
 
 
 def test_nothing_listens_that_nobody_asked_for(vm: power.Vm) -> None:
-    vm.call("started")
+    vm.prepared("started")
     told = subprocess.run(["ss", "-Hlnxtup"], capture_output=True, text=True, check=True, timeout=DEADLINE).stdout
     assert [line.split()[4] for line in told.splitlines() if f"pid={vm.qemu()}," in line] == [vm.socket]
 
 
 def test_one_that_crashes_is_started_again_and_one_that_ends_is_not(vm: power.Vm) -> None:
-    vm.call("started")
+    vm.prepared("started")
     before = vm.qemu()
     os.kill(before, signal.SIGKILL)
     wait_until(lambda: before not in vm.processes() and len(vm.processes()) == 2 and listens(vm.socket), "it is back")
@@ -102,13 +102,13 @@ def test_one_that_crashes_is_started_again_and_one_that_ends_is_not(vm: power.Vm
 
 def test_a_guest_that_ends_by_itself_stays_off(tmp_path: Path) -> None:
     with power.defined(tmp_path, power.ENDS) as vm:
-        vm.call("started")
+        vm.prepared("started")
         wait_until(lambda: not vm.processes(), "the guest has powered itself off")
         assert vm.call("stopped")["changed"] is False
 
 
 def test_a_guest_that_hears_nothing_goes_on_until_qemu_may_be_told(deaf: power.Vm) -> None:
-    deaf.call("started")
+    deaf.prepared("started")
     pid = deaf.qemu()
     result = deaf.call("stopped", stop_timeout=1)
     assert (result["reason"], result["changed"]) == ("stop_timeout", False)
@@ -121,14 +121,14 @@ def test_a_guest_that_hears_nothing_goes_on_until_qemu_may_be_told(deaf: power.V
 
 def test_a_paused_guest_is_told_of(vm: power.Vm) -> None:
     vm.define("-S")
-    vm.call("started")
+    vm.prepared("started")
     result = vm.call("stopped", stop_timeout=1)
     assert result["reason"] == "stop_timeout" and "it is prelaunch, and so it hears nothing" in result["msg"]
 
 
 def test_one_that_has_powered_down_and_waits_is_ended(vm: power.Vm) -> None:
     vm.define("-no-shutdown")
-    vm.call("started")
+    vm.prepared("started")
     hears(vm)
     with Qmp.connect(vm.socket, DEADLINE) as qmp:
         qmp.execute("system_powerdown")
@@ -138,7 +138,7 @@ def test_one_that_has_powered_down_and_waits_is_ended(vm: power.Vm) -> None:
 
 def test_one_that_speaks_with_another_is_told_all_the_same(vm: power.Vm) -> None:
     """A monitor has one client at a time."""
-    vm.call("started")
+    vm.prepared("started")
     with Qmp.connect(vm.socket, DEADLINE):
         assert vm.call("stopped", stop_timeout=1, allow_power_off=True)["changed"]
     assert not vm.processes()
@@ -157,7 +157,7 @@ def test_what_does_not_answer_is_ended(vm: power.Vm, tmp_path: Path) -> None:
     program = tmp_path / "qemu-system-still"
     program.write_text("#!/bin/sh\necho the moon is wrong >&2\nexec sleep 1000\n")
     program.chmod(0o755)
-    call("qemu_drive", vm=vm.name, config=vm.config, qemu=str(program), validate="none")
+    prepared("qemu_drive", vm=vm.name, config=vm.config, qemu=str(program), validate="none")
     for seconds in (2, 10, 60):  # until it has come as far as to say so, on a busy machine
         result = vm.call("started", start_timeout=seconds)
         assert result["reason"] == "start_failed" and f"did not answer within {seconds} s" in result["msg"], result
@@ -168,12 +168,12 @@ def test_what_does_not_answer_is_ended(vm: power.Vm, tmp_path: Path) -> None:
 
 
 def test_what_changes_meanwhile_counts_from_the_next_start(vm: power.Vm) -> None:
-    vm.call("started")
+    vm.prepared("started")
     pid = vm.qemu()
     vm.define("-boot", "strict=on")
     again = vm.call("started")
     assert (again["changed"], again["vm"]["needs_restart"], vm.qemu()) == (False, True, pid)
-    vm.call("stopped")
+    vm.prepared("stopped")
     assert vm.call("started")["vm"]["needs_restart"] is False
     assert b"strict=on" in Path(f"/proc/{vm.qemu()}/cmdline").read_bytes()
 
@@ -199,7 +199,7 @@ def test_one_that_somebody_else_has_started_is_left_alone(vm: power.Vm) -> None:
 
 
 def test_one_that_has_lost_its_supervisor_gets_another(vm: power.Vm) -> None:
-    vm.call("started")
+    vm.prepared("started")
     pid, first = vm.qemu(), vm.supervisor()
     os.kill(first, signal.SIGKILL)
     wait_until(lambda: first not in vm.processes(), "it has ended")
@@ -248,7 +248,7 @@ def test_an_image_that_leads_elsewhere_since_it_was_defined_is_not_opened(vm: po
     with place_of_roots() as place:
         image = create(place / "disk", "qcow2", "1M")
         drive = {"id": "more", "image": {"path": str(image), "format": "qcow2"}, "device": "virtio-blk-pci"}
-        call("qemu_drive", vm=vm.name, config=vm.config, drives=[drive], validate="none")
+        prepared("qemu_drive", vm=vm.name, config=vm.config, drives=[drive], validate="none")
         led(image, place / "secret")
         refusal = refused("image_references_file", **vm.told)
         assert refusal["evidence"]["file"] == str(place / "secret") and not vm.processes()
@@ -273,7 +273,7 @@ def test_a_device_that_the_host_has_mounted_since_is_not_started_with(vm: power.
     (tmp_path / "mnt").mkdir()
     with attached(create(tmp_path / "disk", "raw", "8M")) as device:
         drive = {"id": "more", "image": {"path": device, "format": "raw"}, "device": "virtio-blk-pci"}
-        call("qemu_drive", vm=vm.name, config=vm.config, drives=[drive], validate="none")
+        prepared("qemu_drive", vm=vm.name, config=vm.config, drives=[drive], validate="none")
         subprocess.run(["mke2fs", "-q", device], check=True)
         with mounted(device, tmp_path / "mnt"):
             refusal = refused("image_in_use", **vm.told)
@@ -284,7 +284,7 @@ def test_a_device_that_the_host_has_mounted_since_is_not_started_with(vm: power.
             fact = f"VM {vm.name} is not started: the host itself has {device} (mounted, "
             assert (told.returncode, told.stdout) == (1, "") and fact in told.stderr, told
         assert vm.call("started")["changed"]
-        vm.call("stopped")
+        vm.prepared("stopped")
 
 
 @pytest.mark.skipif(not HAVE_LOOPS, reason="needs root and loop devices")
@@ -305,7 +305,7 @@ def test_a_place_where_others_can_meddle_is_none(vm: power.Vm, tmp_path: Path) -
         other.bind(str(tmp_path / "taken"))
         other.listen()
         refused("socket_in_use", **vm.told, qmp_socket=str(tmp_path / "taken"))
-    vm.call("started")
+    vm.prepared("started")
     os.chmod(vm.socket, 0o666)
     refused("unsafe_qmp_socket", **vm.told, state="stopped")
 

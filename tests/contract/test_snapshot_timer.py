@@ -19,7 +19,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._tools import locks, 
 from ansible_collections.platter.qemu.plugins.modules import snapshot_timer
 from ansible_collections.platter.qemu.tests.lab.live import holds, sound
 from ansible_collections.platter.qemu.tests.lab.machine import machine
-from ansible_collections.platter.qemu.tests.lab.modules import call
+from ansible_collections.platter.qemu.tests.lab.modules import call, prepared
 from ansible_collections.platter.qemu.tests.lab.oracle import create
 from ansible_collections.platter.qemu.tests.lab.snapshots import Disk, disk, held, names_in
 from ansible_collections.platter.qemu.tests.lab.timers import Timer, take_and_prune
@@ -31,7 +31,7 @@ MODULE = "platter.qemu.snapshot_timer"
 def test_a_stopped_image_gets_a_snapshot_of_that_moment_and_old_ones_go(tmp_path: Path) -> None:
     create(tmp_path / "a.qcow2", "qcow2", "64M")
     for name in ("mine", "nightly-1", "nightly-2"):
-        call("image_snapshot", image=str(tmp_path / "a.qcow2"), format="qcow2", name=name)
+        prepared("image_snapshot", image=str(tmp_path / "a.qcow2"), format="qcow2", name=name)
     status, lines, told = Timer(tmp_path / "timer", *take_and_prune(tmp_path / "a.qcow2", 2)).run()
     found = names_in(tmp_path / "a.qcow2")
     assert found[:2] == ["mine", "nightly-2"] and len(found) == 3
@@ -48,7 +48,7 @@ def test_the_disks_of_a_running_vm_are_taken_together_and_pruned(tmp_path: Path)
     timer = Timer(tmp_path / "timer", *(each for pair in entries for each in pair))
     with machine(tmp_path / "qmp", *images) as vm:
         for image in images:
-            call("image_snapshot", image=str(image), format="qcow2", name="nightly-1", qmp_socket=str(vm.socket))
+            prepared("image_snapshot", image=str(image), format="qcow2", name="nightly-1", qmp_socket=str(vm.socket))
         vm.write(7, 0)
         status, lines, told = timer.run()
         assert (status, told["failed"], len(lines)) == (0, False, 4), lines
@@ -58,14 +58,14 @@ def test_the_disks_of_a_running_vm_are_taken_together_and_pruned(tmp_path: Path)
     assert left[0] == left[1] and len(left[0]) == 1 and left[0] != ["nightly-1"]
     sound(str(images[0]))
     holds(str(images[0]), (8, 0))
-    call("image_snapshot", image=str(images[0]), format="qcow2", name=left[0][0], state="reverted", save=False)
+    prepared("image_snapshot", image=str(images[0]), format="qcow2", name=left[0][0], state="reverted", save=False)
     holds(str(images[0]), (7, 0))
 
 
 def test_one_that_is_in_use_is_refused_and_keeps_all_and_the_other_is_done(tmp_path: Path) -> None:
     used, free = (create(tmp_path / name, "qcow2", "64M") for name in ("used.qcow2", "free.qcow2"))
-    call("image_snapshot", image=str(used), format="qcow2", name="nightly-1")
-    call("image_snapshot", image=str(used), format="qcow2", name="nightly-2")
+    prepared("image_snapshot", image=str(used), format="qcow2", name="nightly-1")
+    prepared("image_snapshot", image=str(used), format="qcow2", name="nightly-2")
     timer = Timer(tmp_path / "timer", *take_and_prune(used, 1), *take_and_prune(free, 1))
     with machine(tmp_path / "qmp", used):
         status, lines, told = timer.run()

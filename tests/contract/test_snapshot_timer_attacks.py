@@ -17,7 +17,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._keeper import places
 from ansible_collections.platter.qemu.plugins.module_utils._timer import places as timer_places
 from ansible_collections.platter.qemu.plugins.module_utils._tools import locks, own_places, systemd
 from ansible_collections.platter.qemu.tests.lab.machine import machine
-from ansible_collections.platter.qemu.tests.lab.modules import call
+from ansible_collections.platter.qemu.tests.lab.modules import call, prepared
 from ansible_collections.platter.qemu.tests.lab.oracle import create, qemu_img
 from ansible_collections.platter.qemu.tests.lab.programs import DEADLINE, wait_until
 from ansible_collections.platter.qemu.tests.lab.scripted import Peer, serving
@@ -34,7 +34,7 @@ def test_what_was_not_taken_as_the_image_is_in_use_takes_no_old_one_with_it(tmp_
     image = create(tmp_path / "a.qcow2", "qcow2", "64M")
     (tmp_path / "link").symlink_to(image)
     for name in ("nightly-1", "nightly-2"):
-        call("image_snapshot", image=str(image), format="qcow2", name=name)
+        prepared("image_snapshot", image=str(image), format="qcow2", name=name)
     take_it, prune = take_and_prune(image, 1, on_in_use="skip")
     prune.update(image=str(tmp_path / prune_by), qmp_socket=str(tmp_path / "qmp"))
     timer = Timer(tmp_path / "timer", take_it, prune)
@@ -47,7 +47,7 @@ def test_what_was_not_taken_as_the_image_is_in_use_takes_no_old_one_with_it(tmp_
 def test_the_disks_of_a_vm_keep_a_moment_that_all_of_them_have(tmp_path: Path) -> None:
     images = [create(tmp_path / name, "qcow2", "64M") for name in ("a.qcow2", "b.qcow2")]
     for image in images:
-        call("image_snapshot", image=str(image), format="qcow2", name="nightly-1")
+        prepared("image_snapshot", image=str(image), format="qcow2", name="nightly-1")
     create(tmp_path / "clone.qcow2", "qcow2", "", "", "-b", images[1], "-F", "qcow2")  # from now on, b is refused
     entries = [take_and_prune(image, 1, qmp_socket=str(tmp_path / "qmp")) for image in images]
     timer = Timer(tmp_path / "timer", *(each for pair in entries for each in pair))

@@ -12,7 +12,7 @@ from typing import Any, Iterator, NamedTuple
 
 import pytest
 
-from ansible_collections.platter.qemu.tests.lab.modules import call
+from ansible_collections.platter.qemu.tests.lab.modules import call, prepared
 from ansible_collections.platter.qemu.tests.lab.power import QUIET
 
 NAME = f"vm-storage-{os.getpid()}"
@@ -127,9 +127,9 @@ def test_what_has_no_way_back_is_refused_before_the_vm_is_stopped(role: Role) ->
     assert '"reason": "snapshot_missing"' in said and '"evidence": {' in said
     assert role.pid() == first != ""
     image = {"image": str(role.system), "format": "qcow2", "qmp_socket": role.vm["qmp_socket"]}
-    call("image_snapshot", **image, name="pristine")
+    prepared("image_snapshot", **image, name="pristine")
     assert "its VM runs, and the memory of the guest would not fit" in " ".join(role.said(state="defined").split())
-    call("image_snapshot", **image, bitmaps=[{"name": "daily"}])
+    prepared("image_snapshot", **image, bitmaps=[{"name": "daily"}])
     for words in (("--check",), ()):
         said = role.said(*words)
         assert '"reason": "would_lose_bitmaps"' in said and "failed=1" in said
@@ -192,7 +192,7 @@ def test_a_vm_that_is_set_back_runs_again_though_its_images_are_refused(role: Ro
 
 def test_an_image_that_changes_without_a_snapshot_of_now_is_told_of(role: Role) -> None:
     """As that name was given to an earlier one; what has one of now, and what is new, is not told of."""
-    call("disk_image", path=str(role.system), format="qcow2", size="4M")
+    prepared("disk_image", path=str(role.system), format="qcow2", size="4M")
     role.disks[0]["image"]["size"] = "6M"
     said = role.said(state="stopped", revert_to={}, snapshot_before={"name": "before"})
     assert "Take snapshot before of" in said and "failed=0" in said and "Warning: " not in said
