@@ -93,9 +93,13 @@ class Vm:
 
     def qemu(self) -> int:
         """Its QEMU."""
-        found = [pid for pid, words in self._command_lines().items() if "supervise.py" not in words]
+        found = self.qemus()
         assert len(found) == 1, found
         return found[0]
+
+    def qemus(self) -> list[int]:
+        """None between a crash and the next start."""
+        return [pid for pid, words in self._command_lines().items() if "supervise.py" not in words]
 
     def supervisor(self) -> int:
         """What watches over it."""

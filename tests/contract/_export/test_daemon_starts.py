@@ -68,7 +68,8 @@ def test_one_that_is_about_to_come_again_gets_no_second_supervisor(tmp_path: Pat
         end(lot.server)
         # of itself it would come in 3.2 s
         prepared("nbd_export", **lot.task(0, 1, **place))
-        assert supervisors(lot) == [exports.supervisor_of(lot.daemon)]
+        # a child of its own has its words until it is the daemon or what loads the exports
+        wait_until(lambda: supervisors(lot) == [exports.supervisor_of(lot.daemon)], "there is one")
         settled(**lot.task(0, 1, **place))
 
 
