@@ -27,6 +27,8 @@ _BESIDES = ("machine", "controllers", "objects", "nodes")
 _OF_REVERT = ("save", "save_as")
 #: of an image's encryption, what opens it
 _OF_SECRET = ("secret", "secret_file")
+#: how an external snapshot is taken so that the image has its name after it, too
+_STAYING = ("rename", "symlink")
 #: what counts for an image that goes
 _OF_REMOVAL = ("path", "backup", "on_in_use", "wait_timeout", "overlay_directories")
 
@@ -99,7 +101,9 @@ class _Vm:
         """For image_snapshot."""
         if not self._snapshot.get("name") or disk.get("snapshot") is False:
             return []
-        return [self._point(self._snapshot, self.image(disk))]
+        image = self.image(disk)
+        _refuse_moved(self._snapshot, image, "VM %s" % self.name, "disk %s" % disk["name"])
+        return [self._point(self._snapshot, image)]
 
     def revert(self, disk: Told) -> t.List[Told]:
         """For image_snapshot, to go back and, of an image that was just made, to have something to go back to."""
@@ -155,6 +159,19 @@ def _refuse_placeless(disks: t.Sequence[Told], what: str) -> None:
         image = disk.get("image") or {"path": "/"}
         if not isinstance(image, t.Mapping) or not image.get("path"):
             raise _error("%s, %s, has an image without a path" % (what, disk["name"]))
+
+
+def _refuse_moved(wanted: Told, image: Told, vm: str, disk: str) -> None:
+    """An external snapshot after which the disk is another file, or its file of another format, than the role is told."""
+    if wanted.get("kind") != "external":
+        return
+    if image.get("format", "qcow2") != "qcow2":
+        fact = "%s: snapshot_before is external, and its %s would be qcow2 after it, and no more %s"
+        raise _error(fact % (vm, disk, image["format"]) + ". Write snapshot: false for it, and it changes without one")
+    if wanted.get("switch") not in _STAYING:
+        told = (vm, wanted.get("switch", "unset"), disk, image["path"])
+        fact = "%s: snapshot_before is external with switch %s, after which its %s would be another file than %s" % told
+        raise _error(fact + ". Leave kind out, and the snapshot is in the image")
 
 
 def _refuse_no_way_back(wanted: Told, image: Told, vm: str, disk: str) -> None:

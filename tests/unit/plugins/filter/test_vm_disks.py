@@ -152,6 +152,38 @@ def test_what_has_no_way_back_is_told(image: dict[str, t.Any], more: dict[str, t
         one({"name": "d", "image": {"size": "1G", **image}}, revert_to={"name": "pristine", **more})
 
 
+@pytest.mark.parametrize(
+    ("image", "switch", "said"),
+    [
+        ({}, {}, "switch unset, after which its disk d would be another file than /i/d. Leave kind out"),
+        ({}, {"switch": "none", "overlay": "/i/o"}, "switch none, after which its disk d would be another file"),
+        (
+            {"format": "raw"},
+            {"switch": "rename"},
+            "its disk d would be qcow2 after it, and no more raw. Write snapshot: false",
+        ),
+    ],
+)
+@pytest.mark.parametrize("state", ["started", "stopped", "defined"])
+def test_an_external_snapshot_that_moves_the_disk_is_refused(
+    image: dict[str, t.Any], switch: dict[str, t.Any], said: str, state: str
+) -> None:
+    wanted = {"name": "before", "kind": "external", **switch}
+    disk = {"name": "d", "image": {"path": "/i/d", "size": "1G", **image}}
+    with pytest.raises(AnsibleFilterError, match="VM web1: snapshot_before is external.*" + said):
+        one(disk, state=state, snapshot_before=wanted)
+    for left in ({**disk, "snapshot": False}, {"name": "d", "image": {"path": "/i/d", **image}}):
+        assert one(left, state=state, snapshot_before=wanted)["snapshots"] == []
+    assert one(disk, state="absent", snapshot_before=wanted)["snapshots"] == []
+
+
+@pytest.mark.parametrize("switch", ["rename", "symlink"])
+def test_an_external_snapshot_that_leaves_the_disk_its_name_is_taken(switch: str) -> None:
+    wanted = {"name": "before", "kind": "external", "switch": switch}
+    assert one(SYSTEM, snapshot_before=wanted)["snapshots"][0]["switch"] == switch
+    assert one(SYSTEM, snapshot_before={"name": "before", "kind": "internal"})["snapshots"][0]["kind"] == "internal"
+
+
 def test_many_say_what_is_their_own() -> None:
     common = {**COMMON, "state": "stopped", "definition": {"arguments": ["-m", "1G"], "machine": "q35"}}
     found = vm_disks([{"name": "a"}, {"name": "b", "state": "defined", "definition": {"machine": "pc"}}], common)
