@@ -203,3 +203,26 @@ def test_an_image_that_changes_without_a_snapshot_of_now_is_told_of(role: Role) 
     for words in (("--check",), ()):
         said = role.said(*words, state="stopped", revert_to={}, snapshot_before={"name": "before"})
         assert "failed=0" in said and said.count("Warning: ") == 1 and why in said
+
+
+def test_what_going_back_makes_smaller_is_foretold_as_not_predicted(role: Role) -> None:
+    """The role makes it larger once more, which nobody can see in the disk that is there."""
+    place = {"image": str(role.system), "format": "qcow2"}
+    call("disk_image", path=str(role.system), format="qcow2", size="4M")
+    call("image_snapshot", **place, name="pristine")
+    call("disk_image", path=str(role.system), format="qcow2", size="8M")
+    del role.disks[1]
+    foretold = role.run("--check", state="stopped")
+    assert f"Not predicted: {role.system}" in foretold.actions and begun(foretold.actions, BACK)
+    done = role.run(state="stopped")
+    assert f"Grow {role.system} from 4 MiB to 8 MiB." in done.actions
+    assert foretold.changed == done.changed
+
+
+def test_a_raw_image_that_changes_without_a_snapshot_says_so_first(role: Role) -> None:
+    path = role.disks[1]["image"]["path"]
+    call("disk_image", path=path, format="raw", size="512K")
+    role.disks[:] = [{**role.disks[1], "snapshot": True}]
+    said = " ".join(role.said("--check", state="stopped", revert_to={}, snapshot_before={"name": "before"}).split())
+    assert f"refused: {path} would change, and raw images can have no internal snapshot before" in said
+    assert "Write snapshot: false" in said and "kind" not in said and "failed=1" in said
