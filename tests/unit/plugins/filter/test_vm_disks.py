@@ -184,6 +184,14 @@ def test_an_external_snapshot_that_leaves_the_disk_its_name_is_taken(switch: str
     assert one(SYSTEM, snapshot_before={"name": "before", "kind": "internal"})["snapshots"][0]["kind"] == "internal"
 
 
+def test_an_image_takes_a_default_away() -> None:
+    """As one that is moved to raw, where the others have a base."""
+    moved = {"path": "/i/web1.raw", "format": "raw", "size": "40G", "backing": None}
+    common = {**COMMON, "image": {"format": "qcow2", "backing": BASE}}
+    found = vm_disks([{"name": "web1", "disks": [{"name": "system", "image": moved}]}], common)
+    assert found["images"][0]["image"] == {**moved, "qmp_socket": "/run/s/web1.qmp"}
+
+
 def test_many_say_what_is_their_own() -> None:
     common = {**COMMON, "state": "stopped", "definition": {"arguments": ["-m", "1G"], "machine": "q35"}}
     found = vm_disks([{"name": "a"}, {"name": "b", "state": "defined", "definition": {"machine": "pc"}}], common)
