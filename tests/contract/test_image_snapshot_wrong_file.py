@@ -10,6 +10,7 @@ from ansible_collections.platter.qemu.tests.lab.beats import four_beats, refused
 from ansible_collections.platter.qemu.tests.lab.guest import qemu_io
 from ansible_collections.platter.qemu.tests.lab.live import holds
 from ansible_collections.platter.qemu.tests.lab.machine import machine
+from ansible_collections.platter.qemu.tests.lab.modules import call
 from ansible_collections.platter.qemu.tests.lab.programs import exported
 from ansible_collections.platter.qemu.tests.lab.snapshots import Disk, disk
 
@@ -24,6 +25,17 @@ def test_a_vm_that_runs_on_a_snapshot_does_not_take_its_name(tmp_path: Path) -> 
             told = one.refuses("active_unknown", qmp_socket=str(socket), **options)
             assert told["evidence"] == {"layers": [str(one.active)]}
     assert one.points_now() == {"s1": one.image}
+
+
+def test_a_snapshot_whose_disk_has_gone_is_removed_as_an_image(tmp_path: Path) -> None:
+    """As the guide of the role vm_storage says, which removes a VM's disks."""
+    one = disk(tmp_path, "external", "rename")
+    one.take("s1")
+    left = str(one.points()["s1"])
+    assert call("disk_image", path=str(one.image), state="absent")["changed"]
+    for state in ("absent", "committed", "streamed"):
+        refused("active_unknown", **one.task(image=left, name="s1", state=state))
+    assert call("disk_image", path=left, state="absent")["changed"] and not list(tmp_path.glob("*.qcow2"))
 
 
 def test_a_vm_that_runs_on_what_was_left_does_not_take_its_name(tmp_path: Path) -> None:

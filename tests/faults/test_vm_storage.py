@@ -226,3 +226,15 @@ def test_a_raw_image_that_changes_without_a_snapshot_says_so_first(role: Role) -
     said = " ".join(role.said("--check", state="stopped", revert_to={}, snapshot_before={"name": "before"}).split())
     assert f"refused: {path} would change, and raw images can have no internal snapshot before" in said
     assert "Write snapshot: false" in said and "kind" not in said and "failed=1" in said
+
+
+def test_an_external_snapshot_before_leaves_the_disk_its_name_or_is_refused(role: Role) -> None:
+    call("disk_image", path=str(role.system), format="qcow2", size="4M")
+    before: dict[str, Any] = {"name": "first", "kind": "external"}
+    said = " ".join(role.said("--check", state="stopped", revert_to={}, snapshot_before=before).split())
+    assert "failed=1" in said and "its disk system would be another file than" in said and "Leave kind out" in said
+    for size, name in (("8M", "first"), ("12M", "second")):
+        role.disks[0]["image"]["size"] = size
+        renamed = {**before, "name": name, "switch": "rename"}
+        grown = role.run(state="stopped", revert_to={}, snapshot_before=renamed).actions
+        assert begun(grown, f"Keep {role.system.with_suffix('')}.{name}.qcow2") and begun(grown, f"Grow {role.system}")
