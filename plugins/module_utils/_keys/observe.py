@@ -94,7 +94,10 @@ class Reader:
                 if list(psk_lines(own)) == [(name, keys.get(name))]:
                     yield name
                 elif name not in keys:
-                    self._problems[part] = "client_shut_out", "%s has a key, and the server's %s has none for it" % (own, shared)
+                    self._problems[part] = (
+                        "client_shut_out",
+                        "%s has a key, and the server's %s has none for it" % (own, shared),
+                    )
                 else:
                     self._problems[part] = "keys_differ", "%s has another key than the server's %s" % (own, shared)
 

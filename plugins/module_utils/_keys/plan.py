@@ -28,7 +28,10 @@ def plan_keys(spec: KeysSpec, state: KeysState, reading: KeysReading) -> Plan:
         part, (reason, fact) = problems[0]
         way_out = "Move %s/%s away to have new ones, or correct directory." % (spec.directory, part)
         if reason == "client_shut_out":
-            way_out = "Take it out of clients if it is to stay out; to let it in again, move %s/%s away." % (spec.directory, part)
+            way_out = "Take it out of clients if it is to stay out; to let it in again, move %s/%s away." % (
+                spec.directory,
+                part,
+            )
         if reason == "key_permissions":
             way_out = "Give it to the user who runs the task, with the mode 0600."
         raise _refused(spec, reason, fact, way_out, {"part": part})
