@@ -163,7 +163,8 @@ def test_a_golden_image_goes_by_the_way_that_its_refusal_tells(tmp_path: Path, i
     base, overlay = golden(tmp_path)
     other = overlay.with_name("web2.qcow2")
     four_beats(path=str(other), format="qcow2", backing={"path": str(base), "format": "qcow2"})
-    vms = [define(tmp_path, path, vm=path.stem) for path in (overlay, other)]
+    # qemu_vm looks for others of that name on the whole host
+    vms = [define(tmp_path, path, vm=f"{path.stem}-{os.getpid()}") for path in (overlay, other)]
     define(tmp_path, image, vm="apart")
     gone = [{"path": str(path), "state": "absent"} for path in (base, overlay, other)]
     told = refused("has_overlays", images=gone)["images"][0] if listed else refused("has_overlays", **gone[0])

@@ -121,7 +121,7 @@ def test_shared_keys_of_others_stay(tmp_path: Path) -> None:
     assert own.read_text().splitlines() == [lines[1]] and shared.read_text().splitlines() == lines
     shared.write_text(lines[0] + "\n")  # b was shut out
     assert "Take it out of clients" in refused("client_shut_out", **asked)["msg"]
-    settled(**dict(asked, clients=["a"]))
+    settled(**{**asked, "clients": ["a"]})
     shared.write_text("\n".join([lines[0], "b:" + lines[0].partition(":")[2]]) + "\n")
     refused("keys_differ", **asked)
 

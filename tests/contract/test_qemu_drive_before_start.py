@@ -68,11 +68,11 @@ def is_started(tmp_path: Path) -> None:
         pass
 
 
-def not_started(*words: object, **environment: str) -> str:
+def not_started(*words: object, vm: str = "one", **environment: str) -> str:
     """What is said instead; no QEMU has run."""
     ended = tried(*words, **environment)
     assert (ended.returncode, ended.stdout) == (1, ""), ended
-    assert "Traceback" not in ended.stderr and ended.stderr.startswith("VM one is not started: "), ended.stderr
+    assert "Traceback" not in ended.stderr and ended.stderr.startswith(f"VM {vm} is not started: "), ended.stderr
     return ended.stderr
 
 
@@ -232,20 +232,23 @@ def test_the_disk_of_a_user_keeps_its_snapshots(tmp_path: Path, place: Path) -> 
 
 
 def test_it_is_part_of_the_definition(tmp_path: Path) -> None:
-    options = asked(tmp_path, disk(create(tmp_path / "disk", "qcow2", "1M")))
+    # qemu_vm looks for others of that name on the whole host
+    name = f"one-{os.getpid()}"
+    options = asked(tmp_path, disk(create(tmp_path / "disk", "qcow2", "1M")), vm=name)
     four_beats(**options)
     program = tmp_path / "vms" / "one" / "current" / "before_start.pyz"
     assert program.stat().st_mode & 0o777 == 0o600
     program.unlink()  # as of an earlier version
-    assert f"what looks at its images first is not there: {os.path.realpath(program)}" in not_started(start(tmp_path))
-    vm = call("qemu_vm", vm="one", config=options["config"], state="started")
+    told = not_started(start(tmp_path), vm=name)
+    assert f"what looks at its images first is not there: {os.path.realpath(program)}" in told
+    vm = call("qemu_vm", vm=name, config=options["config"], state="started")
     assert vm.get("reason") == "definition_altered", vm
     four_beats(**options)
     is_started(tmp_path)
     program.write_bytes(program.read_bytes()[:-9])  # whole or not: it is another one
     four_beats(**options)
     is_started(tmp_path)
-    four_beats(vm="one", config=options["config"], state="absent")
+    four_beats(vm=name, config=options["config"], state="absent")
     assert not os.path.lexists(options["config"])
 
 
