@@ -182,8 +182,16 @@ def files_in(tree: t.Any, above: str = "", over: t.Optional[str] = None) -> t.It
         yield File(tree["filename"], above, over)
     driver = _format(str(tree.get("driver", "")), tree)
     for key, value in tree.items():
-        on_it = next((each.path for each in files_in(tree.get("file"))), "") if key in _BELOW else over
-        yield from files_in(value, driver if key == "file" else "", on_it)
+        yield from files_in(value, driver if key == "file" else "", _at_bottom(tree) if key in _BELOW else over)
+
+
+def _at_bottom(tree: t.Any) -> str:
+    """The file that an image is in, by C(file) alone: a look at all that is below would double with each level."""
+    while isinstance(tree, dict):
+        if isinstance(tree.get("filename"), str):
+            return str(tree["filename"])
+        tree = tree.get("file")
+    return ""
 
 
 def _format(driver: str, options: t.Mapping[str, t.Any]) -> str:

@@ -50,6 +50,17 @@ def test_each_base_has_the_image_on_it_that_is_next() -> None:
     assert found == {"/3": ("qcow2", None), "/2": ("qcow2", "/3"), "/1": ("qcow2", "/2"), "/0": ("raw", "/1")}
 
 
+def test_a_deep_image_without_a_file_is_looked_through_once() -> None:
+    """Not twice at each level, which would not end here; and no base of one is taken for its file."""
+    with_bases: dict[str, Any] = {"driver": "null-co"}
+    without = with_bases
+    for _level in range(100):
+        with_bases = {"driver": "qcow2", "file": with_bases, "backing": FILE}
+        without = {"driver": "qcow2", "file": without, "backing": {"driver": "null-co"}}
+    assert list(vm_definitions.files_in(with_bases)) == [("/a", "", "")] * 100
+    assert list(vm_definitions.files_in(without)) == []
+
+
 @pytest.fixture
 def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(vm_definitions, "registry", lambda: str(tmp_path))
