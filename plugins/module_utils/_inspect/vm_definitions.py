@@ -140,14 +140,20 @@ class _Nodes:
         for tree in [*self._trees.values(), *drives.get("nodes", ())]:
             self._trees = {**dict(_with_names(tree)), **self._trees}
 
-    def whole(self, tree: t.Any, role: str = "") -> t.Any:
-        """With the nodes in it that it has by their names, in the C(role) of each."""
-        if isinstance(tree, str) and role in _CHILDREN and tree in self._trees:
+    def whole(self, tree: t.Any) -> t.Any:
+        """With the nodes in it that it has by their names: each once, as it may be a child of many, or of its own."""
+        return self._whole(tree, "", set())
+
+    def _whole(self, tree: t.Any, role: str, seen: t.Set[str]) -> t.Any:
+        if isinstance(tree, str) and role in _CHILDREN and tree in self._trees and tree not in seen:
             self.named.add(tree)
-            return self.whole(self._trees[tree])
+            seen.add(tree)
+            return self._whole(self._trees[tree], "", seen)
         if isinstance(tree, list):
-            return [self.whole(each, role) for each in tree]
-        return {key: self.whole(each, key) for key, each in tree.items()} if isinstance(tree, dict) else tree
+            return [self._whole(each, role, seen) for each in tree]
+        if isinstance(tree, dict):
+            return {key: self._whole(each, key, seen) for key, each in tree.items()}
+        return tree
 
 
 def _with_names(tree: t.Any) -> t.Iterator[t.Tuple[str, t.Any]]:

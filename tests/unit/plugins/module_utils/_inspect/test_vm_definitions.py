@@ -114,11 +114,21 @@ def test_a_drive_with_a_device_is_its_own_and_what_another_is_built_on(registry:
     assert named == [("a", "/a", None), ("a", "/b", "/a"), ("below", "/b", None)]
 
 
-def test_nodes_that_have_each_other_are_no_definition(registry: Path) -> None:
-    nodes = [{"node-name": name, "driver": "raw", "file": other} for name, other in ("nm", "mn")]
-    written(registry, "one", json.dumps({"vm": "one", "drives": {"drives": [], "nodes": nodes}}))
-    with pytest.raises(errors.RefusedError):
-        vm_definitions.named_files()
+def test_nodes_that_have_each_other_are_looked_through_once(registry: Path) -> None:
+    """QEMU opens no such thing; but the images of other VMs have nothing to do with it."""
+    nodes = [{"node-name": name, "driver": "raw", "file": other, "backing": FILE} for name, other in ("nm", "mn")]
+    drives = [{"id": "a", "image": {"blockdev": {"driver": "qcow2", "file": "n"}}, "device": "x"}]
+    written(registry, "one", json.dumps({"vm": "one", "drives": {"drives": drives, "nodes": nodes}}))
+    assert {(each.drive, each.path) for each in vm_definitions.named_files()} == {("a", "/a")}
+
+
+def test_a_node_below_many_is_looked_through_once(registry: Path) -> None:
+    """Each of 60 levels has the next one twice."""
+    nodes: list[dict[str, Any]] = [{"node-name": "n0", **FILE}]
+    nodes += [{"node-name": f"n{k}", "driver": "quorum", "children": [f"n{k - 1}"] * 2} for k in range(1, 60)]
+    drives = [{"id": "a", "image": {"blockdev": {"driver": "raw", "file": "n59"}}, "device": "x"}]
+    written(registry, "one", json.dumps({"vm": "one", "drives": {"drives": drives, "nodes": nodes}}))
+    assert [(each.drive, each.path) for each in vm_definitions.named_files()] == [("a", "/a")]
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", '{"vm": "a", "drives": 1}', '{"vm": "a", "drives": {"drives": [1]}}'])
