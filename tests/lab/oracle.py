@@ -9,6 +9,7 @@ import re
 import resource
 import shutil
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import pytest
 
 #: QEMU measures its own CPU time to choose iterations, and fails at random on a busy machine.
 _BY_CHANCE = "Unable to get accurate CPU usage"
-_TRIES = 25
+_TRIES = 100
 
 
 def require_qemu() -> None:
@@ -39,7 +40,8 @@ def version() -> tuple[int, int]:
 
 def try_qemu_img(*argv: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     """One run; again only where QEMU fails by chance."""
-    for _again in range(_TRIES):
+    for again in range(_TRIES):
+        time.sleep(min(again * 0.0007, 0.02))
         command = ["qemu-img", *map(str, argv)]
         done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=180, check=False)
         if _BY_CHANCE not in done.stderr:

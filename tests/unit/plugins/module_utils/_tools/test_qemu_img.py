@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import typing as t
 
 import pytest
@@ -38,11 +39,14 @@ def test_a_failure_by_chance_is_tried_again(verb: str) -> None:
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_not_for_ever(verb: str) -> None:
+def test_not_for_ever(verb: str, monkeypatch: pytest.MonkeyPatch) -> None:
     run = Recorded(BY_CHANCE)
+    pauses: list[float] = []
+    monkeypatch.setattr(time, "sleep", pauses.append)
     with pytest.raises(errors.ToolError, match="accurate CPU usage"):
         VERBS[verb](QemuImg(run, "qemu-img"))
-    assert run.verbs == [verb] * 20
+    assert run.verbs == [verb] * 100
+    assert pauses[:2] == [0.0007, 0.0014] and pauses[-1] == max(pauses) == 0.02 and len(pauses) == 99
 
 
 @pytest.mark.parametrize("verb", VERBS)
