@@ -52,6 +52,7 @@ PURE_NAMES = (
     "refuse",
     "refuse_changed",
     "refuse_rewrite",
+    "refuse_running",
     "gate",
     "order",
     "foretell",

@@ -35,7 +35,7 @@ def writes_existing(item: Item) -> bool:
 
 def opened_files(item: Item) -> t.List[str]:
     """The image and the files that hold its content: who uses one of them uses the image."""
-    if _removes(item):  # what is no file of its own stays as it is
+    if removes(item):  # what is no file of its own stays as it is
         return own_files(item)
     data = _data_file(item)
     return members.extent_paths(item.spec.path, item.reading.header) + ([data] if data else [])
@@ -65,7 +65,8 @@ def changed_files(item: Item) -> t.List[str]:
     return opened_files(item)
 
 
-def _removes(item: Item) -> bool:
+def removes(item: Item) -> bool:
+    """Whether the image goes."""
     return any(isinstance(action, actions.RemoveImage) for action in item.plan)
 
 
@@ -117,7 +118,7 @@ def _is_new(item: Item) -> bool:
 
 def warn_of_orphans(items: t.Sequence[Item], found: Found) -> None:
     """What takes the place of a base that is gone is what overlays show from now on, whatever they were made on."""
-    gone = {block_use.identity_of(item.spec.path) for item in items if _removes(item) and not item.refusal}
+    gone = {block_use.identity_of(item.spec.path) for item in items if removes(item) and not item.refusal}
     for item in (item for item in items if _is_new(item)):
         orphans = [path for path in found.get(item.spec.path, ()) if block_use.identity_of(path) not in gone]
         if orphans:
@@ -171,7 +172,7 @@ def _leaves(item: Item, name: str, base: t.Any) -> bool:
     onto_it = other is not None and block_use.identity_of(other) == base
     if _keeps_backup(item):
         return False
-    if _removes(item) or any(isinstance(action, _WHOLE) for action in item.plan):
+    if removes(item) or any(isinstance(action, _WHOLE) for action in item.plan):
         return not onto_it and (item.reading.nlink == 1 or name == item.spec.path)
     rebased = any(isinstance(action, actions.RebaseImage) for action in item.plan)
     return rebased and not onto_it and base not in map(block_use.identity_of, opened_files(item)[1:])
@@ -180,7 +181,7 @@ def _leaves(item: Item, name: str, base: t.Any) -> bool:
 def _keeps_backup(item: Item) -> bool:
     """Whether the file of before stays under another name, and on what it is built on."""
     repaired = any(isinstance(action, actions.RepairImage) and action.replaces_file for action in item.plan)
-    return repaired or (item.spec.backup and (_removes(item) or any(isinstance(a, _WHOLE) for a in item.plan)))
+    return repaired or (item.spec.backup and (removes(item) or any(isinstance(a, _WHOLE) for a in item.plan)))
 
 
 def _has_overlays(
@@ -198,7 +199,7 @@ def _has_overlays(
         what = "its file %s is used by %s" % (path, counted)
     fact, evidence = "%s: %s" % (what, ", ".join(overlays[:5])), {"overlays": list(overlays)}
     way_out = _way_out_of_backups(overlays, listed) or _way_out(item, overlays)
-    if named and _removes(item):
+    if named and removes(item):
         return _removal_refused(item, fact, way_out, evidence, named)
     return refuse.refused(item.spec, "has_overlays", fact, way_out, evidence)
 
@@ -232,6 +233,6 @@ def _way_out(item: Item, overlays: t.Sequence[str]) -> str:
     ours = "%s is a backup, by its name: remove it, if it is not needed any more. " % made[0] if made else ""
     if len(made) == len(overlays) == 1:
         return ours.strip()
-    if _removes(item):
+    if removes(item):
         return ours + "Remove those images too, in the same list; or rebase or flatten them first."
     return ours + "Rebase or flatten those first; or make a new image under another name."

@@ -19,6 +19,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._image import actions
 from ansible_collections.platter.qemu.plugins.module_utils._image import (
     build,
     convert,
+    depending,
     edit,
     plan,
     publish,
@@ -61,10 +62,10 @@ class Executor:
     def run(self, items: t.Sequence[Item]) -> None:
         """Carry out the plans of items that do not need each other."""
         todo = [item for item in items if item.plan]
-        going = [item for item in todo if _removes(item)]
+        going = [item for item in todo if depending.removes(item)]
         if going:
             self._remove(going)
-        making = [item for item in todo if not _removes(item)]
+        making = [item for item in todo if not depending.removes(item)]
         for item in making[:1]:
             self._run_one(item)  # alone: what it makes serves the others as a template
         side_by_side(self._run_one, making[1:], self._workers)
@@ -155,10 +156,6 @@ class Executor:
         except (errors.EngineError, OSError):
             found = predict(item.before, item.plan[: item.done])
         return found
-
-
-def _removes(item: Item) -> bool:
-    return any(isinstance(action, act.RemoveImage) for action in item.plan)
 
 
 def _plan_on_what_came(item: Item) -> None:

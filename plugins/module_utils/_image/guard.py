@@ -185,16 +185,12 @@ def _guard_claimed(items: t.Sequence[Item], named: t.Sequence[vm_definitions.Nam
 
         claimed.guard(_going(items), named)
         claimed.guard_bases(
-            [i for i in items if not i.refusal and depending.writes_existing(i) and not _removes(i)], named
+            [i for i in items if not i.refusal and depending.writes_existing(i) and not depending.removes(i)], named
         )
 
 
 def _going(items: t.Sequence[Item]) -> t.List[Item]:
     return [item for item in items if not item.refusal and any(_ends(action) for action in item.plan)]
-
-
-def _removes(item: Item) -> bool:
-    return any(isinstance(action, actions.RemoveImage) for action in item.plan)
 
 
 def _ends(action: t.Any) -> bool:

@@ -21,7 +21,13 @@ from ansible_collections.platter.qemu.plugins.module_utils._core.item import Ite
 from ansible_collections.platter.qemu.plugins.module_utils._core.plan import predict
 from ansible_collections.platter.qemu.plugins.module_utils._inspect import meanwhile
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot import actions as act
-from ansible_collections.platter.qemu.plugins.module_utils._snapshot import edit, guard, merge, merge_actions, refuse
+from ansible_collections.platter.qemu.plugins.module_utils._snapshot import (
+    edit,
+    guard,
+    merge,
+    merge_actions,
+    refuse_running,
+)
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot import layer_actions as layer_act
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.layers import LayerEditor
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qemu_img import QemuImg
@@ -160,4 +166,4 @@ def _takes_long(item: Item) -> bool:
 
 def _locked(item: Item, exc: ImageLockedError) -> RefusedError:
     said = exc.stderr.strip().splitlines()[-1]
-    return refuse.in_use(item.spec, "QEMU's lock on it is held by another process (%s)" % said)
+    return refuse_running.in_use(item.spec, "QEMU's lock on it is held by another process (%s)" % said)

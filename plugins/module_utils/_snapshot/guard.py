@@ -25,6 +25,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._snapshot import (
     led,
     places,
     refuse,
+    refuse_running,
 )
 from ansible_collections.platter.qemu.plugins.module_utils._tools import files, process
 from ansible_collections.platter.qemu.plugins.module_utils._tools.qemu_img import QemuImg
@@ -48,7 +49,7 @@ def guard(items: t.Sequence[Item], patience: t.Optional[Patience], runner: proce
             item.refusal = _secret_refusal(item, runner) or (None if waited else _compared_refusal(item, qemu_img))
     for item in planned:
         if not item.refusal and item.plan and item.reading.to_end is not None:
-            item.refusal = refuse.guest_running(item.spec, item.before.point(item.spec.name))
+            item.refusal = refuse_running.guest_running(item.spec, item.before.point(item.spec.name))
     return waited
 
 
@@ -231,4 +232,4 @@ def _is_own(item: Item, holder: holders.Holder) -> bool:
 def _in_use(item: Item, text: str, evidence: t.Mapping[str, t.Any]) -> errors.EngineError:
     socket = item.spec.qmp_socket
     behind = ", which is not behind %s" % socket if socket else ""
-    return refuse.in_use(item.spec, "it is in use by %s%s" % (text, behind), evidence)
+    return refuse_running.in_use(item.spec, "it is in use by %s%s" % (text, behind), evidence)

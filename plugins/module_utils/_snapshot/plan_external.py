@@ -21,6 +21,7 @@ from ansible_collections.platter.qemu.plugins.module_utils._snapshot import (
     plan_switch,
     plan_unfinished,
     refuse,
+    refuse_running,
 )
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.spec import SnapshotSpec
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.state import Point, SnapshotReading, SnapshotState
@@ -163,7 +164,7 @@ def _plan_revert(spec: SnapshotSpec, state: SnapshotState, reading: SnapshotRead
     if state.content is not None and state.content == point.content:
         return plan
     if reading.live is not None:
-        raise refuse.guest_running(spec, point)
+        raise refuse_running.guest_running(spec, point)
     plan_unfinished.refuse_half_merged(spec, reading.layers, [state.active])
     plan_unfinished.refuse_half_streamed(spec, reading.layers, [state.active])
     # from the lowest alone, which nothing is built on then, the others would not be found again

@@ -14,7 +14,6 @@ from ansible_collections.platter.qemu.plugins.module_utils._snapshot import fami
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.spec import SnapshotSpec
 from ansible_collections.platter.qemu.plugins.module_utils._snapshot.state import (
     Layer,
-    Point,
     SnapshotReading,
     SnapshotState,
 )
@@ -279,28 +278,3 @@ def refuse_other_chain(spec: SnapshotSpec, chain: t.Collection[str], *files: str
     """A running QEMU has all of the files of a merge open, or none, which is then done beside it. C(chain): its files."""
     if family.in_chain(chain, *files) is None:
         raise chain_differs(spec, next(path for path in files if path not in chain))
-
-
-def guest_running(spec: SnapshotSpec, point: Point) -> errors.RefusedError:
-    """The memory of a running guest does not fit a disk of another time."""
-    fact = "its VM runs, and the memory of the guest would not fit the disk of then"
-    return refused(spec, "guest_running", fact, _stop_first(spec, point), {"qmp_socket": spec.qmp_socket})
-
-
-def _stop_first(spec: SnapshotSpec, point: Point) -> str:
-    warm = " Or set memory to true: the snapshot was taken so." if point.vm_state_size and not spec.external else ""
-    return "Stop the VM first%s.%s" % (_how_to_stop(spec), warm)
-
-
-def _how_to_stop(spec: SnapshotSpec) -> str:
-    """The role knows no external snapshots."""
-    of_role = "" if spec.external else "; the role vm_storage stops it by itself, with vm_storage_revert_to"
-    return " (qemu_vm with state: stopped, if that has started it%s)" % of_role
-
-
-def in_use(spec: SnapshotSpec, fact: str, evidence: Evidence = None) -> errors.RefusedError:
-    """Somebody has the image, and that is no QEMU behind C(qmp_socket). To go back there, it would have to be stopped."""
-    way_out = "Stop what uses it; or, for a running QEMU, set qmp_socket to its socket."
-    if spec.state == "reverted" and not spec.memory:
-        way_out = "Stop what uses it; of a running VM, that is the VM itself%s." % _how_to_stop(spec)
-    return refused(spec, "image_in_use", fact, way_out, evidence)
